@@ -1,0 +1,85 @@
+//! Identifiers and time. Each has a type of its own, so that one cannot be passed for another.
+
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        pub struct $name(pub u64);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "{}"), self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// A node of the cluster. Given once, never reused. 0 is no node.
+    NodeId, "n"
+);
+id!(
+    /// A Raft group. Group 0 is the meta group; a data shard's group has the shard's number, from 1.
+    GroupId, "g"
+);
+id!(
+    /// A Raft term.
+    Term, "t"
+);
+id!(
+    /// A position in a group's log. The first entry has 1; 0 is before it.
+    LogIndex, "i"
+);
+id!(
+    /// A client connection, unique within one run of one node.
+    ConnId, "c"
+);
+
+impl GroupId {
+    /// The group that holds membership, the shard map and settings.
+    pub const META: GroupId = GroupId(0);
+}
+
+impl LogIndex {
+    pub fn next(self) -> LogIndex {
+        LogIndex(self.0 + 1)
+    }
+}
+
+/// A position in a replicated log together with the term that wrote it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct LogId {
+    pub term: Term,
+    pub index: LogIndex,
+}
+
+/// Milliseconds. As an instant: since the Unix epoch for wall time, since an arbitrary start for monotonic time; the
+/// name of the field or argument says which (`wall`, `mono`, `stamp`, `deadline`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    /// The later instant by `ms`, stopping at the end of time.
+    pub fn plus(self, ms: u64) -> Millis {
+        Millis(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to `self`; 0 if `earlier` is later.
+    pub fn since(self, earlier: Millis) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Debug for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}ms", self.0)
+    }
+}

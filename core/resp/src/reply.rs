@@ -1,0 +1,235 @@
+//! Writes replies straight into a connection's output buffer, in the protocol that the connection speaks.
+
+use skep_base::{Refusal, number};
+
+/// The protocol version of a connection (`HELLO 2`, `HELLO 3`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Protocol {
+    #[default]
+    Resp2,
+    Resp3,
+}
+
+/// One reply being written. Aggregates announce their element count first; whoever announces `n` elements writes `n`.
+///
+/// Where the two protocols differ the same call serves both: `map(n)` is an array of `2n` for RESP2, `double` a bulk
+/// string, `null` a null bulk string.
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    protocol: Protocol,
+}
+
+impl<'a> Reply<'a> {
+    pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Reply<'a> {
+        Reply { out, protocol }
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Where the next byte goes; for [`Reply::rewind`].
+    pub fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Takes back everything written since `mark`.
+    pub fn rewind(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+
+    /// The bytes written since `mark`.
+    pub fn since(&self, mark: usize) -> &[u8] {
+        &self.out[mark..]
+    }
+
+    #[inline]
+    pub fn ok(&mut self) {
+        self.out.extend_from_slice(b"+OK\r\n");
+    }
+
+    /// A simple string; must hold no line break.
+    #[inline]
+    pub fn simple(&mut self, text: &str) {
+        debug_assert!(!text.contains(['\r', '\n']), "simple string with a line break: {text:?}");
+        self.out.push(b'+');
+        self.out.extend_from_slice(text.as_bytes());
+        self.line_end();
+    }
+
+    /// An error whose text starts with its prefix. Line breaks become blanks, since they would end the reply early.
+    pub fn error(&mut self, text: &str) {
+        self.out.push(b'-');
+        self.out.extend(text.bytes().map(|b| if b == b'\r' || b == b'\n' { b' ' } else { b }));
+        self.line_end();
+    }
+
+    pub fn refusal(&mut self, refusal: &Refusal) {
+        match refusal {
+            Refusal::Text(text) => self.error(text),
+            other => self.error(&other.to_string()),
+        }
+    }
+
+    #[inline]
+    pub fn int(&mut self, value: i64) {
+        self.header(b':', value);
+    }
+
+    /// An integer reply of a length or count.
+    #[inline]
+    pub fn len(&mut self, value: usize) {
+        self.int(value as i64);
+    }
+
+    #[inline]
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.header(b'$', bytes.len() as i64);
+        self.out.extend_from_slice(bytes);
+        self.line_end();
+    }
+
+    /// A bulk string, or null.
+    #[inline]
+    pub fn bulk_or_null(&mut self, bytes: Option<&[u8]>) {
+        match bytes {
+            Some(bytes) => self.bulk(bytes),
+            None => self.null(),
+        }
+    }
+
+    /// A bulk string of a number in decimal.
+    pub fn bulk_int(&mut self, value: i64) {
+        let mut digits = Vec::with_capacity(20);
+        number::write_i64(&mut digits, value);
+        self.bulk(&digits);
+    }
+
+    /// The absence of a single value.
+    #[inline]
+    pub fn null(&mut self) {
+        self.out.extend_from_slice(match self.protocol {
+            Protocol::Resp2 => b"$-1\r\n",
+            Protocol::Resp3 => b"_\r\n",
+        });
+    }
+
+    /// The absence of an array (`*-1` in RESP2).
+    pub fn null_array(&mut self) {
+        self.out.extend_from_slice(match self.protocol {
+            Protocol::Resp2 => b"*-1\r\n",
+            Protocol::Resp3 => b"_\r\n",
+        });
+    }
+
+    #[inline]
+    pub fn array(&mut self, elements: usize) {
+        self.header(b'*', elements as i64);
+    }
+
+    /// A map of `pairs` keys with values.
+    pub fn map(&mut self, pairs: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', 2 * pairs as i64),
+            Protocol::Resp3 => self.header(b'%', pairs as i64),
+        }
+    }
+
+    /// A set of `elements`; an array in RESP2.
+    pub fn set(&mut self, elements: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', elements as i64),
+            Protocol::Resp3 => self.header(b'~', elements as i64),
+        }
+    }
+
+    /// A push message of `elements`; an array in RESP2.
+    pub fn push(&mut self, elements: usize) {
+        match self.protocol {
+            Protocol::Resp2 => self.header(b'*', elements as i64),
+            Protocol::Resp3 => self.header(b'>', elements as i64),
+        }
+    }
+
+    /// A double; a bulk string in RESP2.
+    pub fn double(&mut self, value: f64) {
+        match self.protocol {
+            Protocol::Resp2 => {
+                let mut text = Vec::with_capacity(24);
+                number::write_f64(&mut text, value);
+                self.bulk(&text);
+            }
+            Protocol::Resp3 => {
+                self.out.push(b',');
+                number::write_f64(self.out, value);
+                self.line_end();
+            }
+        }
+    }
+
+    /// A boolean; 1 or 0 in RESP2.
+    pub fn boolean(&mut self, value: bool) {
+        match self.protocol {
+            Protocol::Resp2 => self.int(i64::from(value)),
+            Protocol::Resp3 => self.out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
+        }
+    }
+
+    /// A text for people (`INFO`): verbatim in RESP3, a bulk string in RESP2.
+    pub fn verbatim(&mut self, text: &str) {
+        match self.protocol {
+            Protocol::Resp2 => self.bulk(text.as_bytes()),
+            Protocol::Resp3 => {
+                self.header(b'=', text.len() as i64 + 4);
+                self.out.extend_from_slice(b"txt:");
+                self.out.extend_from_slice(text.as_bytes());
+                self.line_end();
+            }
+        }
+    }
+
+    #[inline]
+    fn header(&mut self, kind: u8, value: i64) {
+        self.out.push(kind);
+        if (0..10).contains(&value) {
+            self.out.push(b'0' + value as u8);
+        } else {
+            number::write_i64(self.out, value);
+        }
+        self.line_end();
+    }
+
+    #[inline]
+    fn line_end(&mut self) {
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(protocol: Protocol, write: impl Fn(&mut Reply)) -> String {
+        let mut out = Vec::new();
+        write(&mut Reply::new(&mut out, protocol));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_protocol_gets_its_own_form() {
+        let both = |write: fn(&mut Reply)| (written(Protocol::Resp2, write), written(Protocol::Resp3, write));
+        assert_eq!(both(|r| r.map(2)), ("*4\r\n".into(), "%2\r\n".into()));
+        assert_eq!(both(|r| r.set(3)), ("*3\r\n".into(), "~3\r\n".into()));
+        assert_eq!(both(|r| r.null()), ("$-1\r\n".into(), "_\r\n".into()));
+        assert_eq!(both(|r| r.null_array()), ("*-1\r\n".into(), "_\r\n".into()));
+        assert_eq!(both(|r| r.double(1.5)), ("$3\r\n1.5\r\n".into(), ",1.5\r\n".into()));
+        assert_eq!(both(|r| r.boolean(true)), (":1\r\n".into(), "#t\r\n".into()));
+        assert_eq!(both(|r| r.verbatim("ab")), ("$2\r\nab\r\n".into(), "=6\r\ntxt:ab\r\n".into()));
+        assert_eq!(both(|r| r.int(-12)), (":-12\r\n".into(), ":-12\r\n".into()));
+    }
+
+    #[test]
+    fn an_error_never_spans_lines() {
+        assert_eq!(written(Protocol::Resp2, |r| r.error("ERR a\r\nb")), "-ERR a  b\r\n");
+    }
+}
