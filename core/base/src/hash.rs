@@ -1,7 +1,23 @@
-//! The one hash of table keys. Fixed seed per process run would do, since no table order ever reaches a reply or the
-//! log; a constant seed keeps simulations repeatable, and [`seeded`] lets a node defend itself against chosen keys.
+//! The one hash of table keys. No table order ever reaches a reply, the log or a checkpoint, so the seed is free: the
+//! shell sets a secret one at start ([`set_process_seed`]) against clients that choose colliding keys; simulations leave
+//! it alone.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::rng::mix;
+
+static PROCESS_SEED: AtomicU64 = AtomicU64::new(0x0005_6b65_7000);
+
+/// Sets the seed of [`of`]. To be called before the first table is made: a table does not survive a change.
+pub fn set_process_seed(seed: u64) {
+    PROCESS_SEED.store(seed, Ordering::Relaxed);
+}
+
+/// The hash of a table key under the process's seed.
+#[inline]
+pub fn of(bytes: &[u8]) -> u64 {
+    seeded(PROCESS_SEED.load(Ordering::Relaxed), bytes)
+}
 
 const K: u64 = 0x9e37_79b9_7f4a_7c15;
 

@@ -1,1 +1,28 @@
-//! See ARCHITECTURE.md.
+//! Values and the execution of commands on them: `(arguments, now, seed) -> reply and changed state`.
+//!
+//! Deterministic: the same commands with the same stamps and seeds give byte-equal state on every replica and after every
+//! restore from a checkpoint. Owns no connection and no clock; see DESIGN.md beside this crate.
+
+mod access;
+pub mod commands;
+mod context;
+mod cut;
+mod db;
+mod dense;
+mod dispatch;
+mod expiry;
+mod keyspace;
+mod small;
+pub mod types;
+mod value;
+
+pub use access::{AccessClock, AccessMode};
+pub use context::{ReadCx, WriteCx};
+pub use cut::{Restore, RestoreError};
+pub use db::{Entry, NEVER};
+pub use dense::{DenseMap, Keyed};
+pub use dispatch::{Handler, handlers};
+pub use keyspace::{DB_COUNT, Encodings, Keyspace, Stats};
+pub use small::SmallBytes;
+pub use types::{Hash, List, Set, Str, ZSet};
+pub use value::{Kind, Typed, Value};

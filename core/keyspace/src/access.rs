@@ -1,0 +1,120 @@
+//! When and how often keys are used: the leader's own knowledge for eviction, never part of replicated state.
+//!
+//! 32 bits per key: seconds of last use (LRU), or minutes of last decay and a logarithmic counter (LFU, after
+//! Morris 1978, with the parameters Redis made customary).
+
+use std::cell::Cell;
+
+use skep_base::{Millis, Rng};
+
+/// What the 32 bits of an entry mean.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum AccessMode {
+    #[default]
+    Lru,
+    Lfu,
+}
+
+/// A new key's counter, so that it is not the first to go before it had a chance.
+const LFU_INITIAL: u8 = 5;
+
+/// The clock and parameters by which uses are recorded. Set by the node from its settings, advanced once per turn.
+pub struct AccessClock {
+    mode: AccessMode,
+    now: Millis,
+    rng: Cell<u64>,
+    paused: Cell<bool>,
+    pub lfu_log_factor: u32,
+    pub lfu_decay_minutes: u32,
+}
+
+impl Default for AccessClock {
+    fn default() -> AccessClock {
+        AccessClock {
+            mode: AccessMode::Lru,
+            now: Millis(0),
+            rng: Cell::new(1),
+            paused: Cell::new(false),
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
+        }
+    }
+}
+
+impl AccessClock {
+    pub fn mode(&self) -> AccessMode {
+        self.mode
+    }
+
+    /// Changes what is recorded. Entries keep the bits of the old mode until they are used again, as in Redis.
+    pub fn set_mode(&mut self, mode: AccessMode) {
+        self.mode = mode;
+    }
+
+    /// `wall` is the node's clock; a step backwards only makes keys look younger.
+    pub fn set_now(&mut self, wall: Millis) {
+        self.now = wall;
+    }
+
+    /// While paused, uses are not recorded (`CLIENT NO-TOUCH`).
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.set(paused);
+    }
+
+    /// The bits of a key just created.
+    #[inline]
+    pub fn fresh(&self) -> u32 {
+        match self.mode {
+            AccessMode::Lru => self.seconds(),
+            AccessMode::Lfu => self.minutes() << 8 | u32::from(LFU_INITIAL),
+        }
+    }
+
+    /// Records a use.
+    #[inline]
+    pub fn touch(&self, access: &Cell<u32>) {
+        if self.paused.get() {
+            return;
+        }
+        match self.mode {
+            AccessMode::Lru => access.set(self.seconds()),
+            AccessMode::Lfu => {
+                let counter = self.increment(self.frequency(access.get()));
+                access.set(self.minutes() << 8 | u32::from(counter));
+            }
+        }
+    }
+
+    /// Seconds since the last use, by LRU bits.
+    pub fn idle_seconds(&self, access: u32) -> u32 {
+        self.seconds().saturating_sub(access)
+    }
+
+    /// The counter of LFU bits after decay.
+    pub fn frequency(&self, access: u32) -> u8 {
+        let counter = access as u8;
+        if self.lfu_decay_minutes == 0 {
+            return counter;
+        }
+        let idle = self.minutes().wrapping_sub(access >> 8) & 0x00ff_ffff;
+        counter.saturating_sub((idle / self.lfu_decay_minutes).min(255) as u8)
+    }
+
+    fn increment(&self, counter: u8) -> u8 {
+        if counter == u8::MAX {
+            return counter;
+        }
+        let base = f64::from(counter.saturating_sub(LFU_INITIAL));
+        let mut rng = Rng::new(self.rng.get());
+        self.rng.set(rng.next_u64());
+        if rng.unit() < 1.0 / (base * f64::from(self.lfu_log_factor) + 1.0) { counter + 1 } else { counter }
+    }
+
+    fn seconds(&self) -> u32 {
+        (self.now.0 / 1_000) as u32
+    }
+
+    fn minutes(&self) -> u32 {
+        (self.now.0 / 60_000) as u32 & 0x00ff_ffff
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs command lines against a keyspace, for the tests of command groups.
+
+use std::collections::BTreeMap;
+
+use skep_base::args::OwnedArgs;
+use skep_base::{Millis, Rng};
+use skep_resp::{Protocol, Reply};
+
+use crate::context::WriteCx;
+use crate::dispatch::{Handler, handlers};
+use crate::keyspace::Keyspace;
+
+/// A keyspace with a clock of its own.
+pub struct Bench {
+    pub keyspace: Keyspace,
+    pub db: u8,
+    pub protocol: Protocol,
+    seed: u64,
+    handlers: BTreeMap<&'static str, Handler>,
+}
+
+impl Bench {
+    /// Starts at 1,000,000 ms.
+    pub fn new() -> Bench {
+        let mut keyspace = Keyspace::default();
+        keyspace.advance(Millis(1_000_000));
+        Bench { keyspace, db: 0, protocol: Protocol::Resp2, seed: 1, handlers: handlers().collect() }
+    }
+
+    /// Lets `ms` pass.
+    pub fn pass(&mut self, ms: u64) {
+        self.keyspace.advance(self.keyspace.stamp().plus(ms));
+    }
+
+    /// Runs a line of words separated by blanks (`""` is an empty argument) and gives the raw reply, line ends as `|`.
+    /// Checks the keyspace's invariants afterwards.
+    pub fn run(&mut self, line: &str) -> String {
+        let words = line.split_whitespace().map(|w| if w == "\"\"" { &b""[..] } else { w.as_bytes() });
+        let reply = self.run_args(&OwnedArgs::collect(words));
+        String::from_utf8_lossy(&reply).trim_end().replace("\r\n", "|")
+    }
+
+    /// Runs any arguments and gives the raw reply.
+    pub fn run_args(&mut self, args: &OwnedArgs) -> Vec<u8> {
+        let args = args.args();
+        let name = String::from_utf8_lossy(&args[0]).to_ascii_lowercase();
+        let handler = match self.handlers.get(name.as_str()) {
+            Some(handler) => *handler,
+            None => {
+                let sub = String::from_utf8_lossy(args.get(1).unwrap_or_default()).to_ascii_lowercase();
+                *self.handlers.get(format!("{name}|{sub}").as_str()).expect("a known command")
+            }
+        };
+        self.seed += 1;
+        let mut rng = Rng::new(self.seed);
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, self.protocol);
+        let now = self.keyspace.stamp();
+        handler.write(&mut WriteCx { keyspace: &mut self.keyspace, db: self.db, now, rng: &mut rng }, args, &mut reply);
+        self.keyspace.assert_invariants();
+        out
+    }
+
+    /// Runs a script of lines: `> command` followed by the expected reply, `+ ms` to let time pass, `# comment`.
+    pub fn script(&mut self, script: &str) {
+        let mut command = None;
+        for line in script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            if let Some(rest) = line.strip_prefix("> ") {
+                command = Some(rest.to_string());
+            } else if let Some(ms) = line.strip_prefix("+ ") {
+                self.pass(ms.parse().unwrap());
+            } else {
+                let command = command.take().expect("a reply follows a command");
+                assert_eq!(self.run(&command), line, "reply to {command}");
+            }
+        }
+        assert!(command.is_none(), "no expected reply for {command:?}");
+    }
+}
+
+#[test]
+fn scripts_check_replies() {
+    Bench::new().script(
+        "> SET a 1
+         +OK
+         > GET a
+         $1|1
+         > EXISTS a a b
+         :2
+         > DEL a b
+         :1
+         > GET a
+         $-1
+         > TYPE a
+         +none",
+    );
+}

@@ -1,0 +1,148 @@
+//! What a command sees while it runs: the keyspace, its database, the time and a seeded generator.
+//!
+//! Reads get a [`ReadCx`], which cannot change anything; writes get a [`WriteCx`]. The reply is a separate argument, so that
+//! a value may be borrowed while it is written out.
+
+use skep_base::{Millis, Refusal, Rng};
+
+use crate::db::{Entry, NEVER};
+use crate::keyspace::Keyspace;
+use crate::value::{Typed, Value};
+
+/// The surroundings of a read.
+pub struct ReadCx<'a> {
+    pub keyspace: &'a Keyspace,
+    /// The connection's database.
+    pub db: u8,
+    /// The time by which deadlines are judged.
+    pub now: Millis,
+    /// For `RANDOMKEY` and its kin. Its draws are nobody else's business: reads are not replicated.
+    pub rng: &'a mut Rng,
+}
+
+impl<'a> ReadCx<'a> {
+    /// The entry of `key` in the connection's database; records a use.
+    #[inline]
+    pub fn entry(&self, key: &[u8]) -> Option<&'a Entry> {
+        self.keyspace.get(self.db, key, self.now)
+    }
+
+    /// The value of `key` as a `T`.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else.
+    #[inline]
+    pub fn read<T: Typed + 'a>(&self, key: &[u8]) -> Result<Option<&'a T>, Refusal> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
+        }
+    }
+}
+
+/// The surroundings of a write, while its log entry is applied. Everything here is the same on every replica.
+pub struct WriteCx<'a> {
+    pub keyspace: &'a mut Keyspace,
+    pub db: u8,
+    /// The entry's stamp; equals `keyspace.stamp()`.
+    pub now: Millis,
+    /// Seeded by the entry.
+    pub rng: &'a mut Rng,
+}
+
+impl WriteCx<'_> {
+    /// This context as a read's, for the reading part of a write.
+    pub fn as_read(&mut self) -> ReadCx<'_> {
+        ReadCx { keyspace: self.keyspace, db: self.db, now: self.now, rng: self.rng }
+    }
+
+    /// The entry of `key`; records a use.
+    #[inline]
+    pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.keyspace.get(self.db, key, self.now)
+    }
+
+    #[inline]
+    pub fn exists(&self, key: &[u8]) -> bool {
+        self.keyspace.peek(self.db, key, self.now).is_some()
+    }
+
+    /// The value of `key` as a `T`.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else.
+    #[inline]
+    pub fn read<T: Typed>(&self, key: &[u8]) -> Result<Option<&T>, Refusal> {
+        match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
+        }
+    }
+
+    /// The value of `key` as a `T`, to be changed in place. Follow with [`WriteCx::changed`] if elements may have been
+    /// removed or inner deadlines moved.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else; nothing is changed.
+    #[inline]
+    pub fn modify<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Refusal> {
+        // Looked at first, so that a refused command saves no table for a cut.
+        if self.read::<T>(key)?.is_none() {
+            return Ok(None);
+        }
+        let value = self.keyspace.value_mut(self.db, key).expect("a live entry was found above");
+        Ok(T::from_value_mut(value))
+    }
+
+    /// As [`WriteCx::modify`], with a new empty value if there is no such key. The caller puts something into it, or calls
+    /// [`WriteCx::changed`], which removes an empty one.
+    pub fn modify_or_create<T: Typed>(&mut self, key: &[u8]) -> Result<&mut T, Refusal> {
+        if self.read::<T>(key)?.is_none() {
+            self.keyspace.put(self.db, key, T::default().into_value(), NEVER);
+        }
+        let value = self.keyspace.value_mut(self.db, key).expect("found or put above");
+        Ok(T::from_value_mut(value).expect("its type was checked or chosen above"))
+    }
+
+    /// To be called after a change in place: removes the key if its value became empty (true then), else brings the expiry
+    /// index up to date. `deadline_before` is the value's `next_deadline()` before the change (`None` for types without).
+    pub fn changed(&mut self, key: &[u8], deadline_before: Option<Millis>) -> bool {
+        self.keyspace.reindex(self.db, key, deadline_before);
+        self.keyspace.remove_if_empty(self.db, key)
+    }
+
+    /// Sets `key` to `value` with `deadline` ([`NEVER`] for none), in place of whatever was there.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], value: impl Typed, deadline: Millis) {
+        self.keyspace.put(self.db, key, value.into_value(), deadline);
+    }
+
+    /// As [`WriteCx::put`] for a collection made by the command: an empty one removes the key (the `*STORE` commands).
+    pub fn store(&mut self, key: &[u8], value: impl Typed) {
+        if value.is_empty() {
+            self.remove(key);
+        } else {
+            self.put(key, value, NEVER);
+        }
+    }
+
+    /// Removes `key`. True if it was there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.take(key).is_some()
+    }
+
+    /// Removes `key` and gives back its value and deadline.
+    pub fn take(&mut self, key: &[u8]) -> Option<(Value, Millis)> {
+        self.keyspace.take(self.db, key)
+    }
+
+    /// The deadline of `key`: `None` if there is no such key, [`NEVER`] if it stays.
+    pub fn deadline(&self, key: &[u8]) -> Option<Millis> {
+        self.keyspace.peek(self.db, key, self.now).map(|e| e.deadline)
+    }
+
+    /// Changes the deadline of `key`; [`NEVER`] for none.
+    pub fn set_deadline(&mut self, key: &[u8], deadline: Millis) -> bool {
+        self.keyspace.set_deadline(self.db, key, deadline)
+    }
+}

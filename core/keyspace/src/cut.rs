@@ -1,0 +1,296 @@
+//! Checkpoints without fork: a consistent cut that is written out while commands go on.
+//!
+//! A cut freezes nothing. It numbers itself; tables are serialised one after another, and a table about to change that the
+//! cut has not reached is serialised first. Tables thrown away by a flush are kept until they are written. The same cut
+//! serves log truncation, the catch-up of a learner, a backup and a split.
+
+use std::fmt;
+
+use skep_base::varint::{self, Malformed, Reader};
+use skep_base::{Millis, SLOT_COUNT, hash};
+
+use crate::db::{Entry, NEVER, SlotTable};
+use crate::keyspace::{DB_COUNT, Keyspace};
+use crate::value::Value;
+
+/// Kinds of records in a checkpoint. Part of the format.
+const RECORD_STATE: u8 = 0;
+const RECORD_ENTRY: u8 = 1;
+const RECORD_END: u8 = 2;
+
+/// The longest record that a restore accepts: a value of 512 MiB is the largest that commands admit per element, and a
+/// collection may hold many; 1 TiB only stops nonsense from being waited for.
+const RECORD_BYTES_MAX: u64 = 1 << 40;
+
+/// The progress of the current cut.
+#[derive(Default)]
+pub(crate) struct Cut {
+    number: u32,
+    active: bool,
+    /// The next table to visit: database as labelled when the cut was made, and slot.
+    next: (u8, u16),
+    /// Serialised, not handed out yet.
+    saved: Vec<u8>,
+    /// Tables of flushed databases that the cut still needs.
+    adopted: Vec<(u8, SlotTable)>,
+    entries: u64,
+}
+
+impl Cut {
+    #[inline]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Saves `table` if the current cut has not.
+    #[inline]
+    pub fn before_change(&mut self, label: u8, table: &mut SlotTable) {
+        if self.active && table.cut != self.number {
+            self.save(label, table);
+        }
+    }
+
+    /// Keeps those of a flushed database's tables that the cut still needs; gives back the others.
+    pub fn adopt(&mut self, label: u8, tables: Vec<SlotTable>) -> Vec<SlotTable> {
+        if !self.active {
+            return tables;
+        }
+        let number = self.number;
+        let (pending, done) =
+            tables.into_iter().partition(|t: &SlotTable| t.cut != number && !t.entries.is_empty());
+        let pending: Vec<SlotTable> = pending;
+        self.adopted.extend(pending.into_iter().map(|t| (label, t)));
+        done
+    }
+
+    fn save(&mut self, label: u8, table: &mut SlotTable) {
+        table.cut = self.number;
+        for entry in table.entries.iter() {
+            put_record(&mut self.saved, |out| encode_entry(out, label, entry));
+            self.entries += 1;
+        }
+    }
+}
+
+impl Keyspace {
+    /// Begins a cut at the present state. Panics if one is in progress.
+    pub fn begin_cut(&mut self) {
+        assert!(!self.cut.active, "cut {} is still in progress", self.cut.number);
+        for (label, db) in self.dbs.iter_mut().enumerate() {
+            db.cut_label = label as u8;
+        }
+        let number = self.cut.number + 1;
+        self.cut = Cut { number, active: true, ..Cut::default() };
+        let stamp = self.stamp;
+        put_record(&mut self.cut.saved, |out| {
+            out.push(RECORD_STATE);
+            varint::put(out, stamp.0);
+        });
+    }
+
+    /// True between [`Keyspace::begin_cut`] and the step that ended it.
+    pub fn is_cutting(&self) -> bool {
+        self.cut.active
+    }
+
+    /// Appends the next part of the cut to `out`: at least `bytes_min` unless the cut ends, and everything that writes
+    /// have forced out since the last step. True when the cut is complete. Cost: O(bytes).
+    pub fn cut_step(&mut self, out: &mut Vec<u8>, bytes_min: usize) -> bool {
+        assert!(self.cut.active, "no cut in progress");
+        loop {
+            if self.cut.saved.len() >= bytes_min {
+                out.append(&mut self.cut.saved);
+                return false;
+            }
+            if let Some((label, mut table)) = self.cut.adopted.pop() {
+                self.cut.save(label, &mut table);
+                continue;
+            }
+            if self.cut.next.0 == DB_COUNT {
+                break;
+            }
+            self.cut_next_slot();
+        }
+        let entries = self.cut.entries;
+        put_record(&mut self.cut.saved, |record| {
+            record.push(RECORD_END);
+            varint::put(record, entries);
+        });
+        out.append(&mut self.cut.saved);
+        self.cut.active = false;
+        self.cut.saved = Vec::new();
+        true
+    }
+
+    /// Abandons the cut in progress, if there is one.
+    pub fn abandon_cut(&mut self) {
+        let number = self.cut.number;
+        self.cut = Cut { number, ..Cut::default() };
+    }
+
+    /// A digest of everything that replicas must agree on: keys in order, values with the order of their elements,
+    /// deadlines, the clock. Cost: O(state).
+    pub fn digest(&self) -> u64 {
+        let mut record = Vec::new();
+        let mut digest = hash::seeded(0, &self.stamp.0.to_le_bytes());
+        for (label, db) in self.dbs.iter().enumerate() {
+            for entry in db.entries() {
+                record.clear();
+                encode_entry(&mut record, label as u8, entry);
+                digest = hash::seeded(digest, &record);
+            }
+        }
+        digest
+    }
+
+    fn cut_next_slot(&mut self) {
+        let (label, slot) = self.cut.next;
+        self.cut.next = if slot + 1 < SLOT_COUNT { (label, slot + 1) } else { (label + 1, 0) };
+        let db = self.dbs.iter_mut().find(|db| db.cut_label == label).expect("every label names a database");
+        if db.slots().is_empty() {
+            self.cut.next = (label + 1, 0);
+            return;
+        }
+        let table = db.slot_mut(slot, self.cut.number);
+        self.cut.before_change(label, table);
+    }
+}
+
+fn put_record(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 8]);
+    write(out);
+    let len = (out.len() - start - 8) as u64;
+    out[start..start + 8].copy_from_slice(&len.to_le_bytes());
+}
+
+fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
+    out.push(RECORD_ENTRY);
+    out.push(label);
+    varint::put_bytes(out, &entry.key);
+    varint::put(out, entry.deadline.0.wrapping_add(1)); // never is one byte
+    entry.value.encode(out);
+}
+
+/// A checkpoint that does not make sense. Its chunks passed their checksums, so this is a newer format or a bug.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RestoreError {
+    Record { number: u64, cause: Malformed },
+    /// The stream ended before its end record.
+    Incomplete { records: u64 },
+    /// The end record counts other entries than were read.
+    Count { expected: u64, found: u64 },
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RestoreError::Record { number, cause } => write!(f, "record {number}: {cause}"),
+            RestoreError::Incomplete { records } => write!(f, "the checkpoint ends early, after {records} records"),
+            RestoreError::Count { expected, found } => {
+                write!(f, "the checkpoint holds {found} entries, its end record says {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
+
+/// Rebuilds a keyspace from the bytes of a cut, given in pieces of any size.
+#[derive(Default)]
+pub struct Restore {
+    keyspace: Keyspace,
+    /// The front part of a record whose rest has not been given yet.
+    partial: Vec<u8>,
+    records: u64,
+    entries: u64,
+    ended: bool,
+}
+
+impl Restore {
+    /// Takes the next bytes of the cut. Memory: the longest record at most.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Result<(), RestoreError> {
+        if !self.partial.is_empty() {
+            let mut partial = std::mem::take(&mut self.partial);
+            partial.extend_from_slice(bytes);
+            let used = self.records_of(&partial)?;
+            partial.drain(..used);
+            self.partial = partial;
+            return Ok(());
+        }
+        let used = self.records_of(bytes)?;
+        bytes = &bytes[used..];
+        self.partial.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The rebuilt keyspace, equal in every digest to the one at the cut.
+    pub fn finish(self) -> Result<Keyspace, RestoreError> {
+        if !self.ended || !self.partial.is_empty() {
+            return Err(RestoreError::Incomplete { records: self.records });
+        }
+        Ok(self.keyspace)
+    }
+
+    fn records_of(&mut self, bytes: &[u8]) -> Result<usize, RestoreError> {
+        let mut used = 0;
+        while let Some(head) = bytes.get(used..used + 8) {
+            let len = u64::from_le_bytes(head.try_into().expect("eight bytes were taken"));
+            let fail = |cause| RestoreError::Record { number: self.records, cause };
+            if len > RECORD_BYTES_MAX {
+                return Err(fail(Malformed { offset: 0, expected: "a record of at most 1 TiB" }));
+            }
+            let Some(record) = bytes.get(used + 8..used + 8 + len as usize) else { break };
+            self.record(record)?;
+            self.records += 1;
+            used += 8 + len as usize;
+        }
+        Ok(used)
+    }
+
+    fn record(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let number = self.records;
+        let fail = |cause| RestoreError::Record { number, cause };
+        let mut input = Reader::new(record);
+        if self.ended {
+            return Err(fail(Malformed { offset: 0, expected: "nothing behind the end record" }));
+        }
+        match input.u8().map_err(fail)? {
+            RECORD_STATE => self.keyspace.stamp = Millis(input.varint().map_err(fail)?),
+            RECORD_ENTRY => {
+                self.entry(&mut input).map_err(fail)?;
+                self.entries += 1;
+            }
+            RECORD_END => {
+                let expected = input.varint().map_err(fail)?;
+                if expected != self.entries {
+                    return Err(RestoreError::Count { expected, found: self.entries });
+                }
+                self.ended = true;
+            }
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 2" })),
+        }
+        input.end().map_err(fail)
+    }
+
+    fn entry(&mut self, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        let db = input.u8()?;
+        if db >= DB_COUNT {
+            return input.malformed("a database below 16");
+        }
+        let key = input.bytes()?;
+        let deadline = Millis(input.varint()?.wrapping_sub(1));
+        let value = Value::decode(input)?;
+        if value.is_empty() {
+            return input.malformed("a collection with elements");
+        }
+        // At the beginning of time every deadline is ahead, so that this sees every key.
+        if self.keyspace.peek(db, key, Millis(0)).is_some() {
+            return input.malformed("a key that is not in the database yet");
+        }
+        self.keyspace.put(db, key, value, deadline);
+        Ok(())
+    }
+}
+
+const _: () = assert!(NEVER.0 == u64::MAX, "the encoding of deadlines relies on it");

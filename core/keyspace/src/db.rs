@@ -1,0 +1,145 @@
+//! One numbered database: 16,384 slot tables, counts, and the expiry index.
+
+use std::cell::Cell;
+
+use skep_base::{Millis, SLOT_COUNT};
+
+use crate::dense::{DenseMap, Keyed};
+use crate::expiry::ExpiryIndex;
+use crate::small::SmallBytes;
+use crate::value::Value;
+
+/// The deadline of what has none.
+pub const NEVER: Millis = Millis(u64::MAX);
+
+/// Slots are counted in blocks of this many, so that the n-th key is found without a walk over all slots.
+const BLOCK_SLOTS: usize = 128;
+
+/// A key with its value.
+pub struct Entry {
+    pub key: SmallBytes,
+    pub value: Value,
+    /// The instant after which the key is gone; [`NEVER`] if it stays.
+    pub deadline: Millis,
+    /// For eviction only; see [`crate::AccessClock`].
+    pub access: Cell<u32>,
+}
+
+const _: () = assert!(size_of::<Entry>() == 56);
+
+impl Entry {
+    /// True while the key may be seen: up to and including its deadline, as in Redis.
+    #[inline]
+    pub fn is_live(&self, now: Millis) -> bool {
+        now <= self.deadline
+    }
+}
+
+impl Keyed for Entry {
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// The keys of one slot of one database: the unit of checkpoint, split and move, and small enough to grow at once.
+#[derive(Default)]
+pub(crate) struct SlotTable {
+    pub entries: DenseMap<Entry>,
+    /// The number of the last cut that holds this table's state, or of the cut during which the table was made.
+    pub cut: u32,
+}
+
+pub(crate) struct Db {
+    /// Empty until the first key.
+    slots: Vec<SlotTable>,
+    block_keys: Vec<u32>,
+    pub keys: usize,
+    /// Keys that have a deadline.
+    pub volatile: usize,
+    pub expiry: ExpiryIndex,
+    /// The number that this database had when the current cut was made (`SWAPDB` moves it along).
+    pub cut_label: u8,
+}
+
+impl Db {
+    pub fn new(cut_label: u8) -> Db {
+        Db {
+            slots: Vec::new(),
+            block_keys: vec![0; usize::from(SLOT_COUNT) / BLOCK_SLOTS],
+            keys: 0,
+            volatile: 0,
+            expiry: ExpiryIndex::default(),
+            cut_label,
+        }
+    }
+
+    #[inline]
+    pub fn slot(&self, slot: u16) -> Option<&SlotTable> {
+        self.slots.get(usize::from(slot))
+    }
+
+    /// The table to change; made if there is none, as part of cut `cut`.
+    #[inline]
+    pub fn slot_mut(&mut self, slot: u16, cut: u32) -> &mut SlotTable {
+        if self.slots.is_empty() {
+            self.slots.resize_with(usize::from(SLOT_COUNT), || SlotTable { cut, ..SlotTable::default() });
+        }
+        &mut self.slots[usize::from(slot)]
+    }
+
+    /// Adjusts the counts after keys were added to or removed from `slot`.
+    pub fn count_keys(&mut self, slot: u16, change: i32) {
+        let block = &mut self.block_keys[usize::from(slot) / BLOCK_SLOTS];
+        *block = block.checked_add_signed(change).expect("no block holds fewer than no keys");
+        self.keys = self.keys.checked_add_signed(change as isize).expect("no database holds fewer than no keys");
+    }
+
+    /// The key at `rank` in order of slots, then of the slot's array. `None` past the last. Cost: O(256).
+    pub fn nth(&self, mut rank: usize) -> Option<&Entry> {
+        for (block, keys) in self.block_keys.iter().enumerate() {
+            if rank >= *keys as usize {
+                rank -= *keys as usize;
+                continue;
+            }
+            for table in &self.slots[block * BLOCK_SLOTS..(block + 1) * BLOCK_SLOTS] {
+                if rank < table.entries.len() {
+                    return table.entries.at(rank);
+                }
+                rank -= table.entries.len();
+            }
+        }
+        None
+    }
+
+    /// Every entry, in order of slots, expired ones included.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.slots.iter().flat_map(|table| table.entries.iter())
+    }
+
+    pub fn slots(&self) -> &[SlotTable] {
+        &self.slots
+    }
+
+    /// Empties the database and gives the tables back, to be saved by a cut or dropped elsewhere.
+    pub fn take_tables(&mut self) -> Vec<SlotTable> {
+        let label = self.cut_label;
+        std::mem::replace(self, Db::new(label)).slots
+    }
+
+    pub fn assert_invariants(&self) {
+        let mut volatile = 0;
+        let mut due = 0;
+        for table in &self.slots {
+            table.entries.assert_invariants();
+        }
+        for entry in self.entries() {
+            assert!(!entry.value.is_empty(), "key {:?} holds an empty collection", entry.key);
+            volatile += usize::from(entry.deadline != NEVER);
+            due += u64::from(entry.deadline != NEVER) + u64::from(entry.value.next_deadline().is_some());
+        }
+        assert_eq!(self.keys, self.entries().count(), "keys counted");
+        assert_eq!(self.keys, self.block_keys.iter().map(|k| *k as usize).sum::<usize>(), "keys by block");
+        assert_eq!(self.volatile, volatile, "keys with a deadline");
+        assert_eq!(self.expiry.count(), due, "deadlines indexed");
+    }
+}

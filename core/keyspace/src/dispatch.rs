@@ -1,0 +1,51 @@
+//! From a command's name to the function that runs it.
+
+use skep_base::{Args, Refusal};
+use skep_resp::Reply;
+
+use crate::commands;
+use crate::context::{ReadCx, WriteCx};
+
+/// The function of a command. It parses its arguments, changes the keyspace if it is a write, and writes its reply.
+///
+/// On an `Err` nothing was changed; what was written of the reply is taken back and the refusal answered instead.
+/// The number of arguments has been checked against the command table.
+#[derive(Clone, Copy)]
+pub enum Handler {
+    Read(fn(&mut ReadCx, Args, &mut Reply) -> Result<(), Refusal>),
+    Write(fn(&mut WriteCx, Args, &mut Reply) -> Result<(), Refusal>),
+}
+
+/// Every command of the keyspace by its lower-case name (`object|encoding` for a subcommand).
+pub fn handlers() -> impl Iterator<Item = (&'static str, Handler)> {
+    commands::ALL.iter().flat_map(|group| group.iter().copied())
+}
+
+impl Handler {
+    /// Runs a read.
+    ///
+    /// Panics if this is a write: the command table and the handlers would disagree.
+    #[inline]
+    pub fn read(self, cx: &mut ReadCx, args: Args, reply: &mut Reply) {
+        let Handler::Read(run) = self else { panic!("a write was run as a read") };
+        let mark = reply.mark();
+        if let Err(refusal) = run(cx, args, reply) {
+            reply.rewind(mark);
+            reply.refusal(&refusal);
+        }
+    }
+
+    /// Runs a write, or a read in its place among writes.
+    #[inline]
+    pub fn write(self, cx: &mut WriteCx, args: Args, reply: &mut Reply) {
+        let mark = reply.mark();
+        let result = match self {
+            Handler::Write(run) => run(cx, args, reply),
+            Handler::Read(run) => run(&mut cx.as_read(), args, reply),
+        };
+        if let Err(refusal) = result {
+            reply.rewind(mark);
+            reply.refusal(&refusal);
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! All databases of one shard, and the only functions that change them.
+//!
+//! Every change passes through [`Keyspace::table_mut`], which saves a table's state for a checkpoint before its first change
+//! after the cut (INV-CUT-1: a cut holds exactly the state at the position where it was begun).
+
+use skep_base::{Millis, slot_of};
+
+use crate::access::AccessClock;
+use crate::cut::Cut;
+use crate::db::{Db, Entry, NEVER, SlotTable};
+use crate::dense::Keyed;
+use crate::small::SmallBytes;
+use crate::value::Value;
+
+/// Numbered databases, as Redis has by default.
+pub const DB_COUNT: u8 = 16;
+
+/// The state machine of one data shard.
+pub struct Keyspace {
+    pub(crate) dbs: Vec<Db>,
+    pub(crate) cut: Cut,
+    pub(crate) stamp: Millis,
+    pub(crate) stats: Stats,
+    /// Tables emptied by a flush; see [`Keyspace::take_garbage`].
+    garbage: Vec<Vec<SlotTable>>,
+    pub access: AccessClock,
+    pub encodings: Encodings,
+}
+
+/// Counters since the start of the process.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Stats {
+    pub expired_keys: u64,
+    pub expired_fields: u64,
+}
+
+/// The sizes up to which Redis would use a compact encoding. They change what `OBJECT ENCODING` says, nothing else.
+#[derive(Clone, Debug)]
+pub struct Encodings {
+    pub hash_max_listpack_entries: usize,
+    pub hash_max_listpack_value: usize,
+    pub set_max_intset_entries: usize,
+    pub set_max_listpack_entries: usize,
+    pub set_max_listpack_value: usize,
+    pub zset_max_listpack_entries: usize,
+    pub zset_max_listpack_value: usize,
+    /// Positive: elements; -1 to -5: 4 KiB to 64 KiB.
+    pub list_max_listpack_size: i64,
+}
+
+impl Default for Encodings {
+    fn default() -> Encodings {
+        Encodings {
+            hash_max_listpack_entries: 512,
+            hash_max_listpack_value: 64,
+            set_max_intset_entries: 512,
+            set_max_listpack_entries: 128,
+            set_max_listpack_value: 64,
+            zset_max_listpack_entries: 128,
+            zset_max_listpack_value: 64,
+            list_max_listpack_size: -2,
+        }
+    }
+}
+
+/// Memory that a flush left behind. Dropping it takes time in proportion to the keys, so the shell does it elsewhere.
+pub struct Garbage {
+    _tables: Vec<Vec<SlotTable>>,
+}
+
+impl Default for Keyspace {
+    fn default() -> Keyspace {
+        Keyspace {
+            dbs: (0..DB_COUNT).map(Db::new).collect(),
+            cut: Cut::default(),
+            stamp: Millis(0),
+            stats: Stats::default(),
+            garbage: Vec::new(),
+            access: AccessClock::default(),
+            encodings: Encodings::default(),
+        }
+    }
+}
+
+impl Keyspace {
+    /// The stamp of the newest entry applied. Never goes backwards.
+    pub fn stamp(&self) -> Millis {
+        self.stamp
+    }
+
+    /// Advances the shard's clock to the stamp of the entry about to be applied. An older stamp leaves it.
+    pub fn advance(&mut self, stamp: Millis) -> Millis {
+        self.stamp = self.stamp.max(stamp);
+        self.stamp
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Keys in database `db`, those past their deadline but not removed yet included.
+    pub fn len(&self, db: u8) -> usize {
+        self.db(db).keys
+    }
+
+    /// True if no database holds a key.
+    pub fn is_empty(&self) -> bool {
+        self.dbs.iter().all(|db| db.keys == 0)
+    }
+
+    /// Keys of `db` that have a deadline.
+    pub fn volatile_len(&self, db: u8) -> usize {
+        self.db(db).volatile
+    }
+
+    /// The entry of `key` if it may be seen at `now`. Does not record a use.
+    #[inline]
+    pub fn peek(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
+        self.db(db).slot(slot_of(key))?.entries.get(key).filter(|e| e.is_live(now))
+    }
+
+    /// The entry of `key` if it may be seen at `now`; records a use.
+    #[inline]
+    pub fn get(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
+        let entry = self.peek(db, key, now)?;
+        self.access.touch(&entry.access);
+        Some(entry)
+    }
+
+    /// The value of `key`, to be changed in place; a key past its deadline is removed instead. Records a use.
+    ///
+    /// After a change that may have moved the value's inner deadline the caller calls [`Keyspace::reindex`], after one
+    /// that may have emptied it [`Keyspace::remove_if_empty`].
+    #[inline]
+    pub fn value_mut(&mut self, db: u8, key: &[u8]) -> Option<&mut Value> {
+        let slot = slot_of(key);
+        let now = self.stamp;
+        let table = self.db(db).slot(slot)?;
+        let at = table.entries.position(key)?;
+        let entry = table.entries.at(at).expect("position was found above");
+        if !entry.is_live(now) {
+            self.stats.expired_keys += 1;
+            self.remove_at(db, slot, at);
+            return None;
+        }
+        self.access.touch(&entry.access);
+        self.table_mut(db, slot).entries.at_mut(at).map(|e| &mut e.value)
+    }
+
+    /// Sets `key` to `value` with `deadline` ([`NEVER`] for none), in place of whatever was there.
+    #[inline]
+    pub fn put(&mut self, db: u8, key: &[u8], value: Value, deadline: Millis) {
+        let slot = slot_of(key);
+        let fresh = self.access.fresh();
+        let inner = value.next_deadline();
+        let table = self.table_mut(db, slot);
+        let old = match table.entries.get_mut(key) {
+            Some(entry) => {
+                let old = (std::mem::replace(&mut entry.value, value).next_deadline(), entry.deadline);
+                entry.deadline = deadline;
+                entry.access.set(fresh);
+                Some(old)
+            }
+            None => {
+                let key = SmallBytes::new(key);
+                table.entries.insert_new(Entry { key, value, deadline, access: fresh.into() });
+                None
+            }
+        };
+        let database = &mut self.dbs[usize::from(db)];
+        match old {
+            Some((old_inner, old_deadline)) => {
+                unindex(database, slot, old_deadline, old_inner);
+            }
+            None => database.count_keys(slot, 1),
+        }
+        index(database, slot, deadline, inner);
+    }
+
+    /// Removes `key` and gives back its value and deadline; `None` if it is not there or past its deadline (then it is
+    /// gone all the same).
+    pub fn take(&mut self, db: u8, key: &[u8]) -> Option<(Value, Millis)> {
+        let slot = slot_of(key);
+        let at = self.db(db).slot(slot)?.entries.position(key)?;
+        let entry = self.remove_at(db, slot, at);
+        if entry.is_live(self.stamp) {
+            Some((entry.value, entry.deadline))
+        } else {
+            self.stats.expired_keys += 1;
+            None
+        }
+    }
+
+    /// Changes the deadline of `key` ([`NEVER`] for none). False if the key is not there.
+    pub fn set_deadline(&mut self, db: u8, key: &[u8], deadline: Millis) -> bool {
+        let slot = slot_of(key);
+        let Some(at) = self.db(db).slot(slot).and_then(|t| t.entries.position(key)) else { return false };
+        let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
+        let old = std::mem::replace(&mut entry.deadline, deadline);
+        let database = &mut self.dbs[usize::from(db)];
+        unindex(database, slot, old, None);
+        index(database, slot, deadline, None);
+        true
+    }
+
+    /// Brings the expiry index up to date after the value of `key` changed in place; `before` is what its
+    /// [`Value::next_deadline`] was before the change.
+    pub fn reindex(&mut self, db: u8, key: &[u8], before: Option<Millis>) {
+        let slot = slot_of(key);
+        let after = self.db(db).slot(slot).and_then(|t| t.entries.get(key)).and_then(|e| e.value.next_deadline());
+        if before != after {
+            let database = &mut self.dbs[usize::from(db)];
+            unindex(database, slot, NEVER, before);
+            index(database, slot, NEVER, after);
+        }
+    }
+
+    /// Removes `key` if its value is an empty collection. True if it did.
+    pub fn remove_if_empty(&mut self, db: u8, key: &[u8]) -> bool {
+        let slot = slot_of(key);
+        let Some(table) = self.db(db).slot(slot) else { return false };
+        let Some(at) = table.entries.position(key) else { return false };
+        let empty = table.entries.at(at).is_some_and(|e| e.value.is_empty());
+        if empty {
+            self.remove_at(db, slot, at);
+        }
+        empty
+    }
+
+    /// Removes every key of `db`.
+    pub fn flush(&mut self, db: u8) {
+        let label = self.db(db).cut_label;
+        let tables = self.dbs[usize::from(db)].take_tables();
+        let garbage = self.cut.adopt(label, tables);
+        self.garbage.push(garbage);
+    }
+
+    /// What flushes left behind, to be dropped where it stalls nobody.
+    pub fn take_garbage(&mut self) -> Option<Garbage> {
+        if self.garbage.is_empty() {
+            return None;
+        }
+        Some(Garbage { _tables: std::mem::take(&mut self.garbage) })
+    }
+
+    /// Exchanges the contents of two databases.
+    pub fn swap(&mut self, a: u8, b: u8) {
+        self.dbs.swap(usize::from(a), usize::from(b));
+    }
+
+    /// The key at `rank` of `db`, in an order that replicas agree on. Expired keys count. Cost: O(256).
+    pub fn nth(&self, db: u8, rank: usize) -> Option<&Entry> {
+        self.db(db).nth(rank)
+    }
+
+    /// Entries of one slot of `db` in order, expired ones included.
+    pub fn slot_entries(&self, db: u8, slot: u16) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
+        self.db(db).slot(slot).map_or([].iter(), |table| table.entries.iter())
+    }
+
+    /// Every entry of `db`, expired ones included.
+    pub fn entries(&self, db: u8) -> impl Iterator<Item = &Entry> {
+        self.db(db).entries()
+    }
+
+    /// The earliest deadline of any key or field.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.dbs.iter().filter_map(|db| db.expiry.first()).map(|(deadline, _)| deadline).min()
+    }
+
+    /// Removes up to about `limit` keys and fields whose deadline has passed, the earliest first. The same state and stamp
+    /// remove the same on every replica. Gives the number removed.
+    pub fn sweep(&mut self, limit: usize) -> usize {
+        let now = self.stamp;
+        let mut removed = 0;
+        for db in 0..DB_COUNT {
+            while removed < limit
+                && let Some((deadline, slot)) = self.db(db).expiry.first()
+                && deadline < now
+            {
+                let progress = self.sweep_slot(db, slot);
+                assert!(progress > 0, "slot {slot} of database {db} is due at {deadline:?} but holds nothing due");
+                removed += progress;
+            }
+        }
+        removed
+    }
+
+    /// Panics if counts, indexes and tables disagree. Cost: O(keys).
+    pub fn assert_invariants(&self) {
+        for db in &self.dbs {
+            db.assert_invariants();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn db(&self, db: u8) -> &Db {
+        &self.dbs[usize::from(db)]
+    }
+
+    /// The one way to a table that is about to change.
+    #[inline]
+    pub(crate) fn table_mut(&mut self, db: u8, slot: u16) -> &mut SlotTable {
+        let database = &mut self.dbs[usize::from(db)];
+        let label = database.cut_label;
+        let table = database.slot_mut(slot, self.cut.number());
+        self.cut.before_change(label, table);
+        table
+    }
+
+    fn remove_at(&mut self, db: u8, slot: u16, at: usize) -> Entry {
+        let entry = self.table_mut(db, slot).entries.remove_at(at);
+        let database = &mut self.dbs[usize::from(db)];
+        unindex(database, slot, entry.deadline, entry.value.next_deadline());
+        database.count_keys(slot, -1);
+        entry
+    }
+
+    /// Removes what is due in one slot: whole keys, and fields of hashes.
+    fn sweep_slot(&mut self, db: u8, slot: u16) -> usize {
+        let now = self.stamp;
+        let mut removed = 0;
+        let mut at = self.db(db).slot(slot).map_or(0, |t| t.entries.len());
+        while at > 0 {
+            at -= 1;
+            let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
+            if !entry.is_live(now) {
+                self.remove_at(db, slot, at);
+                self.stats.expired_keys += 1;
+                removed += 1;
+                continue;
+            }
+            let before = entry.value.next_deadline();
+            if before.is_none_or(|d| d >= now) {
+                continue;
+            }
+            let Value::Hash(hash) = &mut entry.value else { panic!("only hashes hold deadlines") };
+            let fields = hash.expire_fields(now);
+            let key = entry.key().to_vec();
+            removed += fields;
+            self.stats.expired_fields += fields as u64;
+            self.reindex(db, &key, before);
+            self.remove_if_empty(db, &key);
+        }
+        removed
+    }
+}
+
+fn index(db: &mut Db, slot: u16, deadline: Millis, inner: Option<Millis>) {
+    if deadline != NEVER {
+        db.expiry.add(deadline, slot);
+        db.volatile += 1;
+    }
+    if let Some(inner) = inner {
+        db.expiry.add(inner, slot);
+    }
+}
+
+fn unindex(db: &mut Db, slot: u16, deadline: Millis, inner: Option<Millis>) {
+    if deadline != NEVER {
+        db.expiry.remove(deadline, slot);
+        db.volatile -= 1;
+    }
+    if let Some(inner) = inner {
+        db.expiry.remove(inner, slot);
+    }
+}

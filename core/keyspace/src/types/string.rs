@@ -1,0 +1,91 @@
+//! String values: up to 14 bytes in place, longer ones in a growable buffer.
+
+use skep_base::varint::{self, Malformed, Reader};
+
+use crate::value::{Typed, Value};
+
+const INLINE_MAX: usize = 14;
+
+/// A string value. Equal content is equal, whichever form holds it.
+#[derive(Clone)]
+pub struct Str(Form);
+
+#[derive(Clone)]
+enum Form {
+    Inline { len: u8, bytes: [u8; INLINE_MAX] },
+    /// Boxed twice to keep every value at 16 bytes; the buffer grows in place for `APPEND` and `SETRANGE`.
+    #[allow(clippy::box_collection)]
+    Heap(Box<Vec<u8>>),
+}
+
+impl Default for Str {
+    fn default() -> Str {
+        Str::new(b"")
+    }
+}
+
+impl Str {
+    #[inline]
+    pub fn new(content: &[u8]) -> Str {
+        if content.len() <= INLINE_MAX {
+            let mut bytes = [0; INLINE_MAX];
+            bytes[..content.len()].copy_from_slice(content);
+            Str(Form::Inline { len: content.len() as u8, bytes })
+        } else {
+            Str(Form::Heap(Box::new(content.to_vec())))
+        }
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[u8] {
+        match &self.0 {
+            Form::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Form::Heap(bytes) => bytes,
+        }
+    }
+
+    /// The content as a buffer to edit in place.
+    pub fn make_vec(&mut self) -> &mut Vec<u8> {
+        if let Form::Inline { .. } = self.0 {
+            self.0 = Form::Heap(Box::new(self.as_slice().to_vec()));
+        }
+        match &mut self.0 {
+            Form::Heap(bytes) => bytes,
+            Form::Inline { .. } => unreachable!("made a heap string above"),
+        }
+    }
+}
+
+impl Typed for Str {
+    fn from_value(value: &Value) -> Option<&Str> {
+        if let Value::Str(inner) = value { Some(inner) } else { None }
+    }
+
+    fn from_value_mut(value: &mut Value) -> Option<&mut Str> {
+        if let Value::Str(inner) = value { Some(inner) } else { None }
+    }
+
+    fn into_value(self) -> Value {
+        Value::Str(self)
+    }
+
+    /// An empty string is a value like any other.
+    fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_bytes(out, self.as_slice());
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Str, Malformed> {
+        Ok(Str::new(input.bytes()?))
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Form::Inline { .. } => 0,
+            Form::Heap(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
+        }
+    }
+}

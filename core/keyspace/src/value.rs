@@ -1,0 +1,139 @@
+//! A value of any type in 16 bytes.
+
+use skep_base::Millis;
+use skep_base::varint::{Malformed, Reader};
+
+use crate::types::{Hash, List, Set, Str, ZSet};
+
+/// What a key holds. Collections are never empty: a command that takes the last element removes the key.
+#[derive(Clone)]
+pub enum Value {
+    Str(Str),
+    List(Box<List>),
+    Hash(Box<Hash>),
+    Set(Box<Set>),
+    ZSet(Box<ZSet>),
+}
+
+const _: () = assert!(size_of::<Value>() == 16);
+
+/// The type of a value, as `TYPE` names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Str,
+    List,
+    Hash,
+    Set,
+    ZSet,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Str => "string",
+            Kind::List => "list",
+            Kind::Hash => "hash",
+            Kind::Set => "set",
+            Kind::ZSet => "zset",
+        }
+    }
+}
+
+/// The common side of the value types. `encode` and `decode` keep the order of elements: it is part of the value.
+pub trait Typed: Default {
+    fn from_value(value: &Value) -> Option<&Self>;
+    fn from_value_mut(value: &mut Value) -> Option<&mut Self>;
+    fn into_value(self) -> Value;
+
+    /// True if the key that holds it must go.
+    fn is_empty(&self) -> bool;
+    /// Appends the value's checkpoint form.
+    fn encode(&self, out: &mut Vec<u8>);
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed>;
+    /// Bytes allocated for the value, itself excluded. Cost: O(1), or a bounded sample for collections.
+    fn heap_bytes(&self) -> usize;
+    /// The earliest deadline of something inside the value (hash fields).
+    fn next_deadline(&self) -> Option<Millis> {
+        None
+    }
+}
+
+macro_rules! typed_access {
+    ($type:ident, boxed) => {
+        fn from_value(value: &Value) -> Option<&Self> {
+            if let Value::$type(inner) = value { Some(inner) } else { None }
+        }
+
+        fn from_value_mut(value: &mut Value) -> Option<&mut Self> {
+            if let Value::$type(inner) = value { Some(inner) } else { None }
+        }
+
+        fn into_value(self) -> Value {
+            Value::$type(Box::new(self))
+        }
+    };
+}
+pub(crate) use typed_access;
+
+macro_rules! each {
+    ($value:expr, $inner:ident => $body:expr) => {
+        match $value {
+            Value::Str($inner) => $body,
+            Value::List($inner) => $body,
+            Value::Hash($inner) => $body,
+            Value::Set($inner) => $body,
+            Value::ZSet($inner) => $body,
+        }
+    };
+}
+
+impl Value {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Str(_) => Kind::Str,
+            Value::List(_) => Kind::List,
+            Value::Hash(_) => Kind::Hash,
+            Value::Set(_) => Kind::Set,
+            Value::ZSet(_) => Kind::ZSet,
+        }
+    }
+
+    /// True for a collection without elements.
+    pub fn is_empty(&self) -> bool {
+        each!(self, v => v.is_empty())
+    }
+
+    pub fn heap_bytes(&self) -> usize {
+        each!(self, v => v.heap_bytes())
+    }
+
+    pub fn next_deadline(&self) -> Option<Millis> {
+        match self {
+            Value::Hash(hash) => hash.next_deadline(),
+            _ => None,
+        }
+    }
+
+    /// Appends a type tag and the value's checkpoint form. The tags are part of the checkpoint format.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(match self.kind() {
+            Kind::Str => 0,
+            Kind::List => 1,
+            Kind::Hash => 2,
+            Kind::Set => 3,
+            Kind::ZSet => 4,
+        });
+        each!(self, v => v.encode(out));
+    }
+
+    pub fn decode(input: &mut Reader<'_>) -> Result<Value, Malformed> {
+        Ok(match input.u8()? {
+            0 => Str::decode(input)?.into_value(),
+            1 => List::decode(input)?.into_value(),
+            2 => Hash::decode(input)?.into_value(),
+            3 => Set::decode(input)?.into_value(),
+            4 => ZSet::decode(input)?.into_value(),
+            _ => return input.malformed("a value type of 0 to 4"),
+        })
+    }
+}
