@@ -1,0 +1,341 @@
+//! The table of settings. To add one, add a row here; flag, variable, key, `CONFIG` and documentation follow.
+//!
+//! Ranges, defaults and units of Redis's settings are those of Redis 7 (observed with redis-server 7.0.15 and read in
+//! the redis.conf of 7.4), except where the row says otherwise.
+
+use crate::{Effect, Effect::*, Kind, Kind::*, SettingSpec, Settings};
+
+const INT_MAX: i64 = i32::MAX as i64;
+
+/// Every setting, those of skep first, then those of Redis that do something, then the rest.
+pub const SETTINGS: &[SettingSpec] = &[
+    row(
+        "data-dir",
+        Dir,
+        "./skep-data",
+        AtStart,
+        "",
+        "Everything the node keeps. One process at a time uses it.",
+    ),
+    row(
+        "name",
+        Label,
+        "",
+        AtStart,
+        "",
+        "The node's name, unique in the cluster. Empty: the name of the host.",
+    ),
+    row("listen", Listen, "127.0.0.1:6379", AtStart, "", "Where clients connect (RESP)."),
+    row(
+        "peer-listen",
+        Listen,
+        "127.0.0.1:7379",
+        AtStart,
+        "",
+        "Where other nodes connect. Checked and recorded; it is not opened while there are no other nodes.",
+    ),
+    row(
+        "http-listen",
+        Listen,
+        "127.0.0.1:8379",
+        AtStart,
+        "",
+        "Where health, metrics and the JSON API answer.",
+    ),
+    row("advertise", Host, "", AtStart, "", "The host that others are told. Empty: the listen address."),
+    row(
+        "join",
+        Peers,
+        "",
+        AtStart,
+        "",
+        "Peer addresses of nodes to form a cluster with, in any order; this node's own may be among them.",
+    ),
+    row("replicas", int(1, 7), "3", AtStart, "", "Copies of each shard. Read when the cluster is created."),
+    row("shards", int(1, 4096), "1", AtStart, "", "Shards when the cluster is created."),
+    row("zone", Label, "", AtStart, "", "Failure domain; copies are spread over zones. Empty: none."),
+    row(
+        "request-timeout",
+        int(10, 3_600_000),
+        "5000",
+        AtStart,
+        "ms",
+        "After it a request is answered with an error.",
+    ),
+    row("insecure", YesNo, "no", AtStart, "", "Allow listening beyond loopback without a password and TLS."),
+    row(
+        "requirepass",
+        Secret,
+        "",
+        Live,
+        "",
+        "The password that clients must give (AUTH). Empty: none. Not a flag, since others would see it in the list \
+         of processes.",
+    ),
+    row(
+        "requirepass-file",
+        File,
+        "",
+        AtStart,
+        "",
+        "A file whose first line is the password. Excludes requirepass.",
+    ),
+    row(
+        "durability",
+        Choice(&["disk", "memory"]),
+        "disk",
+        AtStart,
+        "",
+        "When a write is answered: after it is on the disk, or after it is in memory (a crash loses the last moments).",
+    ),
+    row(
+        "checkpoint-log-bytes",
+        bytes(64 << 10, 1 << 40),
+        "256mb",
+        AtStart,
+        "bytes",
+        "How much log gathers before a checkpoint is taken and the log before it is dropped.",
+    ),
+    row(
+        "log-segment-bytes",
+        bytes(64 << 10, 1 << 30),
+        "64mb",
+        AtStart,
+        "bytes",
+        "The size at which a new log file is begun.",
+    ),
+    row(
+        "log-level",
+        Choice(&["error", "warn", "info", "debug", "trace"]),
+        "info",
+        AtStart,
+        "",
+        "The least important lines that are written to standard error.",
+    ),
+    row("log-format", Choice(&["text", "json"]), "text", AtStart, "", "The form of those lines."),
+    row(
+        "maxmemory",
+        bytes(0, u64::MAX),
+        "0",
+        Live,
+        "bytes",
+        "How much memory the values may take. 0: no limit.",
+    ),
+    row(
+        "maxmemory-policy",
+        Choice(&[
+            "volatile-lru",
+            "volatile-lfu",
+            "volatile-random",
+            "volatile-ttl",
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "noeviction",
+        ]),
+        "noeviction",
+        Live,
+        "",
+        "What is evicted when maxmemory is reached; with noeviction, writes that grow are refused instead.",
+    ),
+    row(
+        "maxmemory-samples",
+        int(1, INT_MAX),
+        "5",
+        Live,
+        "",
+        "How many keys eviction compares in each round.",
+    ),
+    row("maxclients", int(1, u32::MAX as i64), "10000", Live, "", "Client connections at once."),
+    row("timeout", int(0, INT_MAX), "0", Live, "s", "An idle client is disconnected after it. 0: never."),
+    row(
+        "tcp-keepalive",
+        int(0, INT_MAX),
+        "300",
+        Live,
+        "s",
+        "How long a connection is idle before the kernel probes it. 0: never. New connections take a change.",
+    ),
+    row(
+        "client-query-buffer-limit",
+        bytes(1 << 20, i64::MAX as u64),
+        "1gb",
+        Live,
+        "bytes",
+        "How much of a client's requests may wait before it is disconnected.",
+    ),
+    row(
+        "proto-max-bulk-len",
+        bytes(1 << 20, i64::MAX as u64),
+        "512mb",
+        Live,
+        "bytes",
+        "The size of one argument.",
+    ),
+    row(
+        "client-output-buffer-limit",
+        OutputLimits,
+        // Redis leaves the class normal without a limit; here everything has one. 1 GiB is twice the largest value, so
+        // that a reply never trips over it by itself.
+        "normal 1gb 256mb 60 replica 256mb 64mb 60 pubsub 32mb 8mb 60",
+        Live,
+        "bytes",
+        "How much of the replies a client may leave unread before it is disconnected: at once past HARD, after SECONDS \
+         past SOFT, for each class of client. 0: no limit.",
+    ),
+    // Facts.
+    fact("databases", |_| "16".to_owned(), "Databases to SELECT."),
+    fact("port", |s| s.listen().port().to_string(), "The port of listen."),
+    fact("bind", |s| s.listen().ip().to_string(), "The address of listen."),
+    fact("dir", |s| s.data_dir().to_owned(), "The path of data-dir."),
+    fact("cluster-enabled", |_| "no".to_owned(), "Clients need not know about the cluster."),
+    // Remembered: how Redis lays out small values. Here the layout is chosen by the value alone, as Redis 7.4 does with
+    // its defaults, because it is part of what replicas must agree on.
+    layout("hash-max-listpack-entries", count(), "512"),
+    layout("hash-max-listpack-value", bytes(0, u64::MAX), "64"),
+    layout("list-max-listpack-size", int(i32::MIN as i64, INT_MAX), "-2"),
+    layout("list-compress-depth", int(0, INT_MAX), "0"),
+    layout("set-max-intset-entries", count(), "512"),
+    layout("set-max-listpack-entries", count(), "128"),
+    layout("set-max-listpack-value", bytes(0, u64::MAX), "64"),
+    layout("zset-max-listpack-entries", count(), "128"),
+    layout("zset-max-listpack-value", bytes(0, u64::MAX), "64"),
+    layout("hll-sparse-max-bytes", bytes(0, u64::MAX), "3000"),
+    layout("stream-node-max-bytes", bytes(0, u64::MAX), "4096"),
+    layout("stream-node-max-entries", count(), "100"),
+    layout("activerehashing", YesNo, "yes"),
+    layout("activedefrag", YesNo, "no"),
+    alias("hash-max-ziplist-entries", "hash-max-listpack-entries"),
+    alias("hash-max-ziplist-value", "hash-max-listpack-value"),
+    alias("list-max-ziplist-size", "list-max-listpack-size"),
+    alias("zset-max-ziplist-entries", "zset-max-listpack-entries"),
+    alias("zset-max-ziplist-value", "zset-max-listpack-value"),
+    // Remembered: eviction and expiry.
+    remembered("maxmemory-clients", Text, "0", "Clients are limited one by one, by their buffers."),
+    remembered("maxmemory-eviction-tenacity", int(0, 100), "10", "Eviction has a fixed share of a turn."),
+    remembered("lfu-log-factor", int(0, INT_MAX), "10", "The counter grows as with Redis's default."),
+    remembered("lfu-decay-time", int(0, INT_MAX), "1", "The counter decays as with Redis's default."),
+    remembered("active-expire-effort", int(1, 10), "1", "Expired keys are removed in every turn."),
+    remembered("lazyfree-lazy-eviction", YesNo, "no", LAZY),
+    remembered("lazyfree-lazy-expire", YesNo, "no", LAZY),
+    remembered("lazyfree-lazy-server-del", YesNo, "no", LAZY),
+    remembered("lazyfree-lazy-user-del", YesNo, "no", LAZY),
+    remembered("lazyfree-lazy-user-flush", YesNo, "no", LAZY),
+    remembered("replica-lazy-flush", YesNo, "no", LAZY),
+    alias("slave-lazy-flush", "replica-lazy-flush"),
+    remembered("hz", int(0, INT_MAX), "10", "Background work is done in every turn, not by a timer."),
+    remembered("dynamic-hz", YesNo, "yes", "Background work is done in every turn, not by a timer."),
+    // Remembered: Redis's own persistence and replication, of which skep has another kind.
+    remembered("save", SavePoints, "", LOG),
+    remembered("appendonly", YesNo, "no", LOG),
+    remembered("appendfsync", Choice(&["everysec", "always", "no"]), "everysec", LOG),
+    remembered("no-appendfsync-on-rewrite", YesNo, "no", LOG),
+    remembered("auto-aof-rewrite-percentage", int(0, INT_MAX), "100", LOG),
+    remembered("auto-aof-rewrite-min-size", bytes(0, i64::MAX as u64), "64mb", LOG),
+    remembered("aof-use-rdb-preamble", YesNo, "yes", LOG),
+    remembered("rdbcompression", YesNo, "yes", LOG),
+    remembered("rdb-key-save-delay", int(i32::MIN as i64, INT_MAX), "0", LOG),
+    remembered("key-load-delay", int(i32::MIN as i64, INT_MAX), "0", LOG),
+    remembered("stop-writes-on-bgsave-error", YesNo, "yes", LOG),
+    remembered(
+        "sanitize-dump-payload",
+        Choice(&["no", "yes", "clients"]),
+        "no",
+        "RESTORE always checks its payload.",
+    ),
+    remembered("min-replicas-to-write", int(0, INT_MAX), "0", REPLICAS),
+    remembered("min-replicas-max-lag", int(0, INT_MAX), "10", REPLICAS),
+    remembered("replica-serve-stale-data", YesNo, "yes", REPLICAS),
+    remembered("replica-read-only", YesNo, "yes", REPLICAS),
+    remembered("replica-priority", int(0, INT_MAX), "100", REPLICAS),
+    remembered("repl-backlog-size", bytes(1, i64::MAX as u64), "1mb", REPLICAS),
+    remembered("repl-timeout", int(1, INT_MAX), "60", REPLICAS),
+    remembered("repl-diskless-sync", YesNo, "yes", REPLICAS),
+    remembered("repl-diskless-sync-delay", int(0, INT_MAX), "5", REPLICAS),
+    remembered("repl-ping-replica-period", int(1, INT_MAX), "10", REPLICAS),
+    alias("min-slaves-to-write", "min-replicas-to-write"),
+    alias("min-slaves-max-lag", "min-replicas-max-lag"),
+    alias("slave-serve-stale-data", "replica-serve-stale-data"),
+    alias("slave-read-only", "replica-read-only"),
+    alias("slave-priority", "replica-priority"),
+    alias("repl-ping-slave-period", "repl-ping-replica-period"),
+    // Remembered: what is watched and reported.
+    remembered(
+        "notify-keyspace-events",
+        EventClasses,
+        "",
+        "There is no pub/sub yet that could carry the events.",
+    ),
+    remembered("slowlog-log-slower-than", int(-1, i64::MAX), "10000", "No slow log is kept."),
+    remembered("slowlog-max-len", count(), "128", "No slow log is kept."),
+    remembered("latency-monitor-threshold", int(0, i64::MAX), "0", "Latency is measured for /metrics only."),
+    remembered("latency-tracking", YesNo, "yes", "Latency is measured for /metrics only."),
+    remembered(
+        "latency-tracking-info-percentiles",
+        Text,
+        "50 99 99.9",
+        "Latency is measured for /metrics only.",
+    ),
+    remembered("tracking-table-max-keys", count(), "1000000", "There is no client-side caching yet."),
+    remembered("acllog-max-len", count(), "128", "No ACL log is kept."),
+    remembered(
+        "loglevel",
+        Choice(&["debug", "verbose", "notice", "warning"]),
+        "notice",
+        "log-level, given at start, decides.",
+    ),
+    // Remembered: scripts.
+    remembered("busy-reply-threshold", int(0, i64::MAX), "5000", "There are no scripts yet."),
+    alias("lua-time-limit", "busy-reply-threshold"),
+    remembered("set-disable-deny-scripts", YesNo, "no", "There are no scripts yet."),
+];
+
+const LAZY: &str = "Memory is freed as it suits the node.";
+const LOG: &str = "The replicated log keeps every write; see durability.";
+const REPLICAS: &str = "Copies are kept by consensus, not by Redis's replication.";
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    effect: Effect,
+    unit: &'static str,
+    doc: &'static str,
+) -> SettingSpec {
+    SettingSpec::new(name, kind, default, effect, unit, doc)
+}
+
+const fn remembered(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> SettingSpec {
+    SettingSpec::new(name, kind, default, Remembered, "", why)
+}
+
+const fn layout(name: &'static str, kind: Kind, default: &'static str) -> SettingSpec {
+    SettingSpec::new(
+        name,
+        kind,
+        default,
+        Remembered,
+        "",
+        "The layout of values is fixed, at Redis 7.4's defaults.",
+    )
+}
+
+const fn alias(name: &'static str, of: &'static str) -> SettingSpec {
+    SettingSpec::new(name, Alias(of), "", Remembered, "", "An older name.")
+}
+
+const fn fact(name: &'static str, make: fn(&Settings) -> String, doc: &'static str) -> SettingSpec {
+    SettingSpec::new(name, Derived(make), "", Fact, "", doc)
+}
+
+const fn int(min: i64, max: i64) -> Kind {
+    Int { min, max }
+}
+
+const fn count() -> Kind {
+    int(0, i64::MAX)
+}
+
+const fn bytes(min: u64, max: u64) -> Kind {
+    Bytes { min, max }
+}
