@@ -3,6 +3,7 @@
 //! Owns no state and knows nothing of the other crates.
 
 pub mod args;
+pub mod decimal;
 pub mod glob;
 pub mod hash;
 pub mod ids;
@@ -13,6 +14,7 @@ pub mod slot;
 pub mod varint;
 
 pub use args::{Args, Span};
+pub use decimal::LongDouble;
 pub use ids::{ConnId, GroupId, LogId, LogIndex, Millis, NodeId, Term};
 pub use refusal::Refusal;
 pub use rng::Rng;
