@@ -1,0 +1,174 @@
+//! Where the keys of a command are: the table's key positions applied to actual arguments.
+
+use skep_base::{Args, number};
+
+use crate::flags::KeyFlags;
+use crate::spec::{Begin, CommandSpec, Find, KeySpec, Special};
+
+/// No command has more groups of keys than that (GEORADIUS: its source, STORE and STOREDIST).
+const RANGES_MAX: usize = 3;
+
+/// One key of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Which argument it is.
+    pub index: usize,
+    /// What the command does to it.
+    pub flags: KeyFlags,
+}
+
+/// The number of keys that the arguments announce is not a number, not positive, or more than there are arguments.
+/// The command will answer with an error of its own and touch nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyError;
+
+/// The keys of one command with its arguments.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Keys {
+    ranges: [Range; RANGES_MAX],
+    used: usize,
+}
+
+/// Every `step`th argument from `first` to before `end`.
+#[derive(Clone, Copy, Default, Debug)]
+struct Range {
+    first: usize,
+    end: usize,
+    step: usize,
+    flags: KeyFlags,
+}
+
+impl Keys {
+    #[inline]
+    pub(crate) fn of(command: &CommandSpec, args: Args<'_>) -> Result<Keys, KeyError> {
+        let mut keys = Keys::default();
+        for spec in command.keys {
+            if let Some(range) = find(spec, args)? {
+                keys.add(range);
+            }
+        }
+        if command.special != Special::None {
+            keys.look_at_options(command.special, args);
+        }
+        Ok(keys)
+    }
+
+    /// All keys, in the order of the table; a key given twice comes twice.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Key> + '_ {
+        self.ranges[..self.used]
+            .iter()
+            .flat_map(|r| (r.first..r.end).step_by(r.step).map(|index| Key { index, flags: r.flags }))
+    }
+
+    /// The position of the first key.
+    #[inline]
+    pub fn first(&self) -> Option<usize> {
+        (self.used > 0).then(|| self.ranges[0].first)
+    }
+
+    pub fn len(&self) -> usize {
+        self.ranges[..self.used].iter().map(|r| (r.end - r.first).div_ceil(r.step)).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.used == 0
+    }
+
+    #[inline]
+    fn add(&mut self, range: Range) {
+        self.ranges[self.used] = range;
+        self.used += 1;
+    }
+
+    #[cold]
+    fn look_at_options(&mut self, special: Special, args: Args<'_>) {
+        const READS_AND_WRITES: KeyFlags = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
+        const OVERWRITES: KeyFlags = KeyFlags::OW.and(KeyFlags::UPDATE);
+        match special {
+            Special::None => {}
+            Special::Set => {
+                let reads = (3..args.len()).any(|at| args.is(at, "get"));
+                self.ranges[0].flags = if reads { READS_AND_WRITES } else { OVERWRITES };
+            }
+            Special::Bitfield => {
+                let reads_only = bitfield_reads_only(args);
+                self.ranges[0].flags =
+                    if reads_only { KeyFlags::RO.and(KeyFlags::ACCESS) } else { READS_AND_WRITES };
+            }
+            Special::Sort => {
+                if let Some(at) = sort_store(args) {
+                    self.add(Range { first: at, end: at + 1, step: 1, flags: OVERWRITES });
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn find(spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
+    let first = match spec.begin {
+        Begin::Index(at) => usize::from(at),
+        Begin::Keyword { word, from } => {
+            match (usize::from(from)..args.len()).rfind(|at| args.is(*at, word) && at + 1 < args.len()) {
+                Some(at) => at + 1,
+                None => return Ok(None),
+            }
+        }
+        Begin::Hidden => return Ok(None),
+    };
+    let (first, end, step) = match spec.find {
+        Find::Range { last, step } => {
+            let end = if last >= 0 {
+                first + usize::from(last.unsigned_abs()) + 1
+            } else {
+                args.len() + 1 - usize::from(last.unsigned_abs())
+            };
+            (first, end, usize::from(step))
+        }
+        Find::Counted => {
+            let count = args.get(first).and_then(number::parse_i64).ok_or(KeyError)?;
+            let count = usize::try_from(count)
+                .ok()
+                .filter(|c| (1..args.len() - first).contains(c))
+                .ok_or(KeyError)?;
+            (first + 1, first + 1 + count, 1)
+        }
+        Find::Hidden => return Ok(None),
+    };
+    debug_assert!(
+        end <= args.len(),
+        "keys up to {end} of {} arguments: the arity admits too few",
+        args.len()
+    );
+    Ok((first < end).then_some(Range { first, end, step, flags: spec.flags }))
+}
+
+/// True if no operation of a BITFIELD changes the key.
+fn bitfield_reads_only(args: Args<'_>) -> bool {
+    let mut at = 2;
+    while at < args.len() {
+        if !args.is(at, "get") {
+            return false;
+        }
+        at += 3;
+    }
+    true
+}
+
+/// The argument behind the last STORE of a SORT.
+fn sort_store(args: Args<'_>) -> Option<usize> {
+    let (mut at, mut found) = (2, None);
+    while at < args.len() {
+        if args.is(at, "limit") {
+            at += 2;
+        } else if args.is(at, "get") || args.is(at, "by") {
+            at += 1;
+        } else if args.is(at, "store") && at + 1 < args.len() {
+            at += 1;
+            found = Some(at);
+        }
+        at += 1;
+    }
+    found
+}

@@ -1,0 +1,15 @@
+//! Commands on HyperLogLogs, which are strings.
+
+use super::prelude::*;
+
+pub(super) const COMMANDS: &[CommandSpec] = &[
+    command("pfadd", -2, WRITE | DENYOOM | FAST, HYPERLOGLOG, "2.8.9")
+        .keys_at(&[key(1, RW | INSERT)])
+        .docs("O(N) in the elements", "Adds elements to a HyperLogLog."),
+    command("pfcount", -2, READONLY, HYPERLOGLOG, "2.8.9")
+        .keys_at(&[keys(1, -1, RW | ACCESS).note("may refresh the cached count")])
+        .docs("O(N) in the keys", "Estimates how many distinct elements were added."),
+    command("pfmerge", -2, WRITE | DENYOOM, HYPERLOGLOG, "2.8.9")
+        .keys_at(&[key(1, RW | ACCESS | INSERT), keys(2, -1, RO | ACCESS)])
+        .docs("O(N) in the keys", "Unites several HyperLogLogs in one."),
+];
