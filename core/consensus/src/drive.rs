@@ -1,0 +1,196 @@
+//! The library's protocol between two events: take a batch from it, keep its entries, hand out what must be durable, what
+//! may be sent, what is to be applied, until it has nothing more (foundations: asynchronous append).
+//!
+//! INV-CONSENSUS-1: a message that vouches for a record leaves only when that record is durable.
+//! INV-CONSENSUS-2: between taking a batch and giving it back nothing else is asked of the library.
+
+use crate::convert;
+use crate::group::{Group, Unpersisted, entries_from_library, leave_entry};
+use crate::{Message, Note, Output, Role};
+use protobuf::Message as _;
+use raft::StateRole;
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType};
+use skep_base::{LogIndex, NodeId};
+use skep_log::Record;
+
+impl Group {
+    /// Runs the library until it has nothing more to say. Bounded: each round takes entries, messages or a role from it,
+    /// and nothing here gives it new ones but at most one campaign or one step down.
+    pub(crate) fn pump(&mut self, out: &mut Vec<Output>) {
+        loop {
+            if self.raw.has_ready() {
+                self.take_batch(out);
+            } else if !self.settle(out) {
+                break;
+            }
+            self.tell_role(out);
+        }
+    }
+
+    fn take_batch(&mut self, out: &mut Vec<Output>) {
+        let mut batch = self.raw.ready();
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let messages = if leads { batch.take_messages() } else { batch.take_persisted_messages() };
+        let entries = batch.take_entries();
+        let committed = batch.take_committed_entries();
+        let confirmed = batch.take_read_states();
+        assert!(batch.snapshot().is_empty(), "a checkpoint arrived inside a message");
+        self.batch_last = batch.number();
+        self.raw.mut_store().append(&entries);
+        self.raw.advance_append_async(batch);
+
+        self.hand_out(leads, entries, messages, out);
+        self.apply(committed, out);
+        for read in confirmed {
+            self.reads.confirm(&read.request_ctx, LogIndex(read.index));
+        }
+        self.reads.ready(self.applied, |read| out.push(Output::ReadReady { read }));
+    }
+
+    /// Turns one batch into `Send` and `Persist`.
+    fn hand_out(
+        &mut self,
+        leads: bool,
+        entries: Vec<Entry>,
+        messages: Vec<raft::eraftpb::Message>,
+        out: &mut Vec<Output>,
+    ) {
+        let state = convert::hard_state_from_library(&self.raw.raft.hard_state());
+        let new_term = (state.term, state.vote) != (self.hard_state.term, self.hard_state.vote);
+        let mut records = Vec::new();
+        // The commit index alone is not worth a write: it is learned again after a restart. But it goes with the entries
+        // that follow it, since a replica that holds the end of a joint membership must know that the joint one began.
+        if new_term || (!entries.is_empty() && state != self.hard_state) {
+            records.push(Record::HardState { group: self.config.group, state });
+            self.hard_state = state;
+        }
+        if !entries.is_empty() {
+            let entries = entries_from_library(entries);
+            records.push(Record::Append { group: self.config.group, entries });
+        }
+        if new_term {
+            self.ticket_of_term = self.ticket_last + 1;
+        }
+        self.stats.messages_sent += messages.len() as u64;
+        let messages = messages.into_iter().map(|message| (NodeId(message.to), Message(message)));
+
+        // A leader's messages vouch for nothing but its term, so they go beside its own write. The term of a leader that
+        // needed no other vote may not be durable yet, and the library does not see to that: its learners would hear
+        // from two leaders of one term if it died now.
+        let vouches = !leads || self.ticket_of_term > self.ticket_persisted;
+        if vouches && (!records.is_empty() || !self.unpersisted.is_empty()) {
+            let then_send: Vec<_> = messages.collect();
+            if !records.is_empty() || !then_send.is_empty() {
+                self.persist(records, self.batch_last, then_send, out);
+                return;
+            }
+        } else {
+            out.extend(messages.map(|(to, message)| Output::Send { to, message }));
+            if !records.is_empty() {
+                self.persist(records, self.batch_last, Vec::new(), out);
+                return;
+            }
+        }
+        if self.unpersisted.is_empty() {
+            self.raw.on_persist_ready(self.batch_last);
+        }
+    }
+
+    /// Gives out one ticket; when it is durable so is the library's `batch`. Without records it only waits for the
+    /// tickets before it.
+    pub(crate) fn persist(
+        &mut self,
+        records: Vec<Record>,
+        batch: u64,
+        then_send: Vec<(NodeId, Message)>,
+        out: &mut Vec<Output>,
+    ) {
+        self.ticket_last += 1;
+        self.stats.persists += 1;
+        let ticket = self.ticket_last;
+        self.unpersisted.push_back(Unpersisted { ticket, batch });
+        // A checkpoint only says what need not be read again.
+        let must_sync = records.iter().any(|record| !matches!(record, Record::Checkpoint { .. }));
+        out.push(Output::Persist { ticket, records, must_sync, then_send });
+    }
+
+    fn apply(&mut self, committed: Vec<Entry>, out: &mut Vec<Output>) {
+        let (Some(first), Some(last)) = (committed.first(), committed.last()) else { return };
+        assert_eq!(first.index, self.applied.0 + 1, "INV-CONSENSUS-3: applied {} before", self.applied);
+        let last = LogIndex(last.index);
+        self.stats.entries_applied += committed.len() as u64;
+        let place = out.len();
+        for entry in &committed {
+            if entry.entry_type == EntryType::EntryConfChangeV2 {
+                self.apply_membership(entry, out);
+            }
+        }
+        out.insert(place, Output::Apply { entries: entries_from_library(committed) });
+        self.applied = last;
+        self.raw.advance_apply_to(last.0);
+    }
+
+    fn apply_membership(&mut self, entry: &Entry, out: &mut Vec<Output>) {
+        let at = LogIndex(entry.index);
+        let mut change = ConfChangeV2::default();
+        change.merge_from_bytes(&entry.data).expect("the leader encoded the change it proposed");
+        match self.raw.apply_conf_change(&change) {
+            Ok(state) => {
+                let membership = convert::membership_from_library(&state);
+                self.memberships.push(at, membership.clone());
+                out.push(Output::MembershipChanged { at, membership });
+            }
+            Err(error) => out.push(Output::Note(Note::MembershipIgnored { at, why: error.to_string() })),
+        }
+    }
+
+    /// What the library leaves to its user once it is idle. Answers whether it did something.
+    fn settle(&mut self, out: &mut Vec<Output>) -> bool {
+        let raft = &self.raw.raft;
+        if !raft.promotable() && raft.state != StateRole::Follower {
+            // raft-rs issue 584: a leader that was removed leads on, and its heartbeats block the election of another.
+            if raft.state == StateRole::Leader {
+                out.push(Output::Note(Note::SteppedDownRemoved));
+            }
+            let term = raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+            return true;
+        }
+        if raft.state == StateRole::Leader {
+            return self.leave_joint(out);
+        }
+        // The library makes the only voter leader within one call and demands that its log be durable then.
+        let durable = raft.raft_log.persisted == raft.raft_log.last_index() && self.unpersisted.is_empty();
+        if raft.promotable() && raft.prs().is_singleton() && durable {
+            self.raw.campaign().expect("a campaign is never refused with an error");
+            return self.is_leader();
+        }
+        false
+    }
+
+    fn leave_joint(&mut self, out: &mut Vec<Output>) -> bool {
+        let joint = !self.membership().outgoing.is_empty();
+        if !joint || self.raw.raft.has_pending_conf() || self.transferring().is_some() {
+            return false;
+        }
+        let at = self.last_index().next();
+        // An entry without data is never refused for its size.
+        self.append(vec![leave_entry()]).expect("a leader that is in the group takes an empty entry");
+        out.push(Output::Note(Note::LeavingJoint { at }));
+        true
+    }
+
+    fn tell_role(&mut self, out: &mut Vec<Output>) {
+        let (role, term, leader) = (self.role(), self.term(), self.leader());
+        if (role, term, leader) == self.role_told {
+            return;
+        }
+        // The library forgets the reads of its followers and its own when leadership changes.
+        self.reads.drop_unconfirmed(|read| out.push(Output::ReadDropped { read }));
+        if (role == Role::Leader) != (self.role_told.0 == Role::Leader) {
+            self.stats.role_changes += 1;
+        }
+        self.role_told = (role, term, leader);
+        out.push(Output::RoleChanged { role, term, leader });
+    }
+}

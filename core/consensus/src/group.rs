@@ -1,0 +1,520 @@
+//! A group as its node sees it: made from what the log gave back, fed with events and requests, asked for its state.
+//! How the library is driven between them is in `drive`.
+
+use crate::convert;
+use crate::membership::{self, CHANGES_MAX, History};
+use crate::message::{PAYLOAD_BYTES_MAX, travels};
+use crate::reads::{READS_MAX, Reads};
+use crate::store::Store;
+use crate::{
+    GroupConfig, Input, MembershipRefusal, Message, Note, Output, ProposeRefusal, ReadId, ReadRefusal, Role,
+    Standing, Stats, TransferRefusal,
+};
+use bytes::Bytes;
+use raft::eraftpb::{self, EntryType, MessageType};
+use raft::{RawNode, StateRole};
+use skep_base::rng::mix;
+use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Term};
+use skep_log::{Entry, GroupLog, HardState, Membership, Record};
+use std::collections::VecDeque;
+
+/// One replica of one Raft group.
+pub struct Group {
+    pub(crate) config: GroupConfig,
+    pub(crate) raw: RawNode<Store>,
+    /// What was given to [`Output::Persist`] and not yet answered.
+    pub(crate) unpersisted: VecDeque<Unpersisted>,
+    pub(crate) ticket_last: u64,
+    pub(crate) ticket_persisted: u64,
+    /// The library's number of the last batch taken from it.
+    pub(crate) batch_last: u64,
+    /// The ticket that carries the present term and vote.
+    pub(crate) ticket_of_term: u64,
+    /// The hard state as last handed to the disk; the commit index may be behind.
+    pub(crate) hard_state: HardState,
+    pub(crate) checkpoint: LogId,
+    pub(crate) applied: LogIndex,
+    pub(crate) memberships: History,
+    pub(crate) reads: Reads,
+    /// What the last [`Output::RoleChanged`] said.
+    pub(crate) role_told: (Role, Term, Option<NodeId>),
+    /// Elections begun since creation, to draw a new timeout for each.
+    attempts: u64,
+    /// No vote is granted before this instant; `None` before the first event, which sets it.
+    votes_from: Option<Millis>,
+    /// Whether this replica may have promised to follow a leader before it restarted.
+    may_have_promised: bool,
+    next_tick: Option<Millis>,
+    pub(crate) stats: Stats,
+}
+
+/// One [`Output::Persist`] that waits for its answer.
+pub(crate) struct Unpersisted {
+    pub ticket: u64,
+    pub batch: u64,
+}
+
+impl Group {
+    /// A group from what its log gave back. A new group has nothing in it but its membership; a replica that joins one
+    /// that runs has the membership that the group began with, or none.
+    ///
+    /// Everything in `recovered` must be durable: flush recovered files before this. Call [`handle`](Self::handle) with
+    /// [`Input::Tick`] next, so that a group of one can begin to lead.
+    ///
+    /// # Panics
+    /// If the log contradicts itself: a gap, or an entry of a later term than the hard state. The log's checksums exclude
+    /// damage, so it is a bug. A commit index out of range is brought into range, since it is written lazily.
+    pub fn new(config: GroupConfig, recovered: GroupLog) -> Group {
+        config.assert_sane();
+        let GroupLog { checkpoint, membership, hard_state, entries } = recovered;
+        let last = entries.last().map_or(checkpoint, |entry| entry.id);
+        assert!(
+            hard_state.term >= last.term,
+            "{:?} of {:?} recovered {last:?} beyond its term {}",
+            config.node,
+            config.group,
+            hard_state.term
+        );
+        let hard_state =
+            HardState { commit: hard_state.commit.max(checkpoint.index).min(last.index), ..hard_state };
+        let entries: VecDeque<eraftpb::Entry> = entries.into_iter().map(convert::entry_to_library).collect();
+        let store = Store::new(
+            convert::hard_state_to_library(&hard_state),
+            convert::membership_to_library(&membership),
+            checkpoint,
+            entries,
+        );
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&config.library(checkpoint.index.0), store, &logger)
+            .expect("the configuration was checked and the store in memory cannot fail");
+        let others = membership.voters.iter().chain(&membership.outgoing).any(|node| *node != config.node);
+        Group {
+            reads: Reads::new(config.node, config.incarnation),
+            unpersisted: VecDeque::new(),
+            ticket_last: 0,
+            ticket_persisted: 0,
+            batch_last: 0,
+            ticket_of_term: 0,
+            hard_state,
+            checkpoint,
+            applied: checkpoint.index,
+            memberships: History::new(checkpoint.index, membership),
+            role_told: (Role::Follower, hard_state.term, None),
+            attempts: 0,
+            votes_from: None,
+            may_have_promised: others && hard_state.term > Term(0),
+            next_tick: None,
+            stats: Stats::default(),
+            config,
+            raw,
+        }
+    }
+
+    /// Advances the group by one event. Never blocks; `out` receives effects in the order they must happen. `now` is
+    /// monotonic and goes on while the machine sleeps.
+    ///
+    /// # Panics
+    /// If the event is impossible (an unknown ticket, a checkpoint ahead of the state machine) or the library finds an
+    /// invariant broken.
+    pub fn handle(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        self.begin(now);
+        match input {
+            Input::Tick => self.on_tick(now, out),
+            Input::Receive(message) => self.on_receive(now, message, out),
+            Input::Persisted(ticket) => self.on_persisted(ticket),
+            Input::Checkpointed { at } => self.on_checkpointed(at, out),
+            Input::Unreachable(node) => self.raw.report_unreachable(node.0),
+        }
+        self.pump(out);
+        self.schedule(now);
+    }
+
+    /// Appends `payloads` as consecutive entries of this leader, and answers the position of the first. Each is known to
+    /// be committed when [`Output::Apply`] brings the same position; another term there means that it was lost.
+    ///
+    /// # Errors
+    /// [`ProposeRefusal`]; nothing was appended.
+    ///
+    /// # Panics
+    /// If there is no payload.
+    ///
+    /// Cost: one message per follower however many payloads, so a turn's proposals belong in one call.
+    pub fn propose(
+        &mut self,
+        payloads: impl IntoIterator<Item = Bytes>,
+        out: &mut Vec<Output>,
+    ) -> Result<LogId, ProposeRefusal> {
+        let entries: Vec<_> =
+            payloads.into_iter().map(|data| eraftpb::Entry { data, ..eraftpb::Entry::default() }).collect();
+        assert!(!entries.is_empty(), "a proposal of no entries for {:?}", self.config.group);
+        let result = self.try_propose(entries);
+        match result {
+            Ok(_) => self.pump(out),
+            Err(_) => self.stats.proposals_refused += 1,
+        }
+        result
+    }
+
+    fn try_propose(&mut self, entries: Vec<eraftpb::Entry>) -> Result<LogId, ProposeRefusal> {
+        if !self.is_leader() {
+            return Err(ProposeRefusal::NotLeader { leader: self.leader() });
+        }
+        if let Some(to) = self.transferring() {
+            return Err(ProposeRefusal::Transferring { to });
+        }
+        if let Some(entry) = entries.iter().find(|entry| entry.data.len() > PAYLOAD_BYTES_MAX) {
+            return Err(ProposeRefusal::TooLarge { bytes: entry.data.len(), bytes_max: PAYLOAD_BYTES_MAX });
+        }
+        let count = entries.len() as u64;
+        let first = LogId { term: self.term(), index: self.last_index().next() };
+        self.append(entries)
+            .map_err(|_| ProposeRefusal::Full { bytes_max: self.config.limits.uncommitted_bytes_max })?;
+        self.stats.entries_proposed += count;
+        Ok(first)
+    }
+
+    /// Only on a leader: a follower's library would forward the proposal, and its outcome could not be told.
+    pub(crate) fn append(&mut self, entries: Vec<eraftpb::Entry>) -> raft::Result<()> {
+        assert!(self.is_leader(), "{:?} appends without leading", self.config.node);
+        let msg_type = MessageType::MsgPropose;
+        let from = self.config.node.0;
+        self.raw.raft.step(eraftpb::Message { msg_type, from, entries, ..eraftpb::Message::default() })
+    }
+
+    /// Asks for a linearizable read on this replica, whichever it is. One call serves all reads that wait at this moment.
+    ///
+    /// # Errors
+    /// [`ReadRefusal`]; no output will follow. After `Ok` exactly one of [`Output::ReadReady`] and
+    /// [`Output::ReadDropped`] follows, perhaps already in `out`.
+    ///
+    /// Cost: a heartbeat to each voter and back, unless this node is the only one.
+    pub fn read_index(&mut self, now: Millis, out: &mut Vec<Output>) -> Result<ReadId, ReadRefusal> {
+        if self.reads.len() >= READS_MAX {
+            return Err(ReadRefusal::TooManyReads { reads_max: READS_MAX });
+        }
+        if self.leader().is_none() {
+            return Err(ReadRefusal::NoLeader);
+        }
+        if self.is_leader() && !self.raw.raft.commit_to_current_term() {
+            return Err(ReadRefusal::LeaderTooNew);
+        }
+        let (read, context) = self.reads.add(now.plus(self.config.election_timeout_ms()));
+        self.stats.reads += 1;
+        self.raw.read_index(context);
+        self.pump(out);
+        Ok(read)
+    }
+
+    /// Proposes to change what `changes` name, all at once, and answers the entry's position. The group passes through a
+    /// joint membership, which the leader of the time ends; [`Output::MembershipChanged`] tells both steps.
+    ///
+    /// A node that shall vote is best a learner first, until it has caught up.
+    ///
+    /// # Errors
+    /// [`MembershipRefusal`]; nothing was appended.
+    pub fn change_membership(
+        &mut self,
+        changes: &[(NodeId, Standing)],
+        out: &mut Vec<Output>,
+    ) -> Result<LogId, MembershipRefusal> {
+        if !self.is_leader() {
+            return Err(MembershipRefusal::NotLeader { leader: self.leader() });
+        }
+        if let Some(to) = self.transferring() {
+            return Err(MembershipRefusal::Transferring { to });
+        }
+        // The library would accept a second change and turn it into an empty entry.
+        if self.raw.raft.has_pending_conf() || !self.membership().outgoing.is_empty() {
+            return Err(MembershipRefusal::ChangeInFlight);
+        }
+        let invalid = |why: String| Err(MembershipRefusal::Invalid { why });
+        if changes.is_empty() || changes.len() > CHANGES_MAX {
+            return invalid(format!("{} nodes, between 1 and {CHANGES_MAX} may change", changes.len()));
+        }
+        if changes.iter().any(|(node, _)| *node == NodeId(0)) {
+            return invalid("node 0 is no node".to_owned());
+        }
+        if changes.iter().any(|(node, standing)| *node == self.config.node && *standing != Standing::Voter) {
+            return Err(MembershipRefusal::WouldRemoveLeader);
+        }
+        let change = membership::joint_change(changes);
+        if let Err(error) = raft::Changer::new(self.raw.raft.prs()).enter_joint(false, &change.changes) {
+            return invalid(error.to_string());
+        }
+        let at = LogId { term: self.term(), index: self.last_index().next() };
+        let accepted = self.raw.propose_conf_change(Vec::new(), change);
+        // Refused only when too many bytes wait; a change is a few bytes, so room will come soon.
+        accepted.map_err(|_| MembershipRefusal::ChangeInFlight)?;
+        self.pump(out);
+        Ok(at)
+    }
+
+    /// Begins to hand leadership to `to`. Proposals are refused until it succeeded, which [`Output::RoleChanged`] tells, or
+    /// an election timeout has passed.
+    ///
+    /// # Errors
+    /// [`TransferRefusal`]; nothing was begun.
+    pub fn transfer_leadership(&mut self, to: NodeId, out: &mut Vec<Output>) -> Result<(), TransferRefusal> {
+        if !self.is_leader() {
+            return Err(TransferRefusal::NotLeader { leader: self.leader() });
+        }
+        if let Some(to) = self.transferring() {
+            return Err(TransferRefusal::Transferring { to });
+        }
+        if to == self.config.node || !self.membership().voters.contains(&to) {
+            return Err(TransferRefusal::NotAVoter { to });
+        }
+        self.raw.transfer_leader(to.0);
+        self.pump(out);
+        Ok(())
+    }
+
+    /// The next instant at which `handle` wants [`Input::Tick`], if nothing else arrives. `None` for a leader without other
+    /// replicas: an idle group of one costs nothing.
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        match self.votes_from {
+            None => Some(Millis(0)),
+            Some(_) => self.next_tick,
+        }
+    }
+
+    /// Counters since creation. Cheap enough to call every second.
+    pub fn stats(&self) -> Stats {
+        let store = self.raw.store();
+        Stats { log_entries: store.len() as u64, log_bytes: store.payload_bytes(), ..self.stats }
+    }
+
+    pub fn id(&self) -> GroupId {
+        self.config.group
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.config.node
+    }
+
+    pub fn role(&self) -> Role {
+        match self.raw.raft.state {
+            StateRole::Follower => Role::Follower,
+            StateRole::PreCandidate | StateRole::Candidate => Role::Candidate,
+            StateRole::Leader => Role::Leader,
+        }
+    }
+
+    pub fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    /// Whether this node leads and has committed in its term, so that all that was ever acknowledged has been handed out by
+    /// [`Output::Apply`]. In a group of one, reads may then go straight to the state machine.
+    pub fn leads_with_all_applied(&self) -> bool {
+        self.is_leader()
+            && self.raw.raft.commit_to_current_term()
+            && self.applied == self.commit_index().min(LogIndex(self.raw.raft.raft_log.persisted))
+    }
+
+    /// Who leads, as far as this replica knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        convert::node(self.raw.raft.leader_id)
+    }
+
+    pub fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
+    /// The last entry of this replica's log, durable or not.
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.last_index())
+    }
+
+    pub fn commit_index(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.committed)
+    }
+
+    /// The last entry that [`Output::Apply`] handed out.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// The position of `index`, if its entry is in memory or just before.
+    pub fn log_id_at(&self, index: LogIndex) -> Option<LogId> {
+        let term = self.raw.raft.raft_log.term(index.0).ok()?;
+        (index == LogIndex(0) || term != 0).then_some(LogId { term: Term(term), index })
+    }
+
+    /// The membership in force at [`applied`](Self::applied).
+    pub fn membership(&self) -> &Membership {
+        self.memberships.current()
+    }
+
+    /// The node to which leadership is being handed.
+    pub fn transferring(&self) -> Option<NodeId> {
+        self.raw.raft.lead_transferee.map(NodeId)
+    }
+
+    /// The last index known to be durable on `node`, while this node leads.
+    pub fn matched(&self, node: NodeId) -> Option<LogIndex> {
+        if !self.is_leader() {
+            return None;
+        }
+        self.raw.raft.prs().get(node.0).map(|progress| LogIndex(progress.matched))
+    }
+
+    fn begin(&mut self, now: Millis) {
+        if self.votes_from.is_none() {
+            let quiet_ms = if self.may_have_promised { self.config.election_timeout_ms() } else { 0 };
+            self.votes_from = Some(now.plus(quiet_ms));
+        }
+    }
+
+    /// Keeps the next tick while ticks are wanted. It is counted from the last one given, never caught up: a follower that
+    /// aged faster than time would break its leader's lease.
+    fn schedule(&mut self, now: Millis) {
+        let alone = self.is_leader() && self.raw.raft.prs().iter().len() == 1;
+        if alone {
+            self.next_tick = None;
+        } else if self.next_tick.is_none() {
+            self.next_tick = Some(now.plus(self.config.tick_ms));
+        }
+    }
+
+    fn on_tick(&mut self, now: Millis, out: &mut Vec<Output>) {
+        if self.next_tick.is_none_or(|due| now < due) {
+            return;
+        }
+        self.next_tick = None;
+        self.stats.ticks += 1;
+        self.reads.expire(now, |read| out.push(Output::ReadDropped { read }));
+        // The only voter campaigns as soon as its log is durable, and must not before; see `settle`.
+        if !self.is_leader() && self.raw.raft.prs().is_singleton() {
+            return;
+        }
+        let timeout = self.election_timeout();
+        self.raw.raft.set_randomized_election_timeout(timeout);
+        let elapsed = self.raw.raft.election_elapsed;
+        self.raw.tick();
+        if !self.is_leader() && self.raw.raft.election_elapsed < elapsed {
+            self.attempts += 1;
+        }
+    }
+
+    /// INV-CONSENSUS-7. The library draws its timeout from the operating system at each change of role; overwritten before
+    /// each tick, which alone reads it.
+    fn election_timeout(&self) -> usize {
+        let raft = &self.raw.raft;
+        let words =
+            [self.config.node.0, self.config.group.0, raft.term, raft.vote, raft.state as u64, self.attempts];
+        let drawn =
+            words.iter().fold(mix(self.config.seed), |hash, word| mix(hash ^ mix(word.wrapping_add(1))));
+        self.config.election_ticks + (drawn % self.config.election_ticks as u64) as usize
+    }
+
+    fn on_receive(&mut self, now: Millis, message: Message, out: &mut Vec<Output>) {
+        self.stats.messages_received += 1;
+        let from = message.from();
+        let Message(message) = message;
+        let drop_since = if message.to != self.config.node.0 || from == self.config.node {
+            Some("it is not for this node")
+        } else if !travels(message.msg_type) {
+            Some("its kind does not travel")
+        } else if message.msg_type == MessageType::MsgTimeoutNow && self.raw.raft.prs().is_singleton() {
+            Some("the only voter needs no handing over")
+        } else {
+            None
+        };
+        if let Some(why) = drop_since {
+            return self.drop_message(from, why, out);
+        }
+        let asks_vote =
+            matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        // INV-CONSENSUS-6: the library forgets at a restart that it has just heard of a leader, whose lease may still run.
+        if asks_vote && self.votes_from.is_some_and(|from| now < from) {
+            out.push(Output::Note(Note::VoteWithheld { to: from }));
+            return;
+        }
+        if self.raw.step(message).is_err() {
+            self.drop_message(from, "the sender is not of this group", out);
+        }
+    }
+
+    fn drop_message(&mut self, from: NodeId, why: &'static str, out: &mut Vec<Output>) {
+        self.stats.messages_dropped += 1;
+        out.push(Output::Note(Note::MessageDropped { from, why }));
+    }
+
+    fn on_persisted(&mut self, ticket: u64) {
+        assert!(
+            ticket <= self.ticket_last,
+            "ticket {ticket} was never given, the last is {}",
+            self.ticket_last
+        );
+        while self.unpersisted.front().is_some_and(|first| first.ticket <= ticket) {
+            self.unpersisted.pop_front();
+        }
+        self.ticket_persisted = self.ticket_persisted.max(ticket);
+        // Batches without records have no ticket; they are durable with the one before.
+        let batch = self.unpersisted.front().map_or(self.batch_last, |first| first.batch - 1);
+        self.raw.on_persist_ready(batch);
+    }
+
+    fn on_checkpointed(&mut self, at: LogId, out: &mut Vec<Output>) {
+        assert!(at.index <= self.applied, "a checkpoint at {at:?} is ahead of {} applied", self.applied);
+        if at.index <= self.checkpoint.index {
+            return;
+        }
+        assert_eq!(self.log_id_at(at.index), Some(at), "a checkpoint of another log");
+        let membership = self.memberships.checkpoint(at.index);
+        self.checkpoint = at;
+        let others = self.raw.raft.prs().iter().len() > 1;
+        let kept_bytes_max = if others { self.config.limits.kept_bytes_max } else { 0 };
+        self.raw.mut_store().truncate_front(at.index, kept_bytes_max);
+        let records = vec![Record::Checkpoint { group: self.config.group, at, membership }];
+        // Every batch so far has a ticket before this one, so this ticket stands for none.
+        self.persist(records, self.batch_last + 1, Vec::new(), out);
+    }
+
+    /// Panics, naming the broken rule, if the state is impossible. The simulator calls it after each step.
+    pub fn assert_invariants(&self) {
+        let raft = &self.raw.raft;
+        let log = &raft.raft_log;
+        let bound = log.committed.min(log.persisted);
+        assert!(self.applied.0 <= bound, "INV-CONSENSUS-3: applied {} beyond {bound}", self.applied);
+        assert_eq!(log.applied, self.applied.0, "INV-CONSENSUS-3: the library knows another applied index");
+        assert!(
+            self.checkpoint.index <= self.applied,
+            "INV-CONSENSUS-3: checkpoint {:?} beyond applied {}",
+            self.checkpoint,
+            self.applied
+        );
+        assert!(!self.raw.has_ready(), "INV-CONSENSUS-1: work was left behind after an event");
+        let handed = &self.hard_state;
+        assert!(
+            (handed.term.0, convert::hard_state_to_library(handed).vote) == (raft.term, raft.vote),
+            "INV-CONSENSUS-1: term {} and vote {} were not handed to the disk, {handed:?} was",
+            raft.term,
+            raft.vote
+        );
+        self.raw.store().assert_consecutive();
+        assert_eq!(
+            *self.membership(),
+            convert::membership_from_library(&raft.prs().conf().to_conf_state()),
+            "INV-CONSENSUS-4: the library knows another membership"
+        );
+        assert!(
+            self.raw.raft.state != StateRole::Leader
+                || self.membership().voters.contains(&self.config.node)
+                || self.membership().outgoing.contains(&self.config.node),
+            "INV-CONSENSUS-4: {:?} leads a group that it is no voter of",
+            self.config.node
+        );
+    }
+}
+
+/// An entry without data and of kind membership leaves a joint membership.
+pub(crate) fn leave_entry() -> eraftpb::Entry {
+    eraftpb::Entry { entry_type: EntryType::EntryConfChangeV2, ..eraftpb::Entry::default() }
+}
+
+/// As the node and the log know them.
+pub(crate) fn entries_from_library(entries: Vec<eraftpb::Entry>) -> Vec<Entry> {
+    entries.into_iter().map(convert::entry_from_library).collect()
+}

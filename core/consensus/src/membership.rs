@@ -1,0 +1,139 @@
+//! Changes of who votes. Every change goes through a joint membership that the leader ends by a second entry, proposed
+//! here: the library's own automatic leave is lost when the leader steps down at the wrong moment (etcd issue 12136).
+
+use crate::convert;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+use skep_base::{LogIndex, NodeId};
+use skep_log::Membership;
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Nodes in one change.
+pub const CHANGES_MAX: usize = 16;
+/// Memberships remembered between two checkpoints; each is one applied change, of which there is one at a time.
+const HISTORY_MAX: usize = 4096;
+
+/// What a node shall be in the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    Voter,
+    /// Receives the log and does not vote.
+    Learner,
+    Removed,
+}
+
+/// Why [`change_membership`](crate::Group::change_membership) declined. Nothing was appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MembershipRefusal {
+    NotLeader {
+        leader: Option<NodeId>,
+    },
+    Transferring {
+        to: NodeId,
+    },
+    /// An earlier change, or a new leader's first entry, is not applied yet; or the group is in a joint membership.
+    ChangeInFlight,
+    /// The leader cannot remove or demote itself: hand leadership over first.
+    WouldRemoveLeader,
+    /// No node, too many, or a result without voters.
+    Invalid {
+        why: String,
+    },
+}
+
+impl fmt::Display for MembershipRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MembershipRefusal::NotLeader { leader: Some(leader) } => {
+                write!(f, "node {leader} leads this group")
+            }
+            MembershipRefusal::NotLeader { leader: None } => f.write_str("the group has no leader"),
+            MembershipRefusal::Transferring { to } => write!(f, "leadership is moving to node {to}"),
+            MembershipRefusal::ChangeInFlight => f.write_str("an earlier change is not finished"),
+            MembershipRefusal::WouldRemoveLeader => {
+                f.write_str("the leader cannot remove itself; hand leadership over first")
+            }
+            MembershipRefusal::Invalid { why } => write!(f, "the change does not fit: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for MembershipRefusal {}
+
+/// Why [`transfer_leadership`](crate::Group::transfer_leadership) declined.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TransferRefusal {
+    NotLeader {
+        leader: Option<NodeId>,
+    },
+    /// A transfer is under way; it ends by itself within an election timeout.
+    Transferring {
+        to: NodeId,
+    },
+    /// The target is this node or does not vote.
+    NotAVoter {
+        to: NodeId,
+    },
+}
+
+impl fmt::Display for TransferRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferRefusal::NotLeader { leader: Some(leader) } => {
+                write!(f, "node {leader} leads this group")
+            }
+            TransferRefusal::NotLeader { leader: None } => f.write_str("the group has no leader"),
+            TransferRefusal::Transferring { to } => write!(f, "leadership is moving to node {to}"),
+            TransferRefusal::NotAVoter { to } => write!(f, "node {to} is not another voter of this group"),
+        }
+    }
+}
+
+impl std::error::Error for TransferRefusal {}
+
+/// The change as the library wants it: joint, left explicitly.
+pub(crate) fn joint_change(changes: &[(NodeId, Standing)]) -> ConfChangeV2 {
+    let change = |&(node, standing): &(NodeId, Standing)| ConfChangeSingle {
+        node_id: node.0,
+        change_type: match standing {
+            Standing::Voter => ConfChangeType::AddNode,
+            Standing::Learner => ConfChangeType::AddLearnerNode,
+            Standing::Removed => ConfChangeType::RemoveNode,
+        },
+    };
+    ConfChangeV2 {
+        transition: ConfChangeTransition::Explicit,
+        changes: changes.iter().map(change).collect(),
+        ..ConfChangeV2::default()
+    }
+}
+
+/// The memberships in force since the last checkpoint, each with the index whose application brought it.
+pub(crate) struct History {
+    changes: VecDeque<(LogIndex, Membership)>,
+}
+
+impl History {
+    pub fn new(at: LogIndex, membership: Membership) -> History {
+        // Through the library's form, so that order never tells two equal memberships apart.
+        let membership = convert::membership_from_library(&convert::membership_to_library(&membership));
+        History { changes: VecDeque::from([(at, membership)]) }
+    }
+
+    pub fn current(&self) -> &Membership {
+        &self.changes.back().expect("the first membership is never dropped without a successor").1
+    }
+
+    pub fn push(&mut self, at: LogIndex, membership: Membership) {
+        assert!(self.changes.len() < HISTORY_MAX, "{HISTORY_MAX} changes of membership without a checkpoint");
+        self.changes.push_back((at, membership));
+    }
+
+    /// The membership in force after `at` was applied, which becomes the oldest one kept.
+    pub fn checkpoint(&mut self, at: LogIndex) -> Membership {
+        while self.changes.get(1).is_some_and(|(next, _)| *next <= at) {
+            self.changes.pop_front();
+        }
+        self.changes[0].1.clone()
+    }
+}

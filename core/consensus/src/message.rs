@@ -1,0 +1,285 @@
+//! A message between two replicas of a group, and its bytes. Who carries it frames it, names the group and checks a
+//! checksum; this refuses what no correct peer sends, since the library trusts its input and stops the process on some
+//! of it.
+
+use bytes::Bytes;
+use raft::eraftpb::{self, EntryType, MessageType};
+use skep_base::varint::{self, Malformed, Reader};
+use skep_base::{NodeId, Term};
+use std::fmt;
+
+/// Entries in one message. A message of the largest usual size holds fewer even if they are empty.
+pub const MESSAGE_ENTRIES_MAX: usize = 65_536;
+/// Bytes of one entry's payload: twice the largest value that a client can send, with room for the rest of a batch.
+pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;
+/// Bytes of the tag that a heartbeat carries for a read.
+pub const CONTEXT_BYTES_MAX: usize = 64;
+
+/// The smallest encoded entry: kind, term, index, length.
+const ENTRY_BYTES_MIN: usize = 4;
+
+/// Opaque but for its address: what it says is between the two groups.
+#[derive(Clone, PartialEq)]
+pub struct Message(pub(crate) eraftpb::Message);
+
+impl Message {
+    pub fn from(&self) -> NodeId {
+        NodeId(self.0.from)
+    }
+
+    pub fn to(&self) -> NodeId {
+        NodeId(self.0.to)
+    }
+
+    /// 0 for a forwarded read.
+    pub fn term(&self) -> Term {
+        Term(self.0.term)
+    }
+
+    /// Bytes of payload that it carries; for flow control.
+    pub fn payload_bytes(&self) -> usize {
+        self.0.entries.iter().map(|entry| entry.data.len()).sum()
+    }
+
+    /// Appends the message's bytes to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let m = &self.0;
+        assert!(m.snapshot.is_none(), "a checkpoint travels by itself, not inside a message");
+        out.push(kind_number(m.msg_type));
+        for number in [m.from, m.to, m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint] {
+            varint::put(out, number);
+        }
+        out.push(u8::from(m.reject));
+        varint::put_bytes(out, &m.context);
+        varint::put(out, m.entries.len() as u64);
+        for entry in &m.entries {
+            out.push(match entry.entry_type {
+                EntryType::EntryNormal => 0,
+                EntryType::EntryConfChangeV2 => 1,
+                EntryType::EntryConfChange => panic!("entry {} holds a first-generation change", entry.index),
+            });
+            varint::put(out, entry.term);
+            varint::put(out, entry.index);
+            varint::put_bytes(out, &entry.data);
+        }
+    }
+
+    /// Reads a message that fills `bytes` to the end. Payloads are copied, so that an entry that stays in the log for long
+    /// does not hold the frame that brought it.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is cut short, breaks a limit, or says what no replica says.
+    pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let message = read(&mut reader)?;
+        reader.end()?;
+        Ok(Message(message))
+    }
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let m = &self.0;
+        write!(f, "{:?} n{}>n{} t{} at t{}:i{}", m.msg_type, m.from, m.to, m.term, m.log_term, m.index)?;
+        write!(f, " commit {} entries {} reject {}", m.commit, m.entries.len(), m.reject)
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Result<eraftpb::Message, Malformed> {
+    let Some(msg_type) = kind(reader.u8()?) else { return reader.malformed("a kind of message") };
+    let mut m = eraftpb::Message {
+        msg_type,
+        from: reader.varint()?,
+        to: reader.varint()?,
+        term: reader.varint()?,
+        log_term: reader.varint()?,
+        index: reader.varint()?,
+        commit: reader.varint()?,
+        commit_term: reader.varint()?,
+        reject_hint: reader.varint()?,
+        ..eraftpb::Message::default()
+    };
+    m.reject = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return reader.malformed("a flag"),
+    };
+    if m.from == 0 || m.to == 0 {
+        return reader.malformed("two nodes");
+    }
+    // The library takes a message of term 0 for its own; only a forwarded read has none.
+    if (m.term == 0) != (msg_type == MessageType::MsgReadIndex) {
+        return reader.malformed("a term");
+    }
+    let context = reader.bytes()?;
+    if context.len() > CONTEXT_BYTES_MAX {
+        return reader.malformed("a short context");
+    }
+    m.context = Bytes::copy_from_slice(context);
+    read_entries(reader, &mut m)?;
+    Ok(m)
+}
+
+fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(), Malformed> {
+    let count = reader.count(ENTRY_BYTES_MIN)?;
+    let count_fits = match m.msg_type {
+        MessageType::MsgAppend => count <= MESSAGE_ENTRIES_MAX,
+        MessageType::MsgReadIndex | MessageType::MsgReadIndexResp => count == 1,
+        _ => count == 0,
+    };
+    if !count_fits {
+        return reader.malformed("a count of entries that fits the kind of message");
+    }
+    m.entries.reserve_exact(count);
+    let (mut index, mut term) = (m.index, m.log_term);
+    for _ in 0..count {
+        let entry_type = match reader.u8()? {
+            0 => EntryType::EntryNormal,
+            1 => EntryType::EntryConfChangeV2,
+            _ => return reader.malformed("a kind of entry"),
+        };
+        let entry = eraftpb::Entry {
+            entry_type,
+            term: reader.varint()?,
+            index: reader.varint()?,
+            ..eraftpb::Entry::default()
+        };
+        if m.msg_type == MessageType::MsgAppend {
+            if index.checked_add(1) != Some(entry.index) || entry.term < term || entry.term > m.term {
+                return reader.malformed("an entry that follows the one before");
+            }
+            (index, term) = (entry.index, entry.term);
+        }
+        let payload = reader.bytes()?;
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return reader.malformed("a payload within its limit");
+        }
+        m.entries.push(eraftpb::Entry { data: Bytes::copy_from_slice(payload), ..entry });
+    }
+    Ok(())
+}
+
+/// The kinds that travel. Proposals are never forwarded and leadership is only moved by the leader's own node, so neither
+/// has a number.
+const KINDS: [(u8, MessageType); 11] = [
+    (1, MessageType::MsgAppend),
+    (2, MessageType::MsgAppendResponse),
+    (3, MessageType::MsgRequestVote),
+    (4, MessageType::MsgRequestVoteResponse),
+    (5, MessageType::MsgHeartbeat),
+    (6, MessageType::MsgHeartbeatResponse),
+    (7, MessageType::MsgTimeoutNow),
+    (8, MessageType::MsgReadIndex),
+    (9, MessageType::MsgReadIndexResp),
+    (10, MessageType::MsgRequestPreVote),
+    (11, MessageType::MsgRequestPreVoteResponse),
+];
+
+pub(crate) fn travels(kind: MessageType) -> bool {
+    KINDS.iter().any(|(_, known)| *known == kind)
+}
+
+fn kind_number(kind: MessageType) -> u8 {
+    let found = KINDS.iter().find(|(_, known)| *known == kind);
+    found.unwrap_or_else(|| panic!("{kind:?} does not travel between nodes")).0
+}
+
+fn kind(number: u8) -> Option<MessageType> {
+    KINDS.iter().find(|(known, _)| *known == number).map(|(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn append() -> Message {
+        let entry = |index, term, data: &'static [u8]| eraftpb::Entry {
+            index,
+            term,
+            data: Bytes::from_static(data),
+            ..eraftpb::Entry::default()
+        };
+        Message(eraftpb::Message {
+            msg_type: MessageType::MsgAppend,
+            from: 1,
+            to: 300,
+            term: 7,
+            log_term: 5,
+            index: 1000,
+            commit: 990,
+            entries: vec![entry(1001, 5, b""), entry(1002, 7, b"payload")],
+            ..eraftpb::Message::default()
+        })
+    }
+
+    fn all_kinds() -> Vec<Message> {
+        let mut messages = vec![append()];
+        for (_, msg_type) in KINDS {
+            let read = matches!(msg_type, MessageType::MsgReadIndex | MessageType::MsgReadIndexResp);
+            messages.push(Message(eraftpb::Message {
+                msg_type,
+                from: 2,
+                to: 3,
+                term: if msg_type == MessageType::MsgReadIndex { 0 } else { 9 },
+                commit_term: 8,
+                reject_hint: 77,
+                reject: true,
+                context: Bytes::from_static(b"CampaignTransfer"),
+                entries: if read { vec![eraftpb::Entry::default()] } else { Vec::new() },
+                ..eraftpb::Message::default()
+            }));
+        }
+        messages
+    }
+
+    #[test]
+    fn every_kind_round_trips_and_refuses_every_prefix() {
+        for message in all_kinds() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert_eq!(Message::decode(&bytes).unwrap(), message);
+            for cut in 0..bytes.len() {
+                assert!(Message::decode(&bytes[..cut]).is_err(), "{message:?} cut at {cut}");
+            }
+            bytes.push(0);
+            assert!(Message::decode(&bytes).is_err(), "{message:?} with a byte too many");
+        }
+    }
+
+    #[test]
+    fn flipped_bytes_never_panic_nor_decode_to_the_same() {
+        for message in all_kinds() {
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            for at in 0..bytes.len() {
+                for bit in 0..8 {
+                    let mut damaged = bytes.clone();
+                    damaged[at] ^= 1 << bit;
+                    if let Ok(other) = Message::decode(&damaged) {
+                        assert_ne!(other, message, "bit {bit} of byte {at} means nothing");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_replica_says_is_refused() {
+        let refused = |change: fn(&mut eraftpb::Message)| {
+            let mut message = append();
+            change(&mut message.0);
+            let mut bytes = Vec::new();
+            message.encode(&mut bytes);
+            assert!(Message::decode(&bytes).is_err(), "{message:?}");
+        };
+        refused(|m| m.term = 0);
+        refused(|m| m.from = 0);
+        refused(|m| m.to = 0);
+        refused(|m| m.index = 1);
+        refused(|m| m.index = u64::MAX);
+        refused(|m| m.log_term = 6);
+        refused(|m| m.term = 6);
+        refused(|m| m.msg_type = MessageType::MsgHeartbeat);
+        refused(|m| m.context = Bytes::from_static(&[0; CONTEXT_BYTES_MAX + 1]));
+    }
+}

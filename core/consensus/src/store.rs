@@ -1,0 +1,162 @@
+//! The group's log in memory, as the library reads it. Whether an entry is durable is the library's own affair
+//! (`persisted`); this keeps what was handed to the disk since the last checkpoint, and a margin behind it.
+//!
+//! Invariant: the indexes are consecutive from `start.index + 1`.
+
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
+use skep_base::{LogId, LogIndex, Term};
+use std::collections::VecDeque;
+
+pub(crate) struct Store {
+    /// What [`Storage::initial_state`] answers, once.
+    initial: RaftState,
+    /// The entry before the first one held.
+    start: LogId,
+    entries: VecDeque<Entry>,
+    payload_bytes: u64,
+}
+
+impl Store {
+    pub fn new(
+        hard_state: HardState,
+        conf_state: ConfState,
+        start: LogId,
+        entries: VecDeque<Entry>,
+    ) -> Store {
+        let payload_bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+        let store = Store { initial: RaftState::new(hard_state, conf_state), start, entries, payload_bytes };
+        store.assert_consecutive();
+        store
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn payload_bytes(&self) -> u64 {
+        self.payload_bytes
+    }
+
+    pub fn last(&self) -> LogIndex {
+        LogIndex(self.start.index.0 + self.entries.len() as u64)
+    }
+
+    /// Adds entries; one at or before the last replaces it and all behind it.
+    pub fn append(&mut self, entries: &[Entry]) {
+        let Some(first) = entries.first() else { return };
+        assert!(
+            first.index > self.start.index.0 && first.index <= self.last().0 + 1,
+            "entry {} does not follow a log from {} to {}",
+            first.index,
+            self.start.index,
+            self.last()
+        );
+        while self.last().0 >= first.index {
+            let cut =
+                self.entries.pop_back().expect("the last index is behind the start, so an entry is held");
+            self.payload_bytes -= cut.data.len() as u64;
+        }
+        for entry in entries {
+            self.payload_bytes += entry.data.len() as u64;
+            self.entries.push_back(entry.clone());
+        }
+    }
+
+    /// Forgets entries up to `at`, but keeps the newest of them up to `kept_bytes_max` of payload.
+    pub fn truncate_front(&mut self, at: LogIndex, kept_bytes_max: u64) {
+        let mut cut = at.0.saturating_sub(self.start.index.0) as usize;
+        let mut kept = 0;
+        while cut > 0 {
+            kept += self.entries[cut - 1].data.len() as u64 + ENTRY_OVERHEAD_BYTES;
+            if kept > kept_bytes_max {
+                break;
+            }
+            cut -= 1;
+        }
+        for _ in 0..cut {
+            let entry = self.entries.pop_front().expect("no more are cut than are held");
+            self.payload_bytes -= entry.data.len() as u64;
+            self.start = LogId { term: Term(entry.term), index: LogIndex(entry.index) };
+        }
+        if self.entries.capacity() > 4 * self.entries.len() + ENTRIES_SPARE {
+            self.entries.shrink_to(2 * self.entries.len() + ENTRIES_SPARE);
+        }
+    }
+
+    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index == self.start.index {
+            return Some(self.start.term);
+        }
+        let position = index.0.checked_sub(self.start.index.0 + 1)?;
+        self.entries.get(position as usize).map(|entry| Term(entry.term))
+    }
+
+    pub fn assert_consecutive(&self) {
+        let mut expected = self.start.index.0;
+        let mut term = self.start.term.0;
+        for entry in &self.entries {
+            expected += 1;
+            assert_eq!(entry.index, expected, "INV-CONSENSUS-5: the log has a gap behind {}", expected - 1);
+            assert!(entry.term >= term, "INV-CONSENSUS-5: term {} follows {term} at {expected}", entry.term);
+            term = entry.term;
+        }
+    }
+}
+
+/// Counted for each kept entry beside its payload, so that empty ones are bounded too.
+const ENTRY_OVERHEAD_BYTES: u64 = 96;
+/// Places that an empty log keeps, so that a small one never reallocates.
+const ENTRIES_SPARE: usize = 64;
+
+impl Storage for Store {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(self.initial.clone())
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.start.index.0 {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        let low = (low - self.start.index.0 - 1) as usize;
+        let high = (high - self.start.index.0 - 1) as usize;
+        let mut taken = Vec::with_capacity((high - low).min(ENTRIES_SPARE));
+        let mut bytes = 0u64;
+        for entry in self.entries.range(low..high) {
+            bytes = bytes.saturating_add(entry.data.len() as u64 + ENTRY_OVERHEAD_BYTES);
+            if !taken.is_empty() && bytes > bytes_max {
+                break;
+            }
+            taken.push(entry.clone());
+        }
+        Ok(taken)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        match self.term_at(LogIndex(index)) {
+            Some(term) => Ok(term.0),
+            None if index < self.start.index.0 => Err(Error::Store(StorageError::Compacted)),
+            None => Err(Error::Store(StorageError::Unavailable)),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.start.index.0 + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last().0)
+    }
+
+    /// A follower behind the log in memory waits: this crate does not carry checkpoints to followers.
+    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
