@@ -3,7 +3,7 @@
 use skep_base::{Args, Refusal};
 
 use crate::spec::{CommandId, CommandSpec};
-use crate::table::{COMMAND_COUNT, COMMANDS, TABLE};
+use crate::table::{COMMAND_COUNT, COMMANDS};
 
 /// About five times the number of commands, so that nearly every name is found at the first look.
 const SLOTS: usize = 1024;
@@ -63,7 +63,7 @@ pub fn resolve(args: Args<'_>) -> Result<&'static CommandSpec, Refusal> {
 pub const fn id_of(name: &str) -> CommandId {
     let mut at = 0;
     while at < COMMAND_COUNT {
-        if same(TABLE[at].name.as_bytes(), name.as_bytes()) {
+        if same(COMMANDS[at].name.as_bytes(), name.as_bytes()) {
             return CommandId(at as u16);
         }
         at += 1;
@@ -135,12 +135,12 @@ const fn index() -> [u16; SLOTS] {
     let mut index = [EMPTY; SLOTS];
     let mut at = 0;
     while at < COMMAND_COUNT {
-        let mut slot = hash(TABLE[at].name.as_bytes());
+        let mut slot = hash(COMMANDS[at].name.as_bytes());
         while index[slot] != EMPTY {
             slot = (slot + 1) % SLOTS;
         }
         index[slot] = at as u16;
-        at += 1 + TABLE[at].subcommand_count as usize;
+        at += 1 + COMMANDS[at].subcommand_count as usize;
     }
     index
 }

@@ -43,9 +43,7 @@ const GROUPS: [(Group, &[CommandSpec]); 12] = [
 pub const COMMAND_COUNT: usize = count();
 
 /// All commands; each container is followed by its subcommands.
-pub static COMMANDS: [CommandSpec; COMMAND_COUNT] = TABLE;
-
-pub(crate) const TABLE: [CommandSpec; COMMAND_COUNT] = join();
+pub static COMMANDS: [CommandSpec; COMMAND_COUNT] = join();
 
 /// The commands, without the subcommands.
 pub fn commands() -> impl Iterator<Item = &'static CommandSpec> + Clone {
