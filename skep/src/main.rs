@@ -1,1 +1,64 @@
-fn main() {}
+//! The `skep` command.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use skep::cli::{Cli, Command, ServeArgs};
+use skep::config::{Config, Problem};
+
+/// The command line or the configuration is wrong; as `clap` and most shells' commands have it.
+const EXIT_USAGE: u8 = 2;
+/// The command was understood and did not succeed.
+const EXIT_FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => match load(args) {
+            Ok(config) => serve(&config),
+            Err(code) => code,
+        },
+        Command::Config(args) => match load(args) {
+            Ok(config) => print(config.to_toml().as_bytes()),
+            Err(code) => code,
+        },
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "skep", &mut script);
+            print(&script)
+        }
+    }
+}
+
+fn serve(config: &Config) -> ExitCode {
+    skep::logging::start(config.settings.log_level(), config.settings.log_format());
+    match skep::serve::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            tracing::error!("{fault}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+    }
+}
+
+fn load(args: ServeArgs) -> Result<Config, ExitCode> {
+    Config::load(args.config, std::env::vars_os(), args.settings.given).map_err(|problems| report(&problems))
+}
+
+fn report(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("error: {problem}");
+    }
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// Writes to standard output. A reader that has gone away (`skep config | head -1`) is no failure.
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: standard output: {error}");
+            ExitCode::from(EXIT_FAILURE)
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

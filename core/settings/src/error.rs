@@ -85,13 +85,17 @@ impl fmt::Display for SettingError {
             SettingError::Immutable { name } => write!(f, "`{name}` can be changed only at start"),
             SettingError::Duplicate { name } => write!(f, "`{name}` is given twice"),
             SettingError::Bad { name, value, .. } => {
-                let kind = find(name).expect("a bad value is of a setting in the table").kind;
-                match kind {
+                let spec = find(name).expect("a bad value is of a setting in the table");
+                match spec.kind {
                     // A password is shown to nobody, not even when it is refused.
                     Kind::Secret => write!(f, "`{name}` has {} bytes", value.len())?,
                     _ => write!(f, "`{name}` is `{}`", shown(value))?,
                 }
-                write!(f, "; it must be {}", kind.allowed())
+                write!(f, "; it must be {}", spec.kind.allowed())?;
+                match spec.unit {
+                    "" | "bytes" => Ok(()),
+                    unit => write!(f, " ({unit})"),
+                }
             }
         }
     }

@@ -220,8 +220,8 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     text[..digits].parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// `n` with the greatest unit that leaves a whole number.
-fn human_bytes(n: u64) -> String {
+/// `n` with the greatest unit that leaves a whole number: `64mb`, `1000`. [`parse_bytes`] reads it back.
+pub fn human_bytes(n: u64) -> String {
     match n {
         n if n > 0 && n.is_multiple_of(1 << 30) => format!("{}gb", n >> 30),
         n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}mb", n >> 20),

@@ -15,7 +15,7 @@ mod spec;
 mod table;
 
 pub use error::{BadValue, SettingError};
-pub use kind::{Kind, Value, parse_bytes};
+pub use kind::{Kind, Value, human_bytes, parse_bytes};
 pub use limits::{ClassLimit, OutputLimits};
 pub use settings::{Durability, LogFormat, LogLevel, MaxmemoryPolicy, Settings};
 pub use spec::{Effect, SettingSpec, find, nearest};

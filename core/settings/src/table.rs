@@ -49,10 +49,18 @@ pub const SETTINGS: &[SettingSpec] = &[
         "",
         AtStart,
         "",
-        "Peer addresses of nodes to form a cluster with, in any order; this node's own may be among them.",
+        "Peer addresses of nodes to form a cluster with, in any order; this node's own may be among them. This release \
+         runs one node and refuses any.",
     ),
     row("replicas", int(1, 7), "3", AtStart, "", "Copies of each shard. Read when the cluster is created."),
-    row("shards", int(1, 4096), "1", AtStart, "", "Shards when the cluster is created."),
+    row(
+        "shards",
+        int(1, 4096),
+        "1",
+        AtStart,
+        "",
+        "Shards when the cluster is created. This release keeps one and refuses more.",
+    ),
     row("zone", Label, "", AtStart, "", "Failure domain; copies are spread over zones. Empty: none."),
     row(
         "request-timeout",

@@ -1,0 +1,174 @@
+//! The command line. Subcommands are derived; the flags for settings are made from the one table of settings.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueHint};
+use skep_settings::{Kind, SETTINGS, SettingSpec};
+
+/// One system of a handful of machines: a store, cache and queue that speaks the Redis protocol and loses nothing.
+#[derive(Parser, Debug)]
+#[command(
+    name = "skep",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run one node, in the foreground, until SIGTERM or Ctrl-C.
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
+    /// Print the settings that `serve` would run with, as TOML, and where each comes from.
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(ServeArgs),
+    /// Print a completion script for a shell.
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions { shell: clap_complete::Shell },
+}
+
+const SERVE_EXAMPLES: &str = "\
+Each flag is also a key of the TOML file (--data-dir: data-dir) and a variable (SKEP_DATA_DIR). A flag beats the
+variable, the variable beats the file. The password is a key or a variable (requirepass), never a flag.
+
+Examples:
+  skep serve
+  skep serve --data-dir /var/lib/skep --maxmemory 4gb --maxmemory-policy allkeys-lru
+  skep serve --config /etc/skep.toml
+  SKEP_REQUIREPASS=secret skep serve --listen 0.0.0.0:6379";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  skep config                            the defaults
+  skep config --config /etc/skep.toml    checks the file, and shows what it amounts to";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  source <(skep completions bash)
+  skep completions fish > ~/.config/fish/completions/skep.fish";
+
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Read settings from this TOML file [variable: SKEP_CONFIG].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+/// The settings given as flags, by name, in the order of the table.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SettingFlags {
+    pub given: Vec<(&'static str, String)>,
+}
+
+fn flags() -> impl Iterator<Item = &'static SettingSpec> {
+    SETTINGS.iter().filter(|spec| spec.is_flag())
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        flags().fold(command, |command, spec| command.arg(flag(spec)))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let value = |spec: &SettingSpec| matches.get_one::<String>(spec.name).cloned();
+        Ok(SettingFlags { given: flags().filter_map(|spec| Some((spec.name, value(spec)?))).collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+fn flag(spec: &'static SettingSpec) -> Arg {
+    let arg = Arg::new(spec.name)
+        .long(spec.name)
+        .value_name(spec.kind.placeholder())
+        .help(help(spec))
+        .allow_negative_numbers(true);
+    match spec.kind {
+        Kind::YesNo => arg.num_args(0..=1).require_equals(true).default_missing_value("yes"),
+        Kind::Dir => arg.value_hint(ValueHint::DirPath),
+        Kind::File => arg.value_hint(ValueHint::FilePath),
+        _ => arg,
+    }
+}
+
+fn help(spec: &SettingSpec) -> String {
+    let mut help = spec.doc.to_owned();
+    if let Kind::Choice(words) = spec.kind {
+        help += &format!(" One of {}.", words.join(", "));
+    }
+    match (spec.default, spec.unit) {
+        ("", _) => {}
+        (default, "" | "bytes") => help += &format!(" [default: {default}]"),
+        (default, unit) => help += &format!(" [default: {default} {unit}]"),
+    }
+    help
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn serve(args: &[&str]) -> Result<ServeArgs, clap::Error> {
+        let cli = Cli::try_parse_from([&["skep", "serve"], args].concat())?;
+        match cli.command {
+            Command::Serve(args) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_are_those_of_the_table() {
+        let args = serve(&[
+            "--listen",
+            "127.0.0.1:1",
+            "--insecure",
+            "--config",
+            "f.toml",
+            "--timeout",
+            "-1",
+            "--maxmemory=2gb",
+        ])
+        .unwrap();
+        assert_eq!(args.config, Some(PathBuf::from("f.toml")));
+        let given: Vec<(&str, &str)> = args.settings.given.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        assert_eq!(
+            given,
+            [("listen", "127.0.0.1:1"), ("insecure", "yes"), ("maxmemory", "2gb"), ("timeout", "-1")]
+        );
+        assert_eq!(serve(&["--insecure=no"]).unwrap().settings.given, [("insecure", "no".to_owned())]);
+    }
+
+    #[test]
+    fn a_password_is_no_flag_but_its_file_is() {
+        assert!(serve(&["--requirepass", "x"]).is_err());
+        assert!(serve(&["--requirepass-file", "x"]).is_ok());
+    }
+
+    #[test]
+    fn a_mistyped_flag_is_answered_with_the_nearest() {
+        let error = serve(&["--lisen", "x"]).unwrap_err().to_string();
+        assert!(error.contains("--listen"), "{error}");
+    }
+}
