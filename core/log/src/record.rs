@@ -42,13 +42,25 @@ pub struct Membership {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Record {
     /// Entries with consecutive indexes. One at or before the group's last index replaces that entry and all behind it.
-    Append { group: GroupId, entries: Vec<Entry> },
-    HardState { group: GroupId, state: HardState },
+    Append {
+        group: GroupId,
+        entries: Vec<Entry>,
+    },
+    HardState {
+        group: GroupId,
+        state: HardState,
+    },
     /// The state machine up to `at` is in a durable checkpoint; entries up to it are not needed any more. Entries behind
     /// `at` stay if the log holds `at` itself with the same term, else the whole log of the group is dropped.
-    Checkpoint { group: GroupId, at: LogId, membership: Membership },
+    Checkpoint {
+        group: GroupId,
+        at: LogId,
+        membership: Membership,
+    },
     /// The group has left this node; forget it.
-    Removed { group: GroupId },
+    Removed {
+        group: GroupId,
+    },
 }
 
 /// All that the log knows of one group after a restart.
