@@ -1,0 +1,1 @@
+"""The same generated commands to redis-server and to another server; every reply must be the same."""

@@ -1,0 +1,126 @@
+"""When two replies to the same command count as the same.
+
+Most must be equal to the byte. Some commands promise no order, some answer with the time that is left, and some with
+what they like; each has its rule here, and the rule is as narrow as the promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.resp import Reply, is_error, items
+
+Words = list[bytes]
+
+TTL_SECONDS_APART = 3
+"""How much later the second server may have got the command: machines under test are busy."""
+
+
+def same_kind(left: Reply, right: Reply) -> bool:
+    """The same type of reply, for what depends on the machine or on the version."""
+    return left[0] == right[0] and (left[1:] == (None,)) == (right[1:] == (None,))
+
+
+def same(left: Reply, right: Reply) -> bool:
+    return left == right
+
+
+def unordered(left: Reply, right: Reply) -> bool:
+    """The same elements in any order; a map's pairs stay pairs."""
+    if left[0] != right[0] or left[0] not in "*~%" or left[1] is None or right[1] is None:
+        return left == right
+    return sorted(left[1], key=repr) == sorted(right[1], key=repr)
+
+
+def unordered_pairs(left: Reply, right: Reply) -> bool:
+    """A flat array of pairs (RESP2's form of a map): the pairs in any order."""
+    if left[0] == "%" or items(left) is None or items(right) is None:
+        return unordered(left, right)
+    return left[0] == right[0] and sorted(pairs(left[1]), key=repr) == sorted(pairs(right[1]), key=repr)
+
+
+def pairs(flat: tuple) -> list[tuple]:
+    return list(zip(flat[0::2], flat[1::2], strict=False)) + ([("odd", flat[-1])] if len(flat) % 2 else [])
+
+
+def within(distance: int) -> Callable[[Reply, Reply], bool]:
+    """Integers at most `distance` apart; the negative ones (-1: no expiry, -2: no key) must be equal."""
+
+    def compare(left: Reply, right: Reply) -> bool:
+        if left[0] != ":" or right[0] != ":" or left[1] < 0 or right[1] < 0:
+            return left == right
+        return abs(left[1] - right[1]) <= distance
+
+    return compare
+
+
+HELLO_VARIES = (b"version", b"id")
+
+
+def hello(left: Reply, right: Reply) -> bool:
+    """The handshake's map: version and connection id differ, the rest does not."""
+
+    def fields(reply: Reply) -> list[tuple]:
+        flat = reply[1] if reply[0] == "%" else tuple(pairs(reply[1] or ()))
+        return [(name, value[0] if name[1] in HELLO_VARIES else value) for name, value in flat]
+
+    return left[0] == right[0] and left[0] in "*%" and fields(left) == fields(right)
+
+
+def geo(words: Words) -> Callable[[Reply, Reply], bool]:
+    """Without ASC or DESC the order of places is free (COUNT implies an order)."""
+    options = {word.upper() for word in words}
+    return same if options & {b"ASC", b"DESC", b"COUNT"} else unordered
+
+
+def same_length(left: Reply, right: Reply) -> bool:
+    return left[0] == right[0] and len(items(left) or ()) == len(items(right) or ())
+
+
+def sort(words: Words) -> Callable[[Reply, Reply], bool]:
+    """BY a pattern without `*` means "do not sort", which leaves a set in any order. BY with ALPHA leaves elements of
+    equal weight in any order (Redis does not break that tie), and LIMIT then cuts out any of them."""
+    options = [word.upper() for word in words]
+    if b"BY" not in options:
+        return same
+    at = options.index(b"BY")
+    pattern = words[at + 1] if at + 1 < len(words) else b""
+    free = b"ALPHA" in options if b"*" in pattern else not words[1].startswith((b"sl:", b"sz:"))
+    if not free:
+        return same
+    return same_length if b"LIMIT" in options else unordered
+
+
+UNORDERED = frozenset(b"SMEMBERS SINTER SUNION SDIFF KEYS HKEYS HVALS".split())
+SECONDS_LEFT = frozenset(b"TTL EXPIRETIME".split())
+MILLIS_LEFT = frozenset(b"PTTL PEXPIRETIME".split())
+
+
+def rule(words: Words) -> Callable[[Reply, Reply], bool]:
+    """The rule for one command."""
+    name = words[0].upper()
+    if name in UNORDERED:
+        return unordered
+    if name == b"HGETALL":
+        return unordered_pairs
+    if name in SECONDS_LEFT:
+        return within(TTL_SECONDS_APART)
+    if name in MILLIS_LEFT:
+        return within(TTL_SECONDS_APART * 1000)
+    if name.startswith(b"GEORADIUS") or name == b"GEOSEARCH":
+        return geo(words)
+    if name in (b"SORT", b"SORT_RO"):
+        return sort(words)
+    if name in (b"TIME", b"DUMP") or (name == b"COMMAND" and len(words) <= 2) or (name == b"CONFIG" and words[-1] == b"*"):
+        return same_kind
+    if name == b"HELLO":
+        return hello
+    if name == b"OBJECT" and len(words) > 1 and words[1].upper() in (b"IDLETIME", b"FREQ"):
+        return within(TTL_SECONDS_APART)
+    return same
+
+
+def equal(words: Words, left: Reply, right: Reply) -> bool:
+    if is_error(left) or is_error(right):
+        return left == right
+    return rule(words)(left, right)

@@ -1,0 +1,127 @@
+"""Where skep answers as Redis 7.4 does and redis-server 7.0.15 does not.
+
+Each entry matches as narrowly as it can and says why. What no entry matches is a failure of the test.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.resp import Reply, is_error, text
+
+from .comparing import Words
+
+
+@dataclass(frozen=True)
+class Known:
+    """One expected difference."""
+
+    reason: str
+    matches: Callable[[Words, Reply, Reply], bool]
+
+
+def shortest(value: float) -> bytes:
+    """A double as Redis 7.2 and later print it: whole numbers as integers, others with the fewest digits.
+
+    Source: Redis 7.4 util.c d2string and deps/fpconv, read for the rule only.
+    """
+    if math.isinf(value):
+        return b"inf" if value > 0 else b"-inf"
+    if math.isnan(value):
+        return b"nan"
+    if value == 0:
+        return b"-0" if math.copysign(1, value) < 0 else b"0"
+    if value == int(value) and abs(value) <= 2**62:
+        return b"%d" % int(value)
+    mantissa, _, exponent = f"{abs(value)!r}".partition("e")
+    whole, _, fraction = mantissa.partition(".")
+    digits = (whole + fraction).lstrip("0")
+    power = int(exponent or 0) - len(fraction)
+    trimmed = digits.rstrip("0")
+    power += len(digits) - len(trimmed)
+    return (b"-" if value < 0 else b"") + _layout(trimmed, power).encode()
+
+
+def _layout(digits: str, power: int) -> str:
+    """Digits times ten to the power, laid out as fpconv does."""
+    exponent = abs(power + len(digits) - 1)
+    if power >= 0 and exponent < len(digits) + 7:
+        return digits + "0" * power
+    if power < 0 and (power > -7 or exponent < 4):
+        point = len(digits) + power
+        return f"0.{'0' * -point}{digits}" if point <= 0 else f"{digits[:point]}.{digits[point:]}"
+    tail = f".{digits[1:]}" if len(digits) > 1 else ""
+    return f"{digits[0]}{tail}e{'-' if power + len(digits) - 1 < 0 else '+'}{exponent}"
+
+
+def _number(reply: Reply) -> float | None:
+    word = text(reply)
+    if word is None or not re.fullmatch(rb"-?(\d+(\.\d+)?(e[+-]?\d+)?|inf|nan)", word):
+        return None
+    return float(word)
+
+
+def only_doubles_reprinted(left: Reply, right: Reply) -> bool:
+    """The replies are equal but for doubles, which are the same number, on the right in the shortest form."""
+    if left == right:
+        return True
+    if left[0] != right[0]:
+        return False
+    if left[0] in "*~":
+        return left[1] is not None and right[1] is not None and len(left[1]) == len(right[1]) and all(map(only_doubles_reprinted, left[1], right[1]))
+    if left[0] == "%":
+        return len(left[1]) == len(right[1]) and all(
+            one[0] == two[0] and only_doubles_reprinted(one[1], two[1]) for one, two in zip(left[1], right[1], strict=True)
+        )
+    one, two = _number(left), _number(right)
+    return one is not None and one == two and text(right) == shortest(two)
+
+
+SCORED = frozenset(
+    b"ZSCORE ZMSCORE ZINCRBY ZADD ZRANGE ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZUNION ZINTER ZDIFF ZPOPMIN ZPOPMAX ZMPOP ZSCAN".split()
+)
+
+
+def scores(words: Words, left: Reply, right: Reply) -> bool:
+    return words[0].upper() in SCORED and only_doubles_reprinted(left, right)
+
+
+def encoding(words: Words, left: Reply, right: Reply) -> bool:
+    if words[0].upper() != b"OBJECT" or len(words) < 2 or words[1].upper() != b"ENCODING":
+        return False
+    return (text(left), text(right)) in ((b"quicklist", b"listpack"), (b"hashtable", b"listpack"))
+
+
+def rank_with_score(words: Words, left: Reply, right: Reply) -> bool:
+    """`ZRANK key member WITHSCORE` exists since 7.2, so a fourth argument is no longer an arity error."""
+    if words[0].upper() not in (b"ZRANK", b"ZREVRANK") or len(words) != 4:
+        return False
+    return left[0] == "-" and b"wrong number of arguments" in left[1] and right == ("-", b"ERR syntax error")
+
+
+def bits_of_nothing(words: Words, left: Reply, right: Reply) -> bool:
+    """7.2 and later look at the arguments of BITCOUNT and BITPOS even if the key does not exist."""
+    if words[0].upper() not in (b"BITCOUNT", b"BITPOS"):
+        return False
+    return left in ((":", 0), (":", -1)) and is_error(right)
+
+
+KNOWN = (
+    Known("7.2 prints doubles with the fewest digits, 7.0 with 17", scores),
+    Known("7.2 keeps small lists and small sets of strings as listpacks", encoding),
+    Known("7.2 gave ZRANK and ZREVRANK the option WITHSCORE", rank_with_score),
+    Known("7.2 checks BITCOUNT's and BITPOS's arguments before it looks for the key", bits_of_nothing),
+)
+
+
+def excuse(words: Words, left: Reply, right: Reply) -> str | None:
+    """The reason why this difference is meant, or None."""
+    return next((known.reason for known in KNOWN if known.matches(words, left, right)), None)
+
+
+def nothing(words: Words, left: Reply, right: Reply) -> str | None:
+    """For two servers of one version: no difference is meant."""
+    return None
