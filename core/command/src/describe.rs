@@ -52,7 +52,7 @@ fn each_info(names: Args<'_>, reply: &mut Reply<'_>) {
     for name in names.iter() {
         match lookup_full(name) {
             Some(command) => info(command, reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
 }
@@ -195,10 +195,10 @@ fn doc(command: &CommandSpec, reply: &mut Reply<'_>) {
     }
 }
 
-/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob]`; a filter looks at subcommands, too.
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN glob]`: names, those of subcommands included.
 fn list(filter: Args<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
     if filter.is_empty() {
-        names(commands(), reply, true);
+        names(COMMANDS.iter(), reply);
         return Ok(());
     }
     if filter.len() != 3 || !filter.is(0, "filterby") {
@@ -215,20 +215,15 @@ fn list(filter: Args<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
             false,
         );
     } else if filter.is(1, "pattern") {
-        names(COMMANDS.iter().filter(|c| glob::matches_with(value, c.name.as_bytes(), true)), reply, false);
+        names(COMMANDS.iter().filter(|c| glob::matches_with(value, c.name.as_bytes(), true)), reply);
     } else {
         return Err(Refusal::Syntax);
     }
     Ok(())
 }
 
-fn names(list: impl Iterator<Item = &'static CommandSpec> + Clone, reply: &mut Reply<'_>, as_set: bool) {
-    let count = list.clone().count();
-    if as_set {
-        reply.set(count)
-    } else {
-        reply.array(count)
-    }
+fn names(list: impl Iterator<Item = &'static CommandSpec> + Clone, reply: &mut Reply<'_>) {
+    reply.array(list.clone().count());
     list.for_each(|command| reply.bulk(command.name.as_bytes()));
 }
 

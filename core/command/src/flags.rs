@@ -1,16 +1,16 @@
 //! Sets of facts about commands and keys, as bits. The order of the constants is the order in which Redis lists them.
 
 macro_rules! bit_set {
-    ($(#[$doc:meta])* $set:ident { $($(#[$flag_doc:meta])* $flag:ident = $name:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $set:ident($bits:ty) { $($(#[$flag_doc:meta])* $flag:ident = $name:literal),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Default)]
-        pub struct $set(u32);
+        pub struct $set($bits);
 
         impl $set {
             /// The names of all members, in the order of their bits.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
-            pub(crate) const fn from_bits(bits: u32) -> $set {
+            pub(crate) const fn from_bits(bits: $bits) -> $set {
                 $set(bits)
             }
 
@@ -70,7 +70,7 @@ macro_rules! bit_set {
 
 bit_set! {
     /// What kind of command it is, and when it may run.
-    Flags {
+    Flags(u32) {
         /// May change the data.
         WRITE = "write",
         /// Reads the data and does not change it.
@@ -111,7 +111,7 @@ bit_set! {
 
 bit_set! {
     /// The ACL categories of a command.
-    Categories {
+    Categories(u64) {
         KEYSPACE = "keyspace",
         READ = "read",
         WRITE = "write",
@@ -138,7 +138,7 @@ bit_set! {
 
 bit_set! {
     /// What a command does to a key: one of the first four, and then what for.
-    KeyFlags {
+    KeyFlags(u16) {
         /// Reads the value.
         RO = "RO",
         /// Reads and changes the value.
@@ -165,26 +165,29 @@ bit_set! {
 }
 
 /// Members of the sets as numbers, which can be joined by `|` in constants: the words that the table uses.
+/// The numbers of each set have a type of their own, so that a word of one cannot pass for a word of another.
 pub mod words {
     use super::{Categories as C, Flags as F, KeyFlags as K};
 
     macro_rules! words {
-        ($set:ident: $($word:ident),* $(,)?) => { $(pub const $word: u32 = $set::$word.0;)* };
+        ($set:ident($bits:ty): $($word:ident),* $(,)?) => { $(pub const $word: $bits = $set::$word.0;)* };
     }
 
     pub mod flags {
         use super::F;
-        words!(F: WRITE, READONLY, DENYOOM, ADMIN, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
+        words!(F(u32): WRITE, READONLY, DENYOOM, ADMIN, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
             NO_MULTI, MOVABLEKEYS, ALLOW_BUSY);
     }
 
     pub mod categories {
         use super::C;
-        words!(C: KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, DANGEROUS, CONNECTION);
+        words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, DANGEROUS, CONNECTION);
+        /// For the commands that have the category without the flag.
+        pub const ADMIN_CATEGORY: u64 = C::ADMIN.0;
     }
 
     pub mod key_flags {
         use super::K;
-        words!(K: RO, RW, OW, RM, ACCESS, UPDATE, INSERT, DELETE, VARIABLE_FLAGS);
+        words!(K(u16): RO, RW, OW, RM, ACCESS, UPDATE, INSERT, DELETE, VARIABLE_FLAGS);
     }
 }

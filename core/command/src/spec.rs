@@ -196,7 +196,7 @@ pub(crate) const fn command(
     name: &'static str,
     arity: i16,
     flags: u32,
-    categories: u32,
+    categories: u64,
     since: &'static str,
 ) -> CommandSpec {
     let flags = Flags::from_bits(flags);
@@ -263,32 +263,32 @@ impl CommandSpec {
     }
 }
 
-const fn key_spec(begin: Begin, find: Find, flags: u32) -> KeySpec {
+const fn key_spec(begin: Begin, find: Find, flags: u16) -> KeySpec {
     KeySpec { begin, find, flags: KeyFlags::from_bits(flags), note: "" }
 }
 
 /// One key, at argument `at`.
-pub(crate) const fn key(at: u8, flags: u32) -> KeySpec {
+pub(crate) const fn key(at: u8, flags: u16) -> KeySpec {
     key_spec(Begin::Index(at), Find::Range { last: 0, step: 1 }, flags)
 }
 
 /// Keys from argument `at` to `last` (see [`Find::Range`]).
-pub(crate) const fn keys(at: u8, last: i8, flags: u32) -> KeySpec {
+pub(crate) const fn keys(at: u8, last: i8, flags: u16) -> KeySpec {
     key_spec(Begin::Index(at), Find::Range { last, step: 1 }, flags)
 }
 
 /// A number at argument `at`, and as many keys behind it.
-pub(crate) const fn counted_keys(at: u8, flags: u32) -> KeySpec {
+pub(crate) const fn counted_keys(at: u8, flags: u16) -> KeySpec {
     key_spec(Begin::Index(at), Find::Counted, flags)
 }
 
 /// One key behind the option `word`, which stands at argument `from` or later.
-pub(crate) const fn keyword(word: &'static str, from: u8, flags: u32) -> KeySpec {
+pub(crate) const fn keyword(word: &'static str, from: u8, flags: u16) -> KeySpec {
     key_spec(Begin::Keyword { word, from }, Find::Range { last: 0, step: 1 }, flags)
 }
 
 /// Keys that cannot be told from the arguments alone.
-pub(crate) const fn hidden(flags: u32) -> KeySpec {
+pub(crate) const fn hidden(flags: u16) -> KeySpec {
     key_spec(Begin::Hidden, Find::Hidden, flags)
 }
 

@@ -54,7 +54,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("info", -1, LOADING | STALE, DANGEROUS, "1.0.0")
         .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
         .docs("O(1)", "Tells the state of the server, its counters and its settings."),
-    command("lastsave", 1, LOADING | STALE | FAST, ADMIN | DANGEROUS, "1.0.0")
+    command("lastsave", 1, LOADING | STALE | FAST, ADMIN_CATEGORY | DANGEROUS, "1.0.0")
         .tips(&["nondeterministic_output"])
         .docs("O(1)", "Gives the Unix time of the last checkpoint."),
     command("lolwut", -1, READONLY | FAST, 0, "5.0.0")
@@ -83,7 +83,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .docs("O(N) in the modules", "Names the loaded modules."),
     command("replicaof", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, 0, "5.0.0")
         .docs("O(1)", "Answers that replication is arranged by the cluster itself."),
-    command("role", 1, NOSCRIPT | LOADING | STALE | FAST, ADMIN | DANGEROUS, "2.8.12")
+    command("role", 1, NOSCRIPT | LOADING | STALE | FAST, ADMIN_CATEGORY | DANGEROUS, "2.8.12")
         .docs("O(1)", "Tells the role of this node."),
     command("save", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, 0, "1.0.0")
         .docs("O(N) in all keys", "Takes a checkpoint and waits for it."),
