@@ -161,7 +161,7 @@ impl Group {
         }
         // The library makes the only voter leader within one call and demands that its log be durable then.
         let durable = raft.raft_log.persisted == raft.raft_log.last_index() && self.unpersisted.is_empty();
-        if raft.promotable() && raft.prs().is_singleton() && durable {
+        if self.is_only_voter() && durable {
             self.raw.campaign().expect("a campaign is never refused with an error");
             return self.is_leader();
         }

@@ -359,6 +359,10 @@ impl Group {
         self.raw.raft.prs().get(node.0).map(|progress| LogIndex(progress.matched))
     }
 
+    pub(crate) fn is_only_voter(&self) -> bool {
+        self.raw.raft.promotable() && self.raw.raft.prs().is_singleton()
+    }
+
     fn begin(&mut self, now: Millis) {
         if self.votes_from.is_none() {
             let quiet_ms = if self.may_have_promised { self.config.election_timeout_ms() } else { 0 };
@@ -384,8 +388,9 @@ impl Group {
         self.next_tick = None;
         self.stats.ticks += 1;
         self.reads.expire(now, |read| out.push(Output::ReadDropped { read }));
-        // The only voter campaigns as soon as its log is durable, and must not before; see `settle`.
-        if !self.is_leader() && self.raw.raft.prs().is_singleton() {
+        // The only voter campaigns as soon as its log is durable, and must not before; see `settle`. (A learner of one
+        // voter ticks: it would refuse its vote for ever to a candidate whose membership has it as a voter.)
+        if !self.is_leader() && self.is_only_voter() {
             return;
         }
         let timeout = self.election_timeout();
@@ -416,8 +421,11 @@ impl Group {
             Some("it is not for this node")
         } else if !travels(message.msg_type) {
             Some("its kind does not travel")
-        } else if message.msg_type == MessageType::MsgTimeoutNow && self.raw.raft.prs().is_singleton() {
+        } else if message.msg_type == MessageType::MsgTimeoutNow && self.is_only_voter() {
             Some("the only voter needs no handing over")
+        } else if message.msg_type == MessageType::MsgReadIndex && !self.is_leader() {
+            // The library would pass it on, in the name of the node that asked; who asked asks again.
+            Some("it asks a leader")
         } else {
             None
         };

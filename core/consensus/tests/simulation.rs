@@ -1,0 +1,79 @@
+//! Groups of three to five replicas under loss, delay, reordering, repetition, partitions, pauses, crashes that lose what
+//! was not flushed, changes of membership and leadership.
+//!
+//! A failing history names its seed; `SEED=n cargo test -p skep-consensus --test simulation one_seed` repeats it alone.
+//! `SEEDS=n cargo test -p skep-consensus --release --test simulation` runs more of them.
+
+mod world;
+
+use skep_base::Rng;
+use world::{Faults, World};
+
+/// Histories in one run, unless the build says otherwise; about ten seconds.
+const SEEDS: u64 = 300;
+/// Simulated milliseconds of trouble in each.
+const TROUBLE_MS: u64 = 6_000;
+/// In which a healthy group must be of one mind again: a few elections.
+const HEALING_MS: u64 = 6_000;
+
+fn run(seed: u64) -> World {
+    let mut rng = Rng::new(seed ^ 0x5eed);
+    let faults = Faults::draw(&mut rng);
+    let nodes = if faults.membership > 0 { 5 } else { 3 };
+    let mut world = World::new(seed, nodes, 3, faults);
+    for _ in 0..TROUBLE_MS {
+        world.step();
+    }
+    world.heal(HEALING_MS);
+    world.checks.at_end();
+    world
+}
+
+/// Names the seed of a history that panics.
+struct Announce(u64);
+
+impl Drop for Announce {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("SEED={} cargo test -p skep-consensus --test simulation one_seed", self.0);
+        }
+    }
+}
+
+fn number_from(text: Option<&str>) -> Option<u64> {
+    text.map(|text| text.parse().expect("SEED and SEEDS are numbers"))
+}
+
+#[test]
+fn no_history_breaks_an_invariant_and_every_group_recovers() {
+    let (mut acknowledged, mut leaders, mut reads) = (0, 0, 0);
+    let seeds = number_from(option_env!("SEEDS")).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let announce = Announce(seed);
+        let world = run(seed);
+        acknowledged += world.checks.acknowledged_count();
+        leaders += world.checks.leader_count();
+        reads += world.checks.reads;
+        drop(announce);
+    }
+    println!("{seeds} histories: {acknowledged} entries acknowledged, {leaders} leaders, {reads} reads");
+    assert!(acknowledged as u64 > seeds * 100, "hardly anything was acknowledged: {acknowledged}");
+    assert!(leaders as u64 > seeds * 2, "hardly any leader was lost: {leaders}");
+    assert!(reads > seeds * 20, "hardly any read was answered: {reads}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..20 {
+        assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
+    }
+    assert_ne!(run(1).trace, run(2).trace);
+}
+
+#[test]
+fn one_seed() {
+    let seed = number_from(option_env!("SEED")).unwrap_or(1);
+    let announce = Announce(seed);
+    run(seed);
+    drop(announce);
+}

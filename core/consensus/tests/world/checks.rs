@@ -1,0 +1,99 @@
+//! What must hold in every history, whatever happened.
+
+use bytes::Bytes;
+use skep_base::{LogId, LogIndex, Term};
+use skep_log::{Entry, EntryKind, Record};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Default)]
+pub struct Checks {
+    /// Raft's election safety: who led in each term, and in which life.
+    leaders: BTreeMap<Term, (usize, u64)>,
+    /// Log matching: one position and term holds one entry, on all disks, for ever.
+    written: BTreeMap<(LogIndex, Term), (EntryKind, Bytes)>,
+    /// State machine safety: what any node applied at an index.
+    applied: BTreeMap<LogIndex, (Term, Bytes)>,
+    /// How far each node came in its present life, and in any life.
+    applied_now: BTreeMap<usize, LogIndex>,
+    applied_ever: BTreeMap<usize, LogIndex>,
+    seen_once: BTreeSet<Bytes>,
+    acknowledged: BTreeMap<LogIndex, LogId>,
+    pub reads: u64,
+}
+
+impl Checks {
+    pub fn on_start(&mut self, at: usize, applied: LogIndex) {
+        self.applied_now.insert(at, applied);
+        self.applied_ever.entry(at).or_default();
+    }
+
+    pub fn on_leader(&mut self, term: Term, at: usize, incarnation: u64) {
+        let leader = *self.leaders.entry(term).or_insert((at, incarnation));
+        assert_eq!(leader, (at, incarnation), "two leaders in {term:?}");
+    }
+
+    pub fn on_persist(&mut self, records: &[Record]) {
+        for record in records {
+            let Record::Append { entries, .. } = record else { continue };
+            for entry in entries {
+                let this = (entry.kind, entry.payload.clone());
+                let known =
+                    self.written.entry((entry.id.index, entry.id.term)).or_insert_with(|| this.clone());
+                assert_eq!(*known, this, "two entries at {:?}", entry.id);
+            }
+        }
+    }
+
+    pub fn on_apply(&mut self, at: usize, entry: &Entry) {
+        let index = entry.id.index;
+        let before = self.applied_now.insert(at, index).expect("the node started");
+        assert_eq!(index, before.next(), "node {} applied out of order", at + 1);
+        let ever = self.applied_ever.entry(at).or_default();
+        *ever = index.max(*ever);
+        let this = (entry.id.term, entry.payload.clone());
+        if let Some(known) = self.applied.get(&index) {
+            assert_eq!(*known, this, "node {} applied something else at {index:?}", at + 1);
+            return;
+        }
+        if entry.kind == EntryKind::Normal && !entry.payload.is_empty() {
+            assert!(self.seen_once.insert(entry.payload.clone()), "{:?} was applied twice", entry.payload);
+        }
+        self.applied.insert(index, this);
+    }
+
+    pub fn on_acknowledged(&mut self, entry: &Entry) {
+        self.acknowledged.insert(entry.id.index, entry.id);
+    }
+
+    /// A read on `at` that began when everything up to `seen` had been acknowledged.
+    pub fn on_read(&mut self, at: usize, seen: u64) {
+        let applied = self.applied_now[&at];
+        assert!(applied.0 >= seen, "node {} read at {applied:?} what was older than {seen}", at + 1);
+        self.reads += 1;
+    }
+
+    pub fn acknowledged_last(&self) -> u64 {
+        self.acknowledged.last_key_value().map_or(0, |(index, _)| index.0)
+    }
+
+    pub fn acknowledged_count(&self) -> usize {
+        self.acknowledged.len()
+    }
+
+    pub fn leader_count(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// The last index that every node has applied, in this life or an earlier one, so that nobody needs it again.
+    pub fn applied_by_all(&self) -> LogIndex {
+        self.applied_ever.values().copied().min().unwrap_or_default()
+    }
+
+    /// After healing, with all members caught up.
+    pub fn at_end(&self) {
+        for (index, id) in &self.acknowledged {
+            let (term, _) = self.applied.get(index).expect("an acknowledged entry was applied");
+            assert_eq!(*term, id.term, "the acknowledged entry {id:?} was replaced");
+        }
+    }
+}

@@ -1,0 +1,445 @@
+//! A small simulated world for groups alone: nodes with disks that lose what was not flushed, a network that loses,
+//! delays, reorders and repeats, clients, and the checks. One seed gives one history. (The simulator of whole nodes is
+//! the `sim` crate.)
+
+mod checks;
+mod disk;
+
+use bytes::Bytes;
+pub use checks::Checks;
+pub use disk::Disk;
+use skep_base::hash;
+use skep_base::{GroupId, LogId, Millis, NodeId, Rng};
+use skep_consensus::{Group, GroupConfig, Input, Message, Output, ReadId, Role, Standing};
+use skep_log::{GroupLog, Membership};
+use std::collections::{BTreeMap, VecDeque};
+
+pub const GROUP: GroupId = GroupId(1);
+
+/// Which troubles a history meets; drawn from the seed, so that each is also seen without the others.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    pub loss_percent: u64,
+    pub repeat_percent: u64,
+    pub delay_ms_max: u64,
+    pub flush_ms_max: u64,
+    /// One in so many milliseconds; 0 is never. So for all below.
+    pub crash: u64,
+    pub pause: u64,
+    pub partition: u64,
+    pub membership: u64,
+    pub transfer: u64,
+    pub checkpoint: u64,
+}
+
+impl Faults {
+    pub fn draw(rng: &mut Rng) -> Faults {
+        let mut some = |bound: u64| if rng.one_in(2) { 0 } else { 1 + rng.below(bound) };
+        let rare = |draw: u64| if draw == 0 { 0 } else { 150 + draw };
+        Faults {
+            loss_percent: some(20),
+            repeat_percent: some(10),
+            delay_ms_max: 1 + some(60),
+            flush_ms_max: some(30),
+            crash: rare(some(800)),
+            pause: rare(some(1500)),
+            partition: rare(some(1500)),
+            membership: rare(some(600)),
+            transfer: rare(some(1500)),
+            checkpoint: rare(some(400)),
+        }
+    }
+}
+
+pub struct Node {
+    pub group: Option<Group>,
+    pub disk: Disk,
+    incarnation: u64,
+    /// Writes on their way, in order.
+    writes: VecDeque<Write>,
+    down_until: u64,
+    paused_until: u64,
+    clock_ms: u64,
+    /// Proposals that wait for their entry.
+    proposed: BTreeMap<LogId, Bytes>,
+    /// Reads that wait, with what must be seen by them.
+    reads: BTreeMap<ReadId, u64>,
+}
+
+struct Write {
+    durable_at: u64,
+    ticket: u64,
+    then_send: Vec<(NodeId, Message)>,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub now: u64,
+    pub rng: Rng,
+    pub faults: Faults,
+    pub nodes: Vec<Node>,
+    founders: usize,
+    /// By time of arrival, then by number.
+    flying: BTreeMap<(u64, u64), (NodeId, NodeId, Vec<u8>)>,
+    sent: u64,
+    /// Which side of the partition each node is on.
+    side: Vec<u64>,
+    payloads: u64,
+    pub checks: Checks,
+    /// A hash over all that happened.
+    pub trace: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, nodes: usize, founders: usize, faults: Faults) -> World {
+        let mut rng = Rng::new(seed);
+        let node = |clock_ms| Node {
+            group: None,
+            disk: Disk::default(),
+            incarnation: 0,
+            writes: VecDeque::new(),
+            down_until: 0,
+            paused_until: 0,
+            clock_ms,
+            proposed: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        };
+        World {
+            seed,
+            now: 0,
+            nodes: (0..nodes).map(|_| node(rng.below(1_000_000))).collect(),
+            rng,
+            faults,
+            founders,
+            flying: BTreeMap::new(),
+            sent: 0,
+            side: vec![0; nodes],
+            payloads: 0,
+            checks: Checks::default(),
+            trace: seed,
+        }
+    }
+
+    pub fn founding_membership(&self) -> Membership {
+        let voters = (1..=self.founders as u64).map(NodeId).collect();
+        Membership { voters, ..Membership::default() }
+    }
+
+    /// One millisecond.
+    pub fn step(&mut self) {
+        self.now += 1;
+        self.make_trouble();
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].group.is_none() && self.nodes[at].down_until <= self.now {
+                self.start(at);
+            }
+            self.flush(at);
+        }
+        while self.flying.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
+            let (_, (from, to, bytes)) = self.flying.pop_first().expect("it was there");
+            self.deliver(from, to, &bytes);
+        }
+        for at in 0..self.nodes.len() {
+            self.tick(at);
+        }
+        self.client();
+    }
+
+    fn start(&mut self, at: usize) {
+        let founding = self.founding_membership();
+        let node = &mut self.nodes[at];
+        node.incarnation += 1;
+        let recovered: GroupLog = node.disk.recover(founding);
+        let config = GroupConfig::new(GROUP, NodeId(at as u64 + 1), node.incarnation, self.seed);
+        let group = Group::new(config, recovered);
+        self.checks.on_start(at, group.applied());
+        node.group = Some(group);
+        self.handle(at, Input::Tick);
+    }
+
+    fn crash(&mut self, at: usize, down_ms: u64) {
+        let node = &mut self.nodes[at];
+        node.group = None;
+        node.writes.clear();
+        node.proposed.clear();
+        node.reads.clear();
+        node.disk.crash(&mut self.rng);
+        node.down_until = self.now + down_ms;
+    }
+
+    /// Ends the writes that are due, in order.
+    fn flush(&mut self, at: usize) {
+        while self.nodes[at].writes.front().is_some_and(|write| write.durable_at <= self.now)
+            && self.awake(at)
+        {
+            let Write { ticket, then_send, .. } = self.nodes[at].writes.pop_front().expect("it was there");
+            self.nodes[at].disk.flush_one();
+            self.handle(at, Input::Persisted(ticket));
+            for (to, message) in then_send {
+                self.send(at, to, &message);
+            }
+        }
+    }
+
+    fn awake(&self, at: usize) -> bool {
+        self.nodes[at].group.is_some() && self.nodes[at].paused_until <= self.now
+    }
+
+    fn clock(&self, at: usize) -> Millis {
+        Millis(self.nodes[at].clock_ms + self.now)
+    }
+
+    fn tick(&mut self, at: usize) {
+        let now = self.clock(at);
+        let wakeup = self.nodes[at].group.as_ref().and_then(Group::next_wakeup);
+        if self.awake(at) && wakeup.is_some_and(|due| due <= now) {
+            self.handle(at, Input::Tick);
+        }
+    }
+
+    fn deliver(&mut self, from: NodeId, to: NodeId, bytes: &[u8]) {
+        let at = to.0 as usize - 1;
+        if self.side[at] != self.side[from.0 as usize - 1] || self.nodes[at].group.is_none() {
+            return;
+        }
+        if !self.awake(at) {
+            // It waits in the socket until the process goes on.
+            self.sent += 1;
+            let due = self.nodes[at].paused_until;
+            self.flying.insert((due, self.sent), (from, to, bytes.to_vec()));
+            return;
+        }
+        self.trace = hash::seeded(self.trace, bytes);
+        let message = Message::decode(bytes).expect("what was encoded can be decoded");
+        self.handle(at, Input::Receive(message));
+    }
+
+    fn handle(&mut self, at: usize, input: Input) {
+        let now = self.clock(at);
+        let mut out = Vec::new();
+        let Some(group) = &mut self.nodes[at].group else { return };
+        group.handle(now, input, &mut out);
+        self.carry_out(at, out);
+    }
+
+    fn carry_out(&mut self, at: usize, out: Vec<Output>) {
+        let flush_ms_max = self.faults.flush_ms_max;
+        for output in out {
+            match output {
+                Output::Send { to, message } => self.send(at, to, &message),
+                Output::Persist { ticket, records, must_sync, then_send } => {
+                    self.checks.on_persist(&records);
+                    let node = &mut self.nodes[at];
+                    node.disk.write(records);
+                    let flush_ms = if must_sync { self.rng.below(flush_ms_max + 1) } else { 0 };
+                    let before = node.writes.back().map_or(0, |write| write.durable_at);
+                    let durable_at = before.max(self.now + flush_ms);
+                    node.writes.push_back(Write { durable_at, ticket, then_send });
+                }
+                Output::Apply { entries } => {
+                    for entry in &entries {
+                        self.trace = hash::seeded(self.trace ^ entry.id.index.0, &entry.payload);
+                        self.checks.on_apply(at, entry);
+                        if self.nodes[at].proposed.remove(&entry.id).is_some() {
+                            self.checks.on_acknowledged(entry);
+                        }
+                    }
+                }
+                Output::RoleChanged { role, term, .. } => {
+                    if role == Role::Leader {
+                        self.checks.on_leader(term, at, self.nodes[at].incarnation);
+                    } else {
+                        self.nodes[at].proposed.clear();
+                    }
+                }
+                Output::ReadReady { read } => {
+                    let seen = self.nodes[at].reads.remove(&read).expect("a read is answered once");
+                    self.checks.on_read(at, seen);
+                }
+                Output::ReadDropped { read } => {
+                    assert!(self.nodes[at].reads.remove(&read).is_some(), "{read:?} was answered before");
+                }
+                Output::MembershipChanged { .. } | Output::Note(_) => {}
+            }
+        }
+        if let Some(group) = &self.nodes[at].group {
+            group.assert_invariants();
+        }
+    }
+
+    fn send(&mut self, at: usize, to: NodeId, message: &Message) {
+        let from = NodeId(at as u64 + 1);
+        assert_eq!((message.from(), message.to()), (from, to));
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        if self.rng.below(100) < self.faults.loss_percent {
+            return;
+        }
+        let copies = if self.rng.below(100) < self.faults.repeat_percent { 2 } else { 1 };
+        for _ in 0..copies {
+            self.sent += 1;
+            let due = self.now + 1 + self.rng.below(self.faults.delay_ms_max);
+            self.flying.insert((due, self.sent), (from, to, bytes.clone()));
+        }
+    }
+
+    fn make_trouble(&mut self) {
+        let strikes = |rng: &mut Rng, one_in: u64| one_in > 0 && rng.one_in(one_in);
+        let Faults { crash, pause, partition, membership, transfer, checkpoint, .. } = self.faults;
+        let at = self.rng.below(self.nodes.len() as u64) as usize;
+        let other = NodeId(1 + self.rng.below(self.nodes.len() as u64));
+        if strikes(&mut self.rng, crash) && self.nodes[at].group.is_some() {
+            let down_ms = self.rng.below(600);
+            self.crash(at, down_ms);
+        }
+        if strikes(&mut self.rng, pause) {
+            self.nodes[at].paused_until = self.now + self.rng.below(1000);
+        }
+        if strikes(&mut self.rng, partition) {
+            let healed = self.rng.one_in(2);
+            for side in &mut self.side {
+                *side = if healed { 0 } else { self.rng.below(2) };
+            }
+        }
+        if strikes(&mut self.rng, membership) {
+            self.change_membership(other);
+        }
+        if strikes(&mut self.rng, transfer) {
+            self.on_each_leader(|group, out| {
+                let _ = group.transfer_leadership(other, out);
+            });
+        }
+        if strikes(&mut self.rng, checkpoint) && self.awake(at) {
+            let place = self.checks.applied_by_all();
+            let group = self.nodes[at].group.as_ref().expect("it is awake");
+            if let Some(at_id) = group.log_id_at(place).filter(|_| place <= group.applied()) {
+                self.handle(at, Input::Checkpointed { at: at_id });
+            }
+        }
+    }
+
+    fn change_membership(&mut self, node: NodeId) {
+        let standing = match self.rng.below(3) {
+            0 => Standing::Voter,
+            1 => Standing::Learner,
+            _ => Standing::Removed,
+        };
+        let second = NodeId(1 + self.rng.below(self.nodes.len() as u64));
+        let mut changes = vec![(node, standing)];
+        if second != node && self.rng.one_in(2) {
+            changes.push((second, Standing::Voter));
+        }
+        self.on_each_leader(|group, out| {
+            let _ = group.change_membership(&changes, out);
+        });
+    }
+
+    fn on_each_leader(&mut self, mut act: impl FnMut(&mut Group, &mut Vec<Output>)) {
+        for at in 0..self.nodes.len() {
+            let mut out = Vec::new();
+            if let Some(group) = self.nodes[at].group.as_mut().filter(|group| group.is_leader()) {
+                act(group, &mut out);
+            }
+            self.carry_out(at, out);
+        }
+    }
+
+    /// Proposes to every node that takes it and asks any for a read, now and then.
+    fn client(&mut self) {
+        if self.rng.one_in(10) {
+            for at in 0..self.nodes.len() {
+                self.propose(at);
+            }
+        }
+        if self.rng.one_in(20) {
+            let at = self.rng.below(self.nodes.len() as u64) as usize;
+            let now = self.clock(at);
+            let mut out = Vec::new();
+            if self.awake(at) {
+                let seen = self.checks.acknowledged_last();
+                let group = self.nodes[at].group.as_mut().expect("it is awake");
+                if let Ok(read) = group.read_index(now, &mut out) {
+                    self.nodes[at].reads.insert(read, seen);
+                }
+            }
+            self.carry_out(at, out);
+        }
+    }
+
+    pub fn propose(&mut self, at: usize) -> Option<LogId> {
+        if !self.awake(at) {
+            return None;
+        }
+        let count = 1 + self.rng.below(3);
+        let payloads: Vec<Bytes> = (0..count)
+            .map(|_| {
+                self.payloads += 1;
+                Bytes::from(format!("payload {}", self.payloads))
+            })
+            .collect();
+        let mut out = Vec::new();
+        let group = self.nodes[at].group.as_mut().expect("it is awake");
+        let first = group.propose(payloads.clone(), &mut out).ok();
+        if let Some(mut id) = first {
+            for payload in payloads {
+                self.nodes[at].proposed.insert(id, payload);
+                id.index = id.index.next();
+            }
+        }
+        self.carry_out(at, out);
+        first
+    }
+
+    /// Ends all trouble and waits until every member has applied an entry proposed after it ended.
+    pub fn heal(&mut self, within_ms: u64) {
+        self.faults = Faults { delay_ms_max: 2, ..Faults::default() };
+        self.side.fill(0);
+        for node in &mut self.nodes {
+            (node.down_until, node.paused_until) = (0, 0);
+        }
+        let from = self.now;
+        let mut target = None;
+        while self.now < from + within_ms {
+            self.step();
+            if target.is_none() && self.now > from + within_ms / 2 {
+                target = (0..self.nodes.len()).find_map(|at| self.propose(at));
+            }
+            let leader = self
+                .nodes
+                .iter()
+                .filter_map(|node| node.group.as_ref())
+                .find(|group| group.is_leader() && target.is_some_and(|id| group.applied() >= id.index));
+            let Some(leader) = leader else { continue };
+            let membership = leader.membership();
+            let caught_up = |id: &NodeId| {
+                let group = self.nodes[id.0 as usize - 1].group.as_ref();
+                group.is_some_and(|group| target.is_some_and(|target| group.applied() >= target.index))
+            };
+            if membership.outgoing.is_empty()
+                && membership.voters.iter().chain(&membership.learners).all(caught_up)
+            {
+                return;
+            }
+        }
+        let groups: Vec<String> =
+            self.nodes.iter().filter_map(|node| node.group.as_ref()).map(describe).collect();
+        panic!(
+            "no progress {within_ms} ms after all trouble ended, target {target:?}:\n{}",
+            groups.join("\n")
+        );
+    }
+}
+
+fn describe(group: &Group) -> String {
+    format!(
+        "{:?} {:?} {:?} leader {:?} applied {:?} commit {:?} last {:?} {:?}",
+        group.node(),
+        group.role(),
+        group.term(),
+        group.leader(),
+        group.applied(),
+        group.commit_index(),
+        group.last_index(),
+        group.membership()
+    )
+}
