@@ -209,11 +209,7 @@ fn list(filter: Args<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
         reply.array(0);
     } else if filter.is(1, "aclcat") {
         let category = Categories::named(value);
-        names(
-            COMMANDS.iter().filter(|c| category.is_some_and(|wanted| c.categories.has(wanted))),
-            reply,
-            false,
-        );
+        names(COMMANDS.iter().filter(|c| category.is_some_and(|wanted| c.categories.has(wanted))), reply);
     } else if filter.is(1, "pattern") {
         names(COMMANDS.iter().filter(|c| glob::matches_with(value, c.name.as_bytes(), true)), reply);
     } else {
