@@ -38,6 +38,44 @@ pub trait Disk {
     fn sync_dir(&mut self) -> Result<(), DiskError>;
 }
 
+impl<D: Disk + ?Sized> Disk for &mut D {
+    fn list(&mut self) -> Result<Vec<String>, DiskError> {
+        (**self).list()
+    }
+
+    fn len(&mut self, file: &str) -> Result<u64, DiskError> {
+        (**self).len(file)
+    }
+
+    fn read_at(&mut self, file: &str, offset: u64, buffer: &mut [u8]) -> Result<(), DiskError> {
+        (**self).read_at(file, offset, buffer)
+    }
+
+    fn create(&mut self, file: &str, len: u64) -> Result<(), DiskError> {
+        (**self).create(file, len)
+    }
+
+    fn write_at(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        (**self).write_at(file, offset, bytes)
+    }
+
+    fn sync(&mut self, file: &str) -> Result<(), DiskError> {
+        (**self).sync(file)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
+        (**self).rename(from, to)
+    }
+
+    fn remove(&mut self, file: &str) -> Result<(), DiskError> {
+        (**self).remove(file)
+    }
+
+    fn sync_dir(&mut self) -> Result<(), DiskError> {
+        (**self).sync_dir()
+    }
+}
+
 /// Why a call on a [`Disk`] did not do its work.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum DiskError {

@@ -3,6 +3,7 @@
 //! Pure: all file I/O goes through [`Disk`].
 
 mod block;
+pub mod checkpoint;
 mod chore;
 mod codec;
 mod disk;
@@ -14,6 +15,7 @@ mod recovery;
 mod segment;
 mod wal;
 
+pub use checkpoint::{CheckpointFile, CheckpointHeader, CheckpointReader, CheckpointWriter};
 pub use chore::{Chore, ChoreDone};
 pub use codec::record_len;
 pub use disk::{Disk, DiskError};
