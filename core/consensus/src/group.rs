@@ -77,7 +77,7 @@ impl Group {
         );
         let hard_state =
             HardState { commit: hard_state.commit.max(checkpoint.index).min(last.index), ..hard_state };
-        let entries: VecDeque<eraftpb::Entry> = entries.into_iter().map(convert::entry_to_library).collect();
+        let entries: Vec<eraftpb::Entry> = entries.into_iter().map(convert::entry_to_library).collect();
         let store = Store::new(
             convert::hard_state_to_library(&hard_state),
             convert::membership_to_library(&membership),
@@ -501,7 +501,7 @@ impl Group {
             raft.term,
             raft.vote
         );
-        self.raw.store().assert_consecutive();
+        self.raw.store().assert_bounds();
         assert_eq!(
             *self.membership(),
             convert::membership_from_library(&raft.prs().conf().to_conf_state()),

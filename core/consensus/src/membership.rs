@@ -137,3 +137,50 @@ impl History {
         self.changes[0].1.clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protobuf::Message as _;
+
+    #[test]
+    fn a_change_survives_its_bytes_and_refuses_every_prefix() {
+        let change = joint_change(&[(NodeId(1), Standing::Voter), (NodeId(900), Standing::Removed)]);
+        let bytes = change.write_to_bytes().unwrap();
+        let mut back = ConfChangeV2::default();
+        back.merge_from_bytes(&bytes).unwrap();
+        assert_eq!(back, change);
+        assert!(back.enter_joint() == Some(false) && !back.leave_joint());
+        for cut in 1..bytes.len() {
+            assert!(ConfChangeV2::default().merge_from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        assert!(ConfChangeV2::default().merge_from_bytes(&[2, 255, 255, 255, 255, 15]).is_err());
+    }
+
+    #[test]
+    fn no_bytes_are_the_change_that_leaves_a_joint_membership() {
+        assert_eq!(ConfChangeV2::default().write_to_bytes(), Ok(Vec::new()));
+        let mut change = joint_change(&[(NodeId(1), Standing::Voter)]);
+        change.merge_from_bytes(&[]).unwrap();
+        assert!(change.leave_joint() && change.enter_joint().is_none());
+    }
+
+    #[test]
+    fn the_size_of_an_entry_counts_its_payload() {
+        let entry = |len| raft::eraftpb::Entry { data: vec![0; len].into(), ..Default::default() };
+        assert_eq!(entry(1000).compute_size() - entry(0).compute_size(), 1000);
+    }
+
+    #[test]
+    fn a_checkpoint_gets_the_membership_of_its_place() {
+        let of = |id| Membership { voters: vec![NodeId(id)], ..Membership::default() };
+        let mut history = History::new(LogIndex(0), of(1));
+        history.push(LogIndex(5), of(2));
+        history.push(LogIndex(9), of(3));
+        assert_eq!(history.checkpoint(LogIndex(4)), of(1));
+        assert_eq!(history.checkpoint(LogIndex(8)), of(2));
+        assert_eq!(history.checkpoint(LogIndex(8)), of(2));
+        assert_eq!(*history.current(), of(3));
+        assert_eq!(history.checkpoint(LogIndex(9)), of(3));
+    }
+}

@@ -18,15 +18,14 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub fn new(
-        hard_state: HardState,
-        conf_state: ConfState,
-        start: LogId,
-        entries: VecDeque<Entry>,
-    ) -> Store {
-        let payload_bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
-        let store = Store { initial: RaftState::new(hard_state, conf_state), start, entries, payload_bytes };
-        store.assert_consecutive();
+    pub fn new(hard_state: HardState, conf_state: ConfState, start: LogId, entries: Vec<Entry>) -> Store {
+        let mut store = Store {
+            initial: RaftState::new(hard_state, conf_state),
+            start,
+            entries: VecDeque::with_capacity(entries.len()),
+            payload_bytes: 0,
+        };
+        store.append(&entries);
         store
     }
 
@@ -57,7 +56,14 @@ impl Store {
                 self.entries.pop_back().expect("the last index is behind the start, so an entry is held");
             self.payload_bytes -= cut.data.len() as u64;
         }
+        let mut before = self.entries.back().map_or(self.start, position);
         for entry in entries {
+            let this = position(entry);
+            assert!(
+                this.index == before.index.next() && this.term >= before.term,
+                "INV-CONSENSUS-5: {this:?} follows {before:?}"
+            );
+            before = this;
             self.payload_bytes += entry.data.len() as u64;
             self.entries.push_back(entry.clone());
         }
@@ -77,7 +83,7 @@ impl Store {
         for _ in 0..cut {
             let entry = self.entries.pop_front().expect("no more are cut than are held");
             self.payload_bytes -= entry.data.len() as u64;
-            self.start = LogId { term: Term(entry.term), index: LogIndex(entry.index) };
+            self.start = position(&entry);
         }
         if self.entries.capacity() > 4 * self.entries.len() + ENTRIES_SPARE {
             self.entries.shrink_to(2 * self.entries.len() + ENTRIES_SPARE);
@@ -92,16 +98,24 @@ impl Store {
         self.entries.get(position as usize).map(|entry| Term(entry.term))
     }
 
-    pub fn assert_consecutive(&self) {
-        let mut expected = self.start.index.0;
-        let mut term = self.start.term.0;
-        for entry in &self.entries {
-            expected += 1;
-            assert_eq!(entry.index, expected, "INV-CONSENSUS-5: the log has a gap behind {}", expected - 1);
-            assert!(entry.term >= term, "INV-CONSENSUS-5: term {} follows {term} at {expected}", entry.term);
-            term = entry.term;
+    /// Both ends only, since it is called after each event; each entry is checked as it is added.
+    pub fn assert_bounds(&self) {
+        for entry in self.entries.front().into_iter().chain(self.entries.back()) {
+            assert!(
+                entry.term >= self.start.term.0,
+                "INV-CONSENSUS-5: {entry:?} is older than {:?}",
+                self.start
+            );
         }
+        let first = self.entries.front().map_or(self.start.index.0 + 1, |entry| entry.index);
+        assert_eq!(first, self.start.index.0 + 1, "INV-CONSENSUS-5: a gap behind {:?}", self.start);
+        let last = self.entries.back().map_or(self.start.index.0, |entry| entry.index);
+        assert_eq!(last, self.last().0, "INV-CONSENSUS-5: a gap before {last}");
     }
+}
+
+fn position(entry: &Entry) -> LogId {
+    LogId { term: Term(entry.term), index: LogIndex(entry.index) }
 }
 
 /// Counted for each kept entry beside its payload, so that empty ones are bounded too.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use skep_base::{LogId, LogIndex, Term};
+use skep_consensus::Note;
 use skep_log::{Entry, EntryKind, Record};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,8 @@ pub struct Checks {
     seen_once: BTreeSet<Bytes>,
     acknowledged: BTreeMap<LogIndex, LogId>,
     pub reads: u64,
+    /// How often each kind of note was met, so that a run can show that it met the rare ones.
+    pub notes: BTreeMap<&'static str, u64>,
 }
 
 impl Checks {
@@ -70,6 +73,17 @@ impl Checks {
         let applied = self.applied_now[&at];
         assert!(applied.0 >= seen, "node {} read at {applied:?} what was older than {seen}", at + 1);
         self.reads += 1;
+    }
+
+    pub fn on_note(&mut self, note: &Note) {
+        let kind = match note {
+            Note::MessageDropped { .. } => "message dropped",
+            Note::VoteWithheld { .. } => "vote withheld",
+            Note::MembershipIgnored { .. } => "membership ignored",
+            Note::LeavingJoint { .. } => "leaving joint",
+            Note::SteppedDownRemoved => "stepped down removed",
+        };
+        *self.notes.entry(kind).or_default() += 1;
     }
 
     pub fn acknowledged_last(&self) -> u64 {

@@ -259,7 +259,8 @@ impl World {
                 Output::ReadDropped { read } => {
                     assert!(self.nodes[at].reads.remove(&read).is_some(), "{read:?} was answered before");
                 }
-                Output::MembershipChanged { .. } | Output::Note(_) => {}
+                Output::Note(note) => self.checks.on_note(&note),
+                Output::MembershipChanged { .. } => {}
             }
         }
         if let Some(group) = &self.nodes[at].group {

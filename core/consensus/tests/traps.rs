@@ -1,0 +1,366 @@
+//! One test for each thing that the library leaves to its user, or does otherwise than one would guess. The simulation
+//! meets most of them too, mixed.
+
+use bytes::Bytes;
+use skep_base::varint;
+use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Term};
+use skep_consensus::{
+    Group, GroupConfig, Input, MembershipRefusal, Message, Note, Output, ProposeRefusal, ReadRefusal, Role,
+    Standing, TransferRefusal,
+};
+use skep_log::{Entry, EntryKind, GroupLog, HardState, Membership, Record};
+
+const APPEND: u8 = 1;
+const VOTE: u8 = 3;
+const HEARTBEAT: u8 = 5;
+const TIMEOUT_NOW: u8 = 7;
+const READ_INDEX: u8 = 8;
+const PRE_VOTE: u8 = 10;
+
+/// The bytes of a message, by hand: kind and term, then the position (term, index) it speaks of.
+fn message(kind: u8, from: u64, to: u64, term: u64, at: (u64, u64), entries: usize) -> Message {
+    let mut bytes = vec![kind];
+    for number in [from, to, term, at.0, at.1, 0, 0, 0] {
+        varint::put(&mut bytes, number);
+    }
+    bytes.extend([0, 0, entries as u8]);
+    for number in 0..entries as u64 {
+        let (term, index) = if kind == READ_INDEX { (0, 0) } else { (term, at.1 + 1 + number) };
+        bytes.push(0);
+        varint::put(&mut bytes, term);
+        varint::put(&mut bytes, index);
+        varint::put_bytes(&mut bytes, b"payload");
+    }
+    Message::decode(&bytes).expect("the fields fit each other")
+}
+
+fn nodes(ids: &[u64]) -> Vec<NodeId> {
+    ids.iter().copied().map(NodeId).collect()
+}
+
+fn voters(ids: &[u64]) -> Membership {
+    Membership { voters: nodes(ids), ..Membership::default() }
+}
+
+fn group(node: u64, membership: Membership, hard_state: HardState) -> Group {
+    let config = GroupConfig::new(GroupId(1), NodeId(node), 1, 7);
+    Group::new(config, GroupLog { membership, hard_state, ..GroupLog::default() })
+}
+
+fn at_term(term: u64) -> HardState {
+    HardState { term: Term(term), ..HardState::default() }
+}
+
+fn step(group: &mut Group, now: u64, input: Input) -> Vec<Output> {
+    let mut out = Vec::new();
+    group.handle(Millis(now), input, &mut out);
+    group.assert_invariants();
+    out
+}
+
+fn sent(out: &[Output]) -> usize {
+    out.iter()
+        .map(|output| match output {
+            Output::Send { .. } => 1,
+            Output::Persist { then_send, .. } => then_send.len(),
+            _ => 0,
+        })
+        .sum()
+}
+
+/// Three replicas whose messages and writes arrive at once, in order.
+struct Trio {
+    groups: Vec<Group>,
+    now: u64,
+    outputs: Vec<(NodeId, Output)>,
+}
+
+impl Trio {
+    fn new() -> Trio {
+        let groups = (1..=3).map(|node| group(node, voters(&[1, 2, 3]), HardState::default())).collect();
+        let mut trio = Trio { groups, now: 0, outputs: Vec::new() };
+        trio.run_until(|trio| trio.leader().is_some_and(|at| trio.groups[at].leads_with_all_applied()));
+        trio
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.groups.iter().position(Group::is_leader)
+    }
+
+    fn run_until(&mut self, done: impl Fn(&Trio) -> bool) {
+        for _ in 0..10_000 {
+            if done(self) {
+                return;
+            }
+            self.now += 1;
+            for at in 0..self.groups.len() {
+                if self.groups[at].next_wakeup().is_some_and(|due| due <= Millis(self.now)) {
+                    let out = step(&mut self.groups[at], self.now, Input::Tick);
+                    self.carry_out(at, out);
+                }
+            }
+        }
+        panic!("it did not happen within ten seconds");
+    }
+
+    fn carry_out(&mut self, at: usize, out: Vec<Output>) {
+        for output in out {
+            self.outputs.push((NodeId(at as u64 + 1), output.clone()));
+            let messages = match output {
+                Output::Send { to, message } => vec![(to, message)],
+                Output::Persist { ticket, then_send, .. } => {
+                    let out = step(&mut self.groups[at], self.now, Input::Persisted(ticket));
+                    self.carry_out(at, out);
+                    then_send
+                }
+                _ => Vec::new(),
+            };
+            for (to, message) in messages {
+                let to = to.0 as usize - 1;
+                let out = step(&mut self.groups[to], self.now, Input::Receive(message));
+                self.carry_out(to, out);
+            }
+        }
+    }
+}
+
+#[test]
+fn restarted_voter_withholds_votes_for_one_election_timeout() {
+    let mut restarted = group(1, voters(&[1, 2, 3]), at_term(4));
+    step(&mut restarted, 1000, Input::Tick);
+    for (now, kind) in [(1000, PRE_VOTE), (1000, VOTE), (1199, VOTE)] {
+        let out = step(&mut restarted, now, Input::Receive(message(kind, 2, 1, 5, (0, 0), 0)));
+        assert_eq!(out, [Output::Note(Note::VoteWithheld { to: NodeId(2) })]);
+    }
+    let out = step(&mut restarted, 1200, Input::Receive(message(VOTE, 2, 1, 5, (0, 0), 0)));
+    assert_eq!(sent(&out), 1, "{out:?}");
+    assert_eq!(restarted.term(), Term(5));
+}
+
+#[test]
+fn new_voter_votes_at_once() {
+    let mut new = group(1, voters(&[1, 2, 3]), HardState::default());
+    let out = step(&mut new, 0, Input::Receive(message(VOTE, 2, 1, 1, (0, 0), 0)));
+    let [Output::Persist { records, must_sync: true, then_send, .. }, Output::RoleChanged { .. }] = &out[..]
+    else {
+        panic!("{out:?}");
+    };
+    let state = HardState { term: Term(1), vote: Some(NodeId(2)), commit: LogIndex(0) };
+    assert_eq!(*records, [Record::HardState { group: GroupId(1), state }]);
+    assert_eq!(then_send.len(), 1, "the vote leaves with the record that remembers it");
+}
+
+#[test]
+fn only_voter_tells_its_learners_nothing_before_its_term_is_durable() {
+    let membership = Membership { learners: nodes(&[2]), ..voters(&[1]) };
+    let mut leader = group(1, membership, HardState::default());
+    let out = step(&mut leader, 0, Input::Tick);
+    assert!(leader.is_leader());
+    assert!(!out.iter().any(|output| matches!(output, Output::Send { .. })), "{out:?}");
+    assert!(sent(&out) > 0, "{out:?}");
+    let mut later = Vec::new();
+    leader.propose([Bytes::from_static(b"early")], &mut later).unwrap();
+    assert!(!later.iter().any(|output| matches!(output, Output::Send { .. })), "{later:?}");
+    assert!(leader.next_wakeup().is_some(), "it owes its learner heartbeats");
+}
+
+#[test]
+fn learner_of_one_voter_lets_go_of_a_dead_leader() {
+    let membership = Membership { learners: nodes(&[2]), ..voters(&[1]) };
+    let mut learner = group(2, membership, HardState::default());
+    step(&mut learner, 0, Input::Receive(message(HEARTBEAT, 1, 2, 3, (0, 0), 0)));
+    let refused = step(&mut learner, 0, Input::Receive(message(PRE_VOTE, 3, 2, 4, (9, 9), 0)));
+    assert_eq!(sent(&refused), 0, "it follows a leader that it just heard of");
+    for tick in 1..=20 {
+        step(&mut learner, tick * 25, Input::Tick);
+    }
+    let out = step(&mut learner, 500, Input::Receive(message(PRE_VOTE, 3, 2, 4, (9, 9), 0)));
+    assert_eq!(sent(&out), 1, "another membership may count on its vote: {out:?}");
+}
+
+#[test]
+fn ticks_never_burst() {
+    let mut follower = group(1, voters(&[1, 2, 3]), HardState::default());
+    step(&mut follower, 0, Input::Tick);
+    for now in [25, 26, 30, 49, 1_000_000, 1_000_001] {
+        step(&mut follower, now, Input::Tick);
+    }
+    assert_eq!(follower.stats().ticks, 2);
+    assert_eq!(follower.next_wakeup(), Some(Millis(1_000_025)));
+}
+
+#[test]
+fn messages_that_no_peer_may_send_are_dropped() {
+    let mut follower = group(1, voters(&[1, 2, 3]), HardState::default());
+    step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    for bad in [
+        message(HEARTBEAT, 2, 3, 3, (0, 0), 0),
+        message(HEARTBEAT, 1, 1, 3, (0, 0), 0),
+        message(READ_INDEX, 3, 1, 0, (0, 0), 1),
+        message(2, 9, 1, 3, (0, 0), 0),
+    ] {
+        let out = step(&mut follower, 0, Input::Receive(bad));
+        assert!(matches!(out[..], [Output::Note(Note::MessageDropped { .. })]), "{out:?}");
+    }
+    let mut only = group(1, voters(&[1]), HardState::default());
+    step(&mut only, 0, Input::Tick);
+    let out = step(&mut only, 0, Input::Receive(message(TIMEOUT_NOW, 2, 1, 1, (0, 0), 0)));
+    assert!(matches!(out[..], [Output::Note(Note::MessageDropped { .. })]), "{out:?}");
+}
+
+#[test]
+fn followers_acknowledge_only_durable_entries_and_in_order() {
+    let mut follower = group(1, voters(&[1, 2, 3]), HardState::default());
+    step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    step(&mut follower, 0, Input::Persisted(1));
+    let first = step(&mut follower, 0, Input::Receive(message(APPEND, 2, 1, 3, (0, 0), 2)));
+    let [Output::Persist { ticket: 2, records, must_sync: true, then_send }] = &first[..] else {
+        panic!("{first:?}")
+    };
+    assert_eq!((records.len(), then_send.len()), (1, 1));
+    let heartbeat = step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    let [Output::Persist { ticket: 3, records, must_sync: false, then_send }] = &heartbeat[..] else {
+        panic!("{heartbeat:?}")
+    };
+    assert_eq!((records.len(), then_send.len()), (0, 1), "the answer waits for the write before it");
+    step(&mut follower, 0, Input::Persisted(3));
+    let idle = step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    assert!(matches!(idle[..], [Output::Send { .. }]), "{idle:?}");
+}
+
+#[test]
+fn followers_refuse_proposals_and_name_the_leader() {
+    let mut trio = Trio::new();
+    let leader = trio.leader().unwrap();
+    let follower = (leader + 1) % 3;
+    let mut out = Vec::new();
+    let named = Some(NodeId(leader as u64 + 1));
+    let refusal = trio.groups[follower].propose([Bytes::from_static(b"x")], &mut out);
+    assert_eq!(refusal, Err(ProposeRefusal::NotLeader { leader: named }));
+    let refusal = trio.groups[follower].transfer_leadership(NodeId(1), &mut out);
+    assert_eq!(refusal, Err(TransferRefusal::NotLeader { leader: named }));
+    assert_eq!(out, []);
+}
+
+#[test]
+fn reads_need_a_leader_that_has_committed_in_its_term() {
+    let mut new = group(1, voters(&[1]), HardState::default());
+    let mut out = Vec::new();
+    assert_eq!(new.read_index(Millis(0), &mut out), Err(ReadRefusal::NoLeader));
+    step(&mut new, 0, Input::Tick);
+    assert_eq!(new.read_index(Millis(0), &mut out), Err(ReadRefusal::LeaderTooNew));
+    step(&mut new, 0, Input::Persisted(1));
+    let read = new.read_index(Millis(0), &mut out).unwrap();
+    assert_eq!(out, [Output::ReadReady { read }]);
+}
+
+#[test]
+fn reads_are_answered_on_every_replica_and_dropped_in_time_without_a_quorum() {
+    let mut trio = Trio::new();
+    for at in 0..3 {
+        let mut out = Vec::new();
+        let read = trio.groups[at].read_index(Millis(trio.now), &mut out).unwrap();
+        trio.carry_out(at, out);
+        let answer = (NodeId(at as u64 + 1), Output::ReadReady { read });
+        assert!(trio.outputs.contains(&answer), "{:?}", trio.outputs);
+    }
+    let leader = trio.leader().unwrap();
+    let mut out = Vec::new();
+    let now = trio.now;
+    let read = trio.groups[leader].read_index(Millis(now), &mut out).unwrap();
+    let dropped = (0..100)
+        .flat_map(|tick| step(&mut trio.groups[leader], now + tick * 25, Input::Tick))
+        .any(|output| output == Output::ReadDropped { read });
+    assert!(dropped, "nobody answers, so the read must be given up");
+}
+
+#[test]
+fn membership_changes_one_at_a_time_through_a_joint_one_that_is_left() {
+    let mut trio = Trio::new();
+    let leader = trio.leader().unwrap();
+    let (myself, other) = (NodeId(leader as u64 + 1), NodeId((leader as u64 + 1) % 3 + 1));
+    let mut out = Vec::new();
+    let group = &mut trio.groups[leader];
+    for standing in [Standing::Removed, Standing::Learner] {
+        let refusal = group.change_membership(&[(myself, standing)], &mut out);
+        assert_eq!(refusal, Err(MembershipRefusal::WouldRemoveLeader));
+    }
+    assert!(matches!(group.change_membership(&[], &mut out), Err(MembershipRefusal::Invalid { .. })));
+    group.change_membership(&[(other, Standing::Removed)], &mut out).unwrap();
+    let refusal = group.change_membership(&[(other, Standing::Voter)], &mut out);
+    assert_eq!(refusal, Err(MembershipRefusal::ChangeInFlight));
+    trio.carry_out(leader, out);
+    let group = &trio.groups[leader];
+    assert!(group.membership().outgoing.is_empty());
+    assert_eq!(group.membership().voters.len(), 2);
+    let changes = |output: &&(NodeId, Output)| {
+        output.0 == myself && matches!(output.1, Output::MembershipChanged { .. })
+    };
+    assert_eq!(trio.outputs.iter().filter(changes).count(), 2, "into the joint membership and out of it");
+}
+
+#[test]
+fn leadership_moves_without_an_election_timeout() {
+    let mut trio = Trio::new();
+    let leader = trio.leader().unwrap();
+    let (myself, other) = (NodeId(leader as u64 + 1), NodeId((leader as u64 + 1) % 3 + 1));
+    let mut out = Vec::new();
+    let group = &mut trio.groups[leader];
+    let refusal = group.transfer_leadership(myself, &mut out);
+    assert_eq!(refusal, Err(TransferRefusal::NotAVoter { to: myself }));
+    group.transfer_leadership(other, &mut out).unwrap();
+    let refusal = group.propose([Bytes::from_static(b"x")], &mut out);
+    assert_eq!(refusal, Err(ProposeRefusal::Transferring { to: other }));
+    trio.carry_out(leader, out);
+    assert_eq!(trio.leader(), Some(other.0 as usize - 1));
+    assert!(
+        trio.outputs.iter().any(|(node, output)| *node == other
+            && matches!(output, Output::RoleChanged { role: Role::Leader, .. }))
+    );
+}
+
+#[test]
+fn order_of_nodes_in_a_recovered_membership_says_nothing() {
+    let shuffled = Membership { learners: nodes(&[5, 4]), ..voters(&[3, 1, 2]) };
+    let recovered = group(1, shuffled, HardState::default());
+    assert_eq!(*recovered.membership(), Membership { learners: nodes(&[4, 5]), ..voters(&[1, 2, 3]) });
+    recovered.assert_invariants();
+}
+
+#[test]
+fn joint_membership_survives_a_restart_and_is_left_by_the_next_leader() {
+    let joint = Membership { outgoing: nodes(&[1]), ..voters(&[1]) };
+    let checkpoint = LogId { term: Term(2), index: LogIndex(9) };
+    let entry = |index| Entry {
+        id: LogId { term: Term(2), index: LogIndex(index) },
+        kind: EntryKind::Normal,
+        payload: Bytes::from_static(b"x"),
+    };
+    let log = GroupLog {
+        checkpoint,
+        membership: joint,
+        hard_state: at_term(2),
+        entries: vec![entry(10), entry(11)],
+    };
+    let mut group = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
+    let mut now = 0;
+    let mut persisted = 0;
+    while !group.membership().outgoing.is_empty() || !group.is_leader() {
+        now += 25;
+        assert!(now < 10_000, "still {:?} as {:?}", group.membership(), group.role());
+        for output in step(&mut group, now, Input::Tick) {
+            if let Output::Persist { ticket, .. } = output {
+                persisted = ticket;
+            }
+        }
+        let mut waiting = vec![persisted];
+        while let Some(ticket) = waiting.pop() {
+            for output in step(&mut group, now, Input::Persisted(ticket)) {
+                if let Output::Persist { ticket, .. } = output {
+                    waiting.push(ticket);
+                }
+            }
+        }
+    }
+    assert_eq!(*group.membership(), voters(&[1]));
+}
