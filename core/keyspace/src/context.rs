@@ -104,6 +104,37 @@ impl WriteCx<'_> {
         Ok(T::from_value_mut(value).expect("its type was checked or chosen above"))
     }
 
+    /// Edits the value of `key` in place; see [`Keyspace::update`].
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else; what `change` refuses, which has then changed nothing.
+    #[inline]
+    pub fn update<T: Typed, R>(
+        &mut self,
+        key: &[u8],
+        change: impl FnOnce(&mut T) -> Result<R, Refusal>,
+    ) -> Result<Option<R>, Refusal> {
+        self.keyspace.update(self.db, key, change)
+    }
+
+    /// As [`WriteCx::update`], with a new value if there is no such key; it is kept unless `change` leaves it empty.
+    #[inline]
+    pub fn update_or_create<T: Typed, R>(
+        &mut self,
+        key: &[u8],
+        mut change: impl FnMut(&mut T) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        if let Some(result) = self.update(key, &mut change)? {
+            return Ok(result);
+        }
+        let mut value = T::default();
+        let result = change(&mut value)?;
+        if !value.is_empty() {
+            self.put(key, value, NEVER);
+        }
+        Ok(result)
+    }
+
     /// To be called after a change in place: removes the key if its value became empty (true then), else brings the expiry
     /// index up to date. `deadline_before` is the value's `next_deadline()` before the change (`None` for types without).
     pub fn changed(&mut self, key: &[u8], deadline_before: Option<Millis>) -> bool {

@@ -28,10 +28,19 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() == 56);
 
 impl Entry {
-    /// True while the key may be seen: up to and including its deadline, as in Redis.
+    /// True while the key may be seen: up to and including its deadline, as in Redis, and while a hash has a field that
+    /// may be seen.
     #[inline]
     pub fn is_live(&self, now: Millis) -> bool {
-        now <= self.deadline
+        now <= self.deadline && !self.value.is_spent(now)
+    }
+}
+
+impl Entry {
+    /// Memory of the key and its value in bytes, with its share of the slot's index; a collection is judged by a sample.
+    pub fn bytes(&self) -> usize {
+        const INDEX_BYTES: usize = 2 * size_of::<u32>();
+        size_of::<Entry>() + INDEX_BYTES + self.key.heap_bytes() + self.value.heap_bytes()
     }
 }
 
@@ -56,7 +65,10 @@ pub(crate) struct Db {
     pub keys: usize,
     /// Keys that have a deadline.
     pub volatile: usize,
+    /// Deadlines of keys.
     pub expiry: ExpiryIndex,
+    /// The earliest deadline of each hash that has any inside.
+    pub field_expiry: ExpiryIndex,
     /// The number that this database had when the current cut was made (`SWAPDB` moves it along).
     pub cut_label: u8,
 }
@@ -69,6 +81,7 @@ impl Db {
             keys: 0,
             volatile: 0,
             expiry: ExpiryIndex::default(),
+            field_expiry: ExpiryIndex::default(),
             cut_label,
         }
     }
@@ -91,7 +104,8 @@ impl Db {
     pub fn count_keys(&mut self, slot: u16, change: i32) {
         let block = &mut self.block_keys[usize::from(slot) / BLOCK_SLOTS];
         *block = block.checked_add_signed(change).expect("no block holds fewer than no keys");
-        self.keys = self.keys.checked_add_signed(change as isize).expect("no database holds fewer than no keys");
+        self.keys =
+            self.keys.checked_add_signed(change as isize).expect("no database holds fewer than no keys");
     }
 
     /// The key at `rank` in order of slots, then of the slot's array. `None` past the last. Cost: O(256).
@@ -116,6 +130,26 @@ impl Db {
         self.slots.iter().flat_map(|table| table.entries.iter())
     }
 
+    /// The first slot from `from` on that holds a key. Cost: O(256) at the worst.
+    pub fn next_used_slot(&self, from: u16) -> Option<u16> {
+        let mut slot = usize::from(from);
+        while slot < self.slots.len() {
+            if slot.is_multiple_of(BLOCK_SLOTS) && self.block_keys[slot / BLOCK_SLOTS] == 0 {
+                slot += BLOCK_SLOTS;
+            } else if self.slots[slot].entries.is_empty() {
+                slot += 1;
+            } else {
+                return Some(slot as u16);
+            }
+        }
+        None
+    }
+
+    /// The earliest deadline of a key or field, and its slot.
+    pub fn next_due(&self) -> Option<(Millis, u16)> {
+        self.expiry.first().into_iter().chain(self.field_expiry.first()).min()
+    }
+
     pub fn slots(&self) -> &[SlotTable] {
         &self.slots
     }
@@ -128,18 +162,22 @@ impl Db {
 
     pub fn assert_invariants(&self) {
         let mut volatile = 0;
-        let mut due = 0;
+        let mut fields = 0;
         for table in &self.slots {
             table.entries.assert_invariants();
         }
         for entry in self.entries() {
             assert!(!entry.value.is_empty(), "key {:?} holds an empty collection", entry.key);
             volatile += usize::from(entry.deadline != NEVER);
-            due += u64::from(entry.deadline != NEVER) + u64::from(entry.value.next_deadline().is_some());
+            fields += u64::from(entry.value.next_deadline().is_some());
+            if let Value::Hash(hash) = &entry.value {
+                hash.assert_invariants();
+            }
         }
         assert_eq!(self.keys, self.entries().count(), "keys counted");
         assert_eq!(self.keys, self.block_keys.iter().map(|k| *k as usize).sum::<usize>(), "keys by block");
         assert_eq!(self.volatile, volatile, "keys with a deadline");
-        assert_eq!(self.expiry.count(), due, "deadlines indexed");
+        assert_eq!(self.expiry.count(), volatile as u64, "deadlines of keys indexed");
+        assert_eq!(self.field_expiry.count(), fields, "deadlines of fields indexed");
     }
 }

@@ -3,14 +3,14 @@
 //! Every change passes through [`Keyspace::table_mut`], which saves a table's state for a checkpoint before its first change
 //! after the cut (INV-CUT-1: a cut holds exactly the state at the position where it was begun).
 
-use skep_base::{Millis, slot_of};
+use skep_base::{Millis, Refusal, slot_of};
 
 use crate::access::AccessClock;
 use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
 use crate::dense::Keyed;
 use crate::small::SmallBytes;
-use crate::value::Value;
+use crate::value::{Typed, Value};
 
 /// Numbered databases, as Redis has by default.
 pub const DB_COUNT: u8 = 16;
@@ -147,6 +147,53 @@ impl Keyspace {
         self.table_mut(db, slot).entries.at_mut(at).map(|e| &mut e.value)
     }
 
+    /// Lets `change` edit the value of `key` in place, then removes the key if that emptied it and brings the expiry index
+    /// up to date; records a use. `None` if there is no such key. Fields past their deadline are removed first, so
+    /// `change` sees none.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else; what `change` refuses, which has then changed nothing.
+    #[inline]
+    pub fn update<T: Typed, R>(
+        &mut self,
+        db: u8,
+        key: &[u8],
+        change: impl FnOnce(&mut T) -> Result<R, Refusal>,
+    ) -> Result<Option<R>, Refusal> {
+        let slot = slot_of(key);
+        let now = self.stamp;
+        let Some(table) = self.db(db).slot(slot) else { return Ok(None) };
+        let Some(at) = table.entries.position(key) else { return Ok(None) };
+        let entry = table.entries.at(at).expect("position was found above");
+        if !entry.is_live(now) {
+            self.stats.expired_keys += 1;
+            self.remove_at(db, slot, at);
+            return Ok(None);
+        }
+        if T::from_value(&entry.value).is_none() {
+            return Err(Refusal::WrongType);
+        }
+        self.access.touch(&entry.access);
+        let before = entry.value.next_deadline();
+        let value = &mut self.table_mut(db, slot).entries.at_mut(at).expect("position was found above").value;
+        let expired = match value {
+            Value::Hash(hash) if before.is_some_and(|d| d < now) => hash.expire_fields(now, usize::MAX),
+            _ => 0,
+        };
+        let result = change(T::from_value_mut(value).expect("its type was checked above"));
+        let (after, empty) = (value.next_deadline(), value.is_empty());
+        self.stats.expired_fields += expired as u64;
+        if before != after {
+            let database = &mut self.dbs[usize::from(db)];
+            unindex(database, slot, NEVER, before);
+            index(database, slot, NEVER, after);
+        }
+        if empty {
+            self.remove_at(db, slot, at);
+        }
+        result.map(Some)
+    }
+
     /// Sets `key` to `value` with `deadline` ([`NEVER`] for none), in place of whatever was there.
     #[inline]
     pub fn put(&mut self, db: u8, key: &[u8], value: Value, deadline: Millis) {
@@ -207,7 +254,8 @@ impl Keyspace {
     /// [`Value::next_deadline`] was before the change.
     pub fn reindex(&mut self, db: u8, key: &[u8], before: Option<Millis>) {
         let slot = slot_of(key);
-        let after = self.db(db).slot(slot).and_then(|t| t.entries.get(key)).and_then(|e| e.value.next_deadline());
+        let after =
+            self.db(db).slot(slot).and_then(|t| t.entries.get(key)).and_then(|e| e.value.next_deadline());
         if before != after {
             let database = &mut self.dbs[usize::from(db)];
             unindex(database, slot, NEVER, before);
@@ -254,7 +302,11 @@ impl Keyspace {
     }
 
     /// Entries of one slot of `db` in order, expired ones included.
-    pub fn slot_entries(&self, db: u8, slot: u16) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
+    pub fn slot_entries(
+        &self,
+        db: u8,
+        slot: u16,
+    ) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
         self.db(db).slot(slot).map_or([].iter(), |table| table.entries.iter())
     }
 
@@ -263,9 +315,14 @@ impl Keyspace {
         self.db(db).entries()
     }
 
+    /// The first slot of `db` from `from` on that holds a key, expired ones included.
+    pub fn next_used_slot(&self, db: u8, from: u16) -> Option<u16> {
+        self.db(db).next_used_slot(from)
+    }
+
     /// The earliest deadline of any key or field.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.dbs.iter().filter_map(|db| db.expiry.first()).map(|(deadline, _)| deadline).min()
+        self.dbs.iter().filter_map(Db::next_due).map(|(deadline, _)| deadline).min()
     }
 
     /// Removes up to about `limit` keys and fields whose deadline has passed, the earliest first. The same state and stamp
@@ -275,11 +332,14 @@ impl Keyspace {
         let mut removed = 0;
         for db in 0..DB_COUNT {
             while removed < limit
-                && let Some((deadline, slot)) = self.db(db).expiry.first()
+                && let Some((deadline, slot)) = self.db(db).next_due()
                 && deadline < now
             {
-                let progress = self.sweep_slot(db, slot);
-                assert!(progress > 0, "slot {slot} of database {db} is due at {deadline:?} but holds nothing due");
+                let progress = self.sweep_slot(db, slot, limit - removed);
+                assert!(
+                    progress > 0,
+                    "slot {slot} of database {db} is due at {deadline:?} but holds nothing due"
+                );
                 removed += progress;
             }
         }
@@ -316,12 +376,12 @@ impl Keyspace {
         entry
     }
 
-    /// Removes what is due in one slot: whole keys, and fields of hashes.
-    fn sweep_slot(&mut self, db: u8, slot: u16) -> usize {
+    /// Removes what is due in one slot: whole keys, and up to about `limit` fields of hashes.
+    fn sweep_slot(&mut self, db: u8, slot: u16, limit: usize) -> usize {
         let now = self.stamp;
         let mut removed = 0;
         let mut at = self.db(db).slot(slot).map_or(0, |t| t.entries.len());
-        while at > 0 {
+        while at > 0 && removed < limit {
             at -= 1;
             let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
             if !entry.is_live(now) {
@@ -335,7 +395,7 @@ impl Keyspace {
                 continue;
             }
             let Value::Hash(hash) = &mut entry.value else { panic!("only hashes hold deadlines") };
-            let fields = hash.expire_fields(now);
+            let fields = hash.expire_fields(now, limit - removed);
             let key = entry.key().to_vec();
             removed += fields;
             self.stats.expired_fields += fields as u64;
@@ -352,7 +412,7 @@ fn index(db: &mut Db, slot: u16, deadline: Millis, inner: Option<Millis>) {
         db.volatile += 1;
     }
     if let Some(inner) = inner {
-        db.expiry.add(inner, slot);
+        db.field_expiry.add(inner, slot);
     }
 }
 
@@ -362,6 +422,6 @@ fn unindex(db: &mut Db, slot: u16, deadline: Millis, inner: Option<Millis>) {
         db.volatile -= 1;
     }
     if let Some(inner) = inner {
-        db.expiry.remove(inner, slot);
+        db.field_expiry.remove(inner, slot);
     }
 }

@@ -1,8 +1,10 @@
 //! A value of any type in 16 bytes.
 
-use skep_base::Millis;
 use skep_base::varint::{Malformed, Reader};
+use skep_base::{Millis, number};
 
+use crate::dense::{DenseMap, Keyed};
+use crate::keyspace::Encodings;
 use crate::types::{Hash, List, Set, Str, ZSet};
 
 /// What a key holds. Collections are never empty: a command that takes the last element removes the key.
@@ -58,6 +60,19 @@ pub trait Typed: Default {
     }
 }
 
+/// Elements looked at by [`sampled_heap_bytes`].
+const HEAP_SAMPLES: usize = 16;
+
+/// Bytes that the elements of `map` own, judged by the first few.
+pub(crate) fn sampled_heap_bytes<E: Keyed>(map: &DenseMap<E>, bytes: impl Fn(&E) -> usize) -> usize {
+    let samples = map.len().min(HEAP_SAMPLES);
+    if samples == 0 {
+        return 0;
+    }
+    let sum: usize = map.iter().take(samples).map(bytes).sum();
+    sum * map.len() / samples
+}
+
 macro_rules! typed_access {
     ($type:ident, boxed) => {
         fn from_value(value: &Value) -> Option<&Self> {
@@ -103,6 +118,21 @@ impl Value {
         each!(self, v => v.is_empty())
     }
 
+    /// What `OBJECT ENCODING` answers: the representation that Redis 7.4 would choose for this content.
+    pub fn encoding(&self, limits: &Encodings) -> &'static str {
+        match self {
+            Value::Str(text) => match text.as_slice() {
+                text if number::parse_i64(text).is_some() => "int",
+                text if text.len() <= 44 => "embstr",
+                _ => "raw",
+            },
+            Value::List(_) => "listpack",
+            Value::ZSet(_) => "listpack",
+            Value::Hash(hash) => hash.encoding(limits),
+            Value::Set(set) => set.encoding(limits),
+        }
+    }
+
     pub fn heap_bytes(&self) -> usize {
         each!(self, v => v.heap_bytes())
     }
@@ -111,6 +141,15 @@ impl Value {
         match self {
             Value::Hash(hash) => hash.next_deadline(),
             _ => None,
+        }
+    }
+
+    /// True if everything in the value is past its deadline: then its key is gone too.
+    #[inline]
+    pub fn is_spent(&self, now: Millis) -> bool {
+        match self {
+            Value::Hash(hash) => hash.is_spent(now),
+            _ => false,
         }
     }
 

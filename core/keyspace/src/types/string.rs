@@ -12,7 +12,10 @@ pub struct Str(Form);
 
 #[derive(Clone)]
 enum Form {
-    Inline { len: u8, bytes: [u8; INLINE_MAX] },
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE_MAX],
+    },
     /// Boxed twice to keep every value at 16 bytes; the buffer grows in place for `APPEND` and `SETRANGE`.
     #[allow(clippy::box_collection)]
     Heap(Box<Vec<u8>>),
