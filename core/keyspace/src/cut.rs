@@ -175,18 +175,28 @@ fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
 /// A checkpoint that does not make sense. Its chunks passed their checksums, so this is a newer format or a bug.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum RestoreError {
-    Record { number: u64, cause: Malformed },
+    Record {
+        number: u64,
+        cause: Malformed,
+    },
     /// The stream ended before its end record.
-    Incomplete { records: u64 },
+    Incomplete {
+        records: u64,
+    },
     /// The end record counts other entries than were read.
-    Count { expected: u64, found: u64 },
+    Count {
+        expected: u64,
+        found: u64,
+    },
 }
 
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RestoreError::Record { number, cause } => write!(f, "record {number}: {cause}"),
-            RestoreError::Incomplete { records } => write!(f, "the checkpoint ends early, after {records} records"),
+            RestoreError::Incomplete { records } => {
+                write!(f, "the checkpoint ends early, after {records} records")
+            }
             RestoreError::Count { expected, found } => {
                 write!(f, "the checkpoint holds {found} entries, its end record says {expected}")
             }

@@ -62,9 +62,7 @@ impl<E: Keyed> DenseMap<E> {
         if self.index.is_empty() {
             return self.entries.iter().position(|e| e.key() == key);
         }
-        self.index
-            .find(hash::of(key), |at| self.entries[*at as usize].key() == key)
-            .map(|at| *at as usize)
+        self.index.find(hash::of(key), |at| self.entries[*at as usize].key() == key).map(|at| *at as usize)
     }
 
     /// The entry at `position`, or `None` past the end.
@@ -164,7 +162,9 @@ impl<E: Keyed> DenseMap<E> {
         let entries = &self.entries;
         let mut index = HashTable::with_capacity(entries.len() + 1);
         for (at, entry) in entries.iter().enumerate() {
-            index.insert_unique(hash::of(entry.key()), at as u32, |p: &u32| hash::of(entries[*p as usize].key()));
+            index.insert_unique(hash::of(entry.key()), at as u32, |p: &u32| {
+                hash::of(entries[*p as usize].key())
+            });
         }
         self.index = index;
     }

@@ -1,13 +1,32 @@
-//! Commands on keys of any type.
+//! Commands on keys of any type: presence, type, moving about, whole databases.
 
-use skep_base::{Args, Refusal};
+use skep_base::{Args, Refusal, glob};
 use skep_resp::Reply;
 
-use super::Group;
+use super::scan::slot_of_pattern;
+use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
+use crate::dense::Keyed;
 use crate::dispatch::Handler::{Read, Write};
+use crate::keyspace::DB_COUNT;
 
-pub const COMMANDS: Group = &[("del", Write(del)), ("exists", Read(exists)), ("type", Read(kind))];
+pub const COMMANDS: Group = &[
+    ("del", Write(del)),
+    ("unlink", Write(del)),
+    ("exists", Read(exists)),
+    ("touch", Read(touch)),
+    ("type", Read(kind)),
+    ("rename", Write(rename)),
+    ("renamenx", Write(renamenx)),
+    ("copy", Write(copy)),
+    ("move", Write(move_key)),
+    ("randomkey", Read(randomkey)),
+    ("keys", Read(keys)),
+    ("dbsize", Read(dbsize)),
+    ("flushdb", Write(flushdb)),
+    ("flushall", Write(flushall)),
+    ("swapdb", Write(swapdb)),
+];
 
 fn del(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let removed = args.from(1).iter().filter(|key| cx.remove(key)).count();
@@ -16,11 +35,167 @@ fn del(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
 }
 
 fn exists(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    reply.len(args.from(1).iter().filter(|key| cx.keyspace.peek(cx.db, key, cx.now).is_some()).count());
+    Ok(())
+}
+
+fn touch(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     reply.len(args.from(1).iter().filter(|key| cx.entry(key).is_some()).count());
     Ok(())
 }
 
 fn kind(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.simple(cx.entry(&args[1]).map_or("none", |e| e.value.kind().name()));
+    reply.simple(cx.keyspace.peek(cx.db, &args[1], cx.now).map_or("none", |e| e.value.kind().name()));
+    Ok(())
+}
+
+fn rename(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    if !cx.exists(&args[1]) {
+        return Err(Refusal::NoSuchKey);
+    }
+    rename_to(cx, &args[1], &args[2]);
+    reply.ok();
+    Ok(())
+}
+
+fn renamenx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    if !cx.exists(&args[1]) {
+        return Err(Refusal::NoSuchKey);
+    }
+    let free = !cx.exists(&args[2]); // false for the key itself
+    if free {
+        rename_to(cx, &args[1], &args[2]);
+    }
+    reply.int(i64::from(free));
+    Ok(())
+}
+
+/// Moves the value and deadline of `from`, which exists, to the key `to`.
+fn rename_to(cx: &mut WriteCx, from: &[u8], to: &[u8]) {
+    if from == to {
+        return;
+    }
+    let (value, deadline) = cx.take(from).expect("the key was found before");
+    cx.keyspace.put(cx.db, to, value, deadline);
+}
+
+/// `COPY source destination [DB number] [REPLACE]`
+fn copy(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (mut db, mut replace) = (cx.db, false);
+    let mut at = 3;
+    while at < args.len() {
+        if args.is(at, "replace") {
+            replace = true;
+        } else if args.is(at, "db") && at + 1 < args.len() {
+            at += 1;
+            db = parse::database(&args[at])?;
+        } else {
+            return Err(Refusal::Syntax);
+        }
+        at += 1;
+    }
+    if db == cx.db && args[1] == args[2] {
+        return Err(SAME_OBJECT);
+    }
+    let Some(entry) = cx.entry(&args[1]) else {
+        reply.int(0);
+        return Ok(());
+    };
+    let (value, deadline) = (entry.value.clone(), entry.deadline);
+    let copies = replace || cx.keyspace.peek(db, &args[2], cx.now).is_none();
+    if copies {
+        cx.keyspace.put(db, &args[2], value, deadline);
+    }
+    reply.int(i64::from(copies));
+    Ok(())
+}
+
+const SAME_OBJECT: Refusal = Refusal::text("ERR source and destination objects are the same");
+
+fn move_key(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let key = &args[1];
+    let db = parse::database(&args[2])?;
+    if db == cx.db {
+        return Err(SAME_OBJECT);
+    }
+    let moves = cx.exists(key) && cx.keyspace.peek(db, key, cx.now).is_none();
+    if moves {
+        let (value, deadline) = cx.take(key).expect("the key was found above");
+        cx.keyspace.put(db, key, value, deadline);
+    }
+    reply.int(i64::from(moves));
+    Ok(())
+}
+
+/// Draws at which a key past its deadline is drawn again, before a walk takes over.
+const RANDOM_TRIES: usize = 100;
+
+fn randomkey(cx: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let keys = cx.keyspace.len(cx.db);
+    let drawn = (0..RANDOM_TRIES)
+        .take_while(|_| keys > 0)
+        .filter_map(|_| cx.keyspace.nth(cx.db, cx.rng.below(keys as u64) as usize))
+        .find(|e| e.is_live(cx.now));
+    let entry = drawn.or_else(|| cx.keyspace.entries(cx.db).find(|e| e.is_live(cx.now)));
+    reply.bulk_or_null(entry.map(Keyed::key));
+    Ok(())
+}
+
+/// `KEYS pattern`. A pattern without wildcards is a lookup; one with a literal hash tag a walk over one slot.
+fn keys(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let pattern = &args[1];
+    let mut found: Vec<&[u8]> = Vec::new();
+    if !pattern.iter().any(|b| b"*?[\\".contains(b)) {
+        found.extend(cx.keyspace.peek(cx.db, pattern, cx.now).map(Keyed::key));
+    } else {
+        let matching = |key: &&[u8]| glob::matches(pattern, key);
+        match slot_of_pattern(pattern) {
+            Some(slot) => {
+                let entries = cx.keyspace.slot_entries(cx.db, slot);
+                found.extend(entries.filter(|e| e.is_live(cx.now)).map(Keyed::key).filter(matching));
+            }
+            None => {
+                let entries = cx.keyspace.entries(cx.db);
+                found.extend(entries.filter(|e| e.is_live(cx.now)).map(Keyed::key).filter(matching));
+            }
+        }
+    }
+    reply.array(found.len());
+    found.into_iter().for_each(|key| reply.bulk(key));
+    Ok(())
+}
+
+/// Counts keys past their deadline that have not been removed yet, as Redis does.
+fn dbsize(cx: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    reply.len(cx.keyspace.len(cx.db));
+    Ok(())
+}
+
+fn flushdb(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    check_flush_options(args)?;
+    cx.keyspace.flush(cx.db);
+    reply.ok();
+    Ok(())
+}
+
+fn flushall(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    check_flush_options(args)?;
+    (0..DB_COUNT).for_each(|db| cx.keyspace.flush(db));
+    reply.ok();
+    Ok(())
+}
+
+/// `[ASYNC | SYNC]`: both are taken and mean the same, since memory is always given back beside the commands.
+fn check_flush_options(args: Args) -> Result<(), Refusal> {
+    let known = args.is(1, "async") || args.is(1, "sync");
+    if args.len() > 2 || args.len() == 2 && !known { Err(Refusal::Syntax) } else { Ok(()) }
+}
+
+fn swapdb(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (min, max) = (i64::from(i32::MIN), i64::from(i32::MAX));
+    let first = parse::int_within(&args[1], min, max, "ERR invalid first DB index")?;
+    let second = parse::int_within(&args[2], min, max, "ERR invalid second DB index")?;
+    cx.keyspace.swap(parse::database_number(first)?, parse::database_number(second)?);
+    reply.ok();
     Ok(())
 }

@@ -1,9 +1,20 @@
 //! The commands on the keyspace, a file per group.
 
+mod choose;
+mod expire;
+mod hash_expiry;
+mod hashes;
+mod inspect;
 mod keys;
+mod parse;
+mod scan;
+mod set_algebra;
+mod sets;
 mod strings;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use crate::dispatch::Handler;
 
@@ -11,4 +22,14 @@ use crate::dispatch::Handler;
 pub type Group = &'static [(&'static str, Handler)];
 
 /// All groups.
-pub const ALL: &[Group] = &[keys::COMMANDS, strings::COMMANDS];
+pub const ALL: &[Group] = &[
+    expire::COMMANDS,
+    hash_expiry::COMMANDS,
+    hashes::COMMANDS,
+    inspect::COMMANDS,
+    keys::COMMANDS,
+    scan::COMMANDS,
+    set_algebra::COMMANDS,
+    sets::COMMANDS,
+    strings::COMMANDS,
+];

@@ -56,7 +56,11 @@ impl Bench {
         let mut out = Vec::new();
         let mut reply = Reply::new(&mut out, self.protocol);
         let now = self.keyspace.stamp();
-        handler.write(&mut WriteCx { keyspace: &mut self.keyspace, db: self.db, now, rng: &mut rng }, args, &mut reply);
+        handler.write(
+            &mut WriteCx { keyspace: &mut self.keyspace, db: self.db, now, rng: &mut rng },
+            args,
+            &mut reply,
+        );
         self.keyspace.assert_invariants();
         out
     }
