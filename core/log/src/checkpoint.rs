@@ -149,7 +149,13 @@ impl<D: Disk> CheckpointWriter<D> {
     /// As [`CheckpointWriter::create`].
     pub fn finish(mut self) -> Result<CheckpointFile, LogFault> {
         self.buffer.extend_from_slice(&footer(self.whole, self.chunks, self.chunk_bytes));
-        self.flush()?;
+        if let Err(fault) = self.flush() {
+            if fault.is_full() {
+                // Gives the space back; if that fails too, the next `tidy` does it.
+                let _ = self.disk.remove(&self.unfinished);
+            }
+            return Err(fault);
+        }
         self.disk.sync(&self.unfinished)?;
         self.disk.rename(&self.unfinished, &self.file.name())?;
         self.disk.sync_dir()?;

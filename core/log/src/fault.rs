@@ -29,6 +29,19 @@ impl LogFault {
         LogFault::Damaged { file: file.to_owned(), offset, found: found.into() }
     }
 
+    /// The same with the file's name as `name` gives it; the log knows names only, people want paths.
+    pub fn located(self, name: impl FnOnce(&str) -> String) -> LogFault {
+        match self {
+            LogFault::Damaged { file, offset, found } => {
+                LogFault::Damaged { file: name(&file), offset, found }
+            }
+            LogFault::Newer { file, version, version_max } => {
+                LogFault::Newer { file: name(&file), version, version_max }
+            }
+            other => other,
+        }
+    }
+
     /// True if the call may be repeated once there is space.
     pub fn is_full(&self) -> bool {
         matches!(self, LogFault::Full { .. })

@@ -33,11 +33,6 @@ impl FileDisk {
         &self.directory
     }
 
-    /// A handle of the same directory for another thread.
-    pub fn another(&self) -> FileDisk {
-        FileDisk::new(self.directory.clone())
-    }
-
     fn path(&self, file: &str) -> PathBuf {
         self.directory.join(file)
     }
@@ -101,6 +96,13 @@ impl FileDisk {
             return Ok(self.keep_open(file, opened));
         }
         Ok(&self.open[file])
+    }
+}
+
+impl Clone for FileDisk {
+    /// Another handle of the same directory, for another thread, with no file open.
+    fn clone(&self) -> FileDisk {
+        FileDisk::new(self.directory.clone())
     }
 }
 
