@@ -7,7 +7,7 @@ mod string;
 mod zset;
 
 pub use hash::{Field, Hash};
-pub use list::List;
+pub use list::{End, List};
 pub use set::Set;
 pub use string::Str;
 pub use zset::{Member, ZSet};
