@@ -148,12 +148,17 @@ fn emit_digits(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
 /// Appends `value` in decimal.
 #[inline]
 pub fn write_i64(out: &mut Vec<u8>, value: i64) {
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
+    out.extend_from_slice(format_i64(value, &mut [0; 20]));
+}
+
+/// `value` in decimal, at the end of `room`.
+#[inline]
+pub fn format_i64(value: i64, room: &mut [u8; 20]) -> &[u8] {
+    let mut at = room.len();
     let mut rest = value.unsigned_abs();
     loop {
         at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+        room[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
             break;
@@ -161,9 +166,9 @@ pub fn write_i64(out: &mut Vec<u8>, value: i64) {
     }
     if value < 0 {
         at -= 1;
-        digits[at] = b'-';
+        room[at] = b'-';
     }
-    out.extend_from_slice(&digits[at..]);
+    &room[at..]
 }
 
 #[cfg(test)]

@@ -86,12 +86,11 @@ impl WriteCx<'_> {
     /// [`Refusal::WrongType`] if the key holds something else; nothing is changed.
     #[inline]
     pub fn modify<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Refusal> {
-        // Looked at first, so that a refused command saves no table for a cut.
-        if self.read::<T>(key)?.is_none() {
-            return Ok(None);
+        // One look-up: a refused command may have saved its table for a cut without need, which is harmless and rare.
+        match self.keyspace.value_mut(self.db, key) {
+            None => Ok(None),
+            Some(value) => T::from_value_mut(value).map(Some).ok_or(Refusal::WrongType),
         }
-        let value = self.keyspace.value_mut(self.db, key).expect("a live entry was found above");
-        Ok(T::from_value_mut(value))
     }
 
     /// As [`WriteCx::modify`], with a new empty value if there is no such key. The caller puts something into it, or calls

@@ -1,11 +1,17 @@
-//! Arguments as numbers, with the refusals that Redis gives.
+//! Arguments as numbers and positions, with the refusals that Redis gives.
+
+use std::ops::Range;
 
 use skep_base::number;
 use skep_base::{Args, Refusal};
 
 use crate::keyspace::DB_COUNT;
 
+/// The longest string value: Redis's default `proto-max-bulk-len`.
+pub const STRING_BYTES_MAX: usize = 512 << 20;
+
 /// A signed 64-bit integer.
+#[inline]
 pub fn int(arg: &[u8]) -> Result<i64, Refusal> {
     number::parse_i64(arg).ok_or(Refusal::NotInteger)
 }
@@ -18,6 +24,11 @@ pub fn int_within(arg: &[u8], min: i64, max: i64, message: &'static str) -> Resu
     }
 }
 
+/// An integer of `min` or more, as a count; anything else is refused with `message`.
+pub fn at_least(min: u32, arg: &[u8], message: &'static str) -> Result<usize, Refusal> {
+    int_within(arg, i64::from(min), i64::MAX, message).map(|count| count as usize)
+}
+
 /// An integer of `min..=max`, with Redis's own text for one outside.
 pub fn int_between(arg: &[u8], min: i64, max: i64) -> Result<i64, Refusal> {
     let value = int(arg)?;
@@ -26,6 +37,29 @@ pub fn int_between(arg: &[u8], min: i64, max: i64) -> Result<i64, Refusal> {
     } else {
         Err(Refusal::format(format!("ERR value is out of range, value must between {min} and {max}")))
     }
+}
+
+/// The position that `index` means in a sequence of `len`: from the end if negative. `None` outside.
+pub fn position(index: i64, len: usize) -> Option<usize> {
+    let at = if index < 0 { index + len as i64 } else { index };
+    usize::try_from(at).ok().filter(|at| *at < len)
+}
+
+/// The positions from `start` to `end` inclusive, each from the end if negative, cut to a sequence of `len`. Empty if they
+/// do not meet it.
+pub fn positions(start: i64, end: i64, len: usize) -> Range<usize> {
+    let len = len as i64;
+    let start = if start < 0 { (start + len).max(0) } else { start };
+    let end = if end < 0 { end + len } else { end.min(len - 1) };
+    if start > end || start >= len { 0..0 } else { start as usize..end as usize + 1 }
+}
+
+/// Refuses a string that would become `len` bytes long.
+pub fn check_string_len(len: usize) -> Result<(), Refusal> {
+    if len > STRING_BYTES_MAX {
+        return Err(Refusal::text("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
+    }
+    Ok(())
 }
 
 /// The number of a database.

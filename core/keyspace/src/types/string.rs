@@ -1,7 +1,9 @@
 //! String values: up to 14 bytes in place, longer ones in a growable buffer.
 
+use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
+use crate::keyspace::Encodings;
 use crate::value::{Typed, Value};
 
 const INLINE_MAX: usize = 14;
@@ -39,11 +41,48 @@ impl Str {
         }
     }
 
+    /// `value` in decimal.
+    #[inline]
+    pub fn from_int(value: i64) -> Str {
+        Str::new(number::format_i64(value, &mut [0; 20]))
+    }
+
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
             Form::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Form::Heap(bytes) => bytes,
+        }
+    }
+
+    #[allow(clippy::len_without_is_empty)] // an empty string is no special case
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Adds `tail` at the end.
+    pub fn append(&mut self, tail: &[u8]) {
+        if let Form::Inline { len, bytes } = &mut self.0 {
+            let start = usize::from(*len);
+            if let Some(room) = bytes.get_mut(start..start + tail.len()) {
+                room.copy_from_slice(tail);
+                *len += tail.len() as u8;
+                return;
+            }
+        }
+        self.make_vec().extend_from_slice(tail);
+    }
+
+    /// What `OBJECT ENCODING` says. Redis also says `raw` of a short string that was changed in place; here the content
+    /// alone decides.
+    pub fn encoding(&self, _: &Encodings) -> &'static str {
+        /// What Redis fits into one 64-byte allocation with the object's head.
+        const EMBEDDED_MAX: usize = 44;
+        match self.as_slice() {
+            digits if number::parse_i64(digits).is_some() => "int",
+            short if short.len() <= EMBEDDED_MAX => "embstr",
+            _ => "raw",
         }
     }
 

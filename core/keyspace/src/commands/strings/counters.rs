@@ -1,0 +1,61 @@
+//! Strings that hold numbers.
+
+use skep_base::{Args, LongDouble, Refusal};
+use skep_resp::Reply;
+
+use crate::commands::parse;
+use crate::context::WriteCx;
+use crate::db::NEVER;
+use crate::types::Str;
+
+pub fn incr(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    add(cx, &args[1], 1, reply)
+}
+
+pub fn decr(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    add(cx, &args[1], -1, reply)
+}
+
+pub fn incrby(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    add(cx, &args[1], parse::int(&args[2])?, reply)
+}
+
+pub fn decrby(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    match parse::int(&args[2])?.checked_neg() {
+        Some(amount) => add(cx, &args[1], amount, reply),
+        None => Err(Refusal::text("ERR decrement would overflow")),
+    }
+}
+
+fn add(cx: &mut WriteCx, key: &[u8], amount: i64, reply: &mut Reply) -> Result<(), Refusal> {
+    let sum = match cx.modify::<Str>(key)? {
+        None => {
+            cx.put(key, Str::from_int(amount), NEVER);
+            amount
+        }
+        Some(value) => {
+            let sum = parse::int(value.as_slice())?.checked_add(amount);
+            let sum = sum.ok_or(Refusal::text("ERR increment or decrement would overflow"))?;
+            *value = Str::from_int(sum);
+            sum
+        }
+    };
+    reply.int(sum);
+    Ok(())
+}
+
+pub fn incrbyfloat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let key = &args[1];
+    let value = cx.modify::<Str>(key)?;
+    let old = LongDouble::parse(value.as_ref().map_or(b"0", |v| v.as_slice())).ok_or(Refusal::NotFloat)?;
+    let amount = LongDouble::parse(&args[2]).ok_or(Refusal::NotFloat)?;
+    let sum = old.plus(amount).ok_or(Refusal::text("ERR increment would produce NaN or Infinity"))?;
+    let mut text = Vec::with_capacity(40);
+    sum.write(&mut text);
+    match value {
+        Some(value) => *value = Str::new(&text),
+        None => cx.put(key, Str::new(&text), NEVER),
+    }
+    reply.bulk(&text);
+    Ok(())
+}
