@@ -1,0 +1,70 @@
+//! Changing lists in the middle.
+
+use skep_base::{Args, Refusal};
+use skep_resp::Reply;
+
+use crate::commands::parse;
+use crate::context::WriteCx;
+use crate::types::{End, List};
+
+pub fn lset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let list = cx.modify::<List>(&args[1])?.ok_or(Refusal::NoSuchKey)?;
+    let at = parse::position(parse::int(&args[2])?, list.len()).ok_or(Refusal::IndexOutOfRange)?;
+    list.set(at, &args[3]);
+    reply.ok();
+    Ok(())
+}
+
+pub fn linsert(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let behind = if args.is(2, "after") {
+        1
+    } else if args.is(2, "before") {
+        0
+    } else {
+        return Err(Refusal::Syntax);
+    };
+    let Some(list) = cx.modify::<List>(&args[1])? else {
+        reply.int(0);
+        return Ok(());
+    };
+    let pivot = list.iter().position(|element| *element == args[3]);
+    match pivot {
+        Some(pivot) => {
+            list.insert(pivot + behind, &args[4]);
+            reply.len(list.len());
+        }
+        None => reply.int(-1),
+    }
+    Ok(())
+}
+
+pub fn lrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let count = parse::int(&args[2])?;
+    if count == i64::MIN {
+        return Err(parse::out_of_symmetric_range());
+    }
+    let Some(list) = cx.modify::<List>(&args[1])? else {
+        reply.int(0);
+        return Ok(());
+    };
+    let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
+    let end = if count < 0 { End::Right } else { End::Left };
+    reply.len(list.remove(&args[3], limit, end));
+    if list.len() == 0 {
+        cx.changed(&args[1], None);
+    }
+    Ok(())
+}
+
+pub fn ltrim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (start, end) = (parse::int(&args[2])?, parse::int(&args[3])?);
+    reply.ok();
+    let Some(list) = cx.modify::<List>(&args[1])? else { return Ok(()) };
+    let kept = parse::positions(start, end, list.len());
+    list.drop(End::Right, list.len() - kept.end);
+    list.drop(End::Left, kept.start);
+    if list.len() == 0 {
+        cx.changed(&args[1], None);
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! Commands on lists. What the blocking forms share with these is public to the other groups: [`pop_many`],
+//! [`transfer::move_one`], [`transfer::pop_first`].
+
+mod edit;
+mod read;
+pub mod transfer;
+
+use skep_base::{Args, Refusal};
+use skep_resp::Reply;
+
+use super::{Group, parse};
+use crate::context::WriteCx;
+use crate::dispatch::Handler::{Read, Write};
+use crate::types::{End, List};
+
+pub const COMMANDS: Group = &[
+    ("lpush", Write(lpush)),
+    ("rpush", Write(rpush)),
+    ("lpushx", Write(lpushx)),
+    ("rpushx", Write(rpushx)),
+    ("lpop", Write(lpop)),
+    ("rpop", Write(rpop)),
+    ("llen", Read(read::llen)),
+    ("lrange", Read(read::lrange)),
+    ("lindex", Read(read::lindex)),
+    ("lpos", Read(read::lpos)),
+    ("lset", Write(edit::lset)),
+    ("linsert", Write(edit::linsert)),
+    ("lrem", Write(edit::lrem)),
+    ("ltrim", Write(edit::ltrim)),
+    ("lmove", Write(transfer::lmove)),
+    ("rpoplpush", Write(transfer::rpoplpush)),
+    ("lmpop", Write(transfer::lmpop)),
+];
+
+fn lpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let list = cx.modify_or_create(&args[1])?;
+    reply.len(push_all(list, End::Left, args.from(2)));
+    Ok(())
+}
+
+fn rpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let list = cx.modify_or_create(&args[1])?;
+    reply.len(push_all(list, End::Right, args.from(2)));
+    Ok(())
+}
+
+fn lpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    reply.len(cx.modify(&args[1])?.map_or(0, |list| push_all(list, End::Left, args.from(2))));
+    Ok(())
+}
+
+fn rpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    reply.len(cx.modify(&args[1])?.map_or(0, |list| push_all(list, End::Right, args.from(2))));
+    Ok(())
+}
+
+/// Pushes one after the other and gives the new length.
+fn push_all(list: &mut List, end: End, elements: Args) -> usize {
+    elements.iter().for_each(|element| list.push(end, element));
+    list.len()
+}
+
+fn lpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    pop(cx, "lpop", End::Left, args, reply)
+}
+
+fn rpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    pop(cx, "rpop", End::Right, args, reply)
+}
+
+fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let key = &args[1];
+    match args.len() {
+        2 => {
+            let Some(list) = cx.modify::<List>(key)? else {
+                reply.null();
+                return Ok(());
+            };
+            reply.bulk_or_null(list.peek(end));
+            list.drop(end, 1);
+            if list.len() == 0 {
+                cx.changed(key, None);
+            }
+        }
+        3 => {
+            let count = parse::count(&args[2], parse::NOT_POSITIVE)?;
+            if cx.read::<List>(key)?.is_none() {
+                reply.null_array();
+            } else {
+                pop_many(cx, key, end, count, reply)?;
+            }
+        }
+        _ => return Err(Refusal::WrongArity(name.into())),
+    }
+    Ok(())
+}
+
+/// Pops up to `count` elements into an array. The list must exist.
+pub fn pop_many(
+    cx: &mut WriteCx,
+    key: &[u8],
+    end: End,
+    count: usize,
+    reply: &mut Reply,
+) -> Result<(), Refusal> {
+    let list = cx.modify::<List>(key)?.expect("the caller has seen the list");
+    let count = count.min(list.len());
+    reply.array(count);
+    match end {
+        End::Left => list.iter().take(count).for_each(|element| reply.bulk(element)),
+        End::Right => list.iter().rev().take(count).for_each(|element| reply.bulk(element)),
+    }
+    list.drop(end, count);
+    if list.len() == 0 {
+        cx.changed(key, None);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::testing::Bench;
+
+    #[test]
+    fn replies_are_those_of_redis() {
+        Bench::new().script(include_str!("../testdata/lists.txt"));
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_negated_is_refused() {
+        // 7.0.15 lets it overflow; 7.4 refuses.
+        const RANGE: &str =
+            "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807";
+        let mut bench = Bench::new();
+        assert_eq!(bench.run("LREM l -9223372036854775808 a"), RANGE);
+        assert_eq!(bench.run("LPOS l a RANK -9223372036854775808"), RANGE);
+    }
+}
