@@ -1,7 +1,7 @@
 //! A value of any type in 16 bytes.
 
+use skep_base::Millis;
 use skep_base::varint::{Malformed, Reader};
-use skep_base::{Millis, number};
 
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
@@ -121,12 +121,8 @@ impl Value {
     /// What `OBJECT ENCODING` answers: the representation that Redis 7.4 would choose for this content.
     pub fn encoding(&self, limits: &Encodings) -> &'static str {
         match self {
-            Value::Str(text) => match text.as_slice() {
-                text if number::parse_i64(text).is_some() => "int",
-                text if text.len() <= 44 => "embstr",
-                _ => "raw",
-            },
-            Value::List(_) => "listpack",
+            Value::Str(text) => text.encoding(),
+            Value::List(list) => list.encoding(limits),
             Value::ZSet(_) => "listpack",
             Value::Hash(hash) => hash.encoding(limits),
             Value::Set(set) => set.encoding(limits),

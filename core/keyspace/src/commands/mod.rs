@@ -6,6 +6,7 @@ mod hash_expiry;
 mod hashes;
 mod inspect;
 mod keys;
+mod lists;
 mod parse;
 mod scan;
 mod set_algebra;
@@ -28,6 +29,7 @@ pub const ALL: &[Group] = &[
     hashes::COMMANDS,
     inspect::COMMANDS,
     keys::COMMANDS,
+    lists::COMMANDS,
     scan::COMMANDS,
     set_algebra::COMMANDS,
     sets::COMMANDS,

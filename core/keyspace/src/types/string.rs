@@ -3,7 +3,6 @@
 use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
-use crate::keyspace::Encodings;
 use crate::value::{Typed, Value};
 
 const INLINE_MAX: usize = 14;
@@ -76,7 +75,7 @@ impl Str {
 
     /// What `OBJECT ENCODING` says. Redis also says `raw` of a short string that was changed in place; here the content
     /// alone decides.
-    pub fn encoding(&self, _: &Encodings) -> &'static str {
+    pub fn encoding(&self) -> &'static str {
         /// What Redis fits into one 64-byte allocation with the object's head.
         const EMBEDDED_MAX: usize = 44;
         match self.as_slice() {

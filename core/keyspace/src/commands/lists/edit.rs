@@ -39,10 +39,7 @@ pub fn linsert(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Re
 }
 
 pub fn lrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let count = parse::int(&args[2])?;
-    if count == i64::MIN {
-        return Err(parse::out_of_symmetric_range());
-    }
+    let count = parse::int_between(&args[2], -i64::MAX, i64::MAX)?;
     let Some(list) = cx.modify::<List>(&args[1])? else {
         reply.int(0);
         return Ok(());

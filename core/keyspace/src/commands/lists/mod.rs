@@ -84,7 +84,7 @@ fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut R
             }
         }
         3 => {
-            let count = parse::count(&args[2], parse::NOT_POSITIVE)?;
+            let count = parse::at_least(0, &args[2], "ERR value is out of range, must be positive")?;
             if cx.read::<List>(key)?.is_none() {
                 reply.null_array();
             } else {

@@ -69,11 +69,11 @@ impl Search {
         for at in (0..args.len()).step_by(2) {
             let value = args.get(at + 1).ok_or(Refusal::Syntax)?;
             if args.is(at, "rank") {
-                search.rank(parse::int(value)?)?;
+                search.rank(parse::int_between(value, -i64::MAX, i64::MAX)?)?;
             } else if args.is(at, "count") {
-                search.count = Some(parse::count(value, "ERR COUNT can't be negative")?);
+                search.count = Some(parse::at_least(0, value, "ERR COUNT can't be negative")?);
             } else if args.is(at, "maxlen") {
-                search.len_max = parse::count(value, "ERR MAXLEN can't be negative")?;
+                search.len_max = parse::at_least(0, value, "ERR MAXLEN can't be negative")?;
             } else {
                 return Err(Refusal::Syntax);
             }
@@ -87,7 +87,6 @@ impl Search {
                 "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... \
                  or use negative to start from the end of the list",
             )),
-            i64::MIN => Err(parse::out_of_symmetric_range()),
             _ => {
                 self.from = if rank > 0 { End::Left } else { End::Right };
                 self.skip = rank.unsigned_abs() as usize - 1;

@@ -58,7 +58,7 @@ pub fn lmpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
 
 /// Parses `numkeys key... LEFT|RIGHT [COUNT n]`: the number of keys, the end, the count.
 pub fn parse_mpop(args: Args<'_>) -> Result<(impl Iterator<Item = &[u8]>, End, usize), Refusal> {
-    let key_count = parse::positive(&args[0], "ERR numkeys should be greater than 0")?;
+    let key_count = parse::at_least(1, &args[0], "ERR numkeys should be greater than 0")?;
     if key_count >= args.len() - 1 {
         return Err(Refusal::Syntax);
     }
@@ -69,7 +69,7 @@ pub fn parse_mpop(args: Args<'_>) -> Result<(impl Iterator<Item = &[u8]>, End, u
         1 => return Err(Refusal::Syntax),
         _ if !options.is(0, "count") => return Err(Refusal::Syntax),
         given => {
-            let count = parse::positive(&options[1], "ERR count should be greater than 0")?;
+            let count = parse::at_least(1, &options[1], "ERR count should be greater than 0")?;
             if given > 2 {
                 return Err(Refusal::Syntax);
             }
