@@ -100,7 +100,9 @@ class Server:
                 raise StartFailed(self.name, code, self.log())
             try:
                 with Connection(self.port, timeout=5.0) as connection:
-                    if connection.call("PING")[0] in "+-" and self.process.poll() is None:
+                    kind, answer = connection.call("PING")
+                    answers = kind == "+" or answer.startswith(b"NOAUTH")  # Others, as LOADING, mean: later.
+                    if answers and self.process.poll() is None:
                         return
             except (ConnectionLost, OSError):
                 pass
