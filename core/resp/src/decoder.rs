@@ -189,9 +189,31 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Reads whole short arguments, as far as there are some: the common case of [`Decoder::bulks`].
+    #[inline]
+    fn short_bulks(&mut self, input: &[u8], limits: &Limits) {
+        let (mut at, mut remaining) = (self.at, self.remaining);
+        let there = input.len().min(limits.command_bytes_max as usize);
+        while remaining > 0 && input.get(at) == Some(&b'$') {
+            let Some((length, bytes)) = short_line(&input[at..]) else { break };
+            let start = at + bytes;
+            let end = start + length as usize + 2;
+            if end > there || length > limits.bulk_bytes_max {
+                break;
+            }
+            self.spans.push(Span { start: start as u32, len: length });
+            at = end;
+            remaining -= 1;
+        }
+        (self.at, self.remaining) = (at, remaining);
+    }
+
     /// Reads `$<length>` and the bytes of each argument that is left.
     #[inline]
     fn bulks(&mut self, input: &[u8], limits: &Limits) -> Result<Step, ProtocolError> {
+        if self.bulk.is_none() {
+            self.short_bulks(input, limits);
+        }
         while self.remaining > 0 {
             let length = match self.bulk {
                 Some(length) => length,
@@ -246,20 +268,10 @@ impl Decoder {
     /// Reads the number between the byte at `at` and the next CR. The byte behind the CR is not looked at, as in Redis.
     #[inline]
     fn length_line(&mut self, input: &[u8], limits: &Limits) -> Line {
-        // Lengths of up to three digits, which is nearly all of them.
-        let text = &input[self.at + 1..];
-        let mut value = 0;
-        for (i, &byte) in text.iter().take(4).enumerate() {
-            let digit = byte.wrapping_sub(b'0');
-            if digit < 10 {
-                value = value * 10 + i64::from(digit);
-            } else if byte == b'\r' && text.len() > i + 1 && (i == 1 || i > 1 && text[0] != b'0') {
-                return Line::Length(value, self.at + 1 + i + 2);
-            } else {
-                break;
-            }
+        match short_line(&input[self.at..]) {
+            Some((length, bytes)) => Line::Length(i64::from(length), self.at + bytes),
+            None => self.length_line_slowly(input, limits),
         }
-        self.length_line_slowly(input, limits)
     }
 
     /// [`Decoder::length_line`] for every line, bad and unfinished ones included.
@@ -331,6 +343,21 @@ impl Decoder {
         self.scratch.clear();
         self.scratch.shrink_to(SCRATCH_BYTES_KEPT);
         self.spans.shrink_to(SPANS_KEPT);
+    }
+}
+
+/// The number behind the first byte, and the bytes of the line, if it is whole and the number has up to three digits,
+/// which is nearly always so.
+#[inline]
+fn short_line(line: &[u8]) -> Option<(u32, usize)> {
+    let digit = |byte: u8| u32::from(byte.wrapping_sub(b'0'));
+    match *line {
+        [_, a @ b'0'..=b'9', b'\r', _, ..] => Some((digit(a), 4)),
+        [_, a @ b'1'..=b'9', b @ b'0'..=b'9', b'\r', _, ..] => Some((digit(a) * 10 + digit(b), 5)),
+        [_, a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9', b'\r', _, ..] => {
+            Some((digit(a) * 100 + digit(b) * 10 + digit(c), 6))
+        }
+        _ => None,
     }
 }
 
