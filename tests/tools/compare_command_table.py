@@ -28,7 +28,12 @@ NEWER_COMMANDS = {
 # (command, fact): reason.
 NEWER_FACTS = {
     ("zrank", "arity"): "7.2 added WITHSCORE",
+    ("zrank", "words"): "7.2 added WITHSCORE",
     ("zrevrank", "arity"): "7.2 added WITHSCORE",
+    ("zrevrank", "words"): "7.2 added WITHSCORE",
+    ("hscan", "words"): "7.4 added NOVALUES",
+    ("client|kill", "words"): "7.4 added MAXAGE",
+    ("bitop", "words"): "Redis names no operations before 7.2",
 }
 
 # Calls that are answered otherwise on purpose.
@@ -166,8 +171,17 @@ def main():
     sys.exit(1 if differences else 0)
 
 
+def words_of(arguments):
+    """The words that are typed as they stand in an arguments tree of COMMAND DOCS."""
+    found = set()
+    for argument in arguments or []:
+        found |= {argument["token"]} if "token" in argument else set()
+        found |= words_of(argument.get("arguments"))
+    return found
+
+
 def compare_docs(connection, names):
-    """Since, group and deprecation are facts; summary and complexity must be there."""
+    """Since, group, deprecation and the words of the syntax are facts; summary and complexity must be there."""
     differences = []
     requests = ["HELLO 3"] + [f"COMMAND DOCS {n}" for n in names] + ["HELLO 2"]
     for request, theirs, ours in both(connection, requests)[1:-1]:
@@ -176,6 +190,9 @@ def compare_docs(connection, names):
         for fact in ("since", "group", "deprecated_since"):
             if their.get(fact) != our.get(fact):
                 differences.append(f"{name} {fact}: ours {our.get(fact)}, Redis {their.get(fact)}")
+        their_words, our_words = words_of(their.get("arguments")), words_of(our.get("arguments"))
+        if their_words != our_words and (name, "words") not in NEWER_FACTS:
+            differences.append(f"{name} words: ours {sorted(our_words)}, Redis {sorted(their_words)}")
         for text in ("summary", "complexity"):
             if not our.get(text):
                 differences.append(f"{name}: no {text}")

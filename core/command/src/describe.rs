@@ -5,6 +5,7 @@ use skep_resp::Reply;
 
 use crate::flags::{Categories, KeyFlags};
 use crate::spec::{Begin, CommandSpec, Find, KeySpec};
+use crate::syntax;
 use crate::{COMMANDS, commands, id_of, lookup_full, resolve};
 
 /// Answers `COMMAND` and its subcommands. `args` is the whole call, and has passed [`resolve`].
@@ -37,7 +38,8 @@ pub fn help(container: &CommandSpec, reply: &mut Reply<'_>) {
         container.name.to_ascii_uppercase()
     ));
     for sub in subcommands {
-        reply.simple(&sub.short_name().to_ascii_uppercase());
+        let call = format!("{} {}", sub.short_name().to_ascii_uppercase(), syntax::shown(sub.syntax));
+        reply.simple(call.trim_end());
         reply.simple(&format!("    {}", sub.summary));
     }
 }
@@ -176,7 +178,12 @@ fn docs(names: Args<'_>, reply: &mut Reply<'_>) {
 fn doc(command: &CommandSpec, reply: &mut Reply<'_>) {
     let subcommands = command.subcommands();
     reply.bulk(command.name.as_bytes());
-    reply.map(4 + if command.deprecated.is_some() { 3 } else { 0 } + usize::from(!subcommands.is_empty()));
+    let extras = [
+        if command.deprecated.is_some() { 3 } else { 0 },
+        usize::from(!command.syntax.is_empty()),
+        usize::from(!subcommands.is_empty()),
+    ];
+    reply.map(4 + extras.iter().sum::<usize>());
     text(reply, "summary", command.summary);
     text(reply, "since", command.since);
     text(reply, "group", command.group.name());
@@ -187,6 +194,11 @@ fn doc(command: &CommandSpec, reply: &mut Reply<'_>) {
         reply.simple("deprecated");
         text(reply, "deprecated_since", deprecated.since);
         text(reply, "replaced_by", deprecated.instead);
+    }
+    if !command.syntax.is_empty() {
+        let told = command.keys.iter().filter(|k| k.begin != Begin::Hidden).count();
+        reply.bulk(b"arguments");
+        syntax::write(&syntax::arguments(command.syntax), told, reply);
     }
     if !subcommands.is_empty() {
         reply.bulk(b"subcommands");

@@ -10,6 +10,7 @@ mod flags;
 mod keys;
 mod lookup;
 mod spec;
+mod syntax;
 mod table;
 
 pub use flags::{Categories, Flags, KeyFlags};

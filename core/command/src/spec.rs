@@ -18,6 +18,8 @@ pub struct CommandSpec {
     pub group: Group,
     /// The version of Redis that had it first.
     pub since: &'static str,
+    /// Its arguments as manuals write them: `key value [NX | XX]` (see `syntax.rs`).
+    pub syntax: &'static str,
     pub complexity: &'static str,
     /// What it does, as one sentence.
     pub summary: &'static str,
@@ -208,6 +210,7 @@ pub(crate) const fn command(
         keys: &[],
         group: Group::Generic,
         since,
+        syntax: "",
         complexity: "",
         summary: "",
         tips: &[],
@@ -253,6 +256,11 @@ impl CommandSpec {
 
     pub(crate) const fn deprecated(mut self, since: &'static str, instead: &'static str) -> CommandSpec {
         self.deprecated = Some(Deprecation { since, instead });
+        self
+    }
+
+    pub(crate) const fn syntax(mut self, syntax: &'static str) -> CommandSpec {
+        self.syntax = syntax;
         self
     }
 

@@ -5,15 +5,19 @@ use super::prelude::*;
 pub(super) const COMMANDS: &[CommandSpec] = &[
     command("asking", 1, FAST, CONNECTION, "3.0.0").docs("O(1)", "Is accepted, and changes nothing."),
     command("cluster", -2, 0, 0, "3.0.0").docs("Depends on the subcommand", "Looks at the cluster."),
-    command("cluster|countkeysinslot", 3, STALE, 0, "3.0.0").docs("O(1)", "Counts the keys of a slot."),
+    command("cluster|countkeysinslot", 3, STALE, 0, "3.0.0")
+        .syntax("slot")
+        .docs("O(1)", "Counts the keys of a slot."),
     command("cluster|getkeysinslot", 4, STALE, 0, "3.0.0")
         .tips(&["nondeterministic_output"])
+        .syntax("slot count")
         .docs("O(N) in the keys returned", "Lists keys of a slot."),
     command("cluster|help", 2, LOADING | STALE, 0, "5.0.0").docs("O(1)", "Explains the subcommands."),
     command("cluster|info", 2, STALE, 0, "3.0.0")
         .tips(&["nondeterministic_output"])
         .docs("O(1)", "Tells the state of the cluster."),
     command("cluster|keyslot", 3, STALE, 0, "3.0.0")
+        .syntax("key:string")
         .docs("O(N) in the bytes of the key", "Computes the slot of a key."),
     command("cluster|myid", 2, STALE, 0, "3.0.0").docs("O(1)", "Gives the id of this node."),
     command("cluster|nodes", 2, STALE, 0, "3.0.0")
