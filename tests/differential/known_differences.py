@@ -109,7 +109,24 @@ def bits_of_nothing(words: Words, left: Reply, right: Reply) -> bool:
     return left in ((":", 0), (":", -1)) and is_error(right)
 
 
+def cursor(words: Words, left: Reply, right: Reply) -> bool:
+    """7.0 takes an empty cursor for 0 and a negative one for a huge one."""
+    if words[0].upper() not in (b"SCAN", b"SSCAN", b"HSCAN", b"ZSCAN"):
+        return False
+    given = words[1 if words[0].upper() == b"SCAN" else 2]
+    return (given == b"" or given.startswith(b"-")) and right == ("-", b"ERR invalid cursor")
+
+
+def encoding_of_the_past(words: Words, left: Reply, right: Reply) -> bool:
+    """Redis never goes back to a smaller encoding when what asked for the larger one is gone; skep has no past."""
+    if words[0].upper() != b"OBJECT" or len(words) < 2 or words[1].upper() != b"ENCODING":
+        return False
+    return (text(left), text(right)) in ((b"hashtable", b"intset"), (b"listpack", b"intset"))
+
+
 KNOWN = (
+    Known("7.4 refuses cursors that are empty or negative", cursor),
+    Known("skep names the encoding that fits the content of the moment", encoding_of_the_past),
     Known("7.2 prints doubles with the fewest digits, 7.0 with 17", scores),
     Known("7.2 keeps small lists and small sets of strings as listpacks", encoding),
     Known("7.2 gave ZRANK and ZREVRANK the option WITHSCORE", rank_with_score),

@@ -1,6 +1,7 @@
 //! Redis's glob patterns (`KEYS`, `SCAN MATCH`, `PSUBSCRIBE`).
 
-/// True if `text` matches `pattern`: `*`, `?`, `[a-c]`, `[^a]`, `\x`; bytes, not characters.
+/// True if `text` matches `pattern`: `*`, `?`, `[a-c]`, `[^a]`, `\x`; bytes, not characters. An empty text is matched by
+/// the empty pattern alone, not by `*`: so it is in Redis, whose commands take the pattern `*` for no pattern.
 ///
 /// Cost: O(pattern x text) at the worst, by backing up only to the last star; no recursion, so no pattern can take a
 /// node down (compare CVE-2022-36021).
@@ -10,6 +11,9 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
 
 /// As [`matches`], ignoring the case of ASCII letters if `ignore_case`.
 pub fn matches_with(pattern: &[u8], text: &[u8], ignore_case: bool) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     loop {
@@ -87,8 +91,11 @@ mod tests {
 
     #[test]
     fn patterns_match_as_in_redis() {
-        let table: [(&str, &str, bool); 22] = [
-            ("*", "", true),
+        let table: [(&str, &str, bool); 25] = [
+            ("*", "", false),
+            ("**", "", false),
+            ("", "", true),
+            ("a*", "a", true),
             ("*", "anything", true),
             ("h?llo", "hello", true),
             ("h?llo", "hllo", false),

@@ -148,7 +148,7 @@ fn keys(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     if !pattern.iter().any(|b| b"*?[\\".contains(b)) {
         found.extend(cx.keyspace.peek(cx.db, pattern, cx.now).map(Keyed::key));
     } else {
-        let matching = |key: &&[u8]| glob::matches(pattern, key);
+        let matching = |key: &&[u8]| pattern == b"*" || glob::matches(pattern, key);
         match slot_of_pattern(pattern) {
             Some(slot) => {
                 let entries = cx.keyspace.slot_entries(cx.db, slot);
