@@ -109,17 +109,30 @@ impl Db {
     }
 
     /// The key at `rank` in order of slots, then of the slot's array. `None` past the last. Cost: O(256).
-    pub fn nth(&self, mut rank: usize) -> Option<&Entry> {
+    pub fn nth(&self, rank: usize) -> Option<&Entry> {
+        let (slot, at) = self.locate(rank)?;
+        self.slots[slot].entries.at(at)
+    }
+
+    /// The entries from `rank` on, in the order of [`Db::nth`].
+    pub fn entries_from(&self, rank: usize) -> impl Iterator<Item = &Entry> {
+        let (slot, at) = self.locate(rank).unwrap_or((self.slots.len(), 0));
+        self.slots[slot..].iter().flat_map(|table| table.entries.iter()).skip(at)
+    }
+
+    /// The slot of the key at `rank`, and its position there.
+    fn locate(&self, mut rank: usize) -> Option<(usize, usize)> {
         for (block, keys) in self.block_keys.iter().enumerate() {
             if rank >= *keys as usize {
                 rank -= *keys as usize;
                 continue;
             }
-            for table in &self.slots[block * BLOCK_SLOTS..(block + 1) * BLOCK_SLOTS] {
-                if rank < table.entries.len() {
-                    return table.entries.at(rank);
+            for slot in block * BLOCK_SLOTS..(block + 1) * BLOCK_SLOTS {
+                let len = self.slots[slot].entries.len();
+                if rank < len {
+                    return Some((slot, rank));
                 }
-                rank -= table.entries.len();
+                rank -= len;
             }
         }
         None

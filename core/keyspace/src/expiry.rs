@@ -34,6 +34,16 @@ impl ExpiryIndex {
         self.due.first_key_value().map(|(key, _)| *key)
     }
 
+    /// The latest deadline and its slot.
+    pub fn last(&self) -> Option<(Millis, u16)> {
+        self.due.last_key_value().map(|(key, _)| *key)
+    }
+
+    /// The earliest deadline not before `instant`, and its slot.
+    pub fn next_from(&self, instant: Millis) -> Option<(Millis, u16)> {
+        self.due.range((instant, 0)..).next().map(|(key, _)| *key)
+    }
+
     /// Sum of all counts. Cost: O(n); for tests and invariants.
     pub fn count(&self) -> u64 {
         self.due.values().map(|c| u64::from(*c)).sum()
