@@ -96,7 +96,7 @@ impl FromArgMatches for SettingFlags {
 fn flag(spec: &'static SettingSpec) -> Arg {
     let arg = Arg::new(spec.name)
         .long(spec.name)
-        .value_name(spec.kind.placeholder())
+        .value_name(spec.placeholder())
         .help(help(spec))
         .allow_negative_numbers(true);
     match spec.kind {

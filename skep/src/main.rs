@@ -45,9 +45,15 @@ fn load(args: ServeArgs) -> Result<Config, ExitCode> {
     Config::load(args.config, std::env::vars_os(), args.settings.given).map_err(|problems| report(&problems))
 }
 
+/// More would only scroll the first ones away: a file that has so many is not a file of settings.
+const PROBLEMS_SHOWN_MAX: usize = 20;
+
 fn report(problems: &[Problem]) -> ExitCode {
-    for problem in problems {
+    for problem in problems.iter().take(PROBLEMS_SHOWN_MAX) {
         eprintln!("error: {problem}");
+    }
+    if let Some(more) = problems.len().checked_sub(PROBLEMS_SHOWN_MAX).filter(|more| *more > 0) {
+        eprintln!("error: and {more} more");
     }
     ExitCode::from(EXIT_USAGE)
 }

@@ -165,24 +165,6 @@ impl Kind {
         }
     }
 
-    /// The placeholder for a value in `--help`.
-    pub fn placeholder(&self) -> &'static str {
-        match self {
-            Kind::YesNo => "YES|NO",
-            Kind::Int { .. } => "N",
-            Kind::Bytes { .. } => "BYTES",
-            Kind::Choice(_) => "WORD",
-            Kind::Dir => "DIR",
-            Kind::File => "FILE",
-            Kind::Label => "NAME",
-            Kind::Listen => "ADDR",
-            Kind::Host => "HOST",
-            Kind::Peers => "ADDR,ADDR",
-            Kind::OutputLimits => "LIMITS",
-            _ => "TEXT",
-        }
-    }
-
     /// `value` as `CONFIG GET` shows it.
     pub(crate) fn text(&self, value: &Value) -> String {
         match (value, self) {

@@ -120,6 +120,10 @@ impl Settings {
         }
     }
 
+    fn u32(&self, at: usize) -> u32 {
+        u32::try_from(self.int(at)).expect("the range of settings with this accessor ends below 2^32")
+    }
+
     fn choice(&self, at: usize) -> usize {
         match self.values[at] {
             Value::Choice(index) => index,
@@ -209,6 +213,10 @@ accessors! {
     maxmemory_policy: choice("maxmemory-policy") -> MaxmemoryPolicy, |at| MaxmemoryPolicy::ALL[at];
     /// Keys that eviction compares in each round.
     maxmemory_samples: int("maxmemory-samples") -> u64;
+    /// How hard it is to raise a key's use counter.
+    lfu_log_factor: u32("lfu-log-factor") -> u32;
+    /// Minutes without use after which the counter falls by one; 0 for never.
+    lfu_decay_minutes: u32("lfu-decay-time") -> u32;
     /// Connections at once.
     maxclients: int("maxclients") -> u64;
     /// An idle client is disconnected after it; 0 for never.
@@ -216,13 +224,23 @@ accessors! {
     /// Idle seconds before the kernel probes a connection; 0 for never.
     tcp_keepalive_seconds: int("tcp-keepalive") -> u64;
     /// How much a client may send ahead of what has been carried out.
-    client_query_buffer_bytes_max: int("client-query-buffer-limit") -> u64;
+    client_query_buffer_bytes_max: u32("client-query-buffer-limit") -> u32;
     /// The greatest size of one argument.
-    bulk_bytes_max: int("proto-max-bulk-len") -> u64;
+    bulk_bytes_max: u32("proto-max-bulk-len") -> u32;
     /// The log that may gather in a group before a checkpoint is taken.
     checkpoint_log_bytes: int("checkpoint-log-bytes") -> u64;
-    /// The size at which a new log file is begun.
-    log_segment_bytes: int("log-segment-bytes") -> u64;
+    /// The size at which a new log file is begun, in whole blocks of 512 bytes.
+    log_segment_bytes: int("log-segment-bytes") -> u64, |bytes: u64| bytes.next_multiple_of(512);
+    /// For `OBJECT ENCODING` of a hash: fields, and bytes of a field or value.
+    hash_max_listpack_entries: int("hash-max-listpack-entries") -> u64;
+    hash_max_listpack_value: int("hash-max-listpack-value") -> u64;
+    /// For `OBJECT ENCODING` of a set: members, if all are integers; members; bytes of a member.
+    set_max_intset_entries: int("set-max-intset-entries") -> u64;
+    set_max_listpack_entries: int("set-max-listpack-entries") -> u64;
+    set_max_listpack_value: int("set-max-listpack-value") -> u64;
+    /// For `OBJECT ENCODING` of a sorted set: members, and bytes of a member.
+    zset_max_listpack_entries: int("zset-max-listpack-entries") -> u64;
+    zset_max_listpack_value: int("zset-max-listpack-value") -> u64;
     /// Log lines of lower importance are not written.
     log_level: choice("log-level") -> LogLevel, |at| LogLevel::ALL[at];
     /// The form of log lines.
@@ -236,6 +254,15 @@ impl Settings {
         match &self.values[AT] {
             Value::Peers(peers) => peers,
             other => panic!("join is {other:?}, not a list of addresses"),
+        }
+    }
+
+    /// For `OBJECT ENCODING` of a list. Positive: elements; -1 to -5: 4 KiB to 64 KiB.
+    pub fn list_max_listpack_size(&self) -> i64 {
+        const AT: usize = index_of("list-max-listpack-size");
+        match self.values[AT] {
+            Value::Int(n) => n,
+            ref other => panic!("list-max-listpack-size is {other:?}"),
         }
     }
 
@@ -309,6 +336,30 @@ mod tests {
         assert_eq!(s.bulk_bytes_max(), 512 << 20);
         assert_eq!(s.output_limits().normal.hard_bytes, 1 << 30);
         assert_eq!((s.log_level(), s.log_format()), (LogLevel::Info, LogFormat::Text));
+    }
+
+    #[test]
+    fn accessors_take_the_ends_of_every_range() {
+        let mut s = Settings::default();
+        for spec in SETTINGS {
+            let ends = match spec.kind {
+                Kind::Int { min, max } => [min.to_string(), max.to_string()],
+                Kind::Bytes { min, max } => [min.to_string(), max.to_string()],
+                _ => continue,
+            };
+            for end in ends {
+                s.set(spec.name, &end).unwrap();
+                let _ = (s.replicas(), s.shards(), s.request_timeout_ms(), s.maxmemory_bytes());
+                let _ = (s.maxmemory_samples(), s.lfu_log_factor(), s.lfu_decay_minutes(), s.maxclients());
+                let _ = (s.timeout_seconds(), s.tcp_keepalive_seconds(), s.checkpoint_log_bytes());
+                let _ = (s.client_query_buffer_bytes_max(), s.bulk_bytes_max(), s.list_max_listpack_size());
+                let _ = (s.hash_max_listpack_entries(), s.hash_max_listpack_value());
+                let _ =
+                    (s.set_max_intset_entries(), s.set_max_listpack_entries(), s.set_max_listpack_value());
+                let _ = (s.zset_max_listpack_entries(), s.zset_max_listpack_value());
+                assert!(s.log_segment_bytes().is_multiple_of(512));
+            }
+        }
     }
 
     #[test]

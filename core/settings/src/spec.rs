@@ -26,6 +26,8 @@ pub enum Effect {
     Live,
     /// Read at start from flag, variable and file; `CONFIG SET` refuses.
     AtStart,
+    /// `CONFIG SET` changes at once what commands report and nothing else; it is not read at start.
+    Reported,
     /// A Redis setting without a counterpart here. `CONFIG SET` takes and remembers it, so that clients and test suites
     /// that set it go on, and nothing else happens; at start it is an error, so that nobody counts on it.
     Remembered,
@@ -53,6 +55,27 @@ impl SettingSpec {
     /// True if it may be given as a flag. A secret may not: other users of the machine see a command line.
     pub fn is_flag(&self) -> bool {
         self.at_start() && !matches!(self.kind, Kind::Secret)
+    }
+
+    /// The placeholder for its value in `--help`.
+    pub fn placeholder(&self) -> &'static str {
+        match (self.kind, self.unit) {
+            (Kind::YesNo, _) => "YES|NO",
+            (Kind::Int { .. }, "ms") => "MS",
+            (Kind::Int { .. }, "s") => "SECONDS",
+            (Kind::Int { .. }, "min") => "MINUTES",
+            (Kind::Int { .. }, _) => "N",
+            (Kind::Bytes { .. }, _) => "BYTES",
+            (Kind::Choice(_), _) => "WORD",
+            (Kind::Dir, _) => "DIR",
+            (Kind::File, _) => "FILE",
+            (Kind::Label, _) => "NAME",
+            (Kind::Listen, _) => "ADDR",
+            (Kind::Host, _) => "HOST",
+            (Kind::Peers, _) => "ADDR,ADDR",
+            (Kind::OutputLimits, _) => "LIMITS",
+            _ => "TEXT",
+        }
     }
 
     /// The name of its environment variable: `SKEP_DATA_DIR` for `data-dir`.

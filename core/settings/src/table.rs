@@ -6,6 +6,10 @@
 use crate::{Effect, Effect::*, Kind, Kind::*, SettingSpec, Settings};
 
 const INT_MAX: i64 = i32::MAX as i64;
+/// Redis allows more. A request has to fit into one entry of the log, which is 1 GiB at most.
+const REQUEST_BYTES_MAX: u64 = 1 << 30;
+/// Redis allows more. A value has to fit into an entry beside others, and 512 MiB is what clients expect.
+const BULK_BYTES_MAX: u64 = 512 << 20;
 
 /// Every setting, those of skep first, then those of Redis that do something, then the rest.
 pub const SETTINGS: &[SettingSpec] = &[
@@ -154,6 +158,22 @@ pub const SETTINGS: &[SettingSpec] = &[
         "",
         "How many keys eviction compares in each round.",
     ),
+    row(
+        "lfu-log-factor",
+        int(0, INT_MAX),
+        "10",
+        Live,
+        "",
+        "How many uses of a key it takes to raise its frequency (allkeys-lfu, volatile-lfu): more, the higher it is.",
+    ),
+    row(
+        "lfu-decay-time",
+        int(0, INT_MAX),
+        "1",
+        Live,
+        "min",
+        "How long a key is not used before its frequency is lowered by one. 0: never.",
+    ),
     row("maxclients", int(1, u32::MAX as i64), "10000", Live, "", "Client connections at once."),
     row("timeout", int(0, INT_MAX), "0", Live, "s", "An idle client is disconnected after it. 0: never."),
     row(
@@ -166,7 +186,7 @@ pub const SETTINGS: &[SettingSpec] = &[
     ),
     row(
         "client-query-buffer-limit",
-        bytes(1 << 20, i64::MAX as u64),
+        bytes(1 << 20, REQUEST_BYTES_MAX),
         "1gb",
         Live,
         "bytes",
@@ -174,7 +194,7 @@ pub const SETTINGS: &[SettingSpec] = &[
     ),
     row(
         "proto-max-bulk-len",
-        bytes(1 << 20, i64::MAX as u64),
+        bytes(1 << 20, BULK_BYTES_MAX),
         "512mb",
         Live,
         "bytes",
@@ -197,22 +217,21 @@ pub const SETTINGS: &[SettingSpec] = &[
     fact("bind", |s| s.listen().ip().to_string(), "The address of listen."),
     fact("dir", |s| s.data_dir().to_owned(), "The path of data-dir."),
     fact("cluster-enabled", |_| "no".to_owned(), "Clients need not know about the cluster."),
-    // Remembered: how Redis lays out small values. Here the layout is chosen by the value alone, as Redis 7.4 does with
-    // its defaults, because it is part of what replicas must agree on.
-    layout("hash-max-listpack-entries", count(), "512"),
-    layout("hash-max-listpack-value", bytes(0, u64::MAX), "64"),
-    layout("list-max-listpack-size", int(i32::MIN as i64, INT_MAX), "-2"),
-    layout("list-compress-depth", int(0, INT_MAX), "0"),
-    layout("set-max-intset-entries", count(), "512"),
-    layout("set-max-listpack-entries", count(), "128"),
-    layout("set-max-listpack-value", bytes(0, u64::MAX), "64"),
-    layout("zset-max-listpack-entries", count(), "128"),
-    layout("zset-max-listpack-value", bytes(0, u64::MAX), "64"),
-    layout("hll-sparse-max-bytes", bytes(0, u64::MAX), "3000"),
-    layout("stream-node-max-bytes", bytes(0, u64::MAX), "4096"),
-    layout("stream-node-max-entries", count(), "100"),
-    layout("activerehashing", YesNo, "yes"),
-    layout("activedefrag", YesNo, "no"),
+    // What OBJECT ENCODING says. The layout itself is the same on all replicas and not a setting.
+    encoding("hash-max-listpack-entries", count(), "512"),
+    encoding("hash-max-listpack-value", bytes(0, u64::MAX), "64"),
+    encoding("list-max-listpack-size", int(i32::MIN as i64, INT_MAX), "-2"),
+    encoding("set-max-intset-entries", count(), "512"),
+    encoding("set-max-listpack-entries", count(), "128"),
+    encoding("set-max-listpack-value", bytes(0, u64::MAX), "64"),
+    encoding("zset-max-listpack-entries", count(), "128"),
+    encoding("zset-max-listpack-value", bytes(0, u64::MAX), "64"),
+    remembered("list-compress-depth", int(0, INT_MAX), "0", LAYOUT),
+    remembered("hll-sparse-max-bytes", bytes(0, u64::MAX), "3000", LAYOUT),
+    remembered("stream-node-max-bytes", bytes(0, u64::MAX), "4096", LAYOUT),
+    remembered("stream-node-max-entries", count(), "100", LAYOUT),
+    remembered("activerehashing", YesNo, "yes", LAYOUT),
+    remembered("activedefrag", YesNo, "no", LAYOUT),
     alias("hash-max-ziplist-entries", "hash-max-listpack-entries"),
     alias("hash-max-ziplist-value", "hash-max-listpack-value"),
     alias("list-max-ziplist-size", "list-max-listpack-size"),
@@ -221,8 +240,6 @@ pub const SETTINGS: &[SettingSpec] = &[
     // Remembered: eviction and expiry.
     remembered("maxmemory-clients", Text, "0", "Clients are limited one by one, by their buffers."),
     remembered("maxmemory-eviction-tenacity", int(0, 100), "10", "Eviction has a fixed share of a turn."),
-    remembered("lfu-log-factor", int(0, INT_MAX), "10", "The counter grows as with Redis's default."),
-    remembered("lfu-decay-time", int(0, INT_MAX), "1", "The counter decays as with Redis's default."),
     remembered("active-expire-effort", int(1, 10), "1", "Expired keys are removed in every turn."),
     remembered("lazyfree-lazy-eviction", YesNo, "no", LAZY),
     remembered("lazyfree-lazy-expire", YesNo, "no", LAZY),
@@ -298,6 +315,7 @@ pub const SETTINGS: &[SettingSpec] = &[
     remembered("set-disable-deny-scripts", YesNo, "no", "There are no scripts yet."),
 ];
 
+const LAYOUT: &str = "The layout of values is fixed, since replicas must agree on it.";
 const LAZY: &str = "Memory is freed as it suits the node.";
 const LOG: &str = "The replicated log keeps every write; see durability.";
 const REPLICAS: &str = "Copies are kept by consensus, not by Redis's replication.";
@@ -317,14 +335,14 @@ const fn remembered(name: &'static str, kind: Kind, default: &'static str, why: 
     SettingSpec::new(name, kind, default, Remembered, "", why)
 }
 
-const fn layout(name: &'static str, kind: Kind, default: &'static str) -> SettingSpec {
+const fn encoding(name: &'static str, kind: Kind, default: &'static str) -> SettingSpec {
     SettingSpec::new(
         name,
         kind,
         default,
-        Remembered,
+        Reported,
         "",
-        "The layout of values is fixed, at Redis 7.4's defaults.",
+        "The size up to which OBJECT ENCODING names a compact encoding.",
     )
 }
 

@@ -41,8 +41,11 @@ fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
     let place = |offset: usize| format!("{}:{}", path.display(), line(text, offset));
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        let offset = error.span().map_or(0, |span| span.start);
-        problems.push(Problem { place: place(offset), what: error.message().replace('\n', ", ") });
+        let place = place(error.span().map_or(0, |span| span.start));
+        // The first error of a line is the cause of those behind it.
+        if problems.last().is_none_or(|last| last.place != place) {
+            problems.push(Problem { place, what: error.message().replace('\n', ", ") });
+        }
     }
     if !errors.is_empty() {
         return Vec::new();

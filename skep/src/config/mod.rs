@@ -197,6 +197,7 @@ fn set(settings: &mut Settings, name: &str, text: &str) -> Result<(), String> {
                     reason(spec.kind, spec.doc)
                 )
             }
+            Effect::Reported => format!("`{name}` is changed by CONFIG SET only; remove it"),
             _ => format!("`{name}` is a fact about skep that cannot be set; remove it"),
         });
     }
