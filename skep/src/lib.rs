@@ -6,5 +6,6 @@
 pub mod cli;
 pub mod config;
 pub mod logging;
+pub mod open_files;
 pub mod serve;
 pub mod signals;

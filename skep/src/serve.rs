@@ -5,6 +5,7 @@ use std::fmt;
 use skep_settings::Durability;
 
 use crate::config::Config;
+use crate::open_files;
 
 /// Why a node could not start or had to stop.
 #[derive(Debug)]
@@ -38,6 +39,15 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     std::fs::create_dir_all(data_dir)
         .map_err(|source| ServeFault::DataDir { path: data_dir.to_owned(), source })?;
     announce(config);
+    let clients = config.settings.maxclients();
+    let fit = open_files::make_room(clients);
+    if fit < clients {
+        tracing::warn!(
+            maxclients = clients,
+            fit,
+            "the limit of open files (ulimit -n) leaves room for fewer clients"
+        );
+    }
     Ok(())
 }
 
