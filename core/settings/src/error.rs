@@ -42,7 +42,8 @@ impl SettingError {
     pub fn refusal(&self) -> Refusal {
         match self {
             SettingError::Unknown { name } => Refusal::format(format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+                "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
+                name.chars().take(SHOWN_CHARS_MAX).collect::<String>()
             )),
             SettingError::Immutable { name } => failed(name, "can't set immutable config"),
             SettingError::Duplicate { name } => failed(name, "duplicate parameter"),
@@ -50,6 +51,9 @@ impl SettingError {
         }
     }
 }
+
+/// As much of a wrong name or value as an error repeats; the client may have sent megabytes.
+const SHOWN_CHARS_MAX: usize = 100;
 
 fn failed(name: &str, why: &str) -> Refusal {
     Refusal::format(format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}"))
@@ -105,7 +109,6 @@ impl std::error::Error for SettingError {}
 
 /// A value as an error shows it: one line, not too long.
 fn shown(value: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 100;
     let mut out: String = value.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect();
     if value.chars().nth(SHOWN_CHARS_MAX).is_some() {
         out.push('…');
