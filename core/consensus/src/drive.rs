@@ -5,12 +5,12 @@
 //! INV-CONSENSUS-2: between taking a batch and giving it back nothing else is asked of the library.
 
 use crate::convert;
-use crate::group::{Group, Unpersisted, entries_from_library, leave_entry};
+use crate::group::{Group, Installing, Unpersisted, entries_from_library, leave_entry};
 use crate::{Message, Note, Output, Role};
 use protobuf::Message as _;
 use raft::StateRole;
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType};
-use skep_base::{LogIndex, NodeId};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Snapshot};
+use skep_base::{LogId, LogIndex, NodeId, Term};
 use skep_log::Record;
 
 impl Group {
@@ -25,6 +25,9 @@ impl Group {
             }
             self.tell_role(out);
         }
+        if self.raw.store().take_wanted() {
+            out.push(Output::CheckpointWanted);
+        }
     }
 
     fn take_batch(&mut self, out: &mut Vec<Output>) {
@@ -34,12 +37,12 @@ impl Group {
         let entries = batch.take_entries();
         let committed = batch.take_committed_entries();
         let confirmed = batch.take_read_states();
-        assert!(batch.snapshot().is_empty(), "a checkpoint arrived inside a message");
+        let install = self.install(batch.snapshot());
         self.batch_last = batch.number();
         self.raw.mut_store().append(&entries);
         self.raw.advance_append_async(batch);
 
-        self.hand_out(leads, entries, messages, out);
+        self.hand_out(leads, install, entries, messages, out);
         self.apply(committed, out);
         for read in confirmed {
             self.reads.confirm(&read.request_ctx, LogIndex(read.index));
@@ -47,10 +50,26 @@ impl Group {
         self.reads.ready(self.applied, |read| out.push(Output::ReadReady { read }));
     }
 
+    /// Takes a checkpoint from the leader in place of the log, whose state machine follows once the record is durable.
+    fn install(&mut self, snapshot: &Snapshot) -> Option<Record> {
+        if snapshot.is_empty() {
+            return None;
+        }
+        let metadata = snapshot.get_metadata();
+        let at = LogId { term: Term(metadata.term), index: LogIndex(metadata.index) };
+        let membership = convert::membership_from_library(&metadata.conf_state);
+        self.raw.mut_store().install(at, metadata.conf_state.clone());
+        self.memberships.install(at.index, membership.clone());
+        // Its record makes the next ticket.
+        self.installing = Some(Installing { at, ticket: self.ticket_last + 1 });
+        Some(Record::Checkpoint { group: self.config.group, at, membership })
+    }
+
     /// Turns one batch into `Send` and `Persist`.
     fn hand_out(
         &mut self,
         leads: bool,
+        install: Option<Record>,
         entries: Vec<Entry>,
         messages: Vec<raft::eraftpb::Message>,
         out: &mut Vec<Output>,
@@ -60,10 +79,12 @@ impl Group {
         let mut records = Vec::new();
         // The commit index alone is not worth a write: it is learned again after a restart. But it goes with the entries
         // that follow it, since a replica that holds the end of a joint membership must know that the joint one began.
-        if new_term || (!entries.is_empty() && state != self.hard_state) {
+        let writes = install.is_some() || !entries.is_empty();
+        if new_term || (writes && state != self.hard_state) {
             records.push(Record::HardState { group: self.config.group, state });
             self.hard_state = state;
         }
+        records.extend(install);
         if !entries.is_empty() {
             let entries = entries_from_library(entries);
             records.push(Record::Append { group: self.config.group, entries });

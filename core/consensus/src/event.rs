@@ -17,7 +17,10 @@ pub enum Input {
     Persisted(u64),
     /// The state machine up to `at` is in a durable checkpoint. The log up to it is not needed to restart.
     Checkpointed { at: LogId },
-    /// The connection to a node broke: what was sent may be lost.
+    /// A message with a [`checkpoint`](Message::checkpoint) was given to the group of `to`, or it was given up. Nothing
+    /// else is sent to `to` until this is told.
+    CheckpointSent { to: NodeId, arrived: bool },
+    /// The connection to a node broke: what was sent may be lost, checkpoints too.
     Unreachable(NodeId),
 }
 
@@ -32,6 +35,12 @@ pub enum Output {
     Persist { ticket: u64, records: Vec<Record>, must_sync: bool, then_send: Vec<(NodeId, Message)> },
     /// Committed and locally durable entries: give them to the state machine. Starts where the last one ended.
     Apply { entries: Vec<Entry> },
+    /// Replace the state machine by the checkpoint at `at`, which came before the message that caused this. It is recorded
+    /// in the log by now. The next `Apply` starts behind it.
+    Install { at: LogId, membership: Membership },
+    /// A follower needs a checkpoint that was taken after it joined: take one now, if none is being taken. Repeated until
+    /// [`Input::Checkpointed`] tells of it.
+    CheckpointWanted,
     /// The entry at `at`, part of the `Apply` just before, changed who votes.
     MembershipChanged { at: LogIndex, membership: Membership },
     /// Whoever waits for a proposal of an earlier term of ours cannot be told its outcome by this group any more, unless

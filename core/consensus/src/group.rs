@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use raft::eraftpb::{self, EntryType, MessageType};
-use raft::{RawNode, StateRole};
+use raft::{RawNode, SnapshotStatus, StateRole};
 use skep_base::rng::mix;
 use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Term};
 use skep_log::{Entry, GroupLog, HardState, Membership, Record};
@@ -33,6 +33,8 @@ pub struct Group {
     /// The hard state as last handed to the disk; the commit index may be behind.
     pub(crate) hard_state: HardState,
     pub(crate) checkpoint: LogId,
+    /// A checkpoint from the leader whose record is not durable yet.
+    pub(crate) installing: Option<Installing>,
     pub(crate) applied: LogIndex,
     pub(crate) memberships: History,
     pub(crate) reads: Reads,
@@ -52,6 +54,12 @@ pub struct Group {
 pub(crate) struct Unpersisted {
     pub ticket: u64,
     pub batch: u64,
+}
+
+/// A checkpoint on its way into the state machine.
+pub(crate) struct Installing {
+    pub at: LogId,
+    pub ticket: u64,
 }
 
 impl Group {
@@ -97,6 +105,7 @@ impl Group {
             ticket_of_term: 0,
             hard_state,
             checkpoint,
+            installing: None,
             applied: checkpoint.index,
             memberships: History::new(checkpoint.index, membership),
             role_told: (Role::Follower, hard_state.term, None),
@@ -121,9 +130,13 @@ impl Group {
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Receive(message) => self.on_receive(now, message, out),
-            Input::Persisted(ticket) => self.on_persisted(ticket),
+            Input::Persisted(ticket) => self.on_persisted(ticket, out),
             Input::Checkpointed { at } => self.on_checkpointed(at, out),
-            Input::Unreachable(node) => self.raw.report_unreachable(node.0),
+            Input::CheckpointSent { to, arrived } => self.on_checkpoint_sent(to, arrived),
+            Input::Unreachable(node) => {
+                self.raw.report_unreachable(node.0);
+                self.on_checkpoint_sent(node, false);
+            }
         }
         self.pump(out);
         self.schedule(now);
@@ -341,7 +354,7 @@ impl Group {
         (index == LogIndex(0) || term != 0).then_some(LogId { term: Term(term), index })
     }
 
-    /// The membership in force at [`applied`](Self::applied).
+    /// The membership in force at [`applied`](Self::applied), or at the checkpoint that is being installed.
     pub fn membership(&self) -> &Membership {
         self.memberships.current()
     }
@@ -387,6 +400,10 @@ impl Group {
         }
         self.next_tick = None;
         self.stats.ticks += 1;
+        // To campaign the library would look for entries that the checkpoint has replaced.
+        if self.installing.is_some() {
+            return;
+        }
         self.reads.expire(now, |read| out.push(Output::ReadDropped { read }));
         // The only voter campaigns as soon as its log is durable, and must not before; see `settle`. (A learner of one
         // voter ticks: it would refuse its vote for ever to a candidate whose membership has it as a voter.)
@@ -423,6 +440,8 @@ impl Group {
             Some("its kind does not travel")
         } else if message.msg_type == MessageType::MsgTimeoutNow && self.is_only_voter() {
             Some("the only voter needs no handing over")
+        } else if message.msg_type == MessageType::MsgTimeoutNow && self.installing.is_some() {
+            Some("a checkpoint is being installed")
         } else if message.msg_type == MessageType::MsgReadIndex && !self.is_leader() {
             // The library would pass it on, in the name of the node that asked; who asked asks again.
             Some("it asks a leader")
@@ -449,7 +468,7 @@ impl Group {
         out.push(Output::Note(Note::MessageDropped { from, why }));
     }
 
-    fn on_persisted(&mut self, ticket: u64) {
+    fn on_persisted(&mut self, ticket: u64, out: &mut Vec<Output>) {
         assert!(
             ticket <= self.ticket_last,
             "ticket {ticket} was never given, the last is {}",
@@ -462,11 +481,23 @@ impl Group {
         // Batches without records have no ticket; they are durable with the one before.
         let batch = self.unpersisted.front().map_or(self.batch_last, |first| first.batch - 1);
         self.raw.on_persist_ready(batch);
+        if let Some(done) = self.installing.take_if(|installing| installing.ticket <= ticket) {
+            self.checkpoint = done.at;
+            self.applied = done.at.index;
+            self.raw.advance_apply_to(done.at.index.0);
+            out.push(Output::Install { at: done.at, membership: self.memberships.current().clone() });
+            self.reads.ready(self.applied, |read| out.push(Output::ReadReady { read }));
+        }
+    }
+
+    fn on_checkpoint_sent(&mut self, to: NodeId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(to.0, status);
     }
 
     fn on_checkpointed(&mut self, at: LogId, out: &mut Vec<Output>) {
         assert!(at.index <= self.applied, "a checkpoint at {at:?} is ahead of {} applied", self.applied);
-        if at.index <= self.checkpoint.index {
+        if at.index <= self.checkpoint.index || self.installing.is_some() {
             return;
         }
         assert_eq!(self.log_id_at(at.index), Some(at), "a checkpoint of another log");
@@ -474,7 +505,9 @@ impl Group {
         self.checkpoint = at;
         let others = self.raw.raft.prs().iter().len() > 1;
         let kept_bytes_max = if others { self.config.limits.kept_bytes_max } else { 0 };
-        self.raw.mut_store().truncate_front(at.index, kept_bytes_max);
+        let store = self.raw.mut_store();
+        store.set_checkpoint(at, convert::membership_to_library(&membership));
+        store.truncate_front(at.index, kept_bytes_max);
         let records = vec![Record::Checkpoint { group: self.config.group, at, membership }];
         // Every batch so far has a ticket before this one, so this ticket stands for none.
         self.persist(records, self.batch_last + 1, Vec::new(), out);

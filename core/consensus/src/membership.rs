@@ -124,6 +124,12 @@ impl History {
         &self.changes.back().expect("the first membership is never dropped without a successor").1
     }
 
+    /// Forgets all for the membership that came with a checkpoint.
+    pub fn install(&mut self, at: LogIndex, membership: Membership) {
+        self.changes.clear();
+        self.changes.push_back((at, membership));
+    }
+
     pub fn push(&mut self, at: LogIndex, membership: Membership) {
         assert!(self.changes.len() < HISTORY_MAX, "{HISTORY_MAX} changes of membership without a checkpoint");
         self.changes.push_back((at, membership));

@@ -3,9 +3,9 @@
 //! of it.
 
 use bytes::Bytes;
-use raft::eraftpb::{self, EntryType, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
 use skep_base::varint::{self, Malformed, Reader};
-use skep_base::{NodeId, Term};
+use skep_base::{LogId, LogIndex, NodeId, Term};
 use std::fmt;
 
 /// Entries in one message. A message of the largest usual size holds fewer even if they are empty.
@@ -14,6 +14,8 @@ pub const MESSAGE_ENTRIES_MAX: usize = 65_536;
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 30;
 /// Bytes of the tag that a heartbeat carries for a read.
 pub const CONTEXT_BYTES_MAX: usize = 64;
+/// Nodes in one list of a membership; many times what a group has.
+pub const MEMBERS_MAX: usize = 64;
 
 /// The smallest encoded entry: kind, term, index, length.
 const ENTRY_BYTES_MIN: usize = 4;
@@ -36,6 +38,14 @@ impl Message {
         Term(self.0.term)
     }
 
+    /// The checkpoint that the receiver needs before this message: it may be given to the receiver's group only when the
+    /// checkpoint with this position, fetched from the sender, is complete and durable there. Whether it came to that
+    /// is told to the sender's group by [`Input::CheckpointSent`](crate::Input::CheckpointSent).
+    pub fn checkpoint(&self) -> Option<LogId> {
+        let metadata = &self.0.snapshot.as_ref()?.metadata;
+        Some(LogId { term: Term(metadata.term), index: LogIndex(metadata.index) })
+    }
+
     /// Bytes of payload that it carries; for flow control.
     pub fn payload_bytes(&self) -> usize {
         self.0.entries.iter().map(|entry| entry.data.len()).sum()
@@ -44,7 +54,6 @@ impl Message {
     /// Appends the message's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let m = &self.0;
-        assert!(m.snapshot.is_none(), "a checkpoint travels by itself, not inside a message");
         out.push(kind_number(m.msg_type));
         for number in [m.from, m.to, m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint] {
             varint::put(out, number);
@@ -61,6 +70,9 @@ impl Message {
             varint::put(out, entry.term);
             varint::put(out, entry.index);
             varint::put_bytes(out, &entry.data);
+        }
+        if m.msg_type == MessageType::MsgSnapshot {
+            put_checkpoint(out, &m.get_snapshot().metadata);
         }
     }
 
@@ -117,7 +129,58 @@ fn read(reader: &mut Reader<'_>) -> Result<eraftpb::Message, Malformed> {
     }
     m.context = Bytes::copy_from_slice(context);
     read_entries(reader, &mut m)?;
+    if msg_type == MessageType::MsgSnapshot {
+        let metadata = read_checkpoint(reader)?;
+        if metadata.index == 0 || metadata.term == 0 || metadata.term > m.term {
+            return reader.malformed("the position of a checkpoint");
+        }
+        m.set_snapshot(Snapshot { metadata, ..Snapshot::default() });
+    }
     Ok(m)
+}
+
+fn put_checkpoint(out: &mut Vec<u8>, metadata: &SnapshotMetadata) {
+    varint::put(out, metadata.term);
+    varint::put(out, metadata.index);
+    let members = &metadata.conf_state;
+    for list in [&members.voters, &members.learners, &members.voters_outgoing, &members.learners_next] {
+        varint::put(out, list.len() as u64);
+        for node in list {
+            varint::put(out, *node);
+        }
+    }
+    out.push(u8::from(members.auto_leave));
+}
+
+fn read_checkpoint(reader: &mut Reader<'_>) -> Result<SnapshotMetadata, Malformed> {
+    let mut metadata =
+        SnapshotMetadata { term: reader.varint()?, index: reader.varint()?, ..SnapshotMetadata::default() };
+    let members = &mut metadata.conf_state;
+    members.voters = read_nodes(reader)?;
+    members.learners = read_nodes(reader)?;
+    members.voters_outgoing = read_nodes(reader)?;
+    members.learners_next = read_nodes(reader)?;
+    members.auto_leave = match reader.u8()? {
+        0 => false,
+        1 => true,
+        _ => return reader.malformed("a flag"),
+    };
+    if members.voters.is_empty() {
+        return reader.malformed("a membership with voters");
+    }
+    Ok(metadata)
+}
+
+fn read_nodes(reader: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
+    let count = reader.count(1)?;
+    if count > MEMBERS_MAX {
+        return reader.malformed("a short list of nodes");
+    }
+    let nodes = (0..count).map(|_| reader.varint()).collect::<Result<Vec<_>, _>>()?;
+    if nodes.contains(&0) {
+        return reader.malformed("a node");
+    }
+    Ok(nodes)
 }
 
 fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(), Malformed> {
@@ -161,7 +224,7 @@ fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(),
 
 /// The kinds that travel. Proposals are never forwarded and leadership is only moved by the leader's own node, so neither
 /// has a number.
-const KINDS: [(u8, MessageType); 11] = [
+const KINDS: [(u8, MessageType); 12] = [
     (1, MessageType::MsgAppend),
     (2, MessageType::MsgAppendResponse),
     (3, MessageType::MsgRequestVote),
@@ -173,6 +236,7 @@ const KINDS: [(u8, MessageType); 11] = [
     (9, MessageType::MsgReadIndexResp),
     (10, MessageType::MsgRequestPreVote),
     (11, MessageType::MsgRequestPreVoteResponse),
+    (12, MessageType::MsgSnapshot),
 ];
 
 pub(crate) fn travels(kind: MessageType) -> bool {
@@ -212,6 +276,16 @@ mod tests {
         })
     }
 
+    fn checkpoint() -> Snapshot {
+        let conf_state = eraftpb::ConfState {
+            voters: vec![1, 2, 300],
+            voters_outgoing: vec![1, 2],
+            learners_next: vec![5],
+            ..eraftpb::ConfState::default()
+        };
+        Snapshot { metadata: SnapshotMetadata { conf_state, index: 70_000, term: 8 }, ..Snapshot::default() }
+    }
+
     fn all_kinds() -> Vec<Message> {
         let mut messages = vec![append()];
         for (_, msg_type) in KINDS {
@@ -222,6 +296,7 @@ mod tests {
                 to: 3,
                 term: if msg_type == MessageType::MsgReadIndex { 0 } else { 9 },
                 commit_term: 8,
+                snapshot: (msg_type == MessageType::MsgSnapshot).then(|| Box::new(checkpoint())),
                 reject_hint: 77,
                 reject: true,
                 context: Bytes::from_static(b"CampaignTransfer"),
@@ -265,13 +340,14 @@ mod tests {
 
     #[test]
     fn what_no_replica_says_is_refused() {
-        let refused = |change: fn(&mut eraftpb::Message)| {
+        fn refused_with(change: impl Fn(&mut eraftpb::Message)) {
             let mut message = append();
             change(&mut message.0);
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             assert!(Message::decode(&bytes).is_err(), "{message:?}");
-        };
+        }
+        let refused = |change: fn(&mut eraftpb::Message)| refused_with(change);
         refused(|m| m.term = 0);
         refused(|m| m.from = 0);
         refused(|m| m.to = 0);
@@ -281,5 +357,20 @@ mod tests {
         refused(|m| m.term = 6);
         refused(|m| m.msg_type = MessageType::MsgHeartbeat);
         refused(|m| m.context = Bytes::from_static(&[0; CONTEXT_BYTES_MAX + 1]));
+        let refused_checkpoint = |change: fn(&mut SnapshotMetadata)| {
+            refused_with(|m| {
+                m.msg_type = MessageType::MsgSnapshot;
+                m.entries.clear();
+                let mut snapshot = checkpoint();
+                change(&mut snapshot.metadata);
+                m.set_snapshot(snapshot);
+            })
+        };
+        refused_checkpoint(|metadata| metadata.index = 0);
+        refused_checkpoint(|metadata| metadata.term = 0);
+        refused_checkpoint(|metadata| metadata.term = 8);
+        refused_checkpoint(|metadata| metadata.conf_state.voters.clear());
+        refused_checkpoint(|metadata| metadata.conf_state.learners = vec![0]);
+        refused_checkpoint(|metadata| metadata.conf_state.learners = vec![9; MEMBERS_MAX + 1]);
     }
 }

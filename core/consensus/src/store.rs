@@ -3,9 +3,10 @@
 //!
 //! Invariant: the indexes are consecutive from `start.index + 1`.
 
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use skep_base::{LogId, LogIndex, Term};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 pub(crate) struct Store {
@@ -15,12 +16,19 @@ pub(crate) struct Store {
     start: LogId,
     entries: VecDeque<Entry>,
     payload_bytes: u64,
+    /// The newest durable checkpoint, for followers that need what the log does not hold any more.
+    checkpoint: SnapshotMetadata,
+    /// A follower needs a newer one.
+    wanted: Cell<bool>,
 }
 
 impl Store {
     pub fn new(hard_state: HardState, conf_state: ConfState, start: LogId, entries: Vec<Entry>) -> Store {
+        let checkpoint = metadata(start, conf_state.clone());
         let mut store = Store {
             initial: RaftState::new(hard_state, conf_state),
+            checkpoint,
+            wanted: Cell::new(false),
             start,
             entries: VecDeque::with_capacity(entries.len()),
             payload_bytes: 0,
@@ -90,6 +98,24 @@ impl Store {
         }
     }
 
+    /// The state machine up to `at` is durable by other means, with this membership.
+    pub fn set_checkpoint(&mut self, at: LogId, membership: ConfState) {
+        self.checkpoint = metadata(at, membership);
+    }
+
+    /// Replaces the whole log by the checkpoint at `at`, which it does not hold.
+    pub fn install(&mut self, at: LogId, membership: ConfState) {
+        self.entries.clear();
+        self.payload_bytes = 0;
+        self.start = at;
+        self.set_checkpoint(at, membership);
+    }
+
+    /// Whether a follower asked in vain for a checkpoint since the last call.
+    pub fn take_wanted(&self) -> bool {
+        self.wanted.take()
+    }
+
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.start.index {
             return Some(self.start.term);
@@ -112,6 +138,16 @@ impl Store {
         let last = self.entries.back().map_or(self.start.index.0, |entry| entry.index);
         assert_eq!(last, self.last().0, "INV-CONSENSUS-5: a gap before {last}");
     }
+}
+
+fn is_member(members: &ConfState, node: u64) -> bool {
+    members.voters.contains(&node)
+        || members.learners.contains(&node)
+        || members.voters_outgoing.contains(&node)
+}
+
+fn metadata(at: LogId, conf_state: ConfState) -> SnapshotMetadata {
+    SnapshotMetadata { conf_state, index: at.index.0, term: at.term.0 }
 }
 
 fn position(entry: &Entry) -> LogId {
@@ -169,8 +205,13 @@ impl Storage for Store {
         Ok(self.last().0)
     }
 
-    /// A follower behind the log in memory waits: this crate does not carry checkpoints to followers.
-    fn snapshot(&self, _: u64, _: u64) -> raft::Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    /// Where the newest checkpoint is; its bytes travel by themselves.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // The library's follower silently ignores a checkpoint whose membership is without it.
+        if self.checkpoint.index < request_index.max(1) || !is_member(&self.checkpoint.conf_state, to) {
+            self.wanted.set(true);
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        Ok(Snapshot { metadata: self.checkpoint.clone(), ..Snapshot::default() })
     }
 }

@@ -47,7 +47,7 @@ fn number_from(text: Option<&str>) -> Option<u64> {
 
 #[test]
 fn no_history_breaks_an_invariant_and_every_group_recovers() {
-    let (mut acknowledged, mut leaders, mut reads) = (0, 0, 0);
+    let (mut acknowledged, mut leaders, mut reads, mut installs) = (0, 0, 0, 0);
     let mut notes: BTreeMap<&str, u64> = BTreeMap::new();
     let seeds = number_from(option_env!("SEEDS")).unwrap_or(SEEDS);
     for seed in 0..seeds {
@@ -56,19 +56,21 @@ fn no_history_breaks_an_invariant_and_every_group_recovers() {
         acknowledged += world.checks.acknowledged_count();
         leaders += world.checks.leader_count();
         reads += world.checks.reads;
+        installs += world.checks.installs;
         for (kind, count) in &world.checks.notes {
             *notes.entry(*kind).or_default() += count;
         }
         drop(announce);
     }
     println!(
-        "{seeds} histories: {acknowledged} entries acknowledged, {leaders} leaders, {reads} reads, {notes:?}"
+        "{seeds} histories: {acknowledged} entries acknowledged, {leaders} leaders, {reads} reads, {installs} checkpoints installed, {notes:?}"
     );
     assert!(acknowledged as u64 > seeds * 100, "hardly anything was acknowledged: {acknowledged}");
     assert!(leaders as u64 > seeds * 2, "hardly any leader was lost: {leaders}");
     for rare in ["vote withheld", "leaving joint", "stepped down removed"] {
         assert!(notes.contains_key(rare), "no history met: {rare}");
     }
+    assert!(installs > seeds / 2, "hardly any checkpoint was installed: {installs}");
     assert!(reads > seeds * 20, "hardly any read was answered: {reads}");
 }
 

@@ -16,6 +16,7 @@ const HEARTBEAT: u8 = 5;
 const TIMEOUT_NOW: u8 = 7;
 const READ_INDEX: u8 = 8;
 const PRE_VOTE: u8 = 10;
+const CHECKPOINT: u8 = 12;
 
 /// The bytes of a message, by hand: kind and term, then the position (term, index) it speaks of.
 fn message(kind: u8, from: u64, to: u64, term: u64, at: (u64, u64), entries: usize) -> Message {
@@ -68,7 +69,7 @@ fn sent(out: &[Output]) -> usize {
         .sum()
 }
 
-/// Three replicas whose messages and writes arrive at once, in order.
+/// Replicas, usually three, whose messages and writes arrive at once, in order.
 struct Trio {
     groups: Vec<Group>,
     now: u64,
@@ -363,4 +364,76 @@ fn joint_membership_survives_a_restart_and_is_left_by_the_next_leader() {
         }
     }
     assert_eq!(*group.membership(), voters(&[1]));
+}
+
+/// A checkpoint of three voters at `(term, index)`, offered by node 2.
+fn checkpoint_message(term: u64, at: (u64, u64)) -> Message {
+    let mut bytes = vec![CHECKPOINT];
+    for number in [2, 1, term, 0, 0, 0, 0, 0] {
+        varint::put(&mut bytes, number);
+    }
+    bytes.extend([0, 0, 0]);
+    varint::put(&mut bytes, at.0);
+    varint::put(&mut bytes, at.1);
+    bytes.extend([3, 1, 2, 3, 0, 0, 0, 0]);
+    Message::decode(&bytes).expect("the fields fit each other")
+}
+
+#[test]
+fn checkpoint_replaces_log_and_state_once_its_record_is_durable() {
+    let at = LogId { term: Term(3), index: LogIndex(500) };
+    let mut follower = group(1, Membership::default(), HardState::default());
+    step(&mut follower, 0, Input::Receive(message(APPEND, 2, 1, 2, (0, 0), 4)));
+    step(&mut follower, 0, Input::Persisted(1));
+    let offer = checkpoint_message(4, (3, 500));
+    assert_eq!(offer.checkpoint(), Some(at));
+    let out = step(&mut follower, 0, Input::Receive(offer));
+    let [Output::Persist { ticket: 2, records, must_sync: true, then_send }, ..] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let state = HardState { term: Term(4), vote: None, commit: LogIndex(500) };
+    let membership = voters(&[1, 2, 3]);
+    assert_eq!(
+        records[..],
+        [
+            Record::HardState { group: GroupId(1), state },
+            Record::Checkpoint { group: GroupId(1), at, membership: membership.clone() },
+        ]
+    );
+    assert_eq!(then_send.len(), 1);
+    // Until then it must not campaign: the library would look for entries that are gone.
+    step(&mut follower, 0, Input::Receive(message(TIMEOUT_NOW, 2, 1, 4, (0, 0), 0)));
+    for tick in 1..100 {
+        step(&mut follower, tick * 25, Input::Tick);
+    }
+    assert_eq!((follower.role(), follower.applied()), (Role::Follower, LogIndex(0)));
+    let out = step(&mut follower, 3000, Input::Persisted(2));
+    assert_eq!(out, [Output::Install { at, membership }]);
+    assert_eq!((follower.applied(), follower.last_index()), (LogIndex(500), LogIndex(500)));
+    step(&mut follower, 3000, Input::Receive(message(APPEND, 2, 1, 4, (3, 500), 1)));
+    assert_eq!(follower.last_index(), LogIndex(501));
+}
+
+#[test]
+fn new_replica_gets_a_checkpoint_that_was_taken_after_it_joined() {
+    let checkpoint = LogId { term: Term(1), index: LogIndex(5) };
+    let log = GroupLog { checkpoint, membership: voters(&[1]), hard_state: at_term(1), entries: Vec::new() };
+    let leader = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
+    let newcomer = group(2, Membership::default(), HardState::default());
+    let mut pair = Trio { groups: vec![leader, newcomer], now: 0, outputs: Vec::new() };
+    pair.run_until(|pair| pair.groups[0].leads_with_all_applied());
+    let mut out = Vec::new();
+    pair.groups[0].change_membership(&[(NodeId(2), Standing::Learner)], &mut out).unwrap();
+    pair.carry_out(0, out);
+    pair.run_until(|pair| pair.outputs.contains(&(NodeId(1), Output::CheckpointWanted)));
+    assert_eq!(pair.groups[1].applied(), LogIndex(0));
+    let at = pair.groups[0].log_id_at(pair.groups[0].applied()).unwrap();
+    let out = step(&mut pair.groups[0], pair.now, Input::Checkpointed { at });
+    pair.carry_out(0, out);
+    pair.run_until(|pair| pair.groups[1].applied() == pair.groups[0].applied());
+    let installed = |(node, output): &(NodeId, Output)| {
+        *node == NodeId(2) && matches!(output, Output::Install { at: installed, .. } if *installed == at)
+    };
+    assert!(pair.outputs.iter().any(installed), "{:?}", pair.outputs);
+    assert_eq!(pair.groups[1].membership().learners, nodes(&[2]));
 }

@@ -14,12 +14,12 @@ pub struct Checks {
     written: BTreeMap<(LogIndex, Term), (EntryKind, Bytes)>,
     /// State machine safety: what any node applied at an index.
     applied: BTreeMap<LogIndex, (Term, Bytes)>,
-    /// How far each node came in its present life, and in any life.
+    /// How far each node came in its present life.
     applied_now: BTreeMap<usize, LogIndex>,
-    applied_ever: BTreeMap<usize, LogIndex>,
     seen_once: BTreeSet<Bytes>,
     acknowledged: BTreeMap<LogIndex, LogId>,
     pub reads: u64,
+    pub installs: u64,
     /// How often each kind of note was met, so that a run can show that it met the rare ones.
     pub notes: BTreeMap<&'static str, u64>,
 }
@@ -27,7 +27,6 @@ pub struct Checks {
 impl Checks {
     pub fn on_start(&mut self, at: usize, applied: LogIndex) {
         self.applied_now.insert(at, applied);
-        self.applied_ever.entry(at).or_default();
     }
 
     pub fn on_leader(&mut self, term: Term, at: usize, incarnation: u64) {
@@ -51,8 +50,6 @@ impl Checks {
         let index = entry.id.index;
         let before = self.applied_now.insert(at, index).expect("the node started");
         assert_eq!(index, before.next(), "node {} applied out of order", at + 1);
-        let ever = self.applied_ever.entry(at).or_default();
-        *ever = index.max(*ever);
         let this = (entry.id.term, entry.payload.clone());
         if let Some(known) = self.applied.get(&index) {
             assert_eq!(*known, this, "node {} applied something else at {index:?}", at + 1);
@@ -62,6 +59,15 @@ impl Checks {
             assert!(self.seen_once.insert(entry.payload.clone()), "{:?} was applied twice", entry.payload);
         }
         self.applied.insert(index, this);
+    }
+
+    /// A node's state machine became the checkpoint at `place`.
+    pub fn on_install(&mut self, at: usize, place: LogId) {
+        let (term, _) = self.applied.get(&place.index).expect("a checkpoint holds what somebody applied");
+        assert_eq!(*term, place.term, "node {} installed another history", at + 1);
+        let before = self.applied_now.insert(at, place.index).expect("the node started");
+        assert!(before < place.index, "node {} went back from {before:?} to {place:?}", at + 1);
+        self.installs += 1;
     }
 
     pub fn on_acknowledged(&mut self, entry: &Entry) {
@@ -96,11 +102,6 @@ impl Checks {
 
     pub fn leader_count(&self) -> usize {
         self.leaders.len()
-    }
-
-    /// The last index that every node has applied, in this life or an earlier one, so that nobody needs it again.
-    pub fn applied_by_all(&self) -> LogIndex {
-        self.applied_ever.values().copied().min().unwrap_or_default()
     }
 
     /// After healing, with all members caught up.

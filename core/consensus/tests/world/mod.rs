@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub use checks::Checks;
 pub use disk::Disk;
 use skep_base::hash;
-use skep_base::{GroupId, LogId, Millis, NodeId, Rng};
+use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Rng};
 use skep_consensus::{Group, GroupConfig, Input, Message, Output, ReadId, Role, Standing};
 use skep_log::{GroupLog, Membership};
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +60,7 @@ pub struct Node {
     down_until: u64,
     paused_until: u64,
     clock_ms: u64,
+    checkpoint_wanted: bool,
     /// Proposals that wait for their entry.
     proposed: BTreeMap<LogId, Bytes>,
     /// Reads that wait, with what must be seen by them.
@@ -82,6 +83,8 @@ pub struct World {
     /// By time of arrival, then by number.
     flying: BTreeMap<(u64, u64), (NodeId, NodeId, Vec<u8>)>,
     sent: u64,
+    /// Answers to the senders of checkpoints, by time and number.
+    reports: BTreeMap<(u64, u64), (usize, Input)>,
     /// Which side of the partition each node is on.
     side: Vec<u64>,
     payloads: u64,
@@ -101,6 +104,7 @@ impl World {
             down_until: 0,
             paused_until: 0,
             clock_ms,
+            checkpoint_wanted: false,
             proposed: BTreeMap::new(),
             reads: BTreeMap::new(),
         };
@@ -112,6 +116,7 @@ impl World {
             faults,
             founders,
             flying: BTreeMap::new(),
+            reports: BTreeMap::new(),
             sent: 0,
             side: vec![0; nodes],
             payloads: 0,
@@ -134,6 +139,16 @@ impl World {
                 self.start(at);
             }
             self.flush(at);
+            if self.nodes[at].checkpoint_wanted && self.awake(at) {
+                self.nodes[at].checkpoint_wanted = false;
+                self.checkpoint(at, 0);
+            }
+        }
+        while self.reports.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
+            let (_, (at, input)) = self.reports.pop_first().expect("it was there");
+            if self.awake(at) {
+                self.handle(at, input);
+            }
         }
         while self.flying.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
             let (_, (from, to, bytes)) = self.flying.pop_first().expect("it was there");
@@ -150,7 +165,9 @@ impl World {
         let node = &mut self.nodes[at];
         node.incarnation += 1;
         let recovered: GroupLog = node.disk.recover(founding);
-        let config = GroupConfig::new(GROUP, NodeId(at as u64 + 1), node.incarnation, self.seed);
+        let mut config = GroupConfig::new(GROUP, NodeId(at as u64 + 1), node.incarnation, self.seed);
+        // Some histories keep next to nothing behind a checkpoint, so that whoever lags needs one.
+        config.limits.kept_bytes_max = [0, 1_000, 30_000][self.seed as usize % 3];
         let group = Group::new(config, recovered);
         self.checks.on_start(at, group.applied());
         node.group = Some(group);
@@ -199,7 +216,9 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, bytes: &[u8]) {
         let at = to.0 as usize - 1;
-        if self.side[at] != self.side[from.0 as usize - 1] || self.nodes[at].group.is_none() {
+        let reachable = self.side[at] == self.side[from.0 as usize - 1];
+        if !reachable || self.nodes[at].group.is_none() {
+            self.report(from, to, bytes, false);
             return;
         }
         if !self.awake(at) {
@@ -210,8 +229,20 @@ impl World {
             return;
         }
         self.trace = hash::seeded(self.trace, bytes);
+        self.report(from, to, bytes, true);
         let message = Message::decode(bytes).expect("what was encoded can be decoded");
         self.handle(at, Input::Receive(message));
+    }
+
+    /// Tells the sender of a checkpoint what became of it.
+    fn report(&mut self, from: NodeId, to: NodeId, bytes: &[u8], arrived: bool) {
+        let message = Message::decode(bytes).expect("what was encoded can be decoded");
+        if message.checkpoint().is_some() {
+            self.sent += 1;
+            let due = self.now + 1 + self.rng.below(50);
+            let input = Input::CheckpointSent { to, arrived };
+            self.reports.insert((due, self.sent), (from.0 as usize - 1, input));
+        }
     }
 
     fn handle(&mut self, at: usize, input: Input) {
@@ -245,6 +276,11 @@ impl World {
                         }
                     }
                 }
+                Output::CheckpointWanted => self.nodes[at].checkpoint_wanted = true,
+                Output::Install { at: place, .. } => {
+                    self.trace = hash::seeded(self.trace ^ place.index.0, b"install");
+                    self.checks.on_install(at, place);
+                }
                 Output::RoleChanged { role, term, .. } => {
                     if role == Role::Leader {
                         self.checks.on_leader(term, at, self.nodes[at].incarnation);
@@ -274,6 +310,7 @@ impl World {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         if self.rng.below(100) < self.faults.loss_percent {
+            self.report(from, to, &bytes, false);
             return;
         }
         let copies = if self.rng.below(100) < self.faults.repeat_percent { 2 } else { 1 };
@@ -311,11 +348,17 @@ impl World {
             });
         }
         if strikes(&mut self.rng, checkpoint) && self.awake(at) {
-            let place = self.checks.applied_by_all();
-            let group = self.nodes[at].group.as_ref().expect("it is awake");
-            if let Some(at_id) = group.log_id_at(place).filter(|_| place <= group.applied()) {
-                self.handle(at, Input::Checkpointed { at: at_id });
-            }
+            let behind = self.rng.below(20);
+            self.checkpoint(at, behind);
+        }
+    }
+
+    /// A checkpoint became durable, taken so many entries ago.
+    fn checkpoint(&mut self, at: usize, behind: u64) {
+        let group = self.nodes[at].group.as_ref().expect("it is awake");
+        let place = LogIndex(group.applied().0.saturating_sub(behind));
+        if let Some(place) = group.log_id_at(place) {
+            self.handle(at, Input::Checkpointed { at: place });
         }
     }
 
