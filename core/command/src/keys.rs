@@ -56,9 +56,20 @@ impl Keys {
     /// All keys, in the order of the table; a key given twice comes twice.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Key> + '_ {
-        self.ranges[..self.used]
-            .iter()
-            .flat_map(|r| (r.first..r.end).step_by(r.step).map(|index| Key { index, flags: r.flags }))
+        let (mut range, mut at) = (0, self.ranges[0].first);
+        std::iter::from_fn(move || {
+            while range < self.used {
+                let Range { end, step, flags, .. } = self.ranges[range];
+                if at < end {
+                    let index = at;
+                    at += step;
+                    return Some(Key { index, flags });
+                }
+                range += 1;
+                at = self.ranges.get(range).map_or(0, |r| r.first);
+            }
+            None
+        })
     }
 
     /// The position of the first key.

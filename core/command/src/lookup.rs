@@ -11,7 +11,10 @@ const EMPTY: u16 = u16::MAX;
 /// How much of an unknown command's arguments is repeated in the error, in bytes (as in Redis).
 const ECHOED_BYTES_MAX: usize = 128;
 
-/// Open addressing by [`hash`], made at compile time.
+/// Marks in the index the names that [`folded`] tells from all others: letters only, and no more than 16.
+const FOLDED_IS_EXACT: u16 = 1 << 15;
+
+/// Open addressing by [`slot`], made at compile time.
 static INDEX: [u16; SLOTS] = index();
 
 /// The command of that name, in any case; not a subcommand.
@@ -19,14 +22,19 @@ static INDEX: [u16; SLOTS] = index();
 /// Cost: a hash of at most 16 bytes of the name and one comparison, nearly always. Does not allocate.
 #[inline]
 pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
-    let mut slot = hash(name);
+    let words = folded(name);
+    let mut slot = slot(words, name.len());
     loop {
-        let at = INDEX[slot];
-        if at == EMPTY {
+        let entry = INDEX[slot];
+        if entry == EMPTY {
             return None;
         }
-        let command = &COMMANDS[usize::from(at)];
-        if command.name.as_bytes().eq_ignore_ascii_case(name) {
+        let command = &COMMANDS[usize::from(entry & !FOLDED_IS_EXACT)];
+        let own = command.name.as_bytes();
+        let same = own.len() == name.len()
+            && folded(own) == words
+            && (entry & FOLDED_IS_EXACT != 0 || own.eq_ignore_ascii_case(name));
+        if same {
             return Some(command);
         }
         slot = (slot + 1) % SLOTS;
@@ -109,10 +117,10 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(ECHOED_BYTES_MAX)]).into_owned()
 }
 
-/// The slot of a name in the index, whatever its case: from its length and its first and last eight bytes.
+/// The first and last eight bytes of a name, whatever its case.
 #[inline]
-const fn hash(name: &[u8]) -> usize {
-    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+const fn folded(name: &[u8]) -> (u64, u64) {
+    const CASE: u64 = 0x2020_2020_2020_2020;
     let n = name.len();
     let (a, b) = match n {
         0 => (0, 0),
@@ -120,10 +128,7 @@ const fn hash(name: &[u8]) -> usize {
         4..=7 => (half(name, 0), half(name, n - 4)),
         _ => (half(name, 0) | half(name, 4) << 32, half(name, n - 8) | half(name, n - 4) << 32),
     };
-    // Bit 5 is the case of a letter.
-    let (a, b) = (a | 0x2020_2020_2020_2020, b | 0x2020_2020_2020_2020);
-    let mixed = (a ^ b.rotate_left(23) ^ n as u64).wrapping_mul(K);
-    (mixed >> 32) as usize % SLOTS
+    (a | CASE, b | CASE)
 }
 
 #[inline]
@@ -131,18 +136,40 @@ const fn half(name: &[u8], at: usize) -> u64 {
     u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]) as u64
 }
 
+/// Where in the index to look for a name first.
+#[inline]
+const fn slot(folded: (u64, u64), len: usize) -> usize {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = (folded.0 ^ folded.1.rotate_left(23) ^ len as u64).wrapping_mul(K);
+    (mixed >> 32) as usize % SLOTS
+}
+
 const fn index() -> [u16; SLOTS] {
+    assert!(COMMAND_COUNT < FOLDED_IS_EXACT as usize);
     let mut index = [EMPTY; SLOTS];
     let mut at = 0;
     while at < COMMAND_COUNT {
-        let mut slot = hash(COMMANDS[at].name.as_bytes());
+        let name = COMMANDS[at].name.as_bytes();
+        let mut slot = slot(folded(name), name.len());
         while index[slot] != EMPTY {
             slot = (slot + 1) % SLOTS;
         }
-        index[slot] = at as u16;
+        index[slot] = at as u16 | if is_short_letters(name) { FOLDED_IS_EXACT } else { 0 };
         at += 1 + COMMANDS[at].subcommand_count as usize;
     }
     index
+}
+
+/// Letters keep apart when their case is dropped; other bytes may fall together with a letter's neighbour.
+const fn is_short_letters(name: &[u8]) -> bool {
+    let mut at = 0;
+    while at < name.len() {
+        if !name[at].is_ascii_lowercase() {
+            return false;
+        }
+        at += 1;
+    }
+    name.len() <= 16
 }
 
 const fn same(a: &[u8], b: &[u8]) -> bool {
@@ -181,6 +208,8 @@ mod tests {
             }
         }
         assert!(lookup(b"").is_none());
+        assert!(lookup(b"sort\x7fro").is_none(), "DEL is an underscore in another case");
+        assert!(lookup(b"g\x05t").is_none() && lookup(b"ge\x14").is_none());
         assert!(lookup_full(b"get|set").is_none());
         assert!(lookup_full(b"config|get|set").is_none());
     }
@@ -189,8 +218,8 @@ mod tests {
     fn names_are_spread_over_the_index() {
         let looks = |name: &str| {
             let at = lookup(name.as_bytes()).unwrap().id;
-            let start = hash(name.as_bytes());
-            (0..).take_while(|n| INDEX[(start + n) % SLOTS] != at).count() + 1
+            let start = slot(folded(name.as_bytes()), name.len());
+            (0..).take_while(|n| INDEX[(start + n) % SLOTS] & !FOLDED_IS_EXACT != at).count() + 1
         };
         assert_eq!(
             ["get", "set", "incr", "lpush", "rpop", "hset", "hget", "zadd", "del", "mget"].map(looks),
