@@ -1,0 +1,266 @@
+//! Replicas of equal position are equal: random logs of commands over all types, with time passing, deadlines, sweeps and
+//! flushes, on a state that lives through and on one rebuilt from a cut that was taken while writes went on.
+
+use std::collections::BTreeMap;
+
+use skep_base::args::OwnedArgs;
+use skep_base::{Millis, Rng};
+use skep_keyspace::{DB_COUNT, Handler, Keyspace, Restore, Value, WriteCx, handlers};
+use skep_resp::{Protocol, Reply};
+
+/// Databases in use: few, so that keys meet.
+const DBS: u64 = 3;
+
+/// One entry of the log.
+#[derive(Clone, Debug)]
+struct Entry {
+    stamp: Millis,
+    seed: u64,
+    db: u8,
+    /// What it does; no words for a sweep of `seed` things.
+    words: Vec<String>,
+}
+
+type Handlers = BTreeMap<&'static str, Handler>;
+
+/// Applies `entry` and gives the reply, or the number of things that a sweep removed.
+fn apply(handlers: &Handlers, keyspace: &mut Keyspace, entry: &Entry) -> Vec<u8> {
+    let now = keyspace.advance(entry.stamp);
+    let mut out = Vec::new();
+    let Some(name) = entry.words.first() else {
+        let removed = keyspace.sweep(1 + entry.seed as usize % 20);
+        return removed.to_string().into_bytes();
+    };
+    let handler =
+        handlers.get(name.to_lowercase().as_str()).unwrap_or_else(|| panic!("no handler for {name}"));
+    let args = OwnedArgs::collect(entry.words.iter().map(|w| w.as_bytes()));
+    let mut rng = Rng::new(entry.seed);
+    let mut reply = Reply::new(&mut out, Protocol::Resp2);
+    handler.write(&mut WriteCx { keyspace, db: entry.db, now, rng: &mut rng }, args.args(), &mut reply);
+    out
+}
+
+/// Makes logs that collide often: few keys, fields and values, all types under the same names.
+struct Log {
+    rng: Rng,
+    stamp: Millis,
+}
+
+/// Writes, with a letter for each argument: `k` key, `f` field or member, `n` number, `s` text, `t` milliseconds ahead, `c` a
+/// small count, `d` a database, `i` an index. Anything longer stands for itself.
+const WRITES: &[&str] = &[
+    "SET k s",
+    "SET k n PX t",
+    "SET k s KEEPTTL",
+    "APPEND k s",
+    "INCRBY k n",
+    "INCRBYFLOAT k n",
+    "SETRANGE k c s",
+    "GETDEL k",
+    "GETEX k PX t",
+    "MSET k s k s",
+    "RPUSH k s s s",
+    "LPUSH k n s",
+    "LPOP k c",
+    "RPOP k",
+    "LMOVE k k LEFT RIGHT",
+    "LREM k i s",
+    "LTRIM k i i",
+    "LSET k i s",
+    "LINSERT k BEFORE s s",
+    "HSET k f s f n f s",
+    "HSETNX k f s",
+    "HDEL k f f",
+    "HINCRBY k f n",
+    "HINCRBYFLOAT k f n",
+    "HPEXPIRE k t FIELDS 2 f f",
+    "HPEXPIRE k t GT FIELDS 1 f",
+    "HPERSIST k FIELDS 1 f",
+    "HSET k f s",
+    "SADD k f f n s",
+    "SADD k n n",
+    "SREM k f f",
+    "SPOP k",
+    "SPOP k c",
+    "SMOVE k k f",
+    "SUNIONSTORE k k k",
+    "SINTERSTORE k k k",
+    "SDIFFSTORE k k k",
+    "DEL k",
+    "UNLINK k k",
+    "PEXPIRE k t",
+    "PEXPIRE k t NX",
+    "PERSIST k",
+    "RENAME k k",
+    "RENAMENX k k",
+    "COPY k k REPLACE",
+    "COPY k k DB d",
+    "MOVE k d",
+    // Reads too: what they draw and see must agree.
+    "HRANDFIELD k c WITHVALUES",
+    "SRANDMEMBER k c",
+    "RANDOMKEY",
+    "HGETALL k",
+    "DBSIZE",
+];
+
+/// Written seldom: it takes everything away.
+const RARE: &[&str] = &["FLUSHDB", "FLUSHALL", "SWAPDB d d", "SWAPDB d d"];
+
+impl Log {
+    fn new(seed: u64) -> Log {
+        Log { rng: Rng::new(seed), stamp: Millis(1_000_000) }
+    }
+
+    fn next(&mut self) -> Entry {
+        if self.rng.one_in(3) {
+            self.stamp = self.stamp.plus(self.rng.below(50));
+        }
+        let words = match self.rng.below(200) {
+            0 => self.fill(RARE),
+            1..=10 => Vec::new(),
+            _ => self.fill(WRITES),
+        };
+        let db = (self.rng.below(DBS * 3) as u8) % DBS as u8;
+        Entry { stamp: self.stamp, seed: self.rng.next_u64(), db, words }
+    }
+
+    fn fill(&mut self, templates: &[&str]) -> Vec<String> {
+        let template = templates[self.rng.below(templates.len() as u64) as usize];
+        template.split(' ').map(|word| self.word(word)).collect()
+    }
+
+    fn word(&mut self, word: &str) -> String {
+        let rng = &mut self.rng;
+        match word {
+            // A third of the keys share a slot.
+            "k" if rng.one_in(3) => format!("{{slot}}{}", rng.below(8)),
+            "k" => format!("k{}", rng.below(16)),
+            "f" => format!("f{}", rng.below(30)),
+            "n" => (rng.below(40) as i64 - 20).to_string(),
+            "s" if rng.one_in(4) => "long ".repeat(1 + rng.below(20) as usize),
+            "s" => format!("s{}", rng.below(20)),
+            "t" => rng.below(200).to_string(),
+            "c" => rng.below(12).to_string(),
+            "d" => rng.below(DBS).to_string(),
+            "i" => (rng.below(12) as i64 - 6).to_string(),
+            itself => itself.to_string(),
+        }
+    }
+}
+
+/// Feeds `bytes` to a restore in pieces of random sizes.
+fn restored(bytes: &[u8], rng: &mut Rng) -> Keyspace {
+    let mut restore = Restore::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let piece = (1 + rng.below(400) as usize).min(rest.len());
+        restore.feed(&rest[..piece]).expect("the cut is whole");
+        rest = &rest[piece..];
+    }
+    restore.finish().expect("the cut is whole")
+}
+
+#[test]
+fn a_state_restored_from_a_cut_goes_on_exactly_as_the_original() {
+    let handlers: Handlers = handlers().collect();
+    for seed in 0..24 {
+        let mut log = Log::new(seed);
+        let mut chance = Rng::new(seed ^ 0xc07);
+        let mut original = Keyspace::default();
+        for _ in 0..600 {
+            apply(&handlers, &mut original, &log.next());
+        }
+        if chance.one_in(3) {
+            // A cut given up half way leaves nothing behind.
+            original.begin_cut();
+            original.cut_step(&mut Vec::new(), 100);
+            apply(&handlers, &mut original, &log.next());
+            original.abandon_cut();
+        }
+        let digest_at_cut = original.digest();
+        original.begin_cut();
+        let mut cut = Vec::new();
+        let mut since = Vec::new();
+        while !original.cut_step(&mut cut, 1 + chance.below(60) as usize) {
+            for _ in 0..chance.below(6) {
+                let entry = log.next();
+                let reply = apply(&handlers, &mut original, &entry);
+                since.push((entry, reply, original.digest()));
+            }
+        }
+        assert!(!original.is_cutting());
+        assert!(since.len() > 20, "seed {seed}: only {} entries during the cut", since.len());
+
+        let mut copy = restored(&cut, &mut chance);
+        copy.assert_invariants();
+        assert_eq!(copy.digest(), digest_at_cut, "seed {seed}: the cut is not the state at its beginning");
+        for (entry, reply, digest) in since {
+            assert_eq!(apply(&handlers, &mut copy, &entry), reply, "seed {seed}: reply to {entry:?}");
+            assert_eq!(copy.digest(), digest, "seed {seed}: after {entry:?}");
+        }
+        for _ in 0..300 {
+            let entry = log.next();
+            let replies = (apply(&handlers, &mut original, &entry), apply(&handlers, &mut copy, &entry));
+            assert_eq!(replies.0, replies.1, "seed {seed}: reply to {entry:?}");
+            assert_eq!(original.digest(), copy.digest(), "seed {seed}: after {entry:?}");
+        }
+        original.assert_invariants();
+        copy.assert_invariants();
+    }
+}
+
+/// Keys that may be seen in each database, with their deadlines and the fields that may be seen.
+fn visible(keyspace: &Keyspace) -> Vec<(u8, Vec<u8>, Millis, usize)> {
+    let now = keyspace.stamp();
+    let mut seen = Vec::new();
+    for db in 0..DB_COUNT {
+        for entry in keyspace.entries(db).filter(|e| e.is_live(now)) {
+            let fields = if let Value::Hash(hash) = &entry.value { hash.len(now) } else { 0 };
+            seen.push((db, entry.key.to_vec(), entry.deadline, fields));
+        }
+    }
+    seen.sort();
+    seen
+}
+
+#[test]
+fn a_sweep_removes_what_is_due_and_nothing_else() {
+    let handlers: Handlers = handlers().collect();
+    for seed in 100..130 {
+        let mut log = Log::new(seed);
+        let mut keyspace = Keyspace::default();
+        for _ in 0..10 {
+            for _ in 0..80 {
+                let entry = log.next();
+                if !entry.words.is_empty() {
+                    apply(&handlers, &mut keyspace, &entry);
+                }
+            }
+            log.stamp = log.stamp.plus(log.rng.below(100));
+            keyspace.advance(log.stamp);
+            let before = visible(&keyspace);
+            let mut removed = 0;
+            while let progress @ 1.. = keyspace.sweep(5) {
+                assert!(progress <= 5, "seed {seed}: {progress} removed at once");
+                removed += progress as u64;
+            }
+            assert_eq!(visible(&keyspace), before, "seed {seed}");
+            assert!(removed <= keyspace.stats().expired_keys + keyspace.stats().expired_fields);
+            assert!(
+                keyspace.next_deadline().is_none_or(|d| d >= keyspace.stamp()),
+                "seed {seed}: something is due"
+            );
+            let left: usize = (0..DB_COUNT).map(|db| keyspace.len(db)).sum();
+            assert_eq!(left, before.len(), "seed {seed}: keys past their deadline are left");
+            for db in 0..DB_COUNT {
+                for entry in keyspace.entries(db) {
+                    if let Value::Hash(hash) = &entry.value {
+                        assert_eq!(hash.due(keyspace.stamp()), 0, "seed {seed}: fields are due");
+                    }
+                }
+            }
+            keyspace.assert_invariants();
+        }
+    }
+}
