@@ -110,11 +110,11 @@ def bits_of_nothing(words: Words, left: Reply, right: Reply) -> bool:
 
 
 def cursor(words: Words, left: Reply, right: Reply) -> bool:
-    """7.0 takes an empty cursor for 0 and a negative one for a huge one."""
+    """7.4 reads cursors strictly; 7.0 takes what strtoul takes, a sign or nothing at all included."""
     if words[0].upper() not in (b"SCAN", b"SSCAN", b"HSCAN", b"ZSCAN"):
         return False
     given = words[1 if words[0].upper() == b"SCAN" else 2]
-    return (given == b"" or given.startswith(b"-")) and right == ("-", b"ERR invalid cursor")
+    return not given.isdigit() and right == ("-", b"ERR invalid cursor")
 
 
 def encoding_of_the_past(words: Words, left: Reply, right: Reply) -> bool:
@@ -125,31 +125,25 @@ def encoding_of_the_past(words: Words, left: Reply, right: Reply) -> bool:
 
 
 def string_encoding(words: Words, left: Reply, right: Reply) -> bool:
-    """Redis remembers that a string was changed in place (`raw`); skep tells the encoding by the content."""
+    """Redis remembers how a string came to be (changed in place: `raw`); skep tells the encoding by the content."""
     if words[0].upper() != b"OBJECT" or len(words) < 2 or words[1].upper() != b"ENCODING":
         return False
-    return text(left) == b"raw" and text(right) in (b"embstr", b"int")
+    return (text(left), text(right)) in ((b"raw", b"embstr"), (b"raw", b"int"), (b"embstr", b"int"))
 
 
 def smallest_count(words: Words, left: Reply, right: Reply) -> bool:
-    """7.4 refuses the one count that has no opposite."""
-    return words[0].upper() == b"LREM" and words[2] == b"-9223372036854775808" and right[0] == "-" and b"must between" in right[1]
-
-
-def negative_cursor(words: Words, left: Reply, right: Reply) -> bool:
-    """7.4 reads cursors strictly; 7.0 took what strtoul takes."""
-    at = 1 if words[0].upper() == b"SCAN" else 2
-    return words[0].upper().endswith(b"SCAN") and words[at].startswith((b"-", b"+")) and right == ("-", b"ERR invalid cursor")
+    """7.4 refuses the one integer that has no opposite."""
+    smallest = b"-9223372036854775808" in words[2:]
+    return smallest and words[0].upper() in (b"LREM", b"LPOS") and right[0] == "-" and b"must between" in right[1]
 
 
 KNOWN = (
-    Known("7.4 refuses cursors that are empty or negative", cursor),
+    Known("7.4 refuses cursors that are not plain numbers", cursor),
     Known("skep names the encoding that fits the content of the moment", encoding_of_the_past),
     Known("7.2 prints doubles with the fewest digits, 7.0 with 17", scores),
     Known("7.2 keeps small lists and small sets of strings as listpacks", encoding),
     Known("skep tells a string's encoding by its content, Redis also by its history", string_encoding),
-    Known("7.4 refuses LREM's count -9223372036854775808", smallest_count),
-    Known("7.4 refuses a cursor with a sign", negative_cursor),
+    Known("7.4 refuses -9223372036854775808 as count of LREM and rank of LPOS", smallest_count),
     Known("7.2 gave ZRANK and ZREVRANK the option WITHSCORE", rank_with_score),
     Known("7.2 checks BITCOUNT's and BITPOS's arguments before it looks for the key", bits_of_nothing),
 )
