@@ -3,7 +3,7 @@
 //! Owns the judgement of blocks, not the running log. Invariants: INV-LOG-2 (a batch is recovered wholly or not at all),
 //! INV-LOG-3 (what a power cut cannot have done is refused), INV-LOG-5 (no live entry is missing).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use skep_base::varint::Reader;
 use skep_base::{GroupId, LogIndex};
@@ -282,8 +282,45 @@ impl Scan {
 #[derive(Default)]
 struct Replay {
     index: Index,
-    entries: BTreeMap<GroupId, BTreeMap<LogIndex, Entry>>,
+    entries: BTreeMap<GroupId, Held>,
     started: bool,
+}
+
+/// Entries read so far of one group; `None` where only a missing segment, or a later one, can have the entry.
+#[derive(Default)]
+struct Held {
+    /// Index of the first.
+    first: u64,
+    entries: VecDeque<Option<Entry>>,
+}
+
+/// Entries of a log that a state record may announce without showing them: more than any memory holds.
+const HOLES_MAX: u64 = 1 << 28;
+
+impl Held {
+    fn place(&self, index: LogIndex) -> usize {
+        index.0.checked_sub(self.first).expect("the index admitted it, so it is behind the checkpoint")
+            as usize
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) {
+        let Some(first) = entries.first() else { return };
+        self.entries.truncate(self.place(first.id.index));
+        self.entries.extend(entries.into_iter().map(Some));
+    }
+
+    fn checkpoint(&mut self, at: LogIndex, keep: bool) {
+        let dead = (at.0 + 1 - self.first).min(self.entries.len() as u64) as usize;
+        self.entries.drain(..if keep { dead } else { self.entries.len() });
+        self.first = at.0 + 1;
+    }
+
+    fn rewrite(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            let place = self.place(entry.id.index);
+            self.entries[place] = Some(entry);
+        }
+    }
 }
 
 impl Replay {
@@ -346,6 +383,13 @@ impl Replay {
             return Ok(());
         }
         for (group, state) in states {
+            let first = state.checkpoint.index.0 + 1;
+            let holes = (state.last.index.0 + 1).saturating_sub(first);
+            if holes > HOLES_MAX {
+                return Err(format!("group {group}: a log of {holes} entries"));
+            }
+            let entries = (0..holes).map(|_| None).collect();
+            self.entries.insert(group, Held { first, entries });
             self.index.groups.insert(group, GroupIndex::from_state(state));
         }
         Ok(())
@@ -360,11 +404,7 @@ impl Replay {
                     return Err(format!("group {group}: {why}"));
                 }
                 index.append(&entries, segment);
-                let log = self.entries.entry(group).or_default();
-                if let Some(first) = entries.first() {
-                    log.split_off(&first.id.index);
-                }
-                log.extend(entries.into_iter().map(|e| (e.id.index, e)));
+                self.held(group).append(entries);
                 Ok(())
             }
             Logged::HardState { group, state } => {
@@ -377,8 +417,7 @@ impl Replay {
                     return Err(format!("group {group}: the checkpoint goes back to {}", at.index));
                 }
                 index.checkpoint(at, &membership, keep);
-                let log = self.entries.entry(group).or_default();
-                *log = if keep { log.split_off(&at.index.next()) } else { BTreeMap::new() };
+                self.held(group).checkpoint(at.index, keep);
                 Ok(())
             }
             Logged::Removed { group } => {
@@ -394,10 +433,14 @@ impl Replay {
                     return Err(format!("group {group}: entry {} rewritten is not live", dead.id.index));
                 }
                 index.relocate(&entries, segment);
-                self.entries.entry(group).or_default().extend(entries.into_iter().map(|e| (e.id.index, e)));
+                self.held(group).rewrite(entries);
                 Ok(())
             }
         }
+    }
+
+    fn held(&mut self, group: GroupId) -> &mut Held {
+        self.entries.entry(group).or_insert(Held { first: 1, entries: VecDeque::new() })
     }
 
     fn finish(&mut self, used: &[Segment]) -> Result<BTreeMap<GroupId, GroupLog>, LogFault> {
@@ -414,7 +457,8 @@ impl Replay {
                     ),
                 ));
             }
-            let entries: Vec<Entry> = self.entries.remove(group).unwrap_or_default().into_values().collect();
+            let held = self.entries.remove(group).unwrap_or_default();
+            let entries: Vec<Entry> = held.entries.into_iter().flatten().collect();
             let state = &index.state;
             assert_eq!(
                 entries.len() as u64,

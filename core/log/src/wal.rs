@@ -81,6 +81,8 @@ pub struct Wal<D> {
     prepared: VecDeque<Segment>,
     /// No longer needed, oldest first; taken from the front, one at a time, so that no crash leaves a gap.
     dead: VecDeque<Segment>,
+    /// The name of the last used segment.
+    file: String,
     /// First free block of the last used segment.
     position: u32,
     next_batch: u64,
@@ -141,6 +143,7 @@ impl<D: Disk> Wal<D> {
             config,
             seal,
             index,
+            file: used.last().map(|s| s.file()).unwrap_or_default(),
             used: used.into(),
             prepared: unused.into(),
             dead: VecDeque::new(),
@@ -202,7 +205,7 @@ impl<D: Disk> Wal<D> {
             self.position
         );
         let offset = u64::from(self.position) * BLOCK_BYTES as u64;
-        if let Err(error) = self.disk.write_at(&segment.file(), offset, bytes) {
+        if let Err(error) = self.disk.write_at(&self.file, offset, bytes) {
             return Err(self.stop(error));
         }
         let appended = Appended { batch: self.next_batch, bytes: bytes.len() as u64 };
@@ -224,7 +227,7 @@ impl<D: Disk> Wal<D> {
         if !self.unsynced {
             return Ok(());
         }
-        if let Err(error) = self.disk.sync(&self.current().file()) {
+        if let Err(error) = self.disk.sync(&self.file) {
             return Err(self.stop(error));
         }
         self.unsynced = false;
@@ -454,6 +457,7 @@ impl<D: Disk> Wal<D> {
         // A segment made now replaced the prepared one of its number.
         self.prepared.pop_front();
         self.used.push_back(segment);
+        self.file = segment.file();
         self.position = 0;
         self.encoder.start(segment.number, segment.blocks);
         for (group, index) in &self.index.groups {

@@ -21,6 +21,8 @@ const QUEUED_BYTES_MAX: usize = 64 << 20;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Records that need no sync are held back for a batch that does, up to this many.
 const HELD_RECORDS_MAX: usize = 1024;
+/// Batches between two looks at what keeps the log long.
+const PINNED_BATCHES: u64 = 256;
 /// Between two attempts to get space on a full disk.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 
@@ -116,6 +118,7 @@ impl LogWriter {
             chore_retry: None,
             full: false,
             pinned: Vec::new(),
+            pinned_at: 0,
         };
         let thread = thread::Builder::new().name("skep-log".into()).spawn(move || {
             writer.run();
@@ -210,6 +213,8 @@ struct Writer<D> {
     chore_retry: Option<Instant>,
     full: bool,
     pinned: Vec<GroupId>,
+    /// Segments in use when `pinned` was found.
+    pinned_at: usize,
 }
 
 impl<D: Disk> Writer<D> {
@@ -315,7 +320,13 @@ impl<D: Disk> Writer<D> {
         !full
     }
 
+    /// Looks when the log grew by a segment, and now and then while it stays long.
     fn note_pinned(&mut self) {
+        let stats = self.wal.stats();
+        if stats.segments_used == self.pinned_at && !stats.batches.is_multiple_of(PINNED_BATCHES) {
+            return;
+        }
+        self.pinned_at = stats.segments_used;
         let pinned = self.wal.pinned_by();
         if pinned != self.pinned && !pinned.is_empty() {
             self.shared.outbox.push(LogEvent::Pinned(pinned.clone()));
