@@ -1,4 +1,4 @@
-//! Groups of three to five replicas under loss, delay, reordering, repetition, partitions, pauses, crashes that lose what
+//! Groups of one to five replicas under loss, delay, reordering, repetition, partitions, pauses, crashes that lose what
 //! was not flushed, changes of membership and leadership.
 //!
 //! A failing history names its seed; `SEED=n cargo test -p skep-consensus --test simulation one_seed` repeats it alone.
@@ -21,7 +21,9 @@ fn run(seed: u64) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let faults = Faults::draw(&mut rng);
     let nodes = if faults.membership > 0 { 5 } else { 3 };
-    let mut world = World::new(seed, nodes, 3, faults);
+    // Some grow from one node, as a cluster does.
+    let founders = if seed % 4 == 3 { 1 } else { 3 };
+    let mut world = World::new(seed, nodes, founders, faults);
     for _ in 0..TROUBLE_MS {
         world.step();
     }
