@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub struct Checks {
-    /// Raft's election safety: who led in each term, and in which life.
-    leaders: BTreeMap<Term, (usize, u64)>,
+    /// Raft's election safety: who led in each term. An only voter that dies before its term is durable may lead in it
+    /// again: nobody has heard of the first time.
+    leaders: BTreeMap<Term, usize>,
     /// Log matching: one position and term holds one entry, on all disks, for ever.
     written: BTreeMap<(LogIndex, Term), (EntryKind, Bytes)>,
     /// State machine safety: what any node applied at an index.
@@ -29,12 +30,12 @@ impl Checks {
         self.applied_now.insert(at, applied);
     }
 
-    pub fn on_leader(&mut self, term: Term, at: usize, incarnation: u64) {
-        let leader = *self.leaders.entry(term).or_insert((at, incarnation));
-        assert_eq!(leader, (at, incarnation), "two leaders in {term:?}");
+    pub fn on_leader(&mut self, term: Term, at: usize) {
+        let leader = *self.leaders.entry(term).or_insert(at);
+        assert_eq!(leader, at, "two leaders in {term:?}");
     }
 
-    pub fn on_persist(&mut self, records: &[Record]) {
+    pub fn on_flush(&mut self, records: &[Record]) {
         for record in records {
             let Record::Append { entries, .. } = record else { continue };
             for entry in entries {

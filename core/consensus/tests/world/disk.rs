@@ -1,5 +1,6 @@
 //! A log on a disk that keeps what was flushed, and of the rest a beginning, as long as it likes.
 
+use super::Checks;
 use skep_base::Rng;
 use skep_log::{GroupLog, Membership, Record};
 use std::collections::VecDeque;
@@ -16,17 +17,18 @@ impl Disk {
         self.written.push_back(records);
     }
 
-    pub fn flush_one(&mut self) {
+    pub fn flush_one(&mut self, checks: &mut Checks) {
         let records = self.written.pop_front().expect("a write is flushed once");
+        checks.on_flush(&records);
         for record in records {
             self.began = true;
             keep(&mut self.flushed, record);
         }
     }
 
-    pub fn crash(&mut self, rng: &mut Rng) {
+    pub fn crash(&mut self, rng: &mut Rng, checks: &mut Checks) {
         for _ in 0..rng.below(self.written.len() as u64 + 1) {
-            self.flush_one();
+            self.flush_one(checks);
         }
         self.written.clear();
     }

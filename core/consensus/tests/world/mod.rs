@@ -58,6 +58,8 @@ pub struct Node {
     /// Writes on their way, in order.
     writes: VecDeque<Write>,
     down_until: u64,
+    /// A crash that is to come soon after a start, when much is not durable yet.
+    dies_at: Option<u64>,
     paused_until: u64,
     clock_ms: u64,
     checkpoint_wanted: bool,
@@ -102,6 +104,7 @@ impl World {
             incarnation: 0,
             writes: VecDeque::new(),
             down_until: 0,
+            dies_at: None,
             paused_until: 0,
             clock_ms,
             checkpoint_wanted: false,
@@ -171,6 +174,9 @@ impl World {
         let group = Group::new(config, recovered);
         self.checks.on_start(at, group.applied());
         node.group = Some(group);
+        if self.faults.crash > 0 && self.rng.one_in(3) {
+            self.nodes[at].dies_at = Some(self.now + self.rng.below(40));
+        }
         self.handle(at, Input::Tick);
     }
 
@@ -180,7 +186,7 @@ impl World {
         node.writes.clear();
         node.proposed.clear();
         node.reads.clear();
-        node.disk.crash(&mut self.rng);
+        node.disk.crash(&mut self.rng, &mut self.checks);
         node.down_until = self.now + down_ms;
     }
 
@@ -190,7 +196,7 @@ impl World {
             && self.awake(at)
         {
             let Write { ticket, then_send, .. } = self.nodes[at].writes.pop_front().expect("it was there");
-            self.nodes[at].disk.flush_one();
+            self.nodes[at].disk.flush_one(&mut self.checks);
             self.handle(at, Input::Persisted(ticket));
             for (to, message) in then_send {
                 self.send(at, to, &message);
@@ -259,7 +265,6 @@ impl World {
             match output {
                 Output::Send { to, message } => self.send(at, to, &message),
                 Output::Persist { ticket, records, must_sync, then_send } => {
-                    self.checks.on_persist(&records);
                     let node = &mut self.nodes[at];
                     node.disk.write(records);
                     let flush_ms = if must_sync { self.rng.below(flush_ms_max + 1) } else { 0 };
@@ -283,7 +288,7 @@ impl World {
                 }
                 Output::RoleChanged { role, term, .. } => {
                     if role == Role::Leader {
-                        self.checks.on_leader(term, at, self.nodes[at].incarnation);
+                        self.checks.on_leader(term, at);
                     } else {
                         self.nodes[at].proposed.clear();
                     }
@@ -326,6 +331,11 @@ impl World {
         let Faults { crash, pause, partition, membership, transfer, checkpoint, .. } = self.faults;
         let at = self.rng.below(self.nodes.len() as u64) as usize;
         let other = NodeId(1 + self.rng.below(self.nodes.len() as u64));
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].dies_at.take_if(|due| *due <= self.now).is_some() {
+                self.crash(at, 1);
+            }
+        }
         if strikes(&mut self.rng, crash) && self.nodes[at].group.is_some() {
             let down_ms = self.rng.below(600);
             self.crash(at, down_ms);
@@ -439,7 +449,7 @@ impl World {
         self.faults = Faults { delay_ms_max: 2, ..Faults::default() };
         self.side.fill(0);
         for node in &mut self.nodes {
-            (node.down_until, node.paused_until) = (0, 0);
+            (node.down_until, node.paused_until, node.dies_at) = (0, 0, None);
         }
         let from = self.now;
         let mut target = None;
