@@ -10,8 +10,8 @@ use std::fmt;
 
 /// Nodes in one change.
 pub const CHANGES_MAX: usize = 16;
-/// Memberships remembered between two checkpoints; each is one applied change, of which there is one at a time.
-const HISTORY_MAX: usize = 4096;
+/// Memberships remembered; far more than can be applied while one checkpoint is being written.
+const HISTORY_MAX: usize = 1024;
 
 /// What a node shall be in the group.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,7 +131,9 @@ impl History {
     }
 
     pub fn push(&mut self, at: LogIndex, membership: Membership) {
-        assert!(self.changes.len() < HISTORY_MAX, "{HISTORY_MAX} changes of membership without a checkpoint");
+        if self.changes.len() == HISTORY_MAX {
+            self.changes.pop_front();
+        }
         self.changes.push_back((at, membership));
     }
 
@@ -140,7 +142,9 @@ impl History {
         while self.changes.get(1).is_some_and(|(next, _)| *next <= at) {
             self.changes.pop_front();
         }
-        self.changes[0].1.clone()
+        let (from, membership) = &self.changes[0];
+        assert!(*from <= at, "the membership at {at:?} is forgotten, the oldest known is from {from:?}");
+        membership.clone()
     }
 }
 
@@ -188,5 +192,10 @@ mod tests {
         assert_eq!(history.checkpoint(LogIndex(8)), of(2));
         assert_eq!(*history.current(), of(3));
         assert_eq!(history.checkpoint(LogIndex(9)), of(3));
+        for index in 10..10_000 {
+            history.push(LogIndex(index), of(index));
+        }
+        assert_eq!(history.changes.len(), HISTORY_MAX);
+        assert_eq!(history.checkpoint(LogIndex(9_500)), of(9_500));
     }
 }

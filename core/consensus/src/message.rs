@@ -339,6 +339,22 @@ mod tests {
     }
 
     #[test]
+    fn noise_never_panics() {
+        let mut rng = skep_base::Rng::new(1);
+        for _ in 0..20_000 {
+            let mut noise: Vec<u8> = (0..rng.below(60)).map(|_| rng.below(16) as u8).collect();
+            if let Some(first) = noise.first_mut() {
+                *first = 1 + *first % 12;
+            }
+            if let Ok(message) = Message::decode(&noise) {
+                let mut bytes = Vec::new();
+                message.encode(&mut bytes);
+                assert_eq!(Message::decode(&bytes), Ok(message));
+            }
+        }
+    }
+
+    #[test]
     fn what_no_replica_says_is_refused() {
         fn refused_with(change: impl Fn(&mut eraftpb::Message)) {
             let mut message = append();
