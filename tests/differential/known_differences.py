@@ -137,7 +137,29 @@ def smallest_count(words: Words, left: Reply, right: Reply) -> bool:
     return smallest and words[0].upper() in (b"LREM", b"LPOS") and right[0] == "-" and b"must between" in right[1]
 
 
+def shared_integer(words: Words, left: Reply, right: Reply) -> bool:
+    """Redis shares small integers, but not those that it copied or computed in place."""
+    if words[0].upper() != b"OBJECT" or len(words) < 2 or words[1].upper() != b"REFCOUNT":
+        return False
+    return (left, right) == ((":", 1), (":", 2147483647))
+
+
+def text_behind_a_zero_byte(words: Words, left: Reply, right: Reply) -> bool:
+    """Redis repeats an argument in an error up to its first zero byte, as C does."""
+    if not any(b"\x00" in word for word in words) or not is_error(left) or not is_error(right):
+        return False
+    return left[1][:16] == right[1][:16] and b"\x00" not in left[1]
+
+
+def keys_not_swept_yet(words: Words, left: Reply, right: Reply) -> bool:
+    """Keys past their deadline count until they are removed: by Redis when they are looked at, by skep in its sweeps."""
+    return words[0].upper() == b"DBSIZE" and left[0] == right[0] == ":" and 0 < right[1] - left[1] <= 3
+
+
 KNOWN = (
+    Known("Redis's error texts end at a zero byte", text_behind_a_zero_byte),
+    Known("DBSIZE counts keys past their deadline until they are swept", keys_not_swept_yet),
+    Known("skep reports every small integer as shared, Redis by its history", shared_integer),
     Known("7.4 refuses cursors that are not plain numbers", cursor),
     Known("skep names the encoding that fits the content of the moment", encoding_of_the_past),
     Known("7.2 prints doubles with the fewest digits, 7.0 with 17", scores),
