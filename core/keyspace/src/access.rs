@@ -24,6 +24,8 @@ pub struct AccessClock {
     now: Millis,
     rng: Cell<u64>,
     paused: Cell<bool>,
+    hits: Cell<u64>,
+    misses: Cell<u64>,
     pub lfu_log_factor: u32,
     pub lfu_decay_minutes: u32,
 }
@@ -35,6 +37,8 @@ impl Default for AccessClock {
             now: Millis(0),
             rng: Cell::new(1),
             paused: Cell::new(false),
+            hits: Cell::new(0),
+            misses: Cell::new(0),
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
         }
@@ -59,6 +63,29 @@ impl AccessClock {
     /// While paused, uses are not recorded (`CLIENT NO-TOUCH`).
     pub fn set_paused(&self, paused: bool) {
         self.paused.set(paused);
+    }
+
+    /// Counts a look-up.
+    #[inline]
+    pub fn count(&self, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.set(counter.get() + 1);
+    }
+
+    /// Look-ups that found their key.
+    pub fn hits(&self) -> u64 {
+        self.hits.get()
+    }
+
+    /// Look-ups that did not.
+    pub fn misses(&self) -> u64 {
+        self.misses.get()
+    }
+
+    /// Sets both counts to 0.
+    pub fn reset_counts(&self) {
+        self.hits.set(0);
+        self.misses.set(0);
     }
 
     /// The bits of a key just created.

@@ -68,6 +68,12 @@ pub struct Garbage {
     _tables: Vec<Vec<SlotTable>>,
 }
 
+impl std::fmt::Debug for Garbage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Garbage of {} databases", self._tables.len())
+    }
+}
+
 impl Default for Keyspace {
     fn default() -> Keyspace {
         Keyspace {
@@ -108,6 +114,16 @@ impl Keyspace {
         self.dbs.iter().all(|db| db.keys == 0)
     }
 
+    /// Keys of all databases.
+    pub fn total_len(&self) -> usize {
+        self.dbs.iter().map(|db| db.keys).sum()
+    }
+
+    /// Keys of all databases that have a deadline.
+    pub fn total_volatile_len(&self) -> usize {
+        self.dbs.iter().map(|db| db.volatile).sum()
+    }
+
     /// Keys of `db` that have a deadline.
     pub fn volatile_len(&self, db: u8) -> usize {
         self.db(db).volatile
@@ -122,9 +138,10 @@ impl Keyspace {
     /// The entry of `key` if it may be seen at `now`; records a use.
     #[inline]
     pub fn get(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
-        let entry = self.peek(db, key, now)?;
-        self.access.touch(&entry.access);
-        Some(entry)
+        let entry = self.peek(db, key, now);
+        self.access.count(entry.is_some());
+        self.access.touch(&entry?.access);
+        entry
     }
 
     /// The value of `key`, to be changed in place; a key past its deadline is removed instead. Records a use.

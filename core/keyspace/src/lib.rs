@@ -24,7 +24,7 @@ pub use db::{Entry, NEVER};
 pub use dense::{DenseMap, Keyed};
 pub use dispatch::{Handler, handlers};
 pub use evict::EvictionPolicy;
-pub use keyspace::{DB_COUNT, Encodings, Keyspace, Stats};
+pub use keyspace::{DB_COUNT, Encodings, Garbage, Keyspace, Stats};
 pub use small::SmallBytes;
 pub use types::{Hash, List, Set, Str, ZSet};
 pub use value::{Kind, Typed, Value};

@@ -1,1 +1,243 @@
-//! See ARCHITECTURE.md.
+//! One node as a machine: connections, the meta group, a data shard, and what they ask of disk and network.
+//!
+//! Pure. The shell feeds it [`Input`]s with the time, carries out its [`Output`]s, and moves the bytes of
+//! [`Node::unsent`] to the clients; the simulator does the same from a seed. A turn ends with [`Input::Turn`], which
+//! proposes what came in as one log entry: everything is batched by turn, nothing is delayed by a timer.
+
+mod apply;
+mod batch;
+mod checkpoint;
+mod client;
+mod configure;
+mod entry;
+mod evict;
+mod local;
+mod meta;
+mod on_client;
+mod on_log;
+mod recover;
+mod shard;
+mod stats;
+mod status;
+
+use std::collections::VecDeque;
+
+use skep_base::{ConnId, GroupId, LogId, Millis, NodeId, Rng};
+use skep_consensus::Group;
+use skep_keyspace::Garbage;
+use skep_log::{Membership, Record};
+use skep_settings::Settings;
+
+pub use meta::{MetaState, NodeRecord, ShardRecord};
+pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
+pub use status::{ShardStatus, Status};
+
+use client::Clients;
+use shard::Shard;
+use stats::Stats;
+
+/// The group of the one data shard.
+pub const DATA: GroupId = GroupId(1);
+
+/// The time of an input. `mono` never goes backwards and goes on while the process is stopped; `wall` may jump.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    pub mono: Millis,
+    /// Since the Unix epoch.
+    pub wall: Millis,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client sent bytes.
+    Received { conn: ConnId, bytes: &'a [u8] },
+    /// A client's connection is gone. What it had asked for is still carried out.
+    Disconnected { conn: ConnId },
+    /// Every [`Output::Persist`] up to this number is durable; the log can take `room` more bytes before it needs a new
+    /// segment that the disk may not have space for.
+    Persisted { through: u64, room: u64 },
+    /// The log's room changed without a write: space was freed, or the disk is full.
+    Room { bytes: u64 },
+    /// A step of a checkpoint was carried out (flow control).
+    CheckpointStepped { group: GroupId },
+    /// The checkpoint that was finished last is durable under its final name.
+    CheckpointSaved { group: GroupId, at: LogId },
+    /// The checkpoint could not be written and was removed; the log stays as it is.
+    CheckpointFailed { group: GroupId, reason: String },
+    /// The end of a loop turn, or the instant of [`Node::next_wakeup`].
+    Turn { memory_used: u64 },
+    /// Finish what is in flight, then [`Output::Stopped`]. New commands are refused.
+    Stop,
+}
+
+/// What should happen, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// Make the records durable, then answer [`Input::Persisted`] with `number`. Numbers are consecutive; records of
+    /// several outputs may be written and synced together. `sync` is false if nothing depends on it being durable soon.
+    Persist { number: u64, records: Vec<Record>, sync: bool },
+    /// Begin a checkpoint file of `group`.
+    CheckpointBegin { group: GroupId, at: LogId, membership: Membership },
+    /// Append to the checkpoint begun.
+    CheckpointChunk { group: GroupId, bytes: Vec<u8> },
+    /// Complete the checkpoint begun: sync, rename, sync the directory, answer [`Input::CheckpointSaved`].
+    CheckpointFinish { group: GroupId },
+    /// Drop this where it stalls nobody.
+    Drop(Garbage),
+    /// Close a connection; what it is owed has been sent or given up.
+    Close { conn: ConnId },
+    /// For the node's operator.
+    Note(Note),
+    /// The process may end.
+    Stopped,
+}
+
+/// Something an operator may want to read in the node's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    Ready {
+        cluster_id: String,
+        keys: u64,
+        applied: LogId,
+    },
+    CheckpointBegun {
+        group: GroupId,
+        at: LogId,
+        log_bytes: u64,
+    },
+    CheckpointSaved {
+        group: GroupId,
+        at: LogId,
+    },
+    CheckpointFailed {
+        group: GroupId,
+        reason: String,
+    },
+    /// A connection was closed because of what it sent or did not read.
+    ClientDropped {
+        address: String,
+        reason: String,
+    },
+    /// Writes are refused until there is room again.
+    DiskFull {
+        room: u64,
+    },
+    /// Writes are accepted again.
+    DiskHasRoom {
+        room: u64,
+    },
+}
+
+/// The state of one node.
+pub struct Node {
+    id: NodeId,
+    /// 40 hexadecimal digits, another in each run.
+    run_id: String,
+    process_id: u32,
+    settings: Settings,
+    started: Now,
+    now: Now,
+    /// For reads' random choices and the seeds of entries.
+    rng: Rng,
+    routes: local::Routes,
+    clients: Clients,
+    /// Clients with something to send, each once.
+    with_output: VecDeque<ConnId>,
+    /// Clients whose input waits for replies that have come.
+    to_resume: Vec<ConnId>,
+    meta: MetaState,
+    meta_group: Group,
+    meta_applied: LogId,
+    /// The position of the meta group's newest checkpoint.
+    meta_saved: LogId,
+    shard: Shard,
+    /// The record this node announces for itself.
+    announced: NodeRecord,
+    new_cluster_id: String,
+    /// Effects of a group being carried out; kept for its memory.
+    effects: Vec<skep_consensus::Output>,
+    /// Persist outputs given out, and those durable.
+    persist: on_log::PersistProgress,
+    checkpoints: checkpoint::Checkpoints,
+    memory: evict::Memory,
+    log_room: u64,
+    disk_full: bool,
+    decoder_limits: skep_resp::Limits,
+    /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
+    active_expire: bool,
+    paused: Option<local::Pause>,
+    ready: bool,
+    stopping: bool,
+    stopped: bool,
+    stats: Stats,
+}
+
+impl Node {
+    /// Advances the node by one input. Never blocks; appends what should happen to `out`, in order.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, out: &mut Vec<Output>) {
+        self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
+        match input {
+            Input::Received { conn, bytes } => self.on_received(conn, bytes, out),
+            Input::Disconnected { conn } => self.on_disconnected(conn),
+            Input::Persisted { through, room } => {
+                self.on_room(room, out);
+                self.on_persisted(through, out);
+            }
+            Input::Room { bytes } => self.on_room(bytes, out),
+            Input::CheckpointStepped { group } => self.on_checkpoint_stepped(group),
+            Input::CheckpointSaved { group, at } => self.on_checkpoint_saved(group, at, out),
+            Input::CheckpointFailed { group, reason } => self.on_checkpoint_failed(group, reason, out),
+            Input::Turn { memory_used } => self.on_turn(memory_used, out),
+            Input::Stop => self.stopping = true,
+        }
+    }
+
+    /// The next monotonic instant at which the node wants [`Input::Turn`] if nothing else arrives.
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        let mut next = self.next_timer();
+        let mut at_most = |instant: Millis| next = Some(next.map_or(instant, |n| n.min(instant)));
+        if self.checkpoints.wants_step() || self.stopping {
+            at_most(self.now.mono);
+        }
+        if self.shard.group.is_leader()
+            && self.shard.is_idle()
+            && let Some(deadline) = self.shard.keyspace.next_deadline()
+        {
+            at_most(self.now.mono.plus(deadline.plus(1).since(self.now.wall)));
+        }
+        for group in [&self.meta_group, &self.shard.group] {
+            if let Some(instant) = group.next_wakeup() {
+                at_most(instant);
+            }
+        }
+        next
+    }
+
+    /// True once the node serves clients: its groups have leaders and everything recovered is applied.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// False while so much waits for the disk that clients should not be read. They are not told; TCP slows them down.
+    pub fn accepts_input(&self) -> bool {
+        self.shard.in_flight_bytes() < shard::IN_FLIGHT_BYTES_MAX
+    }
+
+    /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).
+    pub fn assert_invariants(&self) {
+        self.shard.keyspace.assert_invariants();
+        self.shard.group.assert_invariants();
+        self.meta_group.assert_invariants();
+        let pending: u64 = self.clients.iter().map(|c| u64::from(c.pending)).sum();
+        assert!(
+            pending <= self.shard.ops_waiting() as u64,
+            "INV-NODE-1: clients wait for {pending} operations"
+        );
+    }
+
+    /// A digest of the shard's replicated state. Cost: O(state).
+    pub fn digest(&self) -> u64 {
+        self.shard.keyspace.digest()
+    }
+}

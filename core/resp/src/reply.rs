@@ -28,6 +28,11 @@ impl<'a> Reply<'a> {
         self.protocol
     }
 
+    /// Goes on in another protocol (`HELLO` answers in the one it chose).
+    pub fn set_protocol(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+    }
+
     /// Where the next byte goes; for [`Reply::rewind`].
     pub fn mark(&self) -> usize {
         self.out.len()

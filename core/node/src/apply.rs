@@ -1,0 +1,164 @@
+//! Committed entries become state, and replies to the clients whose operations they carry.
+
+use skep_base::{GroupId, LogId, Rng};
+use skep_keyspace::{Handler, WriteCx};
+use skep_log::{Entry, EntryKind};
+use skep_resp::{Protocol, Reply};
+
+use crate::batch::InFlight;
+use crate::entry::{EntryReader, OpKind};
+use crate::local::Route;
+use crate::meta::MetaCommand;
+use crate::on_log::SWEEP_LIMIT;
+use crate::{Node, Output};
+
+impl Node {
+    /// Applies committed entries of a group, in order.
+    pub(crate) fn apply(&mut self, group: GroupId, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        for entry in entries {
+            if group == GroupId::META {
+                self.apply_meta(entry);
+            } else {
+                self.apply_data(entry, out);
+            }
+        }
+    }
+
+    fn apply_meta(&mut self, entry: Entry) {
+        assert_eq!(
+            entry.id.index,
+            self.meta_applied.index.next(),
+            "INV-APPLY-1: entries are applied in order"
+        );
+        if entry.kind == EntryKind::Normal && !entry.payload.is_empty() {
+            match MetaCommand::decode(&entry.payload) {
+                Ok(command) => self.meta.apply(command),
+                Err(cause) => {
+                    panic!("meta entry {:?} passed its checksum but does not parse: {cause}", entry.id)
+                }
+            }
+        }
+        self.meta_applied = entry.id;
+    }
+
+    fn apply_data(&mut self, entry: Entry, out: &mut Vec<Output>) {
+        assert_eq!(
+            entry.id.index,
+            self.shard.applied.index.next(),
+            "INV-APPLY-1: entries are applied in order"
+        );
+        self.shard.applied = entry.id;
+        if entry.kind != EntryKind::Normal || entry.payload.is_empty() {
+            return;
+        }
+        let mut reader = match EntryReader::new(&entry.payload) {
+            Ok(reader) => reader,
+            Err(cause) => panic!("entry {:?} passed its checksum but does not parse: {cause}", entry.id),
+        };
+        self.shard.keyspace.advance(reader.stamp);
+        let mut rng = Rng::new(reader.seed);
+        match self.take_in_flight(entry.id) {
+            Some(batch) => self.apply_own(&mut reader, &entry, batch, &mut rng, out),
+            None => self.apply_foreign(&mut reader, entry.id, &mut rng),
+        }
+        self.shard.keyspace.sweep(SWEEP_LIMIT);
+    }
+
+    /// The batch that this node proposed at `at`, if it did.
+    fn take_in_flight(&mut self, at: LogId) -> Option<InFlight> {
+        if self.shard.in_flight.front()?.at != at {
+            return None;
+        }
+        self.shard.in_flight.pop_front().map(|p| p.batch)
+    }
+
+    /// Applies an entry whose clients wait here: their reads run in their place among the writes, and all get replies.
+    fn apply_own(
+        &mut self,
+        reader: &mut EntryReader<'_>,
+        entry: &Entry,
+        batch: InFlight,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        let now = self.shard.keyspace.stamp();
+        self.apply_evictions(reader, &batch);
+        let mut unheard = Vec::new();
+        let mut last = None;
+        for op in &batch.ops {
+            let args = batch.args(op, &entry.payload);
+            let client = self.clients.get_mut(op.client);
+            let (buffer, protocol) = match client {
+                Some(client) => {
+                    client.pending -= 1;
+                    if client.pending == 0 && client.waiting {
+                        self.to_resume.push(op.client);
+                    }
+                    (&mut client.output, client.protocol)
+                }
+                None => (&mut unheard, Protocol::Resp2),
+            };
+            let mark = buffer.len();
+            let mut reply = Reply::new(buffer, protocol);
+            let rng = if op.logged { &mut *rng } else { &mut self.rng };
+            let mut cx = WriteCx { keyspace: &mut self.shard.keyspace, db: op.db, now, rng };
+            op.handler.write(&mut cx, args, &mut reply);
+            self.stats.called(op.command);
+            if reply.since(mark).first() == Some(&b'-') {
+                self.stats.failed_reply(op.command, reply.since(mark));
+            }
+            if op.silent {
+                reply.rewind(mark);
+            }
+            unheard.clear();
+            if last != Some(op.client) {
+                if let Some(previous) = last.replace(op.client) {
+                    self.list_output(previous, out);
+                }
+            }
+        }
+        if let Some(previous) = last {
+            self.list_output(previous, out);
+        }
+    }
+
+    /// Evictions stand in front of the operations they make room for; the batch does not repeat them.
+    fn apply_evictions(&mut self, reader: &mut EntryReader<'_>, batch: &InFlight) {
+        if batch.evictions == 0 {
+            return;
+        }
+        let mut spans = Vec::new();
+        for _ in 0..batch.evictions {
+            match reader.next_op(&mut spans) {
+                Ok(Some((OpKind::Evict, db))) => self.evict(db, reader.args(&spans)),
+                other => panic!("an eviction of the batch is missing from its entry: {other:?}"),
+            }
+        }
+    }
+
+    /// Applies an entry that nobody here waits for: after a restart, or proposed by another node.
+    fn apply_foreign(&mut self, reader: &mut EntryReader<'_>, at: LogId, rng: &mut Rng) {
+        let now = self.shard.keyspace.stamp();
+        let mut spans = Vec::new();
+        let mut unheard = Vec::new();
+        loop {
+            let (kind, db) = match reader.next_op(&mut spans) {
+                Ok(Some(op)) => op,
+                Ok(None) => return,
+                Err(cause) => panic!("entry {at:?} passed its checksum but does not parse: {cause}"),
+            };
+            let args = reader.args(&spans);
+            if kind == OpKind::Evict {
+                self.evict(db, args);
+                continue;
+            }
+            let handler = match skep_command::resolve(args).map(|command| self.routes.of(command)) {
+                Ok(Route::Keyspace(handler @ Handler::Write(_))) => handler,
+                _ => panic!("entry {at:?} holds {:?}, which is no write", args.get(0)),
+            };
+            unheard.clear();
+            let mut cx = WriteCx { keyspace: &mut self.shard.keyspace, db, now, rng };
+            handler.write(&mut cx, args, &mut Reply::new(&mut unheard, Protocol::Resp2));
+        }
+    }
+}

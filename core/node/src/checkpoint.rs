@@ -1,0 +1,159 @@
+//! When to take a checkpoint, and its way to the disk in steps that stall nobody.
+//!
+//! One checkpoint is written at a time. The meta group's state is one chunk; the shard's is a cut, of which each turn gives
+//! out a piece while the shell has room for it. Once the file is durable the group records it, which frees the log.
+
+use std::collections::VecDeque;
+
+use skep_base::{GroupId, LogId, Millis};
+use skep_consensus as consensus;
+use skep_log::Record;
+
+use crate::{DATA, Node, Note, Output};
+
+/// Bytes of a cut per turn: about 100 us of work.
+const STEP_BYTES: usize = 128 << 10;
+/// Chunks with the shell, not written yet. Bounds the extra memory of a checkpoint.
+const STEPS_AHEAD_MAX: usize = 4;
+
+/// The progress of checkpoints.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    /// Groups whose turn comes after the current one.
+    queue: VecDeque<GroupId>,
+    current: Option<Current>,
+    /// Bytes of entries logged since the last checkpoint was begun.
+    log_bytes: u64,
+    /// When the last one was saved, wall time in ms; the start of the process before the first.
+    pub last_saved: u64,
+    pub last_failed: bool,
+}
+
+struct Current {
+    group: GroupId,
+    at: LogId,
+    steps_ahead: usize,
+    /// All chunks are given out.
+    finished: bool,
+}
+
+impl Checkpoints {
+    pub fn new(wall: Millis) -> Checkpoints {
+        Checkpoints { last_saved: wall.0, ..Checkpoints::default() }
+    }
+
+    pub fn on_logged(&mut self, records: &[Record]) {
+        for record in records {
+            if let Record::Append { entries, .. } = record {
+                self.log_bytes += entries.iter().map(|e| e.payload.len() as u64 + 32).sum::<u64>();
+            }
+        }
+    }
+
+    /// True if the next turn should come at once.
+    pub fn wants_step(&self) -> bool {
+        match &self.current {
+            Some(current) => !current.finished && current.steps_ahead < STEPS_AHEAD_MAX,
+            None => !self.queue.is_empty(),
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.current.is_some() || !self.queue.is_empty()
+    }
+}
+
+impl Node {
+    /// Asks for a checkpoint of both groups, if none is under way.
+    pub(crate) fn request_checkpoint(&mut self) -> bool {
+        if self.checkpoints.is_active() || !self.ready {
+            return false;
+        }
+        self.checkpoints.queue.extend([GroupId::META, DATA]);
+        true
+    }
+
+    /// Goes on with the checkpoint of this turn, or begins one when the log has grown enough.
+    pub(crate) fn step_checkpoint(&mut self, out: &mut Vec<Output>) {
+        if self.checkpoints.log_bytes >= self.settings.checkpoint_log_bytes() && !self.stopping {
+            self.request_checkpoint();
+        }
+        if self.checkpoints.current.is_none()
+            && let Some(group) = self.checkpoints.queue.pop_front()
+        {
+            self.begin_checkpoint(group, out);
+        }
+        let Some(current) = &mut self.checkpoints.current else { return };
+        if current.finished || current.steps_ahead >= STEPS_AHEAD_MAX {
+            return;
+        }
+        let group = current.group;
+        current.steps_ahead += 1;
+        let mut bytes = Vec::new();
+        let done = if group == GroupId::META {
+            self.meta.encode(&mut bytes);
+            true
+        } else {
+            bytes.reserve(STEP_BYTES + STEP_BYTES / 8);
+            self.shard.keyspace.cut_step(&mut bytes, STEP_BYTES)
+        };
+        out.push(Output::CheckpointChunk { group, bytes });
+        if done {
+            out.push(Output::CheckpointFinish { group });
+            if let Some(current) = &mut self.checkpoints.current {
+                current.finished = true;
+            }
+        }
+    }
+
+    pub(crate) fn on_checkpoint_stepped(&mut self, group: GroupId) {
+        if let Some(current) = self.checkpoints.current.as_mut().filter(|c| c.group == group) {
+            current.steps_ahead = current.steps_ahead.saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn on_checkpoint_saved(&mut self, group: GroupId, at: LogId, out: &mut Vec<Output>) {
+        let current = self.checkpoints.current.take();
+        assert!(
+            current.is_some_and(|c| c.group == group && c.at == at && c.finished),
+            "checkpoint of {group:?} at {at:?} was saved, but it is not the one under way"
+        );
+        self.checkpoints.last_saved = self.now.wall.0;
+        self.checkpoints.last_failed = false;
+        if group == GroupId::META {
+            self.meta_saved = at;
+        } else {
+            self.shard.saved = at;
+        }
+        out.push(Output::Note(Note::CheckpointSaved { group, at }));
+        self.group_input(group, consensus::Input::Checkpointed { at }, out);
+    }
+
+    /// The log is kept, so nothing is lost; the next one is tried when as much log again has been written.
+    pub(crate) fn on_checkpoint_failed(&mut self, group: GroupId, reason: String, out: &mut Vec<Output>) {
+        self.checkpoints.current = None;
+        self.checkpoints.queue.clear();
+        self.checkpoints.last_failed = true;
+        self.shard.keyspace.abandon_cut();
+        out.push(Output::Note(Note::CheckpointFailed { group, reason }));
+    }
+
+    fn begin_checkpoint(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        let (at, saved) = if group == GroupId::META {
+            (self.meta_applied, self.meta_saved)
+        } else {
+            (self.shard.applied, self.shard.saved)
+        };
+        if at == saved {
+            return; // nothing was applied since the last one
+        }
+        let membership = self.group_mut(group).membership().clone();
+        if group == DATA {
+            self.shard.keyspace.begin_cut();
+            let log_bytes = std::mem::take(&mut self.checkpoints.log_bytes);
+            out.push(Output::Note(Note::CheckpointBegun { group, at, log_bytes }));
+        }
+        self.checkpoints.current = Some(Current { group, at, steps_ahead: 0, finished: false });
+        out.push(Output::CheckpointBegin { group, at, membership });
+    }
+}

@@ -1,0 +1,181 @@
+//! Client connections as the node knows them: what they sent, what they are owed, and how they like it.
+
+use skep_base::{ConnId, Millis};
+use skep_resp::{Decoder, Protocol};
+
+/// A buffer longer than this is given back when it runs empty, so that one large reply does not stay for ever.
+const IDLE_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// `CLIENT REPLY`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplyMode {
+    On,
+    Off,
+    /// The next command gets no reply, then replies are on again. Set by `CLIENT REPLY SKIP` for the command after it.
+    SkipNext,
+}
+
+/// One connection.
+pub struct Client {
+    pub id: ConnId,
+    /// The number that `CLIENT ID` answers: counted from 1 since the start of the process.
+    pub number: u64,
+    pub address: String,
+    pub local_address: String,
+    pub name: Vec<u8>,
+    pub library_name: Vec<u8>,
+    pub library_version: Vec<u8>,
+    pub db: u8,
+    pub protocol: Protocol,
+    pub authenticated: bool,
+    pub created: Millis,
+    pub last_active: Millis,
+    pub last_command: &'static str,
+    pub commands: u64,
+    pub reply_mode: ReplyMode,
+    pub no_touch: bool,
+    pub no_evict: bool,
+    /// Close when everything owed has been sent; nothing more is read.
+    pub closing: bool,
+
+    /// Bytes received and not consumed: part of a command, or commands that wait for the replies before them.
+    pub input: Vec<u8>,
+    pub decoder: Decoder,
+    /// Operations of this client in batches whose replies are still to come.
+    pub pending: u32,
+    /// True if `input` holds a command that waits until `pending` is 0.
+    pub waiting: bool,
+    /// Replies, the first `sent` bytes of which have left.
+    pub output: Vec<u8>,
+    pub sent: usize,
+    /// True while the client is in the node's list of those with something to send.
+    pub listed: bool,
+    /// Since when the output has been above the soft limit without a break.
+    pub above_soft_limit: Option<Millis>,
+}
+
+impl Client {
+    /// Bytes that wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.output.len() - self.sent
+    }
+
+    /// Takes note that `bytes` more have left.
+    pub fn on_sent(&mut self, bytes: usize) {
+        self.sent += bytes;
+        assert!(self.sent <= self.output.len(), "sent {} of {} bytes", self.sent, self.output.len());
+        if self.sent == self.output.len() {
+            self.sent = 0;
+            if self.output.capacity() > IDLE_BUFFER_BYTES_MAX {
+                self.output = Vec::new();
+            } else {
+                self.output.clear();
+            }
+        }
+    }
+
+    /// Drops the first `used` bytes of the input.
+    pub fn consume(&mut self, used: usize) {
+        if used == self.input.len() && self.input.capacity() > IDLE_BUFFER_BYTES_MAX {
+            self.input = Vec::new();
+        } else {
+            self.input.drain(..used);
+        }
+    }
+}
+
+/// All connections, found by id in constant time. An id is never used twice within a run.
+#[derive(Default)]
+pub struct Clients {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    count: usize,
+    next_number: u64,
+}
+
+struct Place {
+    /// Counts the clients that have had this place: the upper half of their ids.
+    turn: u32,
+    client: Option<Box<Client>>,
+}
+
+impl Clients {
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Connections accepted since the start.
+    pub fn accepted(&self) -> u64 {
+        self.next_number
+    }
+
+    pub fn add(
+        &mut self,
+        address: String,
+        local_address: String,
+        authenticated: bool,
+        now: Millis,
+    ) -> ConnId {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Place { turn: 0, client: None });
+            (self.places.len() - 1) as u32
+        });
+        let slot = &mut self.places[place as usize];
+        slot.turn += 1;
+        self.next_number += 1;
+        self.count += 1;
+        let id = ConnId(u64::from(slot.turn) << 32 | u64::from(place));
+        slot.client = Some(Box::new(Client {
+            id,
+            number: self.next_number,
+            address,
+            local_address,
+            name: Vec::new(),
+            library_name: Vec::new(),
+            library_version: Vec::new(),
+            db: 0,
+            protocol: Protocol::Resp2,
+            authenticated,
+            created: now,
+            last_active: now,
+            last_command: "NULL",
+            commands: 0,
+            reply_mode: ReplyMode::On,
+            no_touch: false,
+            no_evict: false,
+            closing: false,
+            input: Vec::new(),
+            decoder: Decoder::new(),
+            pending: 0,
+            waiting: false,
+            output: Vec::new(),
+            sent: 0,
+            listed: false,
+            above_soft_limit: None,
+        }));
+        id
+    }
+
+    #[inline]
+    pub fn get(&self, id: ConnId) -> Option<&Client> {
+        self.places.get(id.0 as u32 as usize)?.client.as_deref().filter(|c| c.id == id)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut Client> {
+        self.places.get_mut(id.0 as u32 as usize)?.client.as_deref_mut().filter(|c| c.id == id)
+    }
+
+    pub fn remove(&mut self, id: ConnId) -> Option<Box<Client>> {
+        self.get(id)?;
+        let place = id.0 as u32;
+        self.free.push(place);
+        self.count -= 1;
+        self.places[place as usize].client.take()
+    }
+
+    /// In order of places.
+    pub fn iter(&self) -> impl Iterator<Item = &Client> {
+        self.places.iter().filter_map(|p| p.client.as_deref())
+    }
+}

@@ -1,0 +1,127 @@
+//! The payload of a data shard's log entries: a batch of commands with everything that is not a function of the state.
+//!
+//! Layout: version `u8`, stamp `u64`, seed `u64`, then operations to the end: kind `u8`, database `u8`, argument count and the
+//! arguments as varint-prefixed bytes. A command carries its name, so that the log does not depend on table order.
+
+use skep_base::varint::{self, Malformed, Reader};
+use skep_base::{Args, Millis, Span};
+
+const VERSION: u8 = 1;
+/// Bytes in front of the first operation.
+pub const HEADER_BYTES: usize = 1 + 8 + 8;
+
+/// What an operation is. Part of the log format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum OpKind {
+    /// A client's command; its arguments start with its name.
+    Command = 0,
+    /// Keys to remove because memory is short; the arguments are the keys.
+    Evict = 1,
+}
+
+/// Begins a payload. [`seal`] fills in the header when the batch is complete.
+pub fn begin(out: &mut Vec<u8>) {
+    out.clear();
+    out.resize(HEADER_BYTES, 0);
+}
+
+/// Writes the stamp by which the entry's deadlines are judged, and the seed of its random choices.
+pub fn seal(payload: &mut [u8], stamp: Millis, seed: u64) {
+    payload[0] = VERSION;
+    payload[1..9].copy_from_slice(&stamp.0.to_le_bytes());
+    payload[9..17].copy_from_slice(&seed.to_le_bytes());
+}
+
+/// Appends an operation and the places of its arguments in the payload.
+pub fn put_op(payload: &mut Vec<u8>, kind: OpKind, db: u8, args: Args<'_>, spans: &mut Vec<Span>) {
+    payload.push(kind as u8);
+    payload.push(db);
+    varint::put(payload, args.len() as u64);
+    for arg in args.iter() {
+        varint::put(payload, arg.len() as u64);
+        spans.push(Span { start: payload.len() as u32, len: arg.len() as u32 });
+        payload.extend_from_slice(arg);
+    }
+}
+
+/// Reads a payload that another node, or this one before a restart, has written.
+pub struct EntryReader<'a> {
+    payload: &'a [u8],
+    input: Reader<'a>,
+    pub stamp: Millis,
+    pub seed: u64,
+}
+
+impl<'a> EntryReader<'a> {
+    pub fn new(payload: &'a [u8]) -> Result<EntryReader<'a>, Malformed> {
+        let mut input = Reader::new(payload);
+        if input.u8()? != VERSION {
+            return Err(Malformed { offset: 0, expected: "an entry of version 1" });
+        }
+        let stamp = Millis(input.u64()?);
+        let seed = input.u64()?;
+        Ok(EntryReader { payload, input, stamp, seed })
+    }
+
+    /// The next operation, its arguments' places in `spans`; `None` at the end.
+    pub fn next_op(&mut self, spans: &mut Vec<Span>) -> Result<Option<(OpKind, u8)>, Malformed> {
+        if self.input.left() == 0 {
+            return Ok(None);
+        }
+        let kind = match self.input.u8()? {
+            0 => OpKind::Command,
+            1 => OpKind::Evict,
+            _ => return self.input.malformed("an operation of kind 0 or 1"),
+        };
+        let db = self.input.u8()?;
+        spans.clear();
+        for _ in 0..self.input.count(1)? {
+            let len = self.input.bytes()?.len();
+            spans.push(Span { start: (self.input.offset() - len) as u32, len: len as u32 });
+        }
+        Ok(Some((kind, db)))
+    }
+
+    /// The payload as the buffer of the spans.
+    pub fn args<'s>(&self, spans: &'s [Span]) -> Args<'s>
+    where
+        'a: 's,
+    {
+        Args::new(self.payload, spans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_base::args::OwnedArgs;
+
+    #[test]
+    fn payloads_round_trip_and_no_prefix_panics() {
+        let set = OwnedArgs::collect([&b"set"[..], b"k", b"v"]);
+        let del = OwnedArgs::collect([&b"k"[..]]);
+        let mut payload = Vec::new();
+        let mut spans = Vec::new();
+        begin(&mut payload);
+        put_op(&mut payload, OpKind::Command, 3, set.args(), &mut spans);
+        put_op(&mut payload, OpKind::Evict, 0, del.args(), &mut spans);
+        seal(&mut payload, Millis(17), 99);
+
+        let mut reader = EntryReader::new(&payload).unwrap();
+        assert_eq!((reader.stamp, reader.seed), (Millis(17), 99));
+        let mut read = Vec::new();
+        assert_eq!(reader.next_op(&mut read).unwrap(), Some((OpKind::Command, 3)));
+        assert_eq!(read, spans[..3]);
+        assert_eq!(OwnedArgs::copy(reader.args(&read)), set);
+        assert_eq!(reader.next_op(&mut read).unwrap(), Some((OpKind::Evict, 0)));
+        assert_eq!(OwnedArgs::copy(reader.args(&read)), del);
+        assert_eq!(reader.next_op(&mut read).unwrap(), None);
+
+        for cut in 0..payload.len() {
+            if let Ok(mut reader) = EntryReader::new(&payload[..cut]) {
+                while let Ok(Some(_)) = reader.next_op(&mut read) {}
+            }
+        }
+    }
+}

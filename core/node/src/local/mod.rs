@@ -1,0 +1,64 @@
+//! Commands that the node answers by itself: about connections, the server and the cluster.
+
+mod connection;
+mod pause;
+
+use skep_base::{Args, ConnId, Refusal};
+use skep_command::{COMMAND_COUNT, CommandSpec, lookup_full};
+use skep_keyspace::Handler;
+use skep_resp::Reply;
+
+use crate::{Node, Output};
+
+pub(crate) use pause::Pause;
+
+/// One call of a command of the node.
+pub(crate) struct Call<'a, 'r> {
+    pub conn: ConnId,
+    pub args: Args<'a>,
+    pub reply: &'a mut Reply<'r>,
+    pub out: &'a mut Vec<Output>,
+}
+
+/// A command of the node. On an `Err` nothing was changed, and the refusal is the reply.
+pub(crate) type Local = fn(&mut Node, Call<'_, '_>) -> Result<(), Refusal>;
+
+/// Who runs a command.
+#[derive(Clone, Copy)]
+pub(crate) enum Route {
+    Keyspace(Handler),
+    Local(Local),
+    /// A container without its subcommand.
+    None,
+}
+
+/// From the command table to the functions.
+pub(crate) struct Routes {
+    by_id: Vec<Route>,
+}
+
+/// The commands of one file.
+type Group = &'static [(&'static str, Local)];
+
+const LOCAL: &[Group] = &[connection::COMMANDS];
+
+impl Routes {
+    /// Panics if a function has a name that is not in the command table.
+    pub fn new() -> Routes {
+        let mut by_id = vec![Route::None; COMMAND_COUNT];
+        let mut set = |name: &str, route: Route| {
+            let Some(command) = lookup_full(name.as_bytes()) else {
+                panic!("{name} is not in the command table")
+            };
+            by_id[command.id().index()] = route;
+        };
+        skep_keyspace::handlers().for_each(|(name, handler)| set(name, Route::Keyspace(handler)));
+        LOCAL.iter().flat_map(|group| group.iter()).for_each(|(name, run)| set(name, Route::Local(*run)));
+        Routes { by_id }
+    }
+
+    #[inline]
+    pub fn of(&self, command: &CommandSpec) -> Route {
+        self.by_id[command.id().index()]
+    }
+}

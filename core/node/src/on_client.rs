@@ -1,0 +1,359 @@
+//! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
+
+use skep_base::{Args, ConnId, Refusal};
+use skep_command::{CommandSpec, Flags};
+use skep_keyspace::{Handler, ReadCx};
+use skep_resp::{Limits, Reply, Step};
+
+use crate::client::{Client, ReplyMode};
+use crate::local::{Call, Route};
+use crate::{Node, Note, Output};
+
+/// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
+/// turn. A single larger command (up to the bulk limit) is an entry of its own.
+const BATCH_BYTES_MAX: usize = 16 << 20;
+
+/// What became of a command.
+enum Flow {
+    Done,
+    /// It stays in the input until the replies before it have come (or the pause is over).
+    Wait,
+}
+
+impl Node {
+    /// Takes a new connection.
+    ///
+    /// # Errors
+    /// The whole error reply to send before closing it, if there are too many or the node is stopping.
+    pub fn connect(&mut self, address: String, local_address: String) -> Result<ConnId, &'static [u8]> {
+        if self.stopping {
+            return Err(b"-TRYAGAIN the node is stopping\r\n");
+        }
+        if self.clients.len() as u64 >= self.settings.maxclients() {
+            self.stats.rejected_connections += 1;
+            return Err(b"-ERR max number of clients reached\r\n");
+        }
+        let open = self.settings.requirepass().is_empty();
+        Ok(self.clients.add(address, local_address, open, self.now.mono))
+    }
+
+    /// The next client that has something to send or is to be closed; each is named once until it has more.
+    pub fn next_with_output(&mut self) -> Option<ConnId> {
+        let conn = self.with_output.pop_front()?;
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.listed = false;
+        }
+        Some(conn)
+    }
+
+    /// The bytes that wait to be sent to a client.
+    pub fn unsent(&self, conn: ConnId) -> &[u8] {
+        self.clients.get(conn).map_or(&[], |c| &c.output[c.sent..])
+    }
+
+    /// Takes note that the first `bytes` of [`Node::unsent`] have left. True if the connection is to be closed now.
+    pub fn on_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
+        let Some(client) = self.clients.get_mut(conn) else { return true };
+        client.on_sent(bytes);
+        self.stats.bytes_out += bytes as u64;
+        client.closing && client.unsent() == 0 && client.pending == 0
+    }
+
+    pub(crate) fn on_received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
+        let mono = self.now.mono;
+        self.stats.bytes_in += bytes.len() as u64;
+        let limit = self.settings.client_query_buffer_bytes_max();
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        if client.closing {
+            return;
+        }
+        client.last_active = mono;
+        if client.waiting {
+            client.input.extend_from_slice(bytes);
+            if client.input.len() as u64 > limit {
+                let size = client.input.len();
+                self.drop_client(conn, format!("query buffer is {size} bytes, limit is {limit}"), out);
+            }
+        } else if client.input.is_empty() {
+            let used = self.run_input(conn, bytes, out);
+            if let Some(client) = self.clients.get_mut(conn) {
+                client.input.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            client.input.extend_from_slice(bytes);
+            self.run_kept_input(conn, out);
+        }
+    }
+
+    pub(crate) fn on_disconnected(&mut self, conn: ConnId) {
+        self.clients.remove(conn);
+    }
+
+    /// Goes on with clients whose wait is over.
+    pub(crate) fn resume_clients(&mut self, out: &mut Vec<Output>) {
+        for conn in std::mem::take(&mut self.to_resume) {
+            if let Some(client) = self.clients.get_mut(conn)
+                && client.waiting
+                && client.pending == 0
+            {
+                client.waiting = false;
+                self.run_kept_input(conn, out);
+            }
+        }
+    }
+
+    /// Closes a connection that broke a rule, with what it is owed left unsent.
+    pub(crate) fn drop_client(&mut self, conn: ConnId, reason: String, out: &mut Vec<Output>) {
+        if let Some(client) = self.clients.remove(conn) {
+            out.push(Output::Note(Note::ClientDropped { address: client.address, reason }));
+            out.push(Output::Close { conn });
+        }
+    }
+
+    /// Notes that a client's output has grown, and enforces the limit on it.
+    pub(crate) fn list_output(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        let limits = self.settings.output_limits().normal;
+        let now = self.now.mono;
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        let unsent = client.unsent() as u64;
+        if !client.listed && (unsent > 0 || client.closing) {
+            client.listed = true;
+            self.with_output.push_back(conn);
+        }
+        let above_hard = limits.hard_bytes > 0 && unsent > limits.hard_bytes;
+        let since = match limits.soft_bytes > 0 && unsent > limits.soft_bytes {
+            true => *client.above_soft_limit.get_or_insert(now),
+            false => {
+                client.above_soft_limit = None;
+                now
+            }
+        };
+        if above_hard || now.since(since) > limits.soft_seconds * 1_000 {
+            self.stats.output_limit_disconnections += 1;
+            self.drop_client(conn, format!("{unsent} bytes of replies are unread"), out);
+        }
+    }
+
+    fn run_kept_input(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        let input = std::mem::take(&mut client.input);
+        let used = self.run_input(conn, &input, out);
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.input = input;
+            client.consume(used);
+        }
+    }
+
+    /// Runs the commands at the front of `input` and gives the number of bytes consumed.
+    fn run_input(&mut self, conn: ConnId, input: &[u8], out: &mut Vec<Output>) -> usize {
+        let Some(client) = self.clients.get_mut(conn) else { return input.len() };
+        let mut decoder = std::mem::take(&mut client.decoder);
+        let mut used = 0;
+        while used < input.len() {
+            let Some(client) = self.clients.get(conn) else { return input.len() };
+            if client.closing {
+                used = input.len();
+                break;
+            }
+            let limits = self.limits(client.authenticated);
+            let rest = &input[used..];
+            match decoder.next(rest, &limits) {
+                Ok(Step::Command { consumed }) => match self.run_command(conn, decoder.args(rest), out) {
+                    Flow::Done => used += consumed,
+                    Flow::Wait => break,
+                },
+                Ok(Step::Skip { consumed }) => used += consumed,
+                Ok(Step::Incomplete { .. }) => break,
+                Err(error) => {
+                    let Some(client) = self.clients.get_mut(conn) else { return input.len() };
+                    if client.pending > 0 {
+                        client.waiting = true;
+                        // The decoder says the same again when it is asked again.
+                        break;
+                    }
+                    client.closing = true;
+                    if let Some(text) = error.reply() {
+                        Reply::new(&mut client.output, client.protocol).error(&text);
+                    }
+                    self.stats.protocol_errors += 1;
+                    used = input.len();
+                    break;
+                }
+            }
+        }
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.decoder = decoder;
+        }
+        self.list_output(conn, out);
+        used
+    }
+
+    /// The client whose command is being run.
+    pub(crate) fn client(&mut self, conn: ConnId) -> &mut Client {
+        self.clients.get_mut(conn).expect("a client stays while its command runs")
+    }
+
+    #[inline]
+    fn limits(&self, authenticated: bool) -> Limits {
+        Limits { authenticated, ..self.decoder_limits }
+    }
+
+    fn run_command(&mut self, conn: ConnId, args: Args<'_>, out: &mut Vec<Output>) -> Flow {
+        let resolved = skep_command::resolve(args);
+        let (command, route) = match resolved {
+            Ok(command) => (command, self.routes.of(command)),
+            Err(refusal) => return self.refuse(conn, None, &refusal),
+        };
+        let Some(client) = self.clients.get(conn) else { return Flow::Done };
+        if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
+            return self.refuse(conn, Some(command), &Refusal::text("NOAUTH Authentication required."));
+        }
+        if self.is_paused(command) {
+            self.client(conn).waiting = true;
+            return Flow::Wait;
+        }
+        match route {
+            Route::Keyspace(handler @ Handler::Read(_)) => self.run_read(conn, command, handler, args),
+            Route::Keyspace(handler @ Handler::Write(_)) => self.run_write(conn, command, handler, args, out),
+            Route::Local(run) => {
+                let client = self.client(conn);
+                if client.pending > 0 {
+                    client.waiting = true;
+                    return Flow::Wait;
+                }
+                self.stats.called(command);
+                let client = self.client(conn);
+                client.last_command = command.name;
+                client.commands += 1;
+                let was_off = client.reply_mode == ReplyMode::Off;
+                let silent = begin_silence(&mut client.reply_mode);
+                let mut output = std::mem::take(&mut client.output);
+                let mark = output.len();
+                let mut reply = Reply::new(&mut output, client.protocol);
+                if let Err(refusal) = run(self, Call { conn, args, reply: &mut reply, out }) {
+                    reply.rewind(mark);
+                    reply.refusal(&refusal);
+                    self.stats.failed(command, &refusal);
+                }
+                if let Some(client) = self.clients.get_mut(conn) {
+                    // `CLIENT REPLY ON` is the one command that is answered while replies are off.
+                    if silent && !(was_off && client.reply_mode == ReplyMode::On) {
+                        output.truncate(mark);
+                    }
+                    client.output = output;
+                }
+                Flow::Done
+            }
+            Route::None => self.refuse(conn, Some(command), &command.wrong_arity()),
+        }
+    }
+
+    #[inline]
+    fn run_read(
+        &mut self,
+        conn: ConnId,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+    ) -> Flow {
+        if !self.ready {
+            return self.refuse(conn, Some(command), &not_ready());
+        }
+        let time = self.shard.time(self.now.wall);
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        client.last_command = command.name;
+        client.commands += 1;
+        let silent = begin_silence(&mut client.reply_mode);
+        if client.pending > 0 {
+            client.pending += 1;
+            self.shard.batch.push_read(conn, command, handler, client.db, silent, args);
+            return Flow::Done;
+        }
+        self.stats.called(command);
+        let keyspace = &self.shard.keyspace;
+        keyspace.access.set_paused(client.no_touch);
+        let mark = client.output.len();
+        let mut reply = Reply::new(&mut client.output, client.protocol);
+        let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
+        handler.read(&mut cx, args, &mut reply);
+        if reply.since(mark).first() == Some(&b'-') {
+            self.stats.failed_reply(command, reply.since(mark));
+        }
+        if silent {
+            client.output.truncate(mark);
+        }
+        Flow::Done
+    }
+
+    #[inline]
+    fn run_write(
+        &mut self,
+        conn: ConnId,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> Flow {
+        if let Err(refusal) = self.admit_write(command, args) {
+            return self.refuse(conn, Some(command), &refusal);
+        }
+        if self.shard.batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
+            self.propose_batch(out);
+        }
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        client.last_command = command.name;
+        client.commands += 1;
+        client.pending += 1;
+        let silent = begin_silence(&mut client.reply_mode);
+        self.shard.batch.push_write(conn, command, handler, client.db, silent, args);
+        Flow::Done
+    }
+
+    /// Says no to what cannot be carried out now, before it reaches the log.
+    fn admit_write(&mut self, command: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+        if !self.ready || self.stopping {
+            return Err(not_ready());
+        }
+        if self.disk_full {
+            return Err(Refusal::format(format!(
+                "TRYAGAIN the disk is full: the log has room for {} bytes; free space or move the data directory",
+                self.log_room
+            )));
+        }
+        if command.flags.has(Flags::DENYOOM) && !self.memory.admits_growth(args.bytes()) {
+            return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));
+        }
+        Ok(())
+    }
+
+    /// Answers with an error, or waits if replies before it are still to come.
+    fn refuse(&mut self, conn: ConnId, command: Option<&'static CommandSpec>, refusal: &Refusal) -> Flow {
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        if client.pending > 0 {
+            client.waiting = true;
+            return Flow::Wait;
+        }
+        if !begin_silence(&mut client.reply_mode) {
+            Reply::new(&mut client.output, client.protocol).refusal(refusal);
+        }
+        self.stats.rejected(command, refusal);
+        Flow::Done
+    }
+}
+
+/// True if the command about to run gets no reply; ends the effect of `CLIENT REPLY SKIP`.
+#[inline]
+fn begin_silence(mode: &mut ReplyMode) -> bool {
+    match mode {
+        ReplyMode::On => false,
+        ReplyMode::Off => true,
+        ReplyMode::SkipNext => {
+            *mode = ReplyMode::On;
+            true
+        }
+    }
+}
+
+fn not_ready() -> Refusal {
+    Refusal::text("TRYAGAIN the node is starting or stopping; nothing was done")
+}

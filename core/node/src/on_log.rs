@@ -1,0 +1,230 @@
+//! From batches to the groups' logs and back: proposals, persistence, and the end of a turn.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use skep_base::{GroupId, Millis};
+use skep_consensus as consensus;
+use skep_log::Record;
+use skep_settings::Durability;
+
+use crate::meta::MetaCommand;
+use crate::shard::Proposed;
+use crate::{DATA, Node, Note, Output};
+
+/// Room in the log below which writes are refused: the entries in flight and one more batch must still fit.
+const LOG_ROOM_MIN: u64 = 2 * crate::shard::IN_FLIGHT_BYTES_MAX as u64;
+
+/// Keys and fields that one entry removes because they are due: about 100 us of work.
+pub(crate) const SWEEP_LIMIT: usize = 1_000;
+
+/// The persist outputs of all groups, merged into one a turn.
+#[derive(Default)]
+pub(crate) struct PersistProgress {
+    /// Collected in this turn.
+    records: Vec<Record>,
+    sync: bool,
+    tickets: Vec<(GroupId, u64)>,
+    /// With memory durability: whether anything was given out since the last sync.
+    unsynced: bool,
+    /// The number of the last output given out.
+    pub issued: u64,
+    /// Tickets that output `number` makes durable.
+    waiting: VecDeque<(u64, Vec<(GroupId, u64)>)>,
+}
+
+impl PersistProgress {
+    /// Makes `record` part of the first output.
+    pub fn begin(&mut self, record: Record) {
+        self.records.push(record);
+        self.sync = true;
+    }
+}
+
+impl Node {
+    /// Ends a turn: proposes what was collected, goes on with a checkpoint, and gives out one [`Output::Persist`].
+    pub(crate) fn on_turn(&mut self, memory_used: u64, out: &mut Vec<Output>) {
+        self.memory.used = memory_used;
+        self.shard.keyspace.access.set_now(self.now.wall);
+        self.end_pause();
+        self.resume_clients(out);
+        self.evict_if_short();
+        self.propose_batch(out);
+        self.propose_sweep(out);
+        self.tick_groups(out);
+        self.step_checkpoint(out);
+        self.flush_persist(out);
+        self.close_idle_clients(out);
+        if let Some(garbage) = self.shard.keyspace.take_garbage() {
+            out.push(Output::Drop(garbage));
+        }
+        self.go_on_stopping(out);
+    }
+
+    /// Proposes the batch as one entry of the shard's log.
+    pub(crate) fn propose_batch(&mut self, out: &mut Vec<Output>) {
+        if !self.shard.batch.is_empty() {
+            self.propose_entry(out);
+        }
+    }
+
+    /// Makes durable what the groups asked for, up to output `number`.
+    pub(crate) fn on_persisted(&mut self, through: u64, out: &mut Vec<Output>) {
+        assert!(through <= self.persist.issued, "output {through} persisted, {} issued", self.persist.issued);
+        while let Some((number, _)) = self.persist.waiting.front()
+            && *number <= through
+        {
+            let (_, tickets) = self.persist.waiting.pop_front().expect("seen in the loop's condition");
+            for (group, ticket) in tickets {
+                self.group_input(group, consensus::Input::Persisted(ticket), out);
+            }
+        }
+        self.go_on_starting(out);
+        self.resume_clients(out);
+    }
+
+    /// Takes note of how much the log can take.
+    pub(crate) fn on_room(&mut self, room: u64, out: &mut Vec<Output>) {
+        self.log_room = room;
+        let full = room < LOG_ROOM_MIN.min(self.settings.log_segment_bytes() / 4);
+        if full != self.disk_full {
+            self.disk_full = full;
+            out.push(Output::Note(if full { Note::DiskFull { room } } else { Note::DiskHasRoom { room } }));
+        }
+    }
+
+    /// Gives a group an input and carries out what it answers.
+    pub(crate) fn group_input(&mut self, group: GroupId, input: consensus::Input, out: &mut Vec<Output>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mono = self.now.mono;
+        self.group_mut(group).handle(mono, input, &mut effects);
+        self.carry_out(group, &mut effects, out);
+        self.effects = effects;
+    }
+
+    /// Carries out a group's effects, and those that they cause, until there are none.
+    pub(crate) fn carry_out(
+        &mut self,
+        group: GroupId,
+        effects: &mut Vec<consensus::Output>,
+        out: &mut Vec<Output>,
+    ) {
+        while !effects.is_empty() {
+            let mut persisted = None;
+            for effect in std::mem::take(effects) {
+                match effect {
+                    consensus::Output::Persist { ticket, records, must_sync, then_send } => {
+                        assert!(then_send.is_empty(), "{group:?} of one voter has messages to send");
+                        if self.must_wait_for_disk() {
+                            self.persist.tickets.push((group, ticket));
+                        } else {
+                            persisted = Some(ticket);
+                        }
+                        self.persist.sync |= must_sync;
+                        self.checkpoints.on_logged(&records);
+                        self.persist.records.extend(records);
+                    }
+                    consensus::Output::Apply { entries } => self.apply(group, entries, out),
+                    consensus::Output::RoleChanged { .. } | consensus::Output::Note(_) => {}
+                    other => panic!("{group:?} of one voter asks for {other:?}"),
+                }
+            }
+            if let Some(ticket) = persisted {
+                let mono = self.now.mono;
+                self.group_mut(group).handle(mono, consensus::Input::Persisted(ticket), effects);
+            }
+        }
+    }
+
+    /// With memory durability entries count as persisted at once; the election at the start, and the founding of the
+    /// cluster, never do.
+    fn must_wait_for_disk(&self) -> bool {
+        self.settings.durability() == Durability::Disk || !self.ready
+    }
+
+    fn propose_entry(&mut self, out: &mut Vec<Output>) {
+        let stamp = self.shard.time(self.now.wall);
+        let seed = self.rng.next_u64();
+        let (payload, batch) = self.shard.batch.seal(stamp, seed);
+        let bytes = payload.len();
+        let mut effects = std::mem::take(&mut self.effects);
+        let proposed = self.shard.group.propose([payload], &mut effects);
+        match proposed {
+            Ok(at) => self.shard.in_flight.push_back(Proposed { at, bytes, batch }),
+            Err(refused) => panic!("the only voter of {DATA:?} was refused: {refused:?}"),
+        }
+        self.carry_out(DATA, &mut effects, out);
+        self.effects = effects;
+    }
+
+    /// Proposes an entry without operations if something is due: applying it removes what is.
+    fn propose_sweep(&mut self, out: &mut Vec<Output>) {
+        if !self.ready || self.disk_full || self.stopping || !self.shard.in_flight.is_empty() {
+            return;
+        }
+        let time = self.shard.time(self.now.wall);
+        if self.active_expire && self.shard.keyspace.next_deadline().is_some_and(|deadline| deadline < time) {
+            self.propose_entry(out);
+        }
+    }
+
+    fn tick_groups(&mut self, out: &mut Vec<Output>) {
+        for group in [GroupId::META, DATA] {
+            if self.group_mut(group).next_wakeup().is_some_and(|at| at <= self.now.mono) {
+                self.group_input(group, consensus::Input::Tick, out);
+            }
+        }
+    }
+
+    /// Stops once every reply owed has been earned and everything logged is durable.
+    fn go_on_stopping(&mut self, out: &mut Vec<Output>) {
+        if !self.stopping || self.stopped || !self.shard.is_idle() || !self.persist.waiting.is_empty() {
+            return;
+        }
+        if std::mem::take(&mut self.persist.unsynced) {
+            self.persist.issued += 1;
+            let number = self.persist.issued;
+            self.persist.waiting.push_back((number, Vec::new()));
+            return out.push(Output::Persist { number, records: Vec::new(), sync: true });
+        }
+        self.stopped = true;
+        out.push(Output::Stopped);
+    }
+
+    fn flush_persist(&mut self, out: &mut Vec<Output>) {
+        if self.persist.records.is_empty() {
+            return;
+        }
+        self.persist.issued += 1;
+        let number = self.persist.issued;
+        let wanted = std::mem::take(&mut self.persist.sync);
+        let sync = wanted && (self.must_wait_for_disk() || self.stopping);
+        self.persist.unsynced = !sync && (wanted || self.persist.unsynced);
+        let tickets = std::mem::take(&mut self.persist.tickets);
+        if !tickets.is_empty() {
+            self.persist.waiting.push_back((number, tickets));
+        }
+        out.push(Output::Persist { number, records: std::mem::take(&mut self.persist.records), sync });
+    }
+
+    pub(crate) fn group_mut(&mut self, group: GroupId) -> &mut consensus::Group {
+        if group == GroupId::META { &mut self.meta_group } else { &mut self.shard.group }
+    }
+
+    /// Appends a proposal to the meta group's log.
+    pub(crate) fn propose_meta(&mut self, command: MetaCommand, out: &mut Vec<Output>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let proposed = self.meta_group.propose([Bytes::from(command.encode())], &mut effects);
+        if let Err(refused) = proposed {
+            panic!("the only voter of the meta group was refused: {refused:?}");
+        }
+        self.carry_out(GroupId::META, &mut effects, out);
+        self.effects = effects;
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Millis> {
+        let idle = self.settings.timeout_seconds();
+        let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.now.mono.plus(1_000));
+        [self.paused.map(|p| p.until), idle_check].into_iter().flatten().min()
+    }
+}
