@@ -105,6 +105,12 @@ impl Keyspace {
         Some((db, entry.key()))
     }
 
+    /// About how many bytes a key with its value takes.
+    pub fn entry_bytes(&self, db: u8, key: &[u8]) -> Option<usize> {
+        let entry = self.peek(db, key, Millis(0))?;
+        Some(size_of::<Entry>() + 8 + entry.key.heap_bytes() + entry.value.heap_bytes())
+    }
+
     /// The first drawn of those with the highest score.
     fn worst(
         &self,

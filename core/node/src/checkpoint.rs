@@ -13,8 +13,8 @@ use crate::{DATA, Node, Note, Output};
 
 /// Bytes of a cut per turn: about 100 us of work.
 const STEP_BYTES: usize = 128 << 10;
-/// Chunks with the shell, not written yet. Bounds the extra memory of a checkpoint.
-const STEPS_AHEAD_MAX: usize = 4;
+/// Bytes with the shell, not written yet, above which no step is taken. Bounds the extra memory of a checkpoint.
+const BYTES_AHEAD_MAX: u64 = 1 << 20;
 
 /// The progress of checkpoints.
 #[derive(Default)]
@@ -32,7 +32,8 @@ pub(crate) struct Checkpoints {
 struct Current {
     group: GroupId,
     at: LogId,
-    steps_ahead: usize,
+    /// The disk is behind.
+    waits: bool,
     /// All chunks are given out.
     finished: bool,
 }
@@ -50,11 +51,11 @@ impl Checkpoints {
         }
     }
 
-    /// True if the next turn should come at once.
-    pub fn wants_step(&self) -> bool {
+    /// In how many milliseconds the next turn should come.
+    pub fn next_step_ms(&self) -> Option<u64> {
         match &self.current {
-            Some(current) => !current.finished && current.steps_ahead < STEPS_AHEAD_MAX,
-            None => !self.queue.is_empty(),
+            Some(current) => (!current.finished).then_some(u64::from(current.waits)),
+            None => (!self.queue.is_empty()).then_some(0),
         }
     }
 
@@ -74,7 +75,7 @@ impl Node {
     }
 
     /// Goes on with the checkpoint of this turn, or begins one when the log has grown enough.
-    pub(crate) fn step_checkpoint(&mut self, out: &mut Vec<Output>) {
+    pub(crate) fn step_checkpoint(&mut self, bytes_ahead: u64, out: &mut Vec<Output>) {
         if self.checkpoints.log_bytes >= self.settings.checkpoint_log_bytes() && !self.stopping {
             self.request_checkpoint();
         }
@@ -84,11 +85,11 @@ impl Node {
             self.begin_checkpoint(group, out);
         }
         let Some(current) = &mut self.checkpoints.current else { return };
-        if current.finished || current.steps_ahead >= STEPS_AHEAD_MAX {
+        current.waits = bytes_ahead > BYTES_AHEAD_MAX;
+        if current.finished || current.waits {
             return;
         }
         let group = current.group;
-        current.steps_ahead += 1;
         let mut bytes = Vec::new();
         let done = if group == GroupId::META {
             self.meta.encode(&mut bytes);
@@ -103,12 +104,6 @@ impl Node {
             if let Some(current) = &mut self.checkpoints.current {
                 current.finished = true;
             }
-        }
-    }
-
-    pub(crate) fn on_checkpoint_stepped(&mut self, group: GroupId) {
-        if let Some(current) = self.checkpoints.current.as_mut().filter(|c| c.group == group) {
-            current.steps_ahead = current.steps_ahead.saturating_sub(1);
         }
     }
 
@@ -135,6 +130,7 @@ impl Node {
         self.checkpoints.queue.clear();
         self.checkpoints.last_failed = true;
         self.shard.keyspace.abandon_cut();
+        out.push(Output::CheckpointAbandon { group });
         out.push(Output::Note(Note::CheckpointFailed { group, reason }));
     }
 
@@ -153,7 +149,7 @@ impl Node {
             let log_bytes = std::mem::take(&mut self.checkpoints.log_bytes);
             out.push(Output::Note(Note::CheckpointBegun { group, at, log_bytes }));
         }
-        self.checkpoints.current = Some(Current { group, at, steps_ahead: 0, finished: false });
+        self.checkpoints.current = Some(Current { group, at, waits: false, finished: false });
         out.push(Output::CheckpointBegin { group, at, membership });
     }
 }

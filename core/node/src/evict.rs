@@ -19,8 +19,7 @@ pub(crate) struct Memory {
     pub peak: u64,
     /// 0 for no limit.
     pub limit: u64,
-    /// `None` for noeviction.
-    pub policy: Option<EvictionPolicy>,
+    pub policy: EvictionPolicy,
     pub samples: usize,
     /// Bytes of writes admitted and keys chosen in this turn, which `used` does not show yet.
     admitted: u64,
@@ -35,7 +34,8 @@ impl Memory {
         if self.limit == 0 {
             return true;
         }
-        let fits = self.used + self.admitted <= self.limit || self.policy.is_some() && !self.exhausted;
+        let fits = self.used + self.admitted <= self.limit
+            || self.policy != EvictionPolicy::NoEviction && !self.exhausted;
         if fits {
             self.admitted += bytes as u64;
         }
@@ -48,8 +48,13 @@ impl Node {
     pub(crate) fn evict_if_short(&mut self) {
         self.memory.peak = self.memory.peak.max(self.memory.used);
         self.memory.admitted = 0;
-        let (Some(policy), limit) = (self.memory.policy, self.memory.limit) else { return };
-        if limit == 0 || self.memory.used <= limit || !self.ready || self.disk_full {
+        let (policy, limit) = (self.memory.policy, self.memory.limit);
+        if policy == EvictionPolicy::NoEviction
+            || limit == 0
+            || self.memory.used <= limit
+            || !self.ready
+            || self.disk_full
+        {
             return;
         }
         // What is in flight has not freed its memory yet; choosing again now would take too many.
@@ -69,12 +74,12 @@ impl Node {
                 self.memory.exhausted = freed == 0;
                 return;
             };
-            if !chosen.insert((db, key.clone())) {
+            if !chosen.insert((db, key.to_vec())) {
                 return; // the choice repeats itself; what is chosen goes first
             }
-            let bytes = self.shard.keyspace.entry_bytes(db, &key).unwrap_or(0);
+            let bytes = self.shard.keyspace.entry_bytes(db, key).unwrap_or(0);
             freed += bytes as u64;
-            let key = OwnedArgs::collect([&key[..]]);
+            let key = OwnedArgs::collect([key]);
             self.shard.batch.push_evict(db, key.args());
         }
     }

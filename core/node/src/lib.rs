@@ -54,21 +54,29 @@ pub enum Input<'a> {
     Received { conn: ConnId, bytes: &'a [u8] },
     /// A client's connection is gone. What it had asked for is still carried out.
     Disconnected { conn: ConnId },
-    /// Every [`Output::Persist`] up to this number is durable; the log can take `room` more bytes before it needs a new
-    /// segment that the disk may not have space for.
-    Persisted { through: u64, room: u64 },
-    /// The log's room changed without a write: space was freed, or the disk is full.
-    Room { bytes: u64 },
-    /// A step of a checkpoint was carried out (flow control).
-    CheckpointStepped { group: GroupId },
+    /// Every [`Output::Persist`] up to this number that asked for a sync is durable.
+    Persisted { through: u64 },
+    /// The disk has no space for the log: what was given out waits. Or it has space again.
+    DiskFull(bool),
+    /// The log cannot get shorter without a checkpoint.
+    LogPinned,
     /// The checkpoint that was finished last is durable under its final name.
     CheckpointSaved { group: GroupId, at: LogId },
     /// The checkpoint could not be written and was removed; the log stays as it is.
     CheckpointFailed { group: GroupId, reason: String },
     /// The end of a loop turn, or the instant of [`Node::next_wakeup`].
-    Turn { memory_used: u64 },
+    Turn(Load),
     /// Finish what is in flight, then [`Output::Stopped`]. New commands are refused.
     Stop,
+}
+
+/// What the node should know of the process it runs in, at the end of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Bytes allocated.
+    pub memory_used: u64,
+    /// Bytes of [`Output::CheckpointChunk`]s not written yet.
+    pub checkpoint_bytes: u64,
 }
 
 /// What should happen, in this order.
@@ -83,6 +91,10 @@ pub enum Output {
     CheckpointChunk { group: GroupId, bytes: Vec<u8> },
     /// Complete the checkpoint begun: sync, rename, sync the directory, answer [`Input::CheckpointSaved`].
     CheckpointFinish { group: GroupId },
+    /// Give up the checkpoint begun.
+    CheckpointAbandon { group: GroupId },
+    /// The log durably names the checkpoint at `at`: remove older ones of the group.
+    CheckpointRecorded { group: GroupId, at: LogId },
     /// Drop this where it stalls nobody.
     Drop(Garbage),
     /// Close a connection; what it is owed has been sent or given up.
@@ -120,13 +132,9 @@ pub enum Note {
         reason: String,
     },
     /// Writes are refused until there is room again.
-    DiskFull {
-        room: u64,
-    },
+    DiskFull,
     /// Writes are accepted again.
-    DiskHasRoom {
-        room: u64,
-    },
+    DiskHasSpace,
 }
 
 /// The state of one node.
@@ -161,7 +169,6 @@ pub struct Node {
     persist: on_log::PersistProgress,
     checkpoints: checkpoint::Checkpoints,
     memory: evict::Memory,
-    log_room: u64,
     disk_full: bool,
     decoder_limits: skep_resp::Limits,
     /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
@@ -180,15 +187,12 @@ impl Node {
         match input {
             Input::Received { conn, bytes } => self.on_received(conn, bytes, out),
             Input::Disconnected { conn } => self.on_disconnected(conn),
-            Input::Persisted { through, room } => {
-                self.on_room(room, out);
-                self.on_persisted(through, out);
-            }
-            Input::Room { bytes } => self.on_room(bytes, out),
-            Input::CheckpointStepped { group } => self.on_checkpoint_stepped(group),
+            Input::Persisted { through } => self.on_persisted(through, out),
+            Input::DiskFull(full) => self.on_disk_full(full, out),
+            Input::LogPinned => drop(self.request_checkpoint()),
             Input::CheckpointSaved { group, at } => self.on_checkpoint_saved(group, at, out),
             Input::CheckpointFailed { group, reason } => self.on_checkpoint_failed(group, reason, out),
-            Input::Turn { memory_used } => self.on_turn(memory_used, out),
+            Input::Turn(load) => self.on_turn(load, out),
             Input::Stop => self.stopping = true,
         }
     }
@@ -197,7 +201,10 @@ impl Node {
     pub fn next_wakeup(&self) -> Option<Millis> {
         let mut next = self.next_timer();
         let mut at_most = |instant: Millis| next = Some(next.map_or(instant, |n| n.min(instant)));
-        if self.checkpoints.wants_step() || self.stopping {
+        if let Some(ms) = self.checkpoints.next_step_ms() {
+            at_most(self.now.mono.plus(ms));
+        }
+        if self.stopping && !self.stopped && self.shard.is_idle() {
             at_most(self.now.mono);
         }
         if self.shard.group.is_leader()

@@ -62,7 +62,7 @@ impl Node {
     pub(crate) fn on_received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
         let mono = self.now.mono;
         self.stats.bytes_in += bytes.len() as u64;
-        let limit = self.settings.client_query_buffer_bytes_max();
+        let limit = u64::from(self.settings.client_query_buffer_bytes_max());
         let Some(client) = self.clients.get_mut(conn) else { return };
         if client.closing {
             return;
@@ -315,10 +315,9 @@ impl Node {
             return Err(not_ready());
         }
         if self.disk_full {
-            return Err(Refusal::format(format!(
-                "TRYAGAIN the disk is full: the log has room for {} bytes; free space or move the data directory",
-                self.log_room
-            )));
+            return Err(Refusal::text(
+                "TRYAGAIN the disk is full; nothing was done; free space in the data directory",
+            ));
         }
         if command.flags.has(Flags::DENYOOM) && !self.memory.admits_growth(args.bytes()) {
             return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));

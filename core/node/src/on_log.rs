@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use skep_base::{GroupId, Millis};
+use skep_base::{GroupId, LogId, Millis};
 use skep_consensus as consensus;
 use skep_log::Record;
 use skep_settings::Durability;
 
 use crate::meta::MetaCommand;
 use crate::shard::Proposed;
-use crate::{DATA, Node, Note, Output};
+use crate::{DATA, Load, Node, Note, Output};
 
-/// Room in the log below which writes are refused: the entries in flight and one more batch must still fit.
-const LOG_ROOM_MIN: u64 = 2 * crate::shard::IN_FLIGHT_BYTES_MAX as u64;
+/// With memory durability, how much may be lost by a power cut, in milliseconds of writes; as `appendfsync everysec`.
+const MEMORY_SYNC_MS: u64 = 1_000;
 
 /// Keys and fields that one entry removes because they are due: about 100 us of work.
 pub(crate) const SWEEP_LIMIT: usize = 1_000;
@@ -25,12 +25,21 @@ pub(crate) struct PersistProgress {
     records: Vec<Record>,
     sync: bool,
     tickets: Vec<(GroupId, u64)>,
-    /// With memory durability: whether anything was given out since the last sync.
-    unsynced: bool,
+    /// Checkpoints that the records collected name.
+    recorded: Vec<(GroupId, LogId)>,
+    /// With memory durability: since when there are outputs that no sync was asked for.
+    unsynced_since: Option<Millis>,
     /// The number of the last output given out.
     pub issued: u64,
-    /// Tickets that output `number` makes durable.
-    waiting: VecDeque<(u64, Vec<(GroupId, u64)>)>,
+    /// Outputs given out with a sync and not durable.
+    waiting: VecDeque<Waiting>,
+}
+
+/// What follows when an output is durable.
+struct Waiting {
+    number: u64,
+    tickets: Vec<(GroupId, u64)>,
+    recorded: Vec<(GroupId, LogId)>,
 }
 
 impl PersistProgress {
@@ -43,8 +52,8 @@ impl PersistProgress {
 
 impl Node {
     /// Ends a turn: proposes what was collected, goes on with a checkpoint, and gives out one [`Output::Persist`].
-    pub(crate) fn on_turn(&mut self, memory_used: u64, out: &mut Vec<Output>) {
-        self.memory.used = memory_used;
+    pub(crate) fn on_turn(&mut self, load: Load, out: &mut Vec<Output>) {
+        self.memory.used = load.memory_used;
         self.shard.keyspace.access.set_now(self.now.wall);
         self.end_pause();
         self.resume_clients(out);
@@ -52,7 +61,7 @@ impl Node {
         self.propose_batch(out);
         self.propose_sweep(out);
         self.tick_groups(out);
-        self.step_checkpoint(out);
+        self.step_checkpoint(load.checkpoint_bytes, out);
         self.flush_persist(out);
         self.close_idle_clients(out);
         if let Some(garbage) = self.shard.keyspace.take_garbage() {
@@ -71,25 +80,23 @@ impl Node {
     /// Makes durable what the groups asked for, up to output `number`.
     pub(crate) fn on_persisted(&mut self, through: u64, out: &mut Vec<Output>) {
         assert!(through <= self.persist.issued, "output {through} persisted, {} issued", self.persist.issued);
-        while let Some((number, _)) = self.persist.waiting.front()
-            && *number <= through
-        {
-            let (_, tickets) = self.persist.waiting.pop_front().expect("seen in the loop's condition");
-            for (group, ticket) in tickets {
+        while self.persist.waiting.front().is_some_and(|w| w.number <= through) {
+            let waiting = self.persist.waiting.pop_front().expect("seen in the loop's condition");
+            for (group, ticket) in waiting.tickets {
                 self.group_input(group, consensus::Input::Persisted(ticket), out);
             }
+            let recorded = waiting.recorded.into_iter();
+            out.extend(recorded.map(|(group, at)| Output::CheckpointRecorded { group, at }));
         }
         self.go_on_starting(out);
         self.resume_clients(out);
     }
 
-    /// Takes note of how much the log can take.
-    pub(crate) fn on_room(&mut self, room: u64, out: &mut Vec<Output>) {
-        self.log_room = room;
-        let full = room < LOG_ROOM_MIN.min(self.settings.log_segment_bytes() / 4);
+    /// Takes note of whether the log can grow.
+    pub(crate) fn on_disk_full(&mut self, full: bool, out: &mut Vec<Output>) {
         if full != self.disk_full {
             self.disk_full = full;
-            out.push(Output::Note(if full { Note::DiskFull { room } } else { Note::DiskHasRoom { room } }));
+            out.push(Output::Note(if full { Note::DiskFull } else { Note::DiskHasSpace }));
         }
     }
 
@@ -121,7 +128,7 @@ impl Node {
                             persisted = Some(ticket);
                         }
                         self.persist.sync |= must_sync;
-                        self.checkpoints.on_logged(&records);
+                        self.note_records(&records);
                         self.persist.records.extend(records);
                     }
                     consensus::Output::Apply { entries } => self.apply(group, entries, out),
@@ -140,6 +147,15 @@ impl Node {
     /// cluster, never do.
     fn must_wait_for_disk(&self) -> bool {
         self.settings.durability() == Durability::Disk || !self.ready
+    }
+
+    fn note_records(&mut self, records: &[Record]) {
+        self.checkpoints.on_logged(records);
+        for record in records {
+            if let Record::Checkpoint { group, at, .. } = record {
+                self.persist.recorded.push((*group, *at));
+            }
+        }
     }
 
     fn propose_entry(&mut self, out: &mut Vec<Output>) {
@@ -181,30 +197,38 @@ impl Node {
         if !self.stopping || self.stopped || !self.shard.is_idle() || !self.persist.waiting.is_empty() {
             return;
         }
-        if std::mem::take(&mut self.persist.unsynced) {
-            self.persist.issued += 1;
-            let number = self.persist.issued;
-            self.persist.waiting.push_back((number, Vec::new()));
-            return out.push(Output::Persist { number, records: Vec::new(), sync: true });
+        if self.persist.unsynced_since.is_some() {
+            return self.give_out_persist(true, out);
         }
         self.stopped = true;
         out.push(Output::Stopped);
     }
 
     fn flush_persist(&mut self, out: &mut Vec<Output>) {
-        if self.persist.records.is_empty() {
-            return;
-        }
-        self.persist.issued += 1;
-        let number = self.persist.issued;
+        let now = self.now.mono;
         let wanted = std::mem::take(&mut self.persist.sync);
-        let sync = wanted && (self.must_wait_for_disk() || self.stopping);
-        self.persist.unsynced = !sync && (wanted || self.persist.unsynced);
-        let tickets = std::mem::take(&mut self.persist.tickets);
-        if !tickets.is_empty() {
-            self.persist.waiting.push_back((number, tickets));
+        let overdue = self.persist.unsynced_since.is_some_and(|since| now.since(since) >= MEMORY_SYNC_MS);
+        let waited_for = !self.persist.tickets.is_empty() || !self.persist.recorded.is_empty();
+        let sync = overdue || waited_for || wanted && self.must_wait_for_disk();
+        if wanted && !sync && self.persist.unsynced_since.is_none() {
+            self.persist.unsynced_since = Some(now);
         }
-        out.push(Output::Persist { number, records: std::mem::take(&mut self.persist.records), sync });
+        if sync || !self.persist.records.is_empty() {
+            self.give_out_persist(sync, out);
+        }
+    }
+
+    fn give_out_persist(&mut self, sync: bool, out: &mut Vec<Output>) {
+        let persist = &mut self.persist;
+        persist.issued += 1;
+        let number = persist.issued;
+        if sync {
+            persist.unsynced_since = None;
+            let tickets = std::mem::take(&mut persist.tickets);
+            let recorded = std::mem::take(&mut persist.recorded);
+            persist.waiting.push_back(Waiting { number, tickets, recorded });
+        }
+        out.push(Output::Persist { number, records: std::mem::take(&mut persist.records), sync });
     }
 
     pub(crate) fn group_mut(&mut self, group: GroupId) -> &mut consensus::Group {
@@ -225,6 +249,7 @@ impl Node {
     pub(crate) fn next_timer(&self) -> Option<Millis> {
         let idle = self.settings.timeout_seconds();
         let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.now.mono.plus(1_000));
-        [self.paused.map(|p| p.until), idle_check].into_iter().flatten().min()
+        let sync = self.persist.unsynced_since.map(|since| since.plus(MEMORY_SYNC_MS));
+        [self.paused.map(|p| p.until), idle_check, sync].into_iter().flatten().min()
     }
 }

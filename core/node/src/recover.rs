@@ -199,7 +199,6 @@ impl Node {
             checkpoints: Checkpoints::new(now.wall),
             memory: Memory::default(),
             decoder_limits: Default::default(),
-            log_room: u64::MAX,
             disk_full: false,
             active_expire: true,
             paused: None,

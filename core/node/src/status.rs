@@ -34,7 +34,7 @@ pub struct Status {
     pub keyspace_misses: u64,
     pub entries_applied: u64,
     pub persists: u64,
-    pub log_room: u64,
+    pub disk_full: bool,
     pub checkpoint_active: bool,
     pub checkpoint_failed: bool,
     /// Wall time in ms; the start of the process before the first.
@@ -99,7 +99,7 @@ impl Node {
             keyspace_misses: keyspace.access.misses(),
             entries_applied: group.stats().entries_applied,
             persists: self.persist.issued,
-            log_room: self.log_room,
+            disk_full: self.disk_full,
             checkpoint_active: self.checkpoints.is_active(),
             checkpoint_failed: self.checkpoints.last_failed,
             checkpoint_saved: self.checkpoints.last_saved,
