@@ -57,7 +57,7 @@ impl Seal {
 
     pub fn inspect(self, position: u32, block: &[u8]) -> Found {
         assert_eq!(block.len(), BLOCK_BYTES, "block of a wrong size");
-        if block.iter().all(|b| *b == 0) {
+        if *block == [0; BLOCK_BYTES] {
             return Found::Zero;
         }
         let u16_at = |at: usize| u16::from_le_bytes([block[at], block[at + 1]]);

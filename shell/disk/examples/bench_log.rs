@@ -85,8 +85,8 @@ fn main() {
     }
     println!("{:?}", wal.stats());
     drop(wal);
-    let started = Instant::now();
+    let (started, cpu_before) = (Instant::now(), cpu());
     let opened = open_log(&dir, WalConfig::default()).unwrap();
     let entries: usize = opened.logs.values().map(|l| l.entries.len()).sum();
-    println!("open again, {entries} entries: {:?}", started.elapsed());
+    println!("open again, {entries} entries: {:?}, CPU {:?}", started.elapsed(), cpu() - cpu_before);
 }
