@@ -19,6 +19,9 @@ use crate::inbox::{Inbox, Outbox};
 const QUEUED_BYTES_MAX: usize = 64 << 20;
 /// Records put into one batch: what a disk takes in a few milliseconds, and well within a segment.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Room in the log below which a disk that has no space for a segment counts as full: two batches, so that what is
+/// under way when the node hears of it still fits.
+const ROOM_BYTES_MIN: u64 = 2 * BATCH_BYTES_MAX as u64;
 /// Records that need no sync are held back for a batch that does, up to this many.
 const HELD_RECORDS_MAX: usize = 1024;
 /// Batches between two looks at what keeps the log long.
@@ -41,7 +44,8 @@ pub struct Turn {
 pub enum LogEvent {
     /// All turns up to `ticket` are durable (but records that asked for no sync).
     Durable { ticket: u64 },
-    /// The disk is full (`true`): turns wait, refuse writes; or has space again (`false`).
+    /// The disk is full and little room is left in the log, or none (`true`): refuse writes, what was submitted waits if
+    /// need be; or there is space again (`false`).
     Full(bool),
     /// These groups should make a checkpoint: they keep the log from getting shorter. The first most of all.
     Pinned(Vec<GroupId>),
@@ -116,7 +120,9 @@ impl LogWriter {
             held: Vec::new(),
             stopping: false,
             chore_retry: None,
-            full: false,
+            chore_full: false,
+            append_full: false,
+            told_full: false,
             pinned: Vec::new(),
             pinned_at: 0,
         };
@@ -211,7 +217,12 @@ struct Writer<D> {
     stopping: bool,
     /// After a chore found the disk full: when to try again.
     chore_retry: Option<Instant>,
-    full: bool,
+    /// The last chore found the disk full.
+    chore_full: bool,
+    /// The last append did.
+    append_full: bool,
+    /// What the node was told.
+    told_full: bool,
     pinned: Vec<GroupId>,
     /// Segments in use when `pinned` was found.
     pinned_at: usize,
@@ -228,12 +239,13 @@ impl<D: Disk> Writer<D> {
     fn serve(&mut self) -> Result<(), LogFault> {
         loop {
             self.start_chore();
-            let wait_for_space = self.full.then_some(FULL_RETRY);
+            let wait_for_space = self.append_full.then_some(FULL_RETRY);
             let retry = self.chore_retry.map(|at| at.saturating_duration_since(Instant::now()));
-            let patience = if !self.turns.is_empty() && !self.full { Some(Duration::ZERO) } else { None };
+            let patience =
+                if !self.turns.is_empty() && !self.append_full { Some(Duration::ZERO) } else { None };
             self.receive(patience.or(wait_for_space).or(retry))?;
             self.commit()?;
-            if self.stopping && (self.turns.is_empty() || self.full) {
+            if self.stopping && (self.turns.is_empty() || self.append_full) {
                 return self.flush_held();
             }
         }
@@ -245,14 +257,19 @@ impl<D: Disk> Writer<D> {
         for command in commands {
             match command {
                 Command::Turn(turn, bytes) => self.turns.push_back((turn, bytes)),
-                Command::ChoreDone(outcome) => match self.wal.on_chore(outcome) {
-                    Err(fault) if fault.is_full() => self.chore_retry = Some(Instant::now() + FULL_RETRY),
-                    done => done?,
-                },
+                Command::ChoreDone(outcome) => {
+                    let done = self.wal.on_chore(outcome);
+                    self.chore_full = done.as_ref().is_err_and(LogFault::is_full);
+                    if self.chore_full {
+                        self.chore_retry = Some(Instant::now() + FULL_RETRY);
+                    } else {
+                        done?;
+                    }
+                    self.note_space();
+                }
                 Command::Stop => self.stopping = true,
             }
         }
-        self.shared.room_bytes.store(self.wal.room(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -278,15 +295,15 @@ impl<D: Disk> Writer<D> {
             must_sync |= turn.must_sync;
         }
         let Some(ticket) = count.checked_sub(1).map(|last| self.turns[last].0.ticket) else { return Ok(()) };
-        let held_before = self.held.len();
         for (turn, _) in self.turns.iter_mut().take(count) {
             self.held.append(&mut turn.records);
         }
         if must_sync || self.held.len() > HELD_RECORDS_MAX {
             let committed = self.write();
-            if !self.note_space(&committed) {
+            self.append_full = committed.as_ref().is_err_and(LogFault::is_full);
+            self.note_space();
+            if self.append_full {
                 // Not written. The records stay in `held`; the turns stay too, empty, so that they are answered later.
-                assert!(self.held.len() >= held_before, "records of turns that were not written are held");
                 return Ok(());
             }
             committed?;
@@ -305,19 +322,21 @@ impl<D: Disk> Writer<D> {
         self.shared.busy_since.store(0, Ordering::Relaxed);
         done?;
         self.held.clear();
-        self.shared.room_bytes.store(self.wal.room(), Ordering::Relaxed);
         *self.shared.stats.lock().expect(NO_PANIC) = self.wal.stats();
         self.note_pinned();
         Ok(())
     }
 
-    /// Tells the node when the disk becomes full and when it is no longer. True if it is not.
-    fn note_space(&mut self, committed: &Result<(), LogFault>) -> bool {
-        let full = committed.as_ref().is_err_and(LogFault::is_full);
-        if mem::replace(&mut self.full, full) != full {
+    /// Tells the node when the disk becomes full and when it is no longer.
+    fn note_space(&mut self) {
+        let room = self.wal.room();
+        self.shared.room_bytes.store(room, Ordering::Relaxed);
+        let short = room < ROOM_BYTES_MIN && self.wal.stats().segments_prepared == 0;
+        // Once told, a chore that succeeded without making a segment changes nothing.
+        let full = self.append_full || short && (self.chore_full || self.told_full);
+        if mem::replace(&mut self.told_full, full) != full {
             self.shared.outbox.push(LogEvent::Full(full));
         }
-        !full
     }
 
     /// Looks when the log grew by a segment, and now and then while it stays long.
