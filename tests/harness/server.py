@@ -58,7 +58,14 @@ class Server:
 
     name = "server"
 
-    def __init__(self, directory: Path | None = None, extra: Sequence[str] = (), env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path | None = None,
+        extra: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.host = host
         self.own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="skep-test-"))
         self.extra = list(extra)
@@ -172,17 +179,18 @@ class Skep(Server):
     """The skep of this checkout. `data` is its data directory."""
 
     name = "skep"
+    http_port = 0
 
     @property
     def data(self) -> Path:
         return self.directory / "data"
 
     def command(self) -> list[str]:
-        self.port, peer, http = free_ports(3)
+        self.port, peer, self.http_port = free_ports(3)
         return [
             str(skep_binary()), "serve", "--data-dir", str(self.data), "--name", "test",
-            "--listen", f"127.0.0.1:{self.port}", "--peer-listen", f"127.0.0.1:{peer}",
-            "--http-listen", f"127.0.0.1:{http}", *self.extra,
+            "--listen", f"{self.host}:{self.port}", "--peer-listen", f"127.0.0.1:{peer}",
+            "--http-listen", f"127.0.0.1:{self.http_port}", *self.extra,
         ]  # fmt: skip
 
 

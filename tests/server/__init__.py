@@ -1,0 +1,1 @@
+"""The server around the commands: passwords, limits, connections, memory. Against redis-server where it has the same."""
