@@ -8,8 +8,8 @@ use skep_base::{GroupId, LogIndex};
 use crate::block::{BLOCK_BYTES, Seal};
 use crate::disk::{Disk, DiskError};
 use crate::fault::LogFault;
+use crate::gather;
 use crate::record::Entry;
-use crate::recovery;
 use crate::segment::{SPARE, Segment};
 
 /// One piece of work. Made by [`crate::Wal::next_chore`].
@@ -102,7 +102,7 @@ impl Chore {
                 Done::Removed { dead }
             }
             Kind::Gather { seal, segment, wanted } => {
-                Done::Gathered { entries: recovery::gather(disk, seal, segment, &wanted)? }
+                Done::Gathered { entries: gather::gather(disk, seal, segment, &wanted)? }
             }
         }))
     }

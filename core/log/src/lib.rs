@@ -8,10 +8,12 @@ mod chore;
 mod codec;
 mod disk;
 mod fault;
+mod gather;
 mod index;
 pub mod mem_disk;
 pub mod record;
 mod recovery;
+mod replay;
 mod segment;
 mod wal;
 
