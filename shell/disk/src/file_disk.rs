@@ -2,7 +2,6 @@
 //!
 //! Owns open handles, decides nothing. Any number of handles of one directory may be in use, each on its own thread.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -13,20 +12,18 @@ use skep_log::{Disk, DiskError};
 /// Zero bytes written and synced at a time when a file is created. Small enough that the log's own sync, which waits
 /// behind it in the device, waits a few milliseconds at most.
 const ZERO_BYTES: usize = 1 << 20;
-/// Handles kept open. The log uses two or three files at a time.
-const OPEN_MAX: usize = 8;
-
 /// A handle of a directory.
 #[derive(Debug)]
 pub struct FileDisk {
     directory: PathBuf,
-    open: BTreeMap<String, File>,
+    /// The file used last. One only, since an open file that another handle removes would keep its space.
+    open: Option<(String, File)>,
 }
 
 impl FileDisk {
     /// Makes a handle of `directory`, which exists.
     pub fn new(directory: impl Into<PathBuf>) -> FileDisk {
-        FileDisk { directory: directory.into(), open: BTreeMap::new() }
+        FileDisk { directory: directory.into(), open: None }
     }
 
     pub fn directory(&self) -> &Path {
@@ -81,21 +78,19 @@ impl FileDisk {
         Ok(names)
     }
 
-    fn keep_open(&mut self, name: &str, file: File) -> &File {
-        if self.open.len() >= OPEN_MAX {
-            // Names grow with age, so the first is the one least likely to be needed again.
-            self.open.pop_first();
-        }
-        self.open.entry(name.to_owned()).insert_entry(file).into_mut()
-    }
-
     fn open(&mut self, file: &str) -> Result<&File, DiskError> {
-        if !self.open.contains_key(file) {
+        if self.open.as_ref().is_none_or(|(name, _)| name != file) {
             let opened = OpenOptions::new().read(true).write(true).open(self.path(file));
             let opened = opened.map_err(|e| self.fault(file, "opening", &e))?;
-            return Ok(self.keep_open(file, opened));
+            self.open = Some((file.to_owned(), opened));
         }
-        Ok(&self.open[file])
+        let (_, opened) = self.open.as_ref().expect("it was opened above");
+        Ok(opened)
+    }
+
+    /// Before the name comes to mean another file or none.
+    fn close(&mut self, file: &str) {
+        self.open.take_if(|(name, _)| name == file);
     }
 }
 
@@ -121,13 +116,11 @@ impl Disk for FileDisk {
     }
 
     fn create(&mut self, file: &str, len: u64) -> Result<(), DiskError> {
-        self.open.remove(file);
+        self.close(file);
         let mut options = OpenOptions::new();
         let created = options.read(true).write(true).create(true).truncate(true).open(self.path(file));
         let created = created.map_err(|e| self.fault(file, "creating", &e))?;
-        self.zero_fill(&created, len).map_err(|e| self.fault(file, "creating", &e))?;
-        self.keep_open(file, created);
-        Ok(())
+        self.zero_fill(&created, len).map_err(|e| self.fault(file, "creating", &e))
     }
 
     fn write_at(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
@@ -141,13 +134,13 @@ impl Disk for FileDisk {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        self.open.remove(from);
-        self.open.remove(to);
+        self.close(from);
+        self.close(to);
         fs::rename(self.path(from), self.path(to)).map_err(|e| self.fault(from, "renaming", &e))
     }
 
     fn remove(&mut self, file: &str) -> Result<(), DiskError> {
-        self.open.remove(file);
+        self.close(file);
         fs::remove_file(self.path(file)).map_err(|e| self.fault(file, "removing", &e))
     }
 
