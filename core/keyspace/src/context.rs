@@ -158,7 +158,7 @@ impl WriteCx<'_> {
 
     /// Removes `key`. True if it was there.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.take(key).is_some()
+        self.keyspace.remove(self.db, key)
     }
 
     /// Removes `key` and gives back its value and deadline.

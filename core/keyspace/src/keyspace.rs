@@ -21,8 +21,7 @@ pub struct Keyspace {
     pub(crate) cut: Cut,
     pub(crate) stamp: Millis,
     pub(crate) stats: Stats,
-    /// Tables emptied by a flush; see [`Keyspace::take_garbage`].
-    garbage: Vec<Vec<SlotTable>>,
+    garbage: Garbage,
     pub access: AccessClock,
     pub encodings: Encodings,
 }
@@ -63,14 +62,20 @@ impl Default for Encodings {
     }
 }
 
-/// Memory that a flush left behind. Dropping it takes time in proportion to the keys, so the shell does it elsewhere.
+/// Memory that flushes and removals of large values left behind. Dropping it takes time in proportion to the elements, so
+/// the shell does it elsewhere.
+#[derive(Default)]
 pub struct Garbage {
-    _tables: Vec<Vec<SlotTable>>,
+    tables: Vec<Vec<SlotTable>>,
+    values: Vec<Value>,
 }
+
+/// Collections from this size on, in bytes, are left as garbage; smaller ones are dropped at once in microseconds.
+const GARBAGE_BYTES_MIN: usize = 64 * 1024;
 
 impl std::fmt::Debug for Garbage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Garbage of {} databases", self._tables.len())
+        write!(f, "Garbage of {} databases and {} values", self.tables.len(), self.values.len())
     }
 }
 
@@ -81,7 +86,7 @@ impl Default for Keyspace {
             cut: Cut::default(),
             stamp: Millis(0),
             stats: Stats::default(),
-            garbage: Vec::new(),
+            garbage: Garbage::default(),
             access: AccessClock::default(),
             encodings: Encodings::default(),
         }
@@ -157,7 +162,7 @@ impl Keyspace {
         let entry = table.entries.at(at).expect("position was found above");
         if !entry.is_live(now) {
             self.stats.expired_keys += 1;
-            self.remove_at(db, slot, at);
+            self.discard_at(db, slot, at);
             return None;
         }
         self.access.touch(&entry.access);
@@ -184,7 +189,7 @@ impl Keyspace {
         let entry = table.entries.at(at).expect("position was found above");
         if !entry.is_live(now) {
             self.stats.expired_keys += 1;
-            self.remove_at(db, slot, at);
+            self.discard_at(db, slot, at);
             return Ok(None);
         }
         if T::from_value(&entry.value).is_none() {
@@ -220,7 +225,7 @@ impl Keyspace {
         let table = self.table_mut(db, slot);
         let old = match table.entries.get_mut(key) {
             Some(entry) => {
-                let old = (std::mem::replace(&mut entry.value, value).next_deadline(), entry.deadline);
+                let old = (std::mem::replace(&mut entry.value, value), entry.deadline);
                 entry.deadline = deadline;
                 entry.access.set(fresh);
                 Some(old)
@@ -233,12 +238,16 @@ impl Keyspace {
         };
         let database = &mut self.dbs[usize::from(db)];
         match old {
-            Some((old_inner, old_deadline)) => {
-                unindex(database, slot, old_deadline, old_inner);
+            Some((old_value, old_deadline)) => {
+                unindex(database, slot, old_deadline, old_value.next_deadline());
+                index(database, slot, deadline, inner);
+                self.discard(old_value);
             }
-            None => database.count_keys(slot, 1),
+            None => {
+                database.count_keys(slot, 1);
+                index(database, slot, deadline, inner);
+            }
         }
-        index(database, slot, deadline, inner);
     }
 
     /// Removes `key` and gives back its value and deadline; `None` if it is not there or past its deadline (then it is
@@ -251,7 +260,19 @@ impl Keyspace {
             Some((entry.value, entry.deadline))
         } else {
             self.stats.expired_keys += 1;
+            self.discard(entry.value);
             None
+        }
+    }
+
+    /// Removes `key`, leaving a large value as garbage. True if it was there and not past its deadline.
+    pub fn remove(&mut self, db: u8, key: &[u8]) -> bool {
+        match self.take(db, key) {
+            Some((value, _)) => {
+                self.discard(value);
+                true
+            }
+            None => false,
         }
     }
 
@@ -297,15 +318,27 @@ impl Keyspace {
         let label = self.db(db).cut_label;
         let tables = self.dbs[usize::from(db)].take_tables();
         let garbage = self.cut.adopt(label, tables);
-        self.garbage.push(garbage);
+        if !garbage.is_empty() {
+            self.garbage.tables.push(garbage);
+        }
     }
 
-    /// What flushes left behind, to be dropped where it stalls nobody.
+    /// What flushes and removals left behind, to be dropped where it stalls nobody. To be called often: nothing is given
+    /// back before.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
-        if self.garbage.is_empty() {
+        if self.garbage.tables.is_empty() && self.garbage.values.is_empty() {
             return None;
         }
-        Some(Garbage { _tables: std::mem::take(&mut self.garbage) })
+        Some(std::mem::take(&mut self.garbage))
+    }
+
+    /// Gets rid of a value that was taken out.
+    #[inline]
+    pub fn discard(&mut self, value: Value) {
+        // The memory of a string is one piece, given back at once.
+        if !matches!(value, Value::Str(_)) && value.heap_bytes() >= GARBAGE_BYTES_MIN {
+            self.garbage.values.push(value);
+        }
     }
 
     /// Exchanges the contents of two databases.
@@ -393,6 +426,11 @@ impl Keyspace {
         entry
     }
 
+    fn discard_at(&mut self, db: u8, slot: u16, at: usize) {
+        let entry = self.remove_at(db, slot, at);
+        self.discard(entry.value);
+    }
+
     /// Removes what is due in one slot: whole keys, and up to about `limit` fields of hashes.
     fn sweep_slot(&mut self, db: u8, slot: u16, limit: usize) -> usize {
         let now = self.stamp;
@@ -402,7 +440,7 @@ impl Keyspace {
             at -= 1;
             let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
             if !entry.is_live(now) {
-                self.remove_at(db, slot, at);
+                self.discard_at(db, slot, at);
                 self.stats.expired_keys += 1;
                 removed += 1;
                 continue;

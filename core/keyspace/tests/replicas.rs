@@ -264,3 +264,26 @@ fn a_sweep_removes_what_is_due_and_nothing_else() {
         }
     }
 }
+
+#[test]
+fn large_values_are_left_as_garbage() {
+    let handlers: Handlers = handlers().collect();
+    let run = |keyspace: &mut Keyspace, words: &[&str]| {
+        let words = words.iter().map(|w| w.to_string()).collect();
+        apply(&handlers, keyspace, &Entry { stamp: Millis(1), seed: 1, db: 0, words });
+    };
+    let removals: [&[&str]; 4] =
+        [&["DEL", "big"], &["SET", "big", "v"], &["RENAME", "small", "big"], &["PEXPIREAT", "big", "1"]];
+    for removal in removals {
+        let mut keyspace = Keyspace::default();
+        for i in 0..4_000 {
+            run(&mut keyspace, &["SADD", "big", &format!("member {i}")]);
+        }
+        run(&mut keyspace, &["SADD", "small", "member"]);
+        assert!(keyspace.take_garbage().is_none());
+        run(&mut keyspace, removal);
+        assert!(keyspace.take_garbage().is_some(), "{removal:?}");
+        run(&mut keyspace, &["DEL", "small"]);
+        assert!(keyspace.take_garbage().is_none());
+    }
+}

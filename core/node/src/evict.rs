@@ -87,7 +87,7 @@ impl Node {
     /// Carries out a logged eviction.
     pub(crate) fn evict(&mut self, db: u8, keys: Args<'_>) {
         for key in keys.iter() {
-            if self.shard.keyspace.take(db, key).is_some() {
+            if self.shard.keyspace.remove(db, key) {
                 self.memory.evicted_keys += 1;
             }
         }
