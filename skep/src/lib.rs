@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod config;
 pub mod logging;
+pub mod memory;
 pub mod open_files;
+pub mod report;
 pub mod serve;
 pub mod signals;

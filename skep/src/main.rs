@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use skep::cli::{Cli, Command, ServeArgs};
 use skep::config::{Config, Problem};
+use skep::memory::CountingAllocator;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// The command line or the configuration is wrong; as `clap` and most shells' commands have it.
 const EXIT_USAGE: u8 = 2;

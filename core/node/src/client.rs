@@ -37,6 +37,8 @@ pub struct Client {
     pub no_evict: bool,
     /// Close when everything owed has been sent; nothing more is read.
     pub closing: bool,
+    /// The client will send no more; close when all it sent is answered.
+    pub ended: bool,
 
     /// Bytes received and not consumed: part of a command, or commands that wait for the replies before them.
     pub input: Vec<u8>,
@@ -144,6 +146,7 @@ impl Clients {
             no_touch: false,
             no_evict: false,
             closing: false,
+            ended: false,
             input: Vec::new(),
             decoder: Decoder::new(),
             pending: 0,

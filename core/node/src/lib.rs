@@ -52,6 +52,8 @@ pub struct Now {
 pub enum Input<'a> {
     /// A client sent bytes.
     Received { conn: ConnId, bytes: &'a [u8] },
+    /// A client will send no more; it still gets the replies it is owed, then its connection is closed.
+    Ended { conn: ConnId },
     /// A client's connection is gone. What it had asked for is still carried out.
     Disconnected { conn: ConnId },
     /// Every [`Output::Persist`] up to this number that asked for a sync is durable.
@@ -186,6 +188,7 @@ impl Node {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
             Input::Received { conn, bytes } => self.on_received(conn, bytes, out),
+            Input::Ended { conn } => self.on_ended(conn),
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::Persisted { through } => self.on_persisted(through, out),
             Input::DiskFull(full) => self.on_disk_full(full, out),

@@ -56,7 +56,8 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return true };
         client.on_sent(bytes);
         self.stats.bytes_out += bytes as u64;
-        client.closing && client.unsent() == 0 && client.pending == 0
+        let done = client.closing || client.ended && !client.waiting;
+        done && client.unsent() == 0 && client.pending == 0
     }
 
     pub(crate) fn on_received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
@@ -82,6 +83,15 @@ impl Node {
         } else {
             client.input.extend_from_slice(bytes);
             self.run_kept_input(conn, out);
+        }
+    }
+
+    pub(crate) fn on_ended(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        client.ended = true;
+        if !client.listed {
+            client.listed = true;
+            self.with_output.push_back(conn);
         }
     }
 
@@ -116,7 +126,7 @@ impl Node {
         let now = self.now.mono;
         let Some(client) = self.clients.get_mut(conn) else { return };
         let unsent = client.unsent() as u64;
-        if !client.listed && (unsent > 0 || client.closing) {
+        if !client.listed && (unsent > 0 || client.closing || client.ended) {
             client.listed = true;
             self.with_output.push_back(conn);
         }
