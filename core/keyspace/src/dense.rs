@@ -93,24 +93,32 @@ impl<E: Keyed> DenseMap<E> {
         }
     }
 
+    /// The position of `key`, and whether it is new: then the entry that `make` gives was appended for it.
+    #[inline]
+    pub fn find_or_insert(&mut self, key: &[u8], make: impl FnOnce() -> E) -> (usize, bool) {
+        if self.index.is_empty() {
+            return match self.position(key) {
+                Some(at) => (at, false),
+                None => (self.insert_new(make()), true),
+            };
+        }
+        let hash = hash::of(key);
+        match self.index.find(hash, |at| self.entries[*at as usize].key() == key) {
+            Some(at) => (*at as usize, false),
+            None => (self.append_indexed(make(), hash), true),
+        }
+    }
+
     /// Appends an entry whose key is not in the map, and gives its position.
     pub fn insert_new(&mut self, entry: E) -> usize {
         debug_assert!(!self.contains(entry.key()), "key inserted twice");
-        let at = self.entries.len();
-        assert!(at < u32::MAX as usize, "a map of {at} entries is full");
-        if at == self.entries.capacity() {
-            // A quarter more, not double: for most keys the table is the memory, and a slot is small.
-            self.entries.reserve_exact((at / 4).max(4));
+        if !self.index.is_empty() {
+            let hash = hash::of(entry.key());
+            return self.append_indexed(entry, hash);
         }
-        let hash = hash::of(entry.key());
-        self.entries.push(entry);
-        if self.index.is_empty() {
-            if at >= UNINDEXED_MAX {
-                self.rebuild_index();
-            }
-        } else {
-            let entries = &self.entries;
-            self.index.insert_unique(hash, at as u32, |p| hash::of(entries[*p as usize].key()));
+        let at = self.append(entry);
+        if at >= UNINDEXED_MAX {
+            self.rebuild_index();
         }
         at
     }
@@ -156,6 +164,24 @@ impl<E: Keyed> DenseMap<E> {
                 assert_eq!(self.position(entry.key()), Some(at), "position of {:?}", entry.key());
             }
         }
+    }
+
+    fn append_indexed(&mut self, entry: E, hash: u64) -> usize {
+        let at = self.append(entry);
+        let entries = &self.entries;
+        self.index.insert_unique(hash, at as u32, |p| hash::of(entries[*p as usize].key()));
+        at
+    }
+
+    fn append(&mut self, entry: E) -> usize {
+        let at = self.entries.len();
+        assert!(at < u32::MAX as usize, "a map of {at} entries is full");
+        if at == self.entries.capacity() {
+            // A quarter more, not double: for most keys the table is the memory, and a slot is small.
+            self.entries.reserve_exact((at / 4).max(4));
+        }
+        self.entries.push(entry);
+        at
     }
 
     fn rebuild_index(&mut self) {
@@ -205,6 +231,11 @@ mod tests {
                 let key = format!("k{}", rng.below(keys)).into_bytes();
                 match rng.below(3) {
                     0 => assert_eq!(map.remove(&key), model.remove(&key).map(|v| (key.clone(), v))),
+                    1 if rng.one_in(2) => {
+                        let (at, is_new) = map.find_or_insert(&key, || (key.clone(), step));
+                        assert_eq!(is_new, !model.contains_key(&key));
+                        assert_eq!(map.at(at).map(|e| e.1), Some(*model.entry(key).or_insert(step)));
+                    }
                     1 => assert_eq!(map.get(&key).map(|e| e.1), model.get(&key).copied()),
                     _ => {
                         let before = model.insert(key.clone(), step);

@@ -125,13 +125,15 @@ impl Hash {
     /// Sets `field`, and its deadline ([`NEVER`] for none). True if it is new. Due fields count as present: see
     /// [`Hash::expire_fields`].
     pub fn set(&mut self, field: &[u8], value: SmallBytes, deadline: Millis) -> bool {
-        if let Some(at) = self.fields.position(field) {
-            self.fields.at_mut(at).expect("position was found above").value = value;
-            self.set_deadline_at(at, deadline);
-            return false;
+        let empty = SmallBytes::new(b"");
+        let (at, is_new) =
+            self.fields.find_or_insert(field, || Field { name: SmallBytes::new(field), value: empty });
+        self.fields.at_mut(at).expect("found or inserted above").value = value;
+        if is_new && let Some(deadlines) = &mut self.deadlines {
+            deadlines.by_position.push(NEVER);
         }
-        self.push(Field { name: SmallBytes::new(field), value }, deadline);
-        true
+        self.set_deadline_at(at, deadline);
+        is_new
     }
 
     /// The value of `field`, to be changed; its deadline stays.
@@ -219,14 +221,6 @@ impl Hash {
         }
         self.deadlines.as_mut().expect("made above").set(at, deadline);
         self.drop_unused_deadlines();
-    }
-
-    fn push(&mut self, field: Field, deadline: Millis) {
-        let at = self.fields.insert_new(field);
-        if let Some(deadlines) = &mut self.deadlines {
-            deadlines.by_position.push(NEVER);
-        }
-        self.set_deadline_at(at, deadline);
     }
 
     fn remove_at(&mut self, at: usize) {

@@ -47,11 +47,7 @@ impl Set {
 
     /// True if `member` was not there.
     pub fn add(&mut self, member: &[u8]) -> bool {
-        if self.members.contains(member) {
-            return false;
-        }
-        self.members.insert_new(SmallBytes::new(member));
-        true
+        self.members.find_or_insert(member, || SmallBytes::new(member)).1
     }
 
     /// True if `member` was there.
