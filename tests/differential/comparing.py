@@ -111,6 +111,8 @@ def rule(words: Words) -> Callable[[Reply, Reply], bool]:
         return geo(words)
     if name in (b"SORT", b"SORT_RO"):
         return sort(words)
+    if len(words) == 2 and words[1].upper() == b"HELP":
+        return same_kind  # skep explains itself in its own words.
     if name in (b"TIME", b"DUMP") or (name == b"COMMAND" and len(words) <= 2) or (name == b"CONFIG" and words[-1] == b"*"):
         return same_kind
     if name == b"HELLO":
