@@ -11,11 +11,16 @@ use skep_base::Millis;
 #[derive(Default)]
 pub struct ExpiryIndex {
     due: BTreeMap<(Millis, u16), u32>,
+    /// Of all deadlines, for their mean.
+    sum_ms: u128,
+    deadlines: u64,
 }
 
 impl ExpiryIndex {
     pub fn add(&mut self, deadline: Millis, slot: u16) {
         *self.due.entry((deadline, slot)).or_insert(0) += 1;
+        self.sum_ms += u128::from(deadline.0);
+        self.deadlines += 1;
     }
 
     /// Takes back one [`ExpiryIndex::add`]. Panics if there was none: then an entry was changed behind the index.
@@ -27,6 +32,14 @@ impl ExpiryIndex {
         if *count == 0 {
             self.due.remove(&(deadline, slot));
         }
+        self.sum_ms -= u128::from(deadline.0);
+        self.deadlines -= 1;
+    }
+
+    /// The mean of all deadlines.
+    pub fn mean(&self) -> Option<Millis> {
+        let mean = self.sum_ms.checked_div(u128::from(self.deadlines))?;
+        Some(Millis(u64::try_from(mean).expect("a mean is not above what it is the mean of")))
     }
 
     /// The earliest deadline and its slot.

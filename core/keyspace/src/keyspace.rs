@@ -134,6 +134,11 @@ impl Keyspace {
         self.db(db).volatile
     }
 
+    /// The mean of the deadlines of the keys of `db` that have one.
+    pub fn mean_deadline(&self, db: u8) -> Option<Millis> {
+        self.db(db).expiry.mean()
+    }
+
     /// The entry of `key` if it may be seen at `now`. Does not record a use.
     #[inline]
     pub fn peek(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {

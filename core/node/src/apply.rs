@@ -111,10 +111,10 @@ impl Node {
                 reply.rewind(mark);
             }
             unheard.clear();
-            if last != Some(op.client) {
-                if let Some(previous) = last.replace(op.client) {
-                    self.list_output(previous, out);
-                }
+            if last != Some(op.client)
+                && let Some(previous) = last.replace(op.client)
+            {
+                self.list_output(previous, out);
             }
         }
         if let Some(previous) = last {

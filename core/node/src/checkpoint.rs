@@ -141,7 +141,9 @@ impl Node {
             (self.shard.applied, self.shard.saved)
         };
         if at == saved {
-            return; // nothing was applied since the last one
+            // Nothing was applied since the last one, so that one holds the present state.
+            self.checkpoints.last_saved = self.now.wall.0;
+            return;
         }
         let membership = self.group_mut(group).membership().clone();
         if group == DATA {

@@ -29,12 +29,15 @@ impl Node {
             zset_max_listpack_value: settings.zset_max_listpack_value() as usize,
             list_max_listpack_size: settings.list_max_listpack_size(),
         };
-        let (factor, decay) = (settings.lfu_log_factor() as u32, settings.lfu_decay_minutes() as u32);
+        let (factor, decay) = (settings.lfu_log_factor(), settings.lfu_decay_minutes());
         let keyspace = &mut self.shard.keyspace;
         keyspace.encodings = encodings;
         keyspace.access.set_mode(mode);
         keyspace.access.lfu_log_factor = factor;
         keyspace.access.lfu_decay_minutes = decay;
+        if self.settings.requirepass().is_empty() {
+            self.clients.authenticate_all();
+        }
     }
 
     /// Closes connections that have been silent for longer than `timeout`.

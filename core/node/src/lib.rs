@@ -19,6 +19,8 @@ mod recover;
 mod shard;
 mod stats;
 mod status;
+#[cfg(test)]
+mod testing;
 
 use std::collections::VecDeque;
 

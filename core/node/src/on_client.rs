@@ -73,6 +73,7 @@ impl Node {
             client.input.extend_from_slice(bytes);
             if client.input.len() as u64 > limit {
                 let size = client.input.len();
+                self.stats.input_limit_disconnections += 1;
                 self.drop_client(conn, format!("query buffer is {size} bytes, limit is {limit}"), out);
             }
         } else if client.input.is_empty() {
@@ -235,19 +236,19 @@ impl Node {
                 let client = self.client(conn);
                 client.last_command = command.name;
                 client.commands += 1;
-                let was_off = client.reply_mode == ReplyMode::Off;
-                let silent = begin_silence(&mut client.reply_mode);
+                let mut heard = !begin_silence(&mut client.reply_mode);
                 let mut output = std::mem::take(&mut client.output);
                 let mark = output.len();
                 let mut reply = Reply::new(&mut output, client.protocol);
-                if let Err(refusal) = run(self, Call { conn, args, reply: &mut reply, out }) {
+                if let Err(refusal) =
+                    run(self, Call { conn, args, reply: &mut reply, out, heard: &mut heard })
+                {
                     reply.rewind(mark);
                     reply.refusal(&refusal);
                     self.stats.failed(command, &refusal);
                 }
                 if let Some(client) = self.clients.get_mut(conn) {
-                    // `CLIENT REPLY ON` is the one command that is answered while replies are off.
-                    if silent && !(was_off && client.reply_mode == ReplyMode::On) {
+                    if !heard {
                         output.truncate(mark);
                     }
                     client.output = output;
@@ -363,6 +364,6 @@ fn begin_silence(mode: &mut ReplyMode) -> bool {
     }
 }
 
-fn not_ready() -> Refusal {
+pub(crate) fn not_ready() -> Refusal {
     Refusal::text("TRYAGAIN the node is starting or stopping; nothing was done")
 }

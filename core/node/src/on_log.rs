@@ -54,6 +54,7 @@ impl Node {
     /// Ends a turn: proposes what was collected, goes on with a checkpoint, and gives out one [`Output::Persist`].
     pub(crate) fn on_turn(&mut self, load: Load, out: &mut Vec<Output>) {
         self.memory.used = load.memory_used;
+        self.stats.sample(self.now.mono.0);
         self.shard.keyspace.access.set_now(self.now.wall);
         self.end_pause();
         self.resume_clients(out);

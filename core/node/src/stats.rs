@@ -18,6 +18,17 @@ pub(crate) struct CommandStats {
     pub failed: u64,
 }
 
+/// Counters of other parts of the node that count for ever.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Elsewhere {
+    pub connections: u64,
+    pub expired_keys: u64,
+    pub expired_fields: u64,
+    pub evicted_keys: u64,
+    pub hits: u64,
+    pub misses: u64,
+}
+
 pub(crate) struct Stats {
     pub commands: u64,
     pub bytes_in: u64,
@@ -25,11 +36,14 @@ pub(crate) struct Stats {
     pub rejected_connections: u64,
     pub protocol_errors: u64,
     pub output_limit_disconnections: u64,
+    pub input_limit_disconnections: u64,
     pub errors: u64,
     by_command: Vec<CommandStats>,
     by_error: BTreeMap<Vec<u8>, u64>,
-    /// Commands at the last sample, and the rate found then.
+    /// Commands at the last sample, and its monotonic time in ms.
     sampled: (u64, u64),
+    /// What counters that live elsewhere, and are never set back, had reached at the last `CONFIG RESETSTAT`.
+    pub before_reset: Elsewhere,
     pub commands_per_second: u64,
 }
 
@@ -42,10 +56,12 @@ impl Default for Stats {
             rejected_connections: 0,
             protocol_errors: 0,
             output_limit_disconnections: 0,
+            input_limit_disconnections: 0,
             errors: 0,
             by_command: vec![CommandStats::default(); COMMAND_COUNT],
             by_error: BTreeMap::new(),
             sampled: (0, 0),
+            before_reset: Elsewhere::default(),
             commands_per_second: 0,
         }
     }
@@ -96,8 +112,9 @@ impl Stats {
     }
 
     /// `CONFIG RESETSTAT`.
-    pub fn reset(&mut self) {
-        *self = Stats::default();
+    pub fn reset(&mut self, elsewhere: Elsewhere) {
+        let sampled = (0, self.sampled.1);
+        *self = Stats { sampled, before_reset: elsewhere, ..Stats::default() };
     }
 
     fn count_error(&mut self, text: &[u8]) {

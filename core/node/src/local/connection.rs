@@ -22,7 +22,7 @@ pub const COMMANDS: Group = &[
 pub(crate) const REDIS_VERSION: &str = "7.4.2";
 
 /// The only user until there are ACLs.
-const DEFAULT_USER: &[u8] = b"default";
+pub(crate) const DEFAULT_USER: &[u8] = b"default";
 
 fn ping(_: &mut Node, call: Call) -> Result<(), Refusal> {
     match call.args.len() {
@@ -64,6 +64,7 @@ fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
     client.no_evict = false;
+    *call.heard = true;
     call.reply.set_protocol(Protocol::Resp2);
     call.reply.simple("RESET");
     Ok(())

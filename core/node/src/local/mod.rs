@@ -1,10 +1,19 @@
 //! Commands that the node answers by itself: about connections, the server and the cluster.
 
+mod client;
+mod client_list;
+mod cluster;
+mod config;
 mod connection;
+mod info;
+mod memory;
 mod pause;
+mod server;
+#[cfg(test)]
+mod tests;
 
 use skep_base::{Args, ConnId, Refusal};
-use skep_command::{COMMAND_COUNT, CommandSpec, lookup_full};
+use skep_command::{COMMAND_COUNT, CommandSpec, describe, lookup_full};
 use skep_keyspace::Handler;
 use skep_resp::Reply;
 
@@ -18,6 +27,8 @@ pub(crate) struct Call<'a, 'r> {
     pub args: Args<'a>,
     pub reply: &'a mut Reply<'r>,
     pub out: &'a mut Vec<Output>,
+    /// Whether the client gets the reply; `CLIENT REPLY ON` and `RESET` answer even while replies are off.
+    pub heard: &'a mut bool,
 }
 
 /// A command of the node. On an `Err` nothing was changed, and the refusal is the reply.
@@ -40,7 +51,16 @@ pub(crate) struct Routes {
 /// The commands of one file.
 type Group = &'static [(&'static str, Local)];
 
-const LOCAL: &[Group] = &[connection::COMMANDS];
+const LOCAL: &[Group] = &[
+    client::COMMANDS,
+    client_list::COMMANDS,
+    cluster::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    info::COMMANDS,
+    memory::COMMANDS,
+    server::COMMANDS,
+];
 
 impl Routes {
     /// Panics if a function has a name that is not in the command table.
@@ -61,4 +81,13 @@ impl Routes {
     pub fn of(&self, command: &CommandSpec) -> Route {
         self.by_id[command.id().index()]
     }
+}
+
+/// `HELP` of any container.
+fn help(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    match lookup_full(&call.args[0].to_ascii_lowercase()) {
+        Some(container) => describe::help(container, call.reply),
+        None => return Err(Refusal::Syntax),
+    }
+    Ok(())
 }

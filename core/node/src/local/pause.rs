@@ -25,6 +25,16 @@ impl Node {
         }
     }
 
+    /// Begins a pause, or makes the one in force longer and wider, never shorter or narrower, as Redis does.
+    pub(crate) fn pause(&mut self, asked: Pause) {
+        self.paused = Some(match self.paused {
+            None => asked,
+            Some(now) => {
+                Pause { until: now.until.max(asked.until), writes_only: now.writes_only && asked.writes_only }
+            }
+        });
+    }
+
     /// Ends a pause whose time is over.
     pub(crate) fn end_pause(&mut self) {
         if self.paused.is_some_and(|pause| pause.until <= self.now.mono) {

@@ -1,0 +1,152 @@
+//! `CLIENT` for the connection itself: its name, how it is answered, and the commands of others held back.
+
+use skep_base::{Refusal, number};
+
+use super::connection::check_name;
+use super::{Call, Group, Pause};
+use crate::Node;
+use crate::client::ReplyMode;
+
+pub const COMMANDS: Group = &[
+    ("client|getname", getname),
+    ("client|getredir", getredir),
+    ("client|help", super::help),
+    ("client|id", id),
+    ("client|no-evict", no_evict),
+    ("client|no-touch", no_touch),
+    ("client|pause", pause),
+    ("client|reply", reply_mode),
+    ("client|setinfo", setinfo),
+    ("client|setname", setname),
+    ("client|trackinginfo", trackinginfo),
+    ("client|unblock", unblock),
+    ("client|unpause", unpause),
+];
+
+fn id(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.int(node.client(call.conn).number as i64);
+    Ok(())
+}
+
+fn getname(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let name = &node.client(call.conn).name;
+    call.reply.bulk_or_null((!name.is_empty()).then_some(name));
+    Ok(())
+}
+
+fn setname(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    check_name(&call.args[2])?;
+    node.client(call.conn).name = call.args[2].to_vec();
+    call.reply.ok();
+    Ok(())
+}
+
+fn setinfo(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let (option, value) = (&call.args[2], &call.args[3]);
+    let option_text = || String::from_utf8_lossy(option).into_owned();
+    let client = node.client(call.conn);
+    let field = if option.eq_ignore_ascii_case(b"lib-name") {
+        &mut client.library_name
+    } else if option.eq_ignore_ascii_case(b"lib-ver") {
+        &mut client.library_version
+    } else {
+        return Err(Refusal::format(format!("ERR Unrecognized option '{}'", option_text())));
+    };
+    if check_name(value).is_err() {
+        return Err(Refusal::format(format!(
+            "ERR {} cannot contain spaces, newlines or special characters.",
+            option_text()
+        )));
+    }
+    *field = value.to_vec();
+    call.reply.ok();
+    Ok(())
+}
+
+fn getredir(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.int(-1); // there is no tracking that could be redirected
+    Ok(())
+}
+
+fn trackinginfo(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.map(3);
+    call.reply.bulk(b"flags");
+    call.reply.set(1);
+    call.reply.bulk(b"off");
+    call.reply.bulk(b"redirect");
+    call.reply.int(-1);
+    call.reply.bulk(b"prefixes");
+    call.reply.array(0);
+    Ok(())
+}
+
+fn no_evict(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.client(call.conn).no_evict = on_or_off(&call)?;
+    call.reply.ok();
+    Ok(())
+}
+
+fn no_touch(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.client(call.conn).no_touch = on_or_off(&call)?;
+    call.reply.ok();
+    Ok(())
+}
+
+fn on_or_off(call: &Call) -> Result<bool, Refusal> {
+    match () {
+        () if call.args.is(2, "on") => Ok(true),
+        () if call.args.is(2, "off") => Ok(false),
+        () => Err(Refusal::Syntax),
+    }
+}
+
+fn reply_mode(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let client = node.client(call.conn);
+    if call.args.is(2, "on") {
+        client.reply_mode = ReplyMode::On;
+        *call.heard = true;
+        call.reply.ok();
+    } else if call.args.is(2, "off") {
+        client.reply_mode = ReplyMode::Off;
+    } else if !call.args.is(2, "skip") {
+        return Err(Refusal::Syntax);
+    } else if client.reply_mode == ReplyMode::On {
+        client.reply_mode = ReplyMode::SkipNext;
+    }
+    Ok(())
+}
+
+fn pause(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let ms = number::parse_i64(&call.args[2])
+        .ok_or(Refusal::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Refusal::text("ERR timeout is negative"))?;
+    let writes_only = match call.args.len() {
+        3 => false,
+        4 if call.args.is(3, "write") => true,
+        4 if call.args.is(3, "all") => false,
+        4 => return Err(Refusal::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(Refusal::Syntax),
+    };
+    node.pause(Pause { until: node.now.mono.plus(ms), writes_only });
+    call.reply.ok();
+    Ok(())
+}
+
+fn unpause(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.unpause();
+    call.reply.ok();
+    Ok(())
+}
+
+/// No command blocks, so nobody is ever woken.
+fn unblock(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
+    match call.args.len() {
+        3 => {}
+        4 if call.args.is(3, "timeout") || call.args.is(3, "error") => {}
+        4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(Refusal::Syntax),
+    }
+    call.reply.int(0);
+    Ok(())
+}

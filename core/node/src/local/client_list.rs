@@ -1,0 +1,208 @@
+//! `CLIENT` for all connections: `LIST` and `INFO` describe them, `KILL` closes them.
+//!
+//! A line has the fields of Redis 7.4 in its order. What this process has no figure for is `fd` (-1: the core knows no
+//! descriptors); what it does not do yet is 0 (`sub`, `multi`, …), as in Redis for a client that does not use it.
+
+use std::fmt::Write;
+
+use skep_base::{Args, ConnId, Refusal, number};
+use skep_resp::Protocol;
+
+use super::{Call, Group};
+use crate::Node;
+use crate::client::Client;
+
+pub const COMMANDS: Group = &[("client|info", info), ("client|kill", kill), ("client|list", list)];
+
+fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let mut lines = String::new();
+    node.write_line(
+        node.clients.get(call.conn).expect("a client stays while its command runs"),
+        &call,
+        &mut lines,
+    );
+    call.reply.verbatim(&lines);
+    Ok(())
+}
+
+fn list(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let args = call.args;
+    let mut wanted = Filter::default();
+    if args.len() == 4 && args.is(2, "type") {
+        wanted.kind = Some(kind(&args[3])?);
+    } else if args.len() > 3 && args.is(2, "id") {
+        let bad_id = Refusal::text("ERR Invalid client ID");
+        let numbers: Option<Vec<i64>> = args.from(3).iter().map(number::parse_i64).collect();
+        wanted.numbers = Some(numbers.ok_or(bad_id)?);
+    } else if args.len() != 2 {
+        return Err(Refusal::Syntax);
+    }
+    let mut lines = String::new();
+    for client in node.clients_by_number() {
+        if wanted.takes(client, node) {
+            node.write_line(client, &call, &mut lines);
+        }
+    }
+    call.reply.verbatim(&lines);
+    Ok(())
+}
+
+fn kill(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let args = call.args;
+    let old_form = args.len() == 3;
+    let mut wanted = match old_form {
+        true => Filter { address: Some(lossy(&args[2])), ..Filter::default() },
+        false => Filter::parse(args.from(2))?,
+    };
+    if !wanted.with_caller.unwrap_or(old_form) {
+        wanted.not = Some(call.conn);
+    }
+    let killed: Vec<ConnId> =
+        node.clients_by_number().into_iter().filter(|c| wanted.takes(c, node)).map(|c| c.id).collect();
+    if old_form && killed.is_empty() {
+        return Err(Refusal::text("ERR No such client"));
+    }
+    for conn in &killed {
+        if *conn == call.conn {
+            node.client(*conn).closing = true; // its reply goes out first
+        } else {
+            node.drop_client(*conn, "killed by CLIENT KILL".into(), call.out);
+        }
+    }
+    if old_form {
+        call.reply.ok()
+    } else {
+        call.reply.len(killed.len())
+    }
+    Ok(())
+}
+
+/// What a connection is used for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    Master,
+    Replica,
+    PubSub,
+}
+
+fn kind(name: &[u8]) -> Result<Kind, Refusal> {
+    match name.to_ascii_lowercase().as_slice() {
+        b"normal" => Ok(Kind::Normal),
+        b"master" => Ok(Kind::Master),
+        b"replica" | b"slave" => Ok(Kind::Replica),
+        b"pubsub" => Ok(Kind::PubSub),
+        _ => Err(Refusal::format(format!("ERR Unknown client type '{}'", lossy(name)))),
+    }
+}
+
+/// Conditions, all of which a connection has to meet.
+#[derive(Default)]
+struct Filter {
+    numbers: Option<Vec<i64>>,
+    address: Option<String>,
+    local_address: Option<String>,
+    kind: Option<Kind>,
+    /// At least as old as this.
+    age_seconds: Option<u64>,
+    with_caller: Option<bool>,
+    not: Option<ConnId>,
+}
+
+impl Filter {
+    /// The filters of `CLIENT KILL`, each a name and a value.
+    fn parse(args: Args<'_>) -> Result<Filter, Refusal> {
+        let mut filter = Filter::default();
+        for at in (0..args.len()).step_by(2) {
+            let Some(value) = args.get(at + 1) else { return Err(Refusal::Syntax) };
+            match args[at].to_ascii_lowercase().as_slice() {
+                b"id" => {
+                    let number = number::parse_i64(value).filter(|n| *n > 0);
+                    let number = number.ok_or(Refusal::text("ERR client-id should be greater than 0"))?;
+                    filter.numbers = Some(vec![number]);
+                }
+                b"addr" => filter.address = Some(lossy(value)),
+                b"laddr" => filter.local_address = Some(lossy(value)),
+                b"type" => filter.kind = Some(kind(value)?),
+                b"user" if value == b"default" => {}
+                b"user" => return Err(Refusal::format(format!("ERR No such user '{}'", lossy(value)))),
+                b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.with_caller = Some(false),
+                b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.with_caller = Some(true),
+                b"maxage" => {
+                    let age = number::parse_i64(value)
+                        .ok_or(Refusal::text("ERR maxage is not an integer or out of range"))?;
+                    let positive = u64::try_from(age).ok().filter(|age| *age > 0);
+                    let bad_age = Refusal::text("ERR maxage should be greater than 0");
+                    filter.age_seconds = Some(positive.ok_or(bad_age)?);
+                }
+                _ => return Err(Refusal::Syntax),
+            }
+        }
+        Ok(filter)
+    }
+
+    fn takes(&self, client: &Client, node: &Node) -> bool {
+        self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&(client.number as i64)))
+            && self.address.as_ref().is_none_or(|address| *address == client.address)
+            && self.local_address.as_ref().is_none_or(|address| *address == client.local_address)
+            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.age_seconds.is_none_or(|age| node.now.mono.since(client.created) / 1_000 >= age)
+            && self.not != Some(client.id)
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Node {
+    /// All connections, the oldest first.
+    fn clients_by_number(&self) -> Vec<&Client> {
+        let mut clients: Vec<&Client> = self.clients.iter().collect();
+        clients.sort_unstable_by_key(|c| c.number);
+        clients
+    }
+
+    /// Appends the line of `client`. The caller's own buffers are with its command while that runs.
+    fn write_line(&self, client: &Client, call: &Call, lines: &mut String) {
+        let argument_bytes = if client.id == call.conn { call.args.bytes() } else { 0 };
+        let mut flags = String::new();
+        for (flag, is_set) in
+            [('b', client.waiting), ('c', client.closing), ('e', client.no_evict), ('T', client.no_touch)]
+        {
+            if is_set {
+                flags.push(flag);
+            }
+        }
+        if flags.is_empty() {
+            flags.push('N');
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            lines,
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 \
+             qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
+             cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+            client.number,
+            client.address,
+            client.local_address,
+            lossy(&client.name),
+            self.now.mono.since(client.created) / 1_000,
+            self.now.mono.since(client.last_active) / 1_000,
+            flags,
+            client.db,
+            client.input.len(),
+            client.input.capacity() - client.input.len(),
+            argument_bytes,
+            client.output.capacity(),
+            client.output.len(),
+            client.unsent(),
+            client.memory_bytes() + argument_bytes,
+            if client.unsent() > 0 { "rw" } else { "r" },
+            client.last_command,
+            if client.protocol == Protocol::Resp3 { 3 } else { 2 },
+            lossy(&client.library_name),
+            lossy(&client.library_version),
+        );
+    }
+}

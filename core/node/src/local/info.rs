@@ -1,0 +1,293 @@
+//! `INFO`: the node's state and counters, as lines of `name:value` in sections.
+//!
+//! Fields of Redis keep its names and units. A field that we have no figure for is left out, never invented: there are no
+//! CPU times and no latencies by command, since the core has no clock inside a command. `master_repl_offset` is the
+//! position of the newest applied entry of the shard's log.
+
+use std::fmt::Write;
+
+use skep_base::{Args, Refusal};
+use skep_keyspace::DB_COUNT;
+
+use super::cluster::host_and_port;
+use super::connection::REDIS_VERSION;
+use super::{Call, Group};
+use crate::stats::Elsewhere;
+use crate::{DATA, Node};
+
+pub const COMMANDS: Group = &[("info", info)];
+
+/// Writes a section's lines.
+type Section = fn(&Node, &mut Lines);
+
+/// Name, title, lines, and whether it is part of `INFO` without arguments; in the order of Redis.
+const SECTIONS: &[(&str, &str, Section, bool)] = &[
+    ("server", "Server", server, true),
+    ("clients", "Clients", clients, true),
+    ("memory", "Memory", memory, true),
+    ("persistence", "Persistence", persistence, true),
+    ("stats", "Stats", stats, true),
+    ("replication", "Replication", replication, true),
+    ("cpu", "CPU", nothing, true),
+    ("modules", "Modules", nothing, true),
+    ("commandstats", "Commandstats", commandstats, false),
+    ("errorstats", "Errorstats", errorstats, true),
+    ("latencystats", "Latencystats", nothing, false),
+    ("cluster", "Cluster", cluster, true),
+    ("keyspace", "Keyspace", keyspace, true),
+    ("skep", "Skep", skep, true),
+];
+
+fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.stats.sample(node.now.mono.0);
+    let asked = call.args.from(1);
+    let mut lines = Lines(String::new());
+    for (name, title, write, is_default) in SECTIONS {
+        if is_asked(asked, name, *is_default) {
+            if !lines.0.is_empty() {
+                lines.0.push_str("\r\n");
+            }
+            lines.0.push_str("# ");
+            lines.0.push_str(title);
+            lines.0.push_str("\r\n");
+            write(node, &mut lines);
+        }
+    }
+    call.reply.verbatim(&lines.0);
+    Ok(())
+}
+
+fn is_asked(asked: Args<'_>, section: &str, is_default: bool) -> bool {
+    let is_named = |arg: &[u8]| {
+        arg.eq_ignore_ascii_case(section.as_bytes())
+            || arg.eq_ignore_ascii_case(b"all")
+            || arg.eq_ignore_ascii_case(b"everything")
+            || arg.eq_ignore_ascii_case(b"default") && is_default
+    };
+    if asked.is_empty() { is_default } else { asked.iter().any(is_named) }
+}
+
+/// The text being written.
+struct Lines(String);
+
+impl Lines {
+    fn put(&mut self, name: &str, value: impl std::fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.0, "{name}:{value}\r\n");
+    }
+
+    /// A size in bytes, and the same for people.
+    fn put_bytes(&mut self, name: &str, bytes: u64) {
+        self.put(name, bytes);
+        self.put(&format!("{name}_human"), human_bytes(bytes));
+    }
+}
+
+/// A size in the form of Redis: `512B`, `1.50M`.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [char; 5] = ['K', 'M', 'G', 'T', 'P'];
+    if bytes < 1_024 {
+        return format!("{bytes}B");
+    }
+    let power = (bytes.ilog2() as usize / 10).min(UNITS.len());
+    format!("{:.2}{}", bytes as f64 / (1u64 << (10 * power)) as f64, UNITS[power - 1])
+}
+
+fn nothing(_: &Node, _: &mut Lines) {}
+
+fn server(node: &Node, lines: &mut Lines) {
+    let uptime = node.now.mono.since(node.started.mono) / 1_000;
+    lines.put("redis_version", REDIS_VERSION);
+    lines.put("skep_version", env!("CARGO_PKG_VERSION"));
+    lines.put("redis_mode", "standalone");
+    lines.put("os", format_args!("{} {}", std::env::consts::OS, std::env::consts::ARCH));
+    lines.put("arch_bits", usize::BITS);
+    lines.put("process_id", node.process_id);
+    lines.put("run_id", &node.run_id);
+    lines.put("tcp_port", host_and_port(&node.announced.client).1);
+    lines.put("server_time_usec", node.now.wall.0 * 1_000);
+    lines.put("uptime_in_seconds", uptime);
+    lines.put("uptime_in_days", uptime / 86_400);
+}
+
+fn clients(node: &Node, lines: &mut Lines) {
+    let longest =
+        |bytes: fn(&crate::client::Client) -> usize| node.clients.iter().map(bytes).max().unwrap_or(0);
+    lines.put("connected_clients", node.clients.len());
+    lines.put("cluster_connections", 0);
+    lines.put("maxclients", node.settings.maxclients());
+    lines.put("client_recent_max_input_buffer", longest(|c| c.input.len()));
+    lines.put("client_recent_max_output_buffer", longest(|c| c.unsent()));
+    lines.put("blocked_clients", 0);
+    lines.put("tracking_clients", 0);
+    lines.put("pubsub_clients", 0);
+    lines.put("watching_clients", 0);
+}
+
+fn memory(node: &Node, lines: &mut Lines) {
+    let (used, peak) = node.memory_used_and_peak();
+    lines.put_bytes("used_memory", used);
+    lines.put_bytes("used_memory_peak", peak);
+    lines.put("used_memory_peak_perc", format_args!("{:.2}%", percent(used, peak)));
+    lines.put_bytes("maxmemory", node.memory.limit);
+    lines.put("maxmemory_policy", node.settings.get("maxmemory-policy").unwrap_or_default());
+    lines.put("mem_clients_normal", node.clients.iter().map(|c| c.memory_bytes()).sum::<usize>());
+}
+
+fn persistence(node: &Node, lines: &mut Lines) {
+    lines.put("loading", u8::from(!node.ready));
+    lines.put("async_loading", 0);
+    lines.put("rdb_bgsave_in_progress", u8::from(node.checkpoints.is_active()));
+    lines.put("rdb_last_save_time", node.checkpoints.last_saved / 1_000);
+    lines.put("rdb_last_bgsave_status", if node.checkpoints.last_failed { "err" } else { "ok" });
+    lines.put("aof_enabled", 0);
+    lines.put("aof_rewrite_in_progress", 0);
+    lines.put("aof_last_write_status", if node.disk_full { "err" } else { "ok" });
+}
+
+fn stats(node: &Node, lines: &mut Lines) {
+    let now = node.counters_elsewhere();
+    let before = &node.stats.before_reset;
+    let stats = &node.stats;
+    lines.put("total_connections_received", now.connections - before.connections);
+    lines.put("total_commands_processed", stats.commands);
+    lines.put("instantaneous_ops_per_sec", stats.commands_per_second);
+    lines.put("total_net_input_bytes", stats.bytes_in);
+    lines.put("total_net_output_bytes", stats.bytes_out);
+    lines.put("rejected_connections", stats.rejected_connections);
+    lines.put("expired_keys", now.expired_keys - before.expired_keys);
+    lines.put("expired_subkeys", now.expired_fields - before.expired_fields);
+    lines.put("evicted_keys", now.evicted_keys - before.evicted_keys);
+    lines.put("evicted_clients", 0);
+    lines.put("keyspace_hits", now.hits - before.hits);
+    lines.put("keyspace_misses", now.misses - before.misses);
+    lines.put("pubsub_channels", 0);
+    lines.put("pubsub_patterns", 0);
+    lines.put("latest_fork_usec", 0);
+    lines.put("total_forks", 0);
+    lines.put("total_error_replies", stats.errors);
+    lines.put("total_protocol_errors", stats.protocol_errors);
+    lines.put("client_query_buffer_limit_disconnections", stats.input_limit_disconnections);
+    lines.put("client_output_buffer_limit_disconnections", stats.output_limit_disconnections);
+}
+
+fn replication(node: &Node, lines: &mut Lines) {
+    lines.put("role", "master");
+    lines.put("connected_slaves", 0);
+    lines.put("master_failover_state", "no-failover");
+    lines.put("master_replid", &node.meta.cluster_id);
+    lines.put("master_replid2", "0".repeat(40));
+    lines.put("master_repl_offset", node.shard.applied.index);
+    lines.put("second_repl_offset", -1);
+    lines.put("repl_backlog_active", 0);
+}
+
+fn commandstats(node: &Node, lines: &mut Lines) {
+    let all = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
+    for command in all {
+        let of = node.stats.of(command);
+        if of.calls + of.rejected + of.failed > 0 {
+            let counts =
+                format_args!("calls={},rejected_calls={},failed_calls={}", of.calls, of.rejected, of.failed);
+            lines.put(&format!("cmdstat_{}", command.name), counts);
+        }
+    }
+}
+
+fn errorstats(node: &Node, lines: &mut Lines) {
+    for (prefix, count) in node.stats.errors_by_prefix() {
+        let name = format!("errorstat_{}", String::from_utf8_lossy(prefix));
+        lines.put(&name, format_args!("count={count}"));
+    }
+}
+
+/// 0, so that plain clients are not turned into cluster clients.
+fn cluster(_: &Node, lines: &mut Lines) {
+    lines.put("cluster_enabled", 0);
+}
+
+fn keyspace(node: &Node, lines: &mut Lines) {
+    let now = node.shard.clock.max(node.now.wall);
+    for db in 0..DB_COUNT {
+        let keyspace = &node.shard.keyspace;
+        let (keys, volatile) = (keyspace.len(db), keyspace.volatile_len(db));
+        if keys > 0 {
+            let ttl_ms = keyspace.mean_deadline(db).map_or(0, |deadline| deadline.since(now));
+            lines.put(&format!("db{db}"), format_args!("keys={keys},expires={volatile},avg_ttl={ttl_ms}"));
+        }
+    }
+}
+
+fn skep(node: &Node, lines: &mut Lines) {
+    let leads = node.shard.group.is_leader();
+    lines.put("node_id", node.id);
+    lines.put("node_name", &node.announced.name);
+    lines.put("cluster_id", &node.meta.cluster_id);
+    lines.put("leading_shards", u8::from(leads));
+    lines.put("shards", node.meta.shards.len());
+    lines.put("cluster_state", node.cluster_state());
+    lines.put("durability", node.settings.get("durability").unwrap_or_default());
+    lines.put("entries_applied", node.shard.applied.index);
+    lines.put("entries_since_checkpoint", node.shard.applied.index.0 - node.shard.saved.index.0);
+}
+
+/// `part` in percent of `whole`; 100 of nothing.
+pub(crate) fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+impl Node {
+    /// `unavailable` while shards cannot be served, `degraded` while they take no writes for lack of space.
+    pub(crate) fn cluster_state(&self) -> &'static str {
+        match () {
+            () if !self.ready || !self.meta.shards.contains_key(&DATA) => "unavailable",
+            () if self.disk_full => "degraded",
+            () => "ok",
+        }
+    }
+
+    /// Bytes allocated at the end of the last turn, and the most at the end of any.
+    pub(crate) fn memory_used_and_peak(&self) -> (u64, u64) {
+        (self.memory.used, self.memory.peak.max(self.memory.used))
+    }
+
+    /// `CONFIG RESETSTAT`: what `INFO` counts starts at 0 again; metrics go on.
+    pub(crate) fn reset_stats(&mut self) {
+        let elsewhere = self.counters_elsewhere();
+        self.stats.reset(elsewhere);
+    }
+
+    fn counters_elsewhere(&self) -> Elsewhere {
+        let keyspace = &self.shard.keyspace;
+        Elsewhere {
+            connections: self.clients.accepted(),
+            expired_keys: keyspace.stats().expired_keys,
+            expired_fields: keyspace.stats().expired_fields,
+            evicted_keys: self.memory.evicted_keys,
+            hits: keyspace.access.hits(),
+            misses: keyspace.access.misses(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_written_as_redis_writes_them() {
+        for (bytes, expected) in [
+            (0, "0B"),
+            (1_023, "1023B"),
+            (1_024, "1.00K"),
+            (1_536, "1.50K"),
+            (1 << 20, "1.00M"),
+            (2_331_320, "2.22M"),
+            (25_276_514_304, "23.54G"),
+            (3 << 40, "3.00T"),
+            (u64::MAX, "16384.00P"),
+        ] {
+            assert_eq!(human_bytes(bytes), expected);
+        }
+    }
+}

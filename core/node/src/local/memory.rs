@@ -1,0 +1,75 @@
+//! `MEMORY`, but for `USAGE`, which looks at keys and is a command of the keyspace.
+
+use skep_base::Refusal;
+use skep_keyspace::DB_COUNT;
+
+use super::info::percent;
+use super::{Call, Group};
+use crate::Node;
+
+pub const COMMANDS: Group = &[
+    ("memory|doctor", doctor),
+    ("memory|help", super::help),
+    ("memory|malloc-stats", malloc_stats),
+    ("memory|purge", purge),
+    ("memory|stats", stats),
+];
+
+/// From this share of the limit on the doctor has something to say.
+const NEARLY_FULL_PERCENT: f64 = 90.0;
+
+fn doctor(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let (used, peak) = node.memory_used_and_peak();
+    let limit = node.memory.limit;
+    let mut advice = Vec::new();
+    if limit == 0 {
+        advice.push("maxmemory is not set: the node grows until the system stops it.".to_string());
+    } else if percent(used, limit) >= NEARLY_FULL_PERCENT {
+        let policy = node.settings.get("maxmemory-policy").unwrap_or_default();
+        advice.push(format!("{used} of maxmemory {limit} bytes are in use; what follows is up to {policy}."));
+    }
+    if peak > used.saturating_mul(2) {
+        advice
+            .push(format!("The peak was {peak} bytes, {used} are in use: the allocator may hold the rest."));
+    }
+    if advice.is_empty() {
+        advice.push("Nothing to remark.".to_string());
+    }
+    call.reply.verbatim(&advice.join("\n"));
+    Ok(())
+}
+
+fn malloc_stats(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.verbatim("The allocator has no statistics beyond those of MEMORY STATS.");
+    Ok(())
+}
+
+/// The allocator returns memory by itself and takes no requests.
+fn purge(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.ok();
+    Ok(())
+}
+
+/// The names are Redis's; those that we have no figure for are left out.
+fn stats(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let (used, peak) = node.memory_used_and_peak();
+    let keys = node.shard.keyspace.total_len() as u64;
+    let clients: usize = node.clients.iter().map(|c| c.memory_bytes()).sum();
+    let used_dbs = (0..DB_COUNT).filter(|db| node.shard.keyspace.len(*db) > 0).count();
+    let figures = [
+        ("peak.allocated", peak),
+        ("total.allocated", used),
+        ("clients.normal", clients as u64),
+        ("databases.used", used_dbs as u64),
+        ("keys.count", keys),
+        ("keys.bytes-per-key", used.checked_div(keys).unwrap_or(0)),
+    ];
+    call.reply.map(figures.len() + 1);
+    for (name, value) in figures {
+        call.reply.bulk(name.as_bytes());
+        call.reply.int(i64::try_from(value).unwrap_or(i64::MAX));
+    }
+    call.reply.bulk(b"peak.percentage");
+    call.reply.double(percent(used, peak));
+    Ok(())
+}

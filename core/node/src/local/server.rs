@@ -1,0 +1,220 @@
+//! Commands about the process: its commands, its time, its checkpoints, its end.
+
+use skep_base::{Refusal, glob, number};
+use skep_command::describe;
+
+use super::connection::{DEFAULT_USER, REDIS_VERSION};
+use super::{Call, Group};
+use crate::Node;
+use crate::on_client::not_ready;
+
+pub const COMMANDS: Group = &[
+    ("acl|whoami", acl_whoami),
+    ("bgrewriteaof", bgrewriteaof),
+    ("bgsave", bgsave),
+    ("command", command),
+    ("command|count", command),
+    ("command|docs", command),
+    ("command|getkeys", command),
+    ("command|getkeysandflags", command),
+    ("command|help", command),
+    ("command|info", command),
+    ("command|list", command),
+    ("debug", debug),
+    ("lastsave", lastsave),
+    ("lolwut", lolwut),
+    ("module|help", super::help),
+    ("module|list", module_list),
+    ("replicaof", replicaof),
+    ("role", role),
+    ("save", save),
+    ("shutdown", shutdown),
+    ("slaveof", replicaof),
+    ("slowlog|get", slowlog_get),
+    ("slowlog|help", super::help),
+    ("slowlog|len", slowlog_len),
+    ("slowlog|reset", slowlog_reset),
+    ("time", time),
+];
+
+fn command(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    describe::answer(call.args, call.reply)
+}
+
+/// The wall clock of the turn, which has milliseconds.
+fn time(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let ms = node.now.wall.0;
+    call.reply.array(2);
+    call.reply.bulk_int((ms / 1_000) as i64);
+    call.reply.bulk_int((ms % 1_000 * 1_000) as i64);
+    Ok(())
+}
+
+fn lastsave(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.int((node.checkpoints.last_saved / 1_000) as i64);
+    Ok(())
+}
+
+/// Answers when the checkpoint is begun: what was acknowledged is in the log and does not wait for it.
+fn save(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.begin_save("ERR Background save already in progress")?;
+    call.reply.ok();
+    Ok(())
+}
+
+fn bgsave(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    match call.args.len() {
+        1 => {}
+        2 if call.args.is(1, "schedule") => {
+            if node.checkpoints.is_active() {
+                call.reply.simple("Background saving scheduled");
+                return Ok(());
+            }
+        }
+        _ => return Err(Refusal::Syntax),
+    }
+    node.begin_save("ERR Background save already in progress")?;
+    call.reply.simple("Background saving started");
+    Ok(())
+}
+
+fn bgrewriteaof(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    node.begin_save("ERR Background append only file rewriting already in progress")?;
+    call.reply.simple("Background append only file rewriting started");
+    Ok(())
+}
+
+/// Every node takes writes, so each says that it is a master without replicas.
+fn role(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.array(3);
+    call.reply.bulk(b"master");
+    call.reply.int(node.shard.applied.index.0 as i64);
+    call.reply.array(0);
+    Ok(())
+}
+
+fn replicaof(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    if call.args.is(1, "no") && call.args.is(2, "one") {
+        call.reply.ok();
+        return Ok(());
+    }
+    Err(Refusal::text(
+        "ERR a skep node does not follow a Redis server: nodes of a cluster replicate by themselves; start a node with \
+         `skep serve --join` to add one",
+    ))
+}
+
+/// The connection is closed without a reply, as in Redis; what is in flight is finished first. Nothing is lost with
+/// `NOSAVE` either, since the log has it.
+fn shutdown(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let (mut save, mut nosave, mut abort, mut others) = (false, false, false, false);
+    for at in 1..call.args.len() {
+        match () {
+            () if call.args.is(at, "save") => save = true,
+            () if call.args.is(at, "nosave") => nosave = true,
+            () if call.args.is(at, "now") || call.args.is(at, "force") => others = true,
+            () if call.args.is(at, "abort") => abort = true,
+            () => return Err(Refusal::Syntax),
+        }
+    }
+    if save && nosave || abort && (save || nosave || others) {
+        return Err(Refusal::Syntax);
+    }
+    if abort {
+        return Err(Refusal::text("ERR No shutdown in progress."));
+    }
+    node.stopping = true;
+    node.client(call.conn).closing = true;
+    Ok(())
+}
+
+fn lolwut(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.verbatim(&format!(
+        "  _\\ /_\n (_>(_)<_)  bzz\nskep {}, as Redis ver. {REDIS_VERSION}\n",
+        env!("CARGO_PKG_VERSION")
+    ));
+    Ok(())
+}
+
+fn module_list(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.array(0);
+    Ok(())
+}
+
+fn acl_whoami(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.bulk(DEFAULT_USER);
+    Ok(())
+}
+
+/// No slow log is kept: time stands still for the core while a command runs, so there is nothing true to put into it.
+fn slowlog_get(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    let is_count = |arg: &[u8]| number::parse_i64(arg).is_some_and(|count| count >= -1);
+    match call.args.len() {
+        2 => {}
+        3 if is_count(&call.args[2]) => {}
+        3 => return Err(Refusal::text("ERR count should be greater than or equal to -1")),
+        _ => return Err(Refusal::WrongArity("slowlog|get".into())),
+    }
+    call.reply.array(0);
+    Ok(())
+}
+
+fn slowlog_len(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.int(0);
+    Ok(())
+}
+
+fn slowlog_reset(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    call.reply.ok();
+    Ok(())
+}
+
+/// What test suites need and what harms nobody.
+fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
+    let args = call.args;
+    if args.is(1, "help") && args.len() == 2 {
+        const HELP: [&str; 5] = [
+            "DEBUG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "SET-ACTIVE-EXPIRE <0|1>",
+            "    Turns the removal of expired keys that nobody touches off and on.",
+            "STRINGMATCH-LEN <len> <pattern>",
+            "    Matches a text of that many letters x with a pattern.",
+        ];
+        call.reply.array(HELP.len());
+        HELP.iter().for_each(|line| call.reply.simple(line));
+    } else if args.is(1, "set-active-expire") && args.len() == 3 {
+        node.active_expire = match &args[2] {
+            b"0" => false,
+            b"1" => true,
+            _ => return Err(Refusal::NotInteger),
+        };
+        call.reply.ok();
+    } else if args.is(1, "stringmatch-len") && args.len() == 4 {
+        /// Enough for every test known, and little enough to be matched while others wait.
+        const LENGTH_MAX: i64 = 1 << 20;
+        let len = number::parse_i64(&args[2]).filter(|len| (0..=LENGTH_MAX).contains(len));
+        let text = vec![b'x'; len.ok_or(Refusal::NotInteger)? as usize];
+        call.reply.int(i64::from(glob::matches(&args[3], &text)));
+    } else if args.is(1, "sleep") {
+        return Err(Refusal::text("ERR DEBUG SLEEP is not available: it would stop the node for everybody"));
+    } else {
+        let name = String::from_utf8_lossy(&args[1]).into_owned();
+        return Err(Refusal::format(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+            name.chars().take(128).collect::<String>()
+        )));
+    }
+    Ok(())
+}
+
+impl Node {
+    fn begin_save(&mut self, already: &'static str) -> Result<(), Refusal> {
+        if !self.ready || self.stopping {
+            return Err(not_ready());
+        }
+        if !self.request_checkpoint() {
+            return Err(Refusal::text(already));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! A node with a disk and clients that a test plays, one input at a time.
+
+use skep_base::{ConnId, Millis, NodeId};
+use skep_settings::Settings;
+
+use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
+
+/// A node and its surroundings.
+pub(crate) struct World {
+    pub node: Node,
+    pub now: Now,
+    /// Reported at the end of each turn.
+    pub load: Load,
+    /// The disk keeps what it is given until [`World::persist`].
+    pub holds_disk: bool,
+    /// What the node asked for, but for what the disk was asked.
+    pub notes: Vec<Note>,
+    pub closed: Vec<ConnId>,
+    pub stopped: bool,
+    persist_through: u64,
+}
+
+impl World {
+    /// A node that has just become ready, with `settings` as pairs of names and values.
+    pub fn new(settings: &[(&str, &str)]) -> World {
+        let mut world = World::starting(settings);
+        world.settle();
+        assert!(world.node.is_ready(), "a node of one is ready after its first outputs are durable");
+        world
+    }
+
+    /// A node that waits for its disk before it is ready.
+    pub fn starting(settings: &[(&str, &str)]) -> World {
+        let mut values = Settings::default();
+        settings.iter().for_each(|(name, value)| values.set(name, value).unwrap());
+        let now = Now { mono: Millis(1_000_000), wall: Millis(1_700_000_000_123) };
+        let identity = Identity {
+            node: NodeId(1),
+            record: NodeRecord {
+                name: "n1".into(),
+                client: "127.0.0.1:7001".into(),
+                peer: "127.0.0.1:17001".into(),
+                http: "127.0.0.1:8001".into(),
+                zone: String::new(),
+                version: "0.1.0".into(),
+            },
+            new_cluster_id: "c".repeat(40),
+            run_id: "f".repeat(40),
+            process_id: 4711,
+            incarnation: 1,
+            seed: 7,
+        };
+        let mut out = Vec::new();
+        let node = Node::start(identity, values, Recovered::default(), now, &mut out);
+        let mut world = World {
+            node,
+            now,
+            load: Load::default(),
+            holds_disk: false,
+            notes: Vec::new(),
+            closed: Vec::new(),
+            stopped: false,
+            persist_through: 0,
+        };
+        world.take(out);
+        world
+    }
+
+    pub fn connect(&mut self) -> ConnId {
+        let number = self.node.clients.accepted() + 1;
+        self.node.connect(format!("10.0.0.{number}:5000"), "127.0.0.1:7001".into()).unwrap()
+    }
+
+    /// Feeds bytes, without ending the turn.
+    pub fn receive(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>) {
+        self.input(Input::Received { conn, bytes: bytes.as_ref() });
+    }
+
+    /// Ends turns, and lets the disk work unless it is held, until nothing is left to do.
+    pub fn settle(&mut self) {
+        for _ in 0..20 {
+            self.input(Input::Turn(self.load));
+            if !self.holds_disk {
+                self.persist();
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub fn advance(&mut self, ms: u64) {
+        self.now = Now { mono: self.now.mono.plus(ms), wall: self.now.wall.plus(ms) };
+    }
+
+    /// Everything given to the disk becomes durable.
+    pub fn persist(&mut self) {
+        let through = self.persist_through;
+        self.input(Input::Persisted { through });
+    }
+
+    /// The bytes sent to a client since the last time, line ends shown as blanks.
+    pub fn replies(&mut self, conn: ConnId) -> String {
+        let text = String::from_utf8(self.node.unsent(conn).to_vec()).unwrap();
+        if self.node.on_sent(conn, text.len()) {
+            self.closed.push(conn);
+            self.input(Input::Disconnected { conn });
+        }
+        text.trim_end().replace("\r\n", " ")
+    }
+
+    /// Sends commands, one a line with arguments between blanks, and gives all replies.
+    pub fn ask(&mut self, conn: ConnId, commands: &str) -> String {
+        self.receive(conn, pipeline(commands));
+        self.settle();
+        self.replies(conn)
+    }
+
+    pub fn input(&mut self, input: Input<'_>) {
+        let mut out = Vec::new();
+        self.node.handle(self.now, input, &mut out);
+        self.take(out);
+        self.node.assert_invariants();
+    }
+
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Persist { number, .. } => {
+                    assert_eq!(number, self.persist_through + 1, "numbers are consecutive");
+                    self.persist_through = number;
+                }
+                Output::Close { conn } => self.closed.push(conn),
+                Output::Note(note) => self.notes.push(note),
+                Output::Stopped => self.stopped = true,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Commands in RESP, one a line with arguments between blanks; `""` is an empty argument.
+pub(crate) fn pipeline(commands: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for line in commands.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().map(|w| if w == "\"\"" { "" } else { w }).collect();
+        bytes.extend(format!("*{}\r\n", words.len()).into_bytes());
+        for word in words {
+            bytes.extend(format!("${}\r\n{word}\r\n", word.len()).into_bytes());
+        }
+    }
+    bytes
+}
