@@ -4,6 +4,7 @@
 //! restore from a checkpoint. Owns no connection and no clock; see DESIGN.md beside this crate.
 
 mod access;
+mod bits;
 pub mod commands;
 mod context;
 mod cut;

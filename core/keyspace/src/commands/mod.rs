@@ -1,5 +1,7 @@
 //! The commands on the keyspace, a file per group.
 
+mod bitfield;
+mod bitmaps;
 mod choose;
 mod expire;
 mod hash_expiry;
@@ -24,6 +26,7 @@ pub type Group = &'static [(&'static str, Handler)];
 
 /// All groups.
 pub const ALL: &[Group] = &[
+    bitmaps::COMMANDS,
     expire::COMMANDS,
     hash_expiry::COMMANDS,
     hashes::COMMANDS,

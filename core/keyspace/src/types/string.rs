@@ -40,6 +40,11 @@ impl Str {
         }
     }
 
+    /// A string of `content`, without a copy if it is long.
+    pub fn from_vec(content: Vec<u8>) -> Str {
+        if content.len() <= INLINE_MAX { Str::new(&content) } else { Str(Form::Heap(Box::new(content))) }
+    }
+
     /// `value` in decimal.
     #[inline]
     pub fn from_int(value: i64) -> Str {
@@ -70,7 +75,28 @@ impl Str {
                 return;
             }
         }
-        self.make_vec().extend_from_slice(tail);
+        self.reserve(tail.len()).extend_from_slice(tail);
+    }
+
+    /// The content as a buffer of at least `len` bytes, filled up with zeros.
+    pub fn grow_to(&mut self, len: usize) -> &mut Vec<u8> {
+        let bytes = self.reserve(len.saturating_sub(self.len()));
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        bytes
+    }
+
+    /// The content as a buffer with room for `more` bytes. It grows by doubling up to 1 MiB, then by 1 MiB, as in Redis: half
+    /// of a large value must not be air.
+    fn reserve(&mut self, more: usize) -> &mut Vec<u8> {
+        const SPARE_MAX: usize = 1 << 20;
+        let bytes = self.make_vec();
+        let needed = bytes.len() + more;
+        if needed > bytes.capacity() {
+            bytes.reserve_exact(more + needed.min(SPARE_MAX));
+        }
+        bytes
     }
 
     /// What `OBJECT ENCODING` says. Redis also says `raw` of a short string that was changed in place; here the content

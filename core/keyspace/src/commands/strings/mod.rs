@@ -220,10 +220,7 @@ fn setrange(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     }
     let end = offset.saturating_add(patch.len());
     parse::check_string_len(end)?;
-    let bytes = cx.modify_or_create::<Str>(key)?.make_vec();
-    if bytes.len() < end {
-        bytes.resize(end, 0);
-    }
+    let bytes = cx.modify_or_create::<Str>(key)?.grow_to(end);
     bytes[offset..end].copy_from_slice(patch);
     reply.len(len.max(end));
     Ok(())
