@@ -208,7 +208,9 @@ impl Storage for Store {
     /// Where the newest checkpoint is; its bytes travel by themselves.
     fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
         // The library's follower silently ignores a checkpoint whose membership is without it.
-        if self.checkpoint.index < request_index.max(1) || !is_member(&self.checkpoint.conf_state, to) {
+        // One that ends before the log in memory begins would leave a gap.
+        let needed = request_index.max(self.start.index.0).max(1);
+        if self.checkpoint.index < needed || !is_member(&self.checkpoint.conf_state, to) {
             self.wanted.set(true);
             return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 
 use skep_base::{GroupId, LogId, Millis};
 use skep_consensus as consensus;
-use skep_log::Record;
 
 use crate::{DATA, Node, Note, Output};
 
@@ -43,12 +42,9 @@ impl Checkpoints {
         Checkpoints { last_saved: wall.0, ..Checkpoints::default() }
     }
 
-    pub fn on_logged(&mut self, records: &[Record]) {
-        for record in records {
-            if let Record::Append { entries, .. } = record {
-                self.log_bytes += entries.iter().map(|e| e.payload.len() as u64 + 32).sum::<u64>();
-            }
-        }
+    /// Takes note that the log grew.
+    pub fn on_logged(&mut self, bytes: u64) {
+        self.log_bytes += bytes;
     }
 
     /// In how many milliseconds the next turn should come.

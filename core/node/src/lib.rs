@@ -58,7 +58,7 @@ pub enum Input<'a> {
     Ended { conn: ConnId },
     /// A client's connection is gone. What it had asked for is still carried out.
     Disconnected { conn: ConnId },
-    /// Every [`Output::Persist`] up to this number that asked for a sync is durable.
+    /// Every [`Output::Persist`] up to this number is durable.
     Persisted { through: u64 },
     /// The disk has no space for the log: what was given out waits. Or it has space again.
     DiskFull(bool),
@@ -87,8 +87,8 @@ pub struct Load {
 #[derive(Debug)]
 pub enum Output {
     /// Make the records durable, then answer [`Input::Persisted`] with `number`. Numbers are consecutive; records of
-    /// several outputs may be written and synced together. `sync` is false if nothing depends on it being durable soon.
-    Persist { number: u64, records: Vec<Record>, sync: bool },
+    /// several outputs may be written and synced together.
+    Persist { number: u64, records: Vec<Record> },
     /// Begin a checkpoint file of `group`.
     CheckpointBegin { group: GroupId, at: LogId, membership: Membership },
     /// Append to the checkpoint begun.
@@ -233,7 +233,8 @@ impl Node {
 
     /// False while so much waits for the disk that clients should not be read. They are not told; TCP slows them down.
     pub fn accepts_input(&self) -> bool {
-        self.shard.in_flight_bytes() < shard::IN_FLIGHT_BYTES_MAX
+        let waiting = self.shard.in_flight_bytes() as u64 + self.persist.bytes_waiting;
+        waiting < shard::IN_FLIGHT_BYTES_MAX
     }
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).

@@ -14,6 +14,12 @@ use crate::{DATA, Load, Node, Note, Output};
 
 /// With memory durability, how much may be lost by a power cut, in milliseconds of writes; as `appendfsync everysec`.
 const MEMORY_SYNC_MS: u64 = 1_000;
+/// With memory durability, how much is collected for one hand-over to the log: waking its thread each turn would cost more
+/// than writing.
+const MEMORY_SYNC_BYTES: u64 = 1 << 20;
+
+/// What an entry takes in the log besides its payload.
+const ENTRY_OVERHEAD_BYTES: usize = 32;
 
 /// Keys and fields that one entry removes because they are due: about 100 us of work.
 pub(crate) const SWEEP_LIMIT: usize = 1_000;
@@ -23,21 +29,25 @@ pub(crate) const SWEEP_LIMIT: usize = 1_000;
 pub(crate) struct PersistProgress {
     /// Collected in this turn.
     records: Vec<Record>,
-    sync: bool,
+    /// Payload bytes in `records`.
+    bytes: u64,
+    /// Since when there are records.
+    since: Option<Millis>,
     tickets: Vec<(GroupId, u64)>,
     /// Checkpoints that the records collected name.
     recorded: Vec<(GroupId, LogId)>,
-    /// With memory durability: since when there are outputs that no sync was asked for.
-    unsynced_since: Option<Millis>,
     /// The number of the last output given out.
     pub issued: u64,
-    /// Outputs given out with a sync and not durable.
+    /// Outputs given out and not durable.
     waiting: VecDeque<Waiting>,
+    /// Payload bytes in them.
+    pub bytes_waiting: u64,
 }
 
 /// What follows when an output is durable.
 struct Waiting {
     number: u64,
+    bytes: u64,
     tickets: Vec<(GroupId, u64)>,
     recorded: Vec<(GroupId, LogId)>,
 }
@@ -46,7 +56,6 @@ impl PersistProgress {
     /// Makes `record` part of the first output.
     pub fn begin(&mut self, record: Record) {
         self.records.push(record);
-        self.sync = true;
     }
 }
 
@@ -83,6 +92,7 @@ impl Node {
         assert!(through <= self.persist.issued, "output {through} persisted, {} issued", self.persist.issued);
         while self.persist.waiting.front().is_some_and(|w| w.number <= through) {
             let waiting = self.persist.waiting.pop_front().expect("seen in the loop's condition");
+            self.persist.bytes_waiting -= waiting.bytes;
             for (group, ticket) in waiting.tickets {
                 self.group_input(group, consensus::Input::Persisted(ticket), out);
             }
@@ -121,14 +131,13 @@ impl Node {
             let mut persisted = None;
             for effect in std::mem::take(effects) {
                 match effect {
-                    consensus::Output::Persist { ticket, records, must_sync, then_send } => {
+                    consensus::Output::Persist { ticket, records, must_sync: _, then_send } => {
                         assert!(then_send.is_empty(), "{group:?} of one voter has messages to send");
                         if self.must_wait_for_disk() {
                             self.persist.tickets.push((group, ticket));
                         } else {
                             persisted = Some(ticket);
                         }
-                        self.persist.sync |= must_sync;
                         self.note_records(&records);
                         self.persist.records.extend(records);
                     }
@@ -151,10 +160,15 @@ impl Node {
     }
 
     fn note_records(&mut self, records: &[Record]) {
-        self.checkpoints.on_logged(records);
         for record in records {
-            if let Record::Checkpoint { group, at, .. } = record {
-                self.persist.recorded.push((*group, *at));
+            match record {
+                Record::Append { entries, .. } => {
+                    let bytes = entries.iter().map(|e| (e.payload.len() + ENTRY_OVERHEAD_BYTES) as u64).sum();
+                    self.persist.bytes += bytes;
+                    self.checkpoints.on_logged(bytes);
+                }
+                Record::Checkpoint { group, at, .. } => self.persist.recorded.push((*group, *at)),
+                _ => {}
             }
         }
     }
@@ -198,38 +212,36 @@ impl Node {
         if !self.stopping || self.stopped || !self.shard.is_idle() || !self.persist.waiting.is_empty() {
             return;
         }
-        if self.persist.unsynced_since.is_some() {
-            return self.give_out_persist(true, out);
-        }
         self.stopped = true;
         out.push(Output::Stopped);
     }
 
     fn flush_persist(&mut self, out: &mut Vec<Output>) {
         let now = self.now.mono;
-        let wanted = std::mem::take(&mut self.persist.sync);
-        let overdue = self.persist.unsynced_since.is_some_and(|since| now.since(since) >= MEMORY_SYNC_MS);
-        let waited_for = !self.persist.tickets.is_empty() || !self.persist.recorded.is_empty();
-        let sync = overdue || waited_for || wanted && self.must_wait_for_disk();
-        if wanted && !sync && self.persist.unsynced_since.is_none() {
-            self.persist.unsynced_since = Some(now);
+        let persist = &self.persist;
+        if persist.records.is_empty() {
+            return;
         }
-        if sync || !self.persist.records.is_empty() {
-            self.give_out_persist(sync, out);
+        let waited_for =
+            !persist.tickets.is_empty() || !persist.recorded.is_empty() || self.must_wait_for_disk();
+        let since = self.persist.since.get_or_insert(now);
+        let overdue = now.since(*since) >= MEMORY_SYNC_MS || self.persist.bytes >= MEMORY_SYNC_BYTES;
+        if waited_for || overdue || self.stopping {
+            self.give_out_persist(out);
         }
     }
 
-    fn give_out_persist(&mut self, sync: bool, out: &mut Vec<Output>) {
+    fn give_out_persist(&mut self, out: &mut Vec<Output>) {
         let persist = &mut self.persist;
         persist.issued += 1;
+        persist.since = None;
         let number = persist.issued;
-        if sync {
-            persist.unsynced_since = None;
-            let tickets = std::mem::take(&mut persist.tickets);
-            let recorded = std::mem::take(&mut persist.recorded);
-            persist.waiting.push_back(Waiting { number, tickets, recorded });
-        }
-        out.push(Output::Persist { number, records: std::mem::take(&mut persist.records), sync });
+        let bytes = std::mem::take(&mut persist.bytes);
+        let tickets = std::mem::take(&mut persist.tickets);
+        let recorded = std::mem::take(&mut persist.recorded);
+        persist.bytes_waiting += bytes;
+        persist.waiting.push_back(Waiting { number, bytes, tickets, recorded });
+        out.push(Output::Persist { number, records: std::mem::take(&mut persist.records) });
     }
 
     pub(crate) fn group_mut(&mut self, group: GroupId) -> &mut consensus::Group {
@@ -250,7 +262,7 @@ impl Node {
     pub(crate) fn next_timer(&self) -> Option<Millis> {
         let idle = self.settings.timeout_seconds();
         let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.now.mono.plus(1_000));
-        let sync = self.persist.unsynced_since.map(|since| since.plus(MEMORY_SYNC_MS));
+        let sync = self.persist.since.map(|since| since.plus(MEMORY_SYNC_MS));
         [self.paused.map(|p| p.until), idle_check, sync].into_iter().flatten().min()
     }
 }

@@ -9,7 +9,7 @@ use skep_keyspace::Keyspace;
 use crate::batch::{Batch, InFlight};
 
 /// Proposed bytes not yet applied above which clients are not read: some tens of milliseconds of a good disk.
-pub const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+pub const IN_FLIGHT_BYTES_MAX: u64 = 32 << 20;
 
 pub(crate) struct Shard {
     pub group: Group,

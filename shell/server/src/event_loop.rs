@@ -337,8 +337,8 @@ impl EventLoop {
     fn carry_out(&mut self, output: Output) {
         let checkpointer = &self.surroundings.checkpointer;
         match output {
-            Output::Persist { number, records, sync } => {
-                self.turns.push_back(Turn { ticket: number, records, must_sync: sync });
+            Output::Persist { number, records } => {
+                self.turns.push_back(Turn { ticket: number, records, must_sync: true });
             }
             Output::CheckpointBegin { group, at, membership } => {
                 checkpointer.begin(CheckpointHeader { group, at, membership });
