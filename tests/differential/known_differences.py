@@ -153,7 +153,7 @@ def text_behind_a_zero_byte(words: Words, left: Reply, right: Reply) -> bool:
 
 def keys_not_swept_yet(words: Words, left: Reply, right: Reply) -> bool:
     """Keys past their deadline count until they are removed: by Redis when they are looked at, by skep in its sweeps."""
-    return words[0].upper() == b"DBSIZE" and left[0] == right[0] == ":" and 0 < right[1] - left[1] <= 3
+    return words[0].upper() == b"DBSIZE" and left[0] == right[0] == ":" and 0 < abs(right[1] - left[1]) <= 3
 
 
 KNOWN = (

@@ -19,6 +19,7 @@ pub mod types;
 mod value;
 
 pub use access::{AccessClock, AccessMode};
+pub use commands::parse::database as parse_database;
 pub use context::{ReadCx, WriteCx};
 pub use cut::{Restore, RestoreError};
 pub use db::{Entry, NEVER};

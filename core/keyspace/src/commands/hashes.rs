@@ -3,6 +3,7 @@
 use skep_base::{Args, LongDouble, Refusal, number};
 use skep_resp::{Protocol, Reply};
 
+use super::parse::RandomCount;
 use super::scan::{self, ScanOptions};
 use super::{Group, choose, parse};
 use crate::context::{ReadCx, WriteCx};
@@ -10,8 +11,6 @@ use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
 use crate::small::SmallBytes;
 use crate::types::{Field, Hash};
-
-use super::parse::RandomCount;
 
 pub const COMMANDS: Group = &[
     ("hset", Write(hset)),

@@ -9,7 +9,7 @@ mod hashes;
 mod inspect;
 mod keys;
 mod lists;
-mod parse;
+pub(crate) mod parse;
 mod scan;
 mod set_algebra;
 mod sets;

@@ -1,7 +1,7 @@
 //! Commands about the connection itself.
 
 use skep_base::{ConnId, Refusal, number};
-use skep_keyspace::DB_COUNT;
+use skep_keyspace::parse_database;
 use skep_resp::Protocol;
 
 use super::{Call, Group};
@@ -45,11 +45,7 @@ fn quit(node: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 fn select(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let db = number::parse_i64(&call.args[1]).ok_or(Refusal::NotInteger)?;
-    if !(0..i64::from(DB_COUNT)).contains(&db) {
-        return Err(Refusal::text("ERR DB index is out of range"));
-    }
-    node.client(call.conn).db = db as u8;
+    node.client(call.conn).db = parse_database(&call.args[1])?;
     call.reply.ok();
     Ok(())
 }
