@@ -105,6 +105,21 @@ impl Keyspace {
         Some((db, entry.key()))
     }
 
+    /// Up to `count` keys with the earliest deadlines, in order, and their databases: what `volatile-ttl` removes.
+    ///
+    /// Cost: O(count) looks at the keys of a slot.
+    pub fn soonest(&self, count: usize) -> Vec<(u8, &[u8])> {
+        let mut rows: Vec<(Millis, u8, u16)> = Vec::new();
+        for (number, db) in (0..DB_COUNT).zip(&self.dbs) {
+            rows.extend(db.expiry.rows().take(count).map(|(deadline, slot)| (deadline, number, slot)));
+        }
+        rows.sort_unstable();
+        let keys_of = |(deadline, db, slot): (Millis, u8, u16)| {
+            self.slot_entries(db, slot).filter(move |e| e.deadline == deadline).map(move |e| (db, e.key()))
+        };
+        rows.into_iter().flat_map(keys_of).take(count).collect()
+    }
+
     /// About how many bytes a key with its value takes.
     pub fn entry_bytes(&self, db: u8, key: &[u8]) -> Option<usize> {
         // At the beginning of time every deadline is ahead, so that this sees every key.
@@ -240,6 +255,9 @@ mod tests {
             assert_eq!(counts.len(), expected, "{}: {counts:?}", policy.name());
         }
         assert_eq!(chosen(&keyspace, EvictionPolicy::VolatileTtl)["goes4"], 1_000);
+        let soonest = |count| keyspace.soonest(count).into_iter().map(|(_, key)| key).collect::<Vec<_>>();
+        assert_eq!(soonest(3), [b"goes4", b"goes3", b"goes2"]);
+        assert_eq!(soonest(100).len(), 6);
         assert!(chosen(&keyspace, EvictionPolicy::NoEviction).is_empty());
     }
 

@@ -52,6 +52,11 @@ impl ExpiryIndex {
         self.due.last_key_value().map(|(key, _)| *key)
     }
 
+    /// Every deadline with its slot, the earliest first; once, however many there are of the same.
+    pub fn rows(&self) -> impl Iterator<Item = (Millis, u16)> {
+        self.due.keys().copied()
+    }
+
     /// The earliest deadline not before `instant`, and its slot.
     pub fn next_from(&self, instant: Millis) -> Option<(Millis, u16)> {
         self.due.range((instant, 0)..).next().map(|(key, _)| *key)

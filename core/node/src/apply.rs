@@ -88,6 +88,7 @@ impl Node {
         for op in &batch.ops {
             let args = batch.args(op, &entry.payload);
             let client = self.clients.get_mut(op.client);
+            self.shard.keyspace.access.set_paused(client.as_ref().is_some_and(|c| c.no_touch));
             let (buffer, protocol) = match client {
                 Some(client) => {
                     client.pending -= 1;
@@ -139,6 +140,7 @@ impl Node {
     /// Applies an entry that nobody here waits for: after a restart, or proposed by another node.
     fn apply_foreign(&mut self, reader: &mut EntryReader<'_>, at: LogId, rng: &mut Rng) {
         let now = self.shard.keyspace.stamp();
+        self.shard.keyspace.access.set_paused(false);
         let mut spans = Vec::new();
         let mut unheard = Vec::new();
         loop {

@@ -18,6 +18,7 @@ impl Node {
         self.memory.samples = settings.maxmemory_samples() as usize;
         let policy = self.settings.get("maxmemory-policy").expect("it is a row of the table of settings");
         self.memory.policy = EvictionPolicy::parse(policy.as_bytes()).unwrap_or_default();
+        self.memory.search_again();
         let mode = self.memory.policy.access_mode();
         let encodings = Encodings {
             hash_max_listpack_entries: settings.hash_max_listpack_entries() as usize,

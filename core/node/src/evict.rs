@@ -1,15 +1,22 @@
 //! `maxmemory`: refusing writes that grow, and choosing keys to go. Eviction is a logged write like any other.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use skep_base::Args;
 use skep_base::args::OwnedArgs;
 use skep_keyspace::EvictionPolicy;
 
 use crate::Node;
+use crate::shard::IN_FLIGHT_BYTES_MAX;
 
-/// Keys chosen per turn at the most, so that a lowered limit does not stall the node.
-const EVICTIONS_PER_TURN_MAX: usize = 512;
+/// Keys chosen per turn at the least, so that a lowered limit is reached soon, but does not stall the node.
+const EVICTIONS_PER_TURN: usize = 512;
+/// Keys chosen per turn for each operation of the turn: more than one, or growth would outrun eviction.
+const EVICTIONS_PER_OP: usize = 2;
+/// How far a policy that evicts may let memory grow above its limit while evictions are on their way: what may be in
+/// flight, twice, and an eighth of the limit. Past it writes are refused as without a policy.
+const OVERSHOOT_BYTES: u64 = 2 * IN_FLIGHT_BYTES_MAX as u64;
+const OVERSHOOT_SHARE: u64 = 8;
 
 /// Memory as the node sees it. The figure is the leader's own; what follows from it is logged.
 #[derive(Default)]
@@ -21,8 +28,12 @@ pub(crate) struct Memory {
     pub limit: u64,
     pub policy: EvictionPolicy,
     pub samples: usize,
-    /// Bytes of writes admitted and keys chosen in this turn, which `used` does not show yet.
+    /// Bytes of writes admitted in this turn, which `used` does not show yet.
     admitted: u64,
+    /// Keys whose eviction is logged and not applied, with about how many bytes each frees.
+    chosen: BTreeMap<(u8, Vec<u8>), u64>,
+    /// Sum of the bytes in `chosen`.
+    chosen_bytes: u64,
     /// True if the last search for a key to evict found none.
     exhausted: bool,
     pub evicted_keys: u64,
@@ -34,59 +45,91 @@ impl Memory {
         if self.limit == 0 {
             return true;
         }
-        let fits = self.used + self.admitted <= self.limit
-            || self.policy != EvictionPolicy::NoEviction && !self.exhausted;
+        let wanted = self.used.saturating_add(self.admitted);
+        let overshoot = OVERSHOOT_BYTES + self.limit / OVERSHOOT_SHARE;
+        let evicts = self.policy != EvictionPolicy::NoEviction && !self.exhausted;
+        let fits = wanted <= self.limit || evicts && wanted - self.limit <= overshoot;
         if fits {
             self.admitted += bytes as u64;
         }
         fits
     }
+
+    /// Forgets what the last search found; another policy may find more.
+    pub fn search_again(&mut self) {
+        self.exhausted = false;
+    }
+
+    fn choose(&mut self, db: u8, key: &[u8], bytes: u64) {
+        self.chosen.insert((db, key.to_vec()), bytes);
+        self.chosen_bytes += bytes;
+    }
 }
 
 impl Node {
-    /// Puts keys to be evicted into the batch while memory is above the limit.
-    pub(crate) fn evict_if_short(&mut self) {
+    /// Puts keys to be evicted into the batch, which must be empty, while memory is above the limit. `ops` is the number
+    /// of operations that this turn has proposed.
+    pub(crate) fn evict_if_short(&mut self, ops: usize) {
         self.memory.peak = self.memory.peak.max(self.memory.used);
         self.memory.admitted = 0;
         let (policy, limit) = (self.memory.policy, self.memory.limit);
-        if policy == EvictionPolicy::NoEviction
-            || limit == 0
-            || self.memory.used <= limit
-            || !self.ready
-            || self.disk_full
-        {
-            return;
-        }
-        // What is in flight has not freed its memory yet; choosing again now would take too many.
-        if !self.shard.in_flight.is_empty() {
+        let evicts = policy != EvictionPolicy::NoEviction && limit > 0;
+        if !evicts || self.memory.used <= limit || !self.ready || self.stopping || self.disk_full {
             return;
         }
         let excess = self.memory.used - limit;
-        let mut freed = 0;
-        let mut chosen = BTreeSet::new();
-        for _ in 0..EVICTIONS_PER_TURN_MAX {
-            if freed >= excess {
+        let count = EVICTIONS_PER_TURN.max(EVICTIONS_PER_OP * ops);
+        if policy == EvictionPolicy::VolatileTtl {
+            self.evict_soonest(excess, count);
+        } else {
+            self.evict_sampled(excess, count);
+        }
+    }
+
+    /// Samples do not know what is chosen already: where the choice repeats itself, that goes first.
+    fn evict_sampled(&mut self, excess: u64, count: usize) {
+        let (policy, samples) = (self.memory.policy, self.memory.samples);
+        for _ in 0..count {
+            if self.memory.chosen_bytes >= excess {
                 return;
             }
-            let samples = self.memory.samples;
-            let Some((db, key)) = self.shard.keyspace.eviction_candidate(policy, samples, &mut self.rng)
-            else {
-                self.memory.exhausted = freed == 0;
+            let found = self.shard.keyspace.eviction_candidate(policy, samples, &mut self.rng);
+            let Some((db, key)) = found.map(|(db, key)| (db, key.to_vec())) else {
+                self.memory.exhausted = self.memory.chosen.is_empty();
                 return;
             };
-            if !chosen.insert((db, key.to_vec())) {
-                return; // the choice repeats itself; what is chosen goes first
-            }
-            let bytes = self.shard.keyspace.entry_bytes(db, key).unwrap_or(0);
-            freed += bytes as u64;
-            let key = OwnedArgs::collect([key]);
-            self.shard.batch.push_evict(db, key.args());
+            self.choose(db, &key);
         }
+    }
+
+    fn evict_soonest(&mut self, excess: u64, count: usize) {
+        let soonest = self.shard.keyspace.soonest(self.memory.chosen.len() + count);
+        let soonest: Vec<(u8, Vec<u8>)> = soonest.into_iter().map(|(db, key)| (db, key.to_vec())).collect();
+        self.memory.exhausted = soonest.is_empty();
+        for (db, key) in soonest {
+            if self.memory.chosen_bytes >= excess {
+                return;
+            }
+            self.choose(db, &key);
+        }
+    }
+
+    fn choose(&mut self, db: u8, key: &[u8]) {
+        self.memory.exhausted = false;
+        if self.memory.chosen.contains_key(&(db, key.to_vec())) {
+            return;
+        }
+        let bytes = self.shard.keyspace.entry_bytes(db, key).unwrap_or(0);
+        self.memory.choose(db, key, bytes as u64);
+        let key = OwnedArgs::collect([key]);
+        self.shard.batch.push_evict(db, key.args());
     }
 
     /// Carries out a logged eviction.
     pub(crate) fn evict(&mut self, db: u8, keys: Args<'_>) {
         for key in keys.iter() {
+            let chosen = self.memory.chosen.remove(&(db, key.to_vec()));
+            self.memory.chosen_bytes -= chosen.unwrap_or(0);
             if self.shard.keyspace.remove(db, key) {
                 self.memory.evicted_keys += 1;
             }

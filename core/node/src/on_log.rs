@@ -67,7 +67,9 @@ impl Node {
         self.shard.keyspace.access.set_now(self.now.wall);
         self.end_pause();
         self.resume_clients(out);
-        self.evict_if_short();
+        let ops = self.shard.batch.len();
+        self.propose_batch(out);
+        self.evict_if_short(ops);
         self.propose_batch(out);
         self.propose_sweep(out);
         self.tick_groups(out);

@@ -2,6 +2,7 @@
 
 mod client;
 mod connection;
+mod memory;
 mod server;
 
 use super::Route;
