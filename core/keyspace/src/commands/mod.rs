@@ -6,6 +6,7 @@ mod choose;
 mod expire;
 mod hash_expiry;
 mod hashes;
+mod hyperloglog;
 mod inspect;
 mod keys;
 mod lists;
@@ -30,6 +31,7 @@ pub const ALL: &[Group] = &[
     expire::COMMANDS,
     hash_expiry::COMMANDS,
     hashes::COMMANDS,
+    hyperloglog::COMMANDS,
     inspect::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
