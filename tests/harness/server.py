@@ -33,11 +33,11 @@ class StartFailed(Exception):
 
 
 def skep_binary() -> Path:
-    """The skep to test: $SKEP_BIN, or the release build of this checkout."""
-    named = os.environ.get("SKEP_BIN")
+    """The skep to test: $TESTED_SKEP, or the release build of this checkout."""
+    named = os.environ.get("TESTED_SKEP")
     path = Path(named) if named else ROOT / "target" / "release" / "skep"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `cargo build --release -p skep` or set SKEP_BIN")
+        raise FileNotFoundError(f"{path} is missing: run `cargo build --release -p skep` or set TESTED_SKEP")
     return path
 
 
@@ -69,7 +69,8 @@ class Server:
         self.own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="skep-test-"))
         self.extra = list(extra)
-        self.env = {**os.environ, "LC_ALL": "C", "RUST_BACKTRACE": "1", **(env or {})}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SKEP_")}
+        self.env = {**inherited, "LC_ALL": "C", "RUST_BACKTRACE": "1", **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.log_path = self.directory.parent / f"{self.directory.name}.log"
