@@ -42,8 +42,10 @@ fn setbit(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         b"1" => true,
         _ => return Err(Refusal::text("ERR bit is not an integer or out of range")),
     };
-    let bytes = cx.modify_or_create::<Str>(&args[1])?.grow_to(offset / 8 + 1);
-    reply.int(i64::from(bits::set(bytes, offset, bit)));
+    let before = cx.update_or_create(&args[1], |value: &mut Str| {
+        Ok(bits::set(value.grow_to(offset / 8 + 1), offset, bit))
+    })?;
+    reply.int(i64::from(before));
     Ok(())
 }
 

@@ -40,28 +40,21 @@ pub fn linsert(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Re
 
 pub fn lrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let count = parse::int_between(&args[2], -i64::MAX, i64::MAX)?;
-    let Some(list) = cx.modify::<List>(&args[1])? else {
-        reply.int(0);
-        return Ok(());
-    };
     let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let end = if count < 0 { End::Right } else { End::Left };
-    reply.len(list.remove(&args[3], limit, end));
-    if list.len() == 0 {
-        cx.changed(&args[1], None);
-    }
+    let removed = cx.update(&args[1], |list: &mut List| Ok(list.remove(&args[3], limit, end)))?;
+    reply.len(removed.unwrap_or(0));
     Ok(())
 }
 
 pub fn ltrim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let (start, end) = (parse::int(&args[2])?, parse::int(&args[3])?);
+    cx.update(&args[1], |list: &mut List| {
+        let kept = parse::positions(start, end, list.len());
+        list.drop(End::Right, list.len() - kept.end);
+        list.drop(End::Left, kept.start);
+        Ok(())
+    })?;
     reply.ok();
-    let Some(list) = cx.modify::<List>(&args[1])? else { return Ok(()) };
-    let kept = parse::positions(start, end, list.len());
-    list.drop(End::Right, list.len() - kept.end);
-    list.drop(End::Left, kept.start);
-    if list.len() == 0 {
-        cx.changed(&args[1], None);
-    }
     Ok(())
 }

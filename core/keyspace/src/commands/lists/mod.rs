@@ -1,5 +1,5 @@
-//! Commands on lists. What the blocking forms share with these is public to the other groups: [`pop_many`],
-//! [`transfer::move_one`], [`transfer::pop_first`].
+//! Commands on lists. What the blocking forms will share with these is public to the other groups: [`pop_one`],
+//! [`transfer::move_one`], [`transfer::pop_first`], [`transfer::parse_mpop`].
 
 mod edit;
 mod read;
@@ -34,31 +34,29 @@ pub const COMMANDS: Group = &[
 ];
 
 fn lpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let list = cx.modify_or_create(&args[1])?;
-    reply.len(push_all(list, End::Left, args.from(2)));
+    reply.len(cx.update_or_create(&args[1], |list| push_all(list, End::Left, args.from(2)))?);
     Ok(())
 }
 
 fn rpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let list = cx.modify_or_create(&args[1])?;
-    reply.len(push_all(list, End::Right, args.from(2)));
+    reply.len(cx.update_or_create(&args[1], |list| push_all(list, End::Right, args.from(2)))?);
     Ok(())
 }
 
 fn lpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(cx.modify(&args[1])?.map_or(0, |list| push_all(list, End::Left, args.from(2))));
+    reply.len(cx.update(&args[1], |list| push_all(list, End::Left, args.from(2)))?.unwrap_or(0));
     Ok(())
 }
 
 fn rpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(cx.modify(&args[1])?.map_or(0, |list| push_all(list, End::Right, args.from(2))));
+    reply.len(cx.update(&args[1], |list| push_all(list, End::Right, args.from(2)))?.unwrap_or(0));
     Ok(())
 }
 
 /// Pushes one after the other and gives the new length.
-fn push_all(list: &mut List, end: End, elements: Args) -> usize {
+fn push_all(list: &mut List, end: End, elements: Args) -> Result<usize, Refusal> {
     elements.iter().for_each(|element| list.push(end, element));
-    list.len()
+    Ok(list.len())
 }
 
 fn lpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -70,25 +68,16 @@ fn rpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
 }
 
 fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let key = &args[1];
     match args.len() {
         2 => {
-            let Some(list) = cx.modify::<List>(key)? else {
+            if !pop_one(cx, &args[1], end, reply)? {
                 reply.null();
-                return Ok(());
-            };
-            reply.bulk_or_null(list.peek(end));
-            list.drop(end, 1);
-            if list.len() == 0 {
-                cx.changed(key, None);
             }
         }
         3 => {
             let count = parse::at_least(0, &args[2], "ERR value is out of range, must be positive")?;
-            if cx.read::<List>(key)?.is_none() {
+            if cx.update(&args[1], |list| pop_many(list, end, count, reply))?.is_none() {
                 reply.null_array();
-            } else {
-                pop_many(cx, key, end, count, reply)?;
             }
         }
         _ => return Err(Refusal::WrongArity(name.into())),
@@ -96,15 +85,18 @@ fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut R
     Ok(())
 }
 
-/// Pops up to `count` elements into an array. The list must exist.
-pub fn pop_many(
-    cx: &mut WriteCx,
-    key: &[u8],
-    end: End,
-    count: usize,
-    reply: &mut Reply,
-) -> Result<(), Refusal> {
-    let list = cx.modify::<List>(key)?.expect("the caller has seen the list");
+/// Pops an element and replies with it. False, without a reply, if there is no such list.
+pub fn pop_one(cx: &mut WriteCx, key: &[u8], end: End, reply: &mut Reply) -> Result<bool, Refusal> {
+    let popped = cx.update(key, |list: &mut List| {
+        reply.bulk(list.peek(end).expect("no list is empty"));
+        list.drop(end, 1);
+        Ok(())
+    })?;
+    Ok(popped.is_some())
+}
+
+/// Pops up to `count` elements and replies with an array of them.
+fn pop_many(list: &mut List, end: End, count: usize, reply: &mut Reply) -> Result<(), Refusal> {
     let count = count.min(list.len());
     reply.array(count);
     match end {
@@ -112,9 +104,6 @@ pub fn pop_many(
         End::Right => list.iter().rev().take(count).for_each(|element| reply.bulk(element)),
     }
     list.drop(end, count);
-    if list.len() == 0 {
-        cx.changed(key, None);
-    }
     Ok(())
 }
 

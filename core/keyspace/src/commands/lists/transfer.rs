@@ -92,10 +92,12 @@ pub fn pop_first<'k>(
     reply: &mut Reply,
 ) -> Result<bool, Refusal> {
     for key in keys {
-        if cx.read::<List>(key)?.is_some() {
+        let popped = cx.update(key, |list| {
             reply.array(2);
             reply.bulk(key);
-            pop_many(cx, key, end, count, reply)?;
+            pop_many(list, end, count, reply)
+        })?;
+        if popped.is_some() {
             return Ok(true);
         }
     }

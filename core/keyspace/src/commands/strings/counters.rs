@@ -28,18 +28,16 @@ pub fn decrby(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
 }
 
 fn add(cx: &mut WriteCx, key: &[u8], amount: i64, reply: &mut Reply) -> Result<(), Refusal> {
-    let sum = match cx.modify::<Str>(key)? {
-        None => {
-            cx.put(key, Str::from_int(amount), NEVER);
-            amount
-        }
-        Some(value) => {
-            let sum = parse::int(value.as_slice())?.checked_add(amount);
-            let sum = sum.ok_or(Refusal::text("ERR increment or decrement would overflow"))?;
-            *value = Str::from_int(sum);
-            sum
-        }
-    };
+    let added = cx.update(key, |value: &mut Str| {
+        let sum = parse::int(value.as_slice())?.checked_add(amount);
+        let sum = sum.ok_or(Refusal::text("ERR increment or decrement would overflow"))?;
+        *value = Str::from_int(sum);
+        Ok(sum)
+    })?;
+    let sum = added.unwrap_or_else(|| {
+        cx.put(key, Str::from_int(amount), NEVER);
+        amount
+    });
     reply.int(sum);
     Ok(())
 }

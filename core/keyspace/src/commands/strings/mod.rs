@@ -176,15 +176,12 @@ fn put_pairs(cx: &mut WriteCx, args: Args) {
 }
 
 fn append(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let (key, tail) = (&args[1], &args[2]);
-    let Some(value) = cx.modify::<Str>(key)? else {
-        cx.put(key, Str::new(tail), NEVER);
-        reply.len(tail.len());
-        return Ok(());
-    };
-    let len = value.len() + tail.len();
-    parse::check_string_len(len)?;
-    value.append(tail);
+    let tail = &args[2];
+    let len = cx.update_or_create(&args[1], |value: &mut Str| {
+        parse::check_string_len(value.len() + tail.len())?;
+        value.append(tail);
+        Ok(value.len())
+    })?;
     reply.len(len);
     Ok(())
 }
