@@ -15,7 +15,7 @@ const EVICTIONS_PER_TURN: usize = 512;
 const EVICTIONS_PER_OP: usize = 2;
 /// How far a policy that evicts may let memory grow above its limit while evictions are on their way: what may be in
 /// flight, twice, and an eighth of the limit. Past it writes are refused as without a policy.
-const OVERSHOOT_BYTES: u64 = 2 * IN_FLIGHT_BYTES_MAX as u64;
+const OVERSHOOT_BYTES: u64 = 2 * IN_FLIGHT_BYTES_MAX;
 const OVERSHOOT_SHARE: u64 = 8;
 
 /// Memory as the node sees it. The figure is the leader's own; what follows from it is logged.
