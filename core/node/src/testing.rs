@@ -1,6 +1,6 @@
 //! A node with a disk and clients that a test plays, one input at a time.
 
-use skep_base::{ConnId, Millis, NodeId};
+use skep_base::{ConnId, GroupId, LogId, Millis, NodeId};
 use skep_settings::Settings;
 
 use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
@@ -17,6 +17,9 @@ pub(crate) struct World {
     pub notes: Vec<Note>,
     pub closed: Vec<ConnId>,
     pub stopped: bool,
+    /// Checkpoints given out whole and not confirmed.
+    finished: Vec<(GroupId, LogId)>,
+    begun: Option<(GroupId, LogId)>,
     persist_through: u64,
 }
 
@@ -60,6 +63,8 @@ impl World {
             notes: Vec::new(),
             closed: Vec::new(),
             stopped: false,
+            finished: Vec::new(),
+            begun: None,
             persist_through: 0,
         };
         world.take(out);
@@ -97,6 +102,15 @@ impl World {
         self.input(Input::Persisted { through });
     }
 
+    /// Checkpoints that are written become durable, and those that wait for them are written.
+    pub fn save_checkpoints(&mut self) {
+        self.settle();
+        while let Some((group, at)) = self.finished.pop() {
+            self.input(Input::CheckpointSaved { group, at });
+            self.settle();
+        }
+    }
+
     /// The bytes sent to a client since the last time, line ends shown as blanks.
     pub fn replies(&mut self, conn: ConnId) -> String {
         let text = String::from_utf8(self.node.unsent(conn).to_vec()).unwrap();
@@ -131,6 +145,8 @@ impl World {
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Note(note) => self.notes.push(note),
                 Output::Stopped => self.stopped = true,
+                Output::CheckpointBegin { group, at, .. } => self.begun = Some((group, at)),
+                Output::CheckpointFinish { .. } => self.finished.extend(self.begun.take()),
                 _ => {}
             }
         }
