@@ -43,7 +43,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
     load = Load(SEED, writers=2)
     with Skep(directory=directory, extra=FLAGS) as skep:
         load.start(skep)
-        while load.acknowledged < 6000:
+        while load.acknowledged < 6000 and all(thread.is_alive() for thread in load.threads):
             load.threads[0].join(0.01)
         load.stop.set()
         load.finish()

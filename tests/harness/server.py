@@ -72,6 +72,7 @@ class Server:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SKEP_")}
         self.env = {**inherited, "LC_ALL": "C", "RUST_BACKTRACE": "1", **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.line: list[str] = []
         self.port = 0
         self.log_path = self.directory.parent / f"{self.directory.name}.log"
 
@@ -93,10 +94,10 @@ class Server:
 
     def spawn(self) -> None:
         """Starts the process without waiting for it."""
-        line = self.command()
+        self.line = self.command()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory.parent, env=self.env
+                self.line, stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=self.directory.parent, env=self.env
             )
 
     def wait_ready(self) -> None:

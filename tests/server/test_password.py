@@ -85,7 +85,7 @@ def test_listening_beyond_loopback_when_meant(how: dict) -> None:
 
 def test_password_is_in_no_list_of_processes_and_no_log(locked: tuple[Server, Server]) -> None:
     _, skep = locked
-    assert all(PASSWORD not in word for word in skep.command())
+    assert all(PASSWORD not in word for word in skep.line)
     assert PASSWORD not in skep.log()
     with skep.connect() as connection:
         connection.call("AUTH", PASSWORD)
