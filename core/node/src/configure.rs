@@ -5,6 +5,9 @@ use skep_resp::Limits;
 
 use crate::{Node, Output};
 
+/// How often connections are looked at, since that takes time in proportion to them: `timeout` counts seconds.
+pub(crate) const IDLE_CHECK_MS: u64 = 1_000;
+
 impl Node {
     /// Takes over every setting that the node keeps in another form.
     pub(crate) fn configure(&mut self) {
@@ -48,7 +51,13 @@ impl Node {
             return;
         }
         let now = self.now.mono;
-        let idle = |c: &&crate::client::Client| c.pending == 0 && now.since(c.last_active) > seconds * 1_000;
+        if now.since(self.idle_checked) < IDLE_CHECK_MS {
+            return;
+        }
+        self.idle_checked = now;
+        let idle = |c: &&crate::client::Client| {
+            c.pending == 0 && !c.waiting && now.since(c.last_active) > seconds * 1_000
+        };
         let expired: Vec<_> = self.clients.iter().filter(idle).map(|c| c.id).collect();
         for conn in expired {
             self.drop_client(conn, format!("idle for more than {seconds} s"), out);

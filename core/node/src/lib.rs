@@ -177,6 +177,8 @@ pub struct Node {
     decoder_limits: skep_resp::Limits,
     /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
     active_expire: bool,
+    /// When connections were last looked at for having been silent too long.
+    idle_checked: Millis,
     paused: Option<local::Pause>,
     ready: bool,
     stopping: bool,
@@ -212,7 +214,8 @@ impl Node {
         if self.stopping && !self.stopped && self.shard.is_idle() {
             at_most(self.now.mono);
         }
-        if self.shard.group.is_leader()
+        if self.may_sweep()
+            && self.shard.group.is_leader()
             && self.shard.is_idle()
             && let Some(deadline) = self.shard.keyspace.next_deadline()
         {

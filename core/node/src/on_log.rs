@@ -8,6 +8,7 @@ use skep_consensus as consensus;
 use skep_log::Record;
 use skep_settings::Durability;
 
+use crate::configure::IDLE_CHECK_MS;
 use crate::meta::MetaCommand;
 use crate::shard::Proposed;
 use crate::{DATA, Load, Node, Note, Output};
@@ -192,13 +193,18 @@ impl Node {
 
     /// Proposes an entry without operations if something is due: applying it removes what is.
     fn propose_sweep(&mut self, out: &mut Vec<Output>) {
-        if !self.ready || self.disk_full || self.stopping || !self.shard.in_flight.is_empty() {
+        if !self.may_sweep() || !self.shard.in_flight.is_empty() {
             return;
         }
         let time = self.shard.time(self.now.wall);
-        if self.active_expire && self.shard.keyspace.next_deadline().is_some_and(|deadline| deadline < time) {
+        if self.shard.keyspace.next_deadline().is_some_and(|deadline| deadline < time) {
             self.propose_entry(out);
         }
+    }
+
+    /// True if an entry may be proposed only to remove what is due; else nobody need wake up for it.
+    pub(crate) fn may_sweep(&self) -> bool {
+        self.active_expire && self.ready && !self.disk_full && !self.stopping
     }
 
     fn tick_groups(&mut self, out: &mut Vec<Output>) {
@@ -263,7 +269,7 @@ impl Node {
 
     pub(crate) fn next_timer(&self) -> Option<Millis> {
         let idle = self.settings.timeout_seconds();
-        let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.now.mono.plus(1_000));
+        let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.idle_checked.plus(IDLE_CHECK_MS));
         let sync = self.persist.since.map(|since| since.plus(MEMORY_SYNC_MS));
         [self.paused.map(|p| p.until), idle_check, sync].into_iter().flatten().min()
     }

@@ -201,6 +201,7 @@ impl Node {
             decoder_limits: Default::default(),
             disk_full: false,
             active_expire: true,
+            idle_checked: now.mono,
             paused: None,
             ready: false,
             stopping: false,

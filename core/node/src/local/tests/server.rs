@@ -245,6 +245,10 @@ fn debug_serves_tests_and_blocks_nobody() {
     w.advance(100);
     w.settle();
     assert_eq!(w.node.status().keys, 1);
+    assert!(
+        w.node.next_wakeup().is_none_or(|at| at > w.now.mono),
+        "nothing can be done about it, so nobody wakes up"
+    );
     assert_eq!(w.ask(c, "GET k\nDEBUG SET-ACTIVE-EXPIRE 1"), "$-1 +OK");
     w.settle();
     assert_eq!(w.node.status().keys, 0);
