@@ -3,7 +3,7 @@
 use skep_base::{Refusal, number};
 
 use super::connection::check_name;
-use super::{Call, Group, Pause};
+use super::{Call, Group, Pause, too_many};
 use crate::Node;
 use crate::client::ReplyMode;
 
@@ -125,7 +125,7 @@ fn pause(node: &mut Node, call: Call) -> Result<(), Refusal> {
         4 if call.args.is(3, "write") => true,
         4 if call.args.is(3, "all") => false,
         4 => return Err(Refusal::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(Refusal::Syntax),
+        _ => return Err(too_many(&call)),
     };
     node.pause(Pause { until: node.now.mono.plus(ms), writes_only });
     call.reply.ok();
@@ -145,7 +145,7 @@ fn unblock(_: &mut Node, call: Call) -> Result<(), Refusal> {
         3 => {}
         4 if call.args.is(3, "timeout") || call.args.is(3, "error") => {}
         4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(Refusal::Syntax),
+        _ => return Err(too_many(&call)),
     }
     call.reply.int(0);
     Ok(())

@@ -18,7 +18,9 @@ fn get(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let found = node.settings.config_get(&patterns);
     call.reply.map(found.len());
     for (name, value) in found {
-        call.reply.bulk(name.as_bytes());
+        // A name that is no pattern is told as it was asked for.
+        let asked = patterns.iter().find(|p| p.eq_ignore_ascii_case(name.as_bytes()));
+        call.reply.bulk(asked.map_or(name.as_bytes(), |p| p));
         call.reply.bulk(value.as_bytes());
     }
     Ok(())

@@ -91,3 +91,12 @@ fn help(_: &mut Node, call: Call) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// A subcommand with more arguments than it takes, where the table gives no upper bound.
+fn too_many(call: &Call) -> Refusal {
+    Refusal::format(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.",
+        String::from_utf8_lossy(&call.args[1]),
+        String::from_utf8_lossy(&call.args[0]).to_ascii_uppercase(),
+    ))
+}

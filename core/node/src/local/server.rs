@@ -4,7 +4,7 @@ use skep_base::{Refusal, glob, number};
 use skep_command::describe;
 
 use super::connection::{DEFAULT_USER, REDIS_VERSION};
-use super::{Call, Group};
+use super::{Call, Group, too_many};
 use crate::Node;
 use crate::on_client::not_ready;
 
@@ -129,6 +129,9 @@ fn shutdown(node: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 fn lolwut(_: &mut Node, call: Call) -> Result<(), Refusal> {
+    if call.args.is(1, "version") && call.args.len() > 2 {
+        number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
+    }
     call.reply.verbatim(&format!(
         "  _\\ /_\n (_>(_)<_)  bzz\nskep {}, as Redis ver. {REDIS_VERSION}\n",
         env!("CARGO_PKG_VERSION")
@@ -153,7 +156,7 @@ fn slowlog_get(_: &mut Node, call: Call) -> Result<(), Refusal> {
         2 => {}
         3 if is_count(&call.args[2]) => {}
         3 => return Err(Refusal::text("ERR count should be greater than or equal to -1")),
-        _ => return Err(Refusal::WrongArity("slowlog|get".into())),
+        _ => return Err(too_many(&call)),
     }
     call.reply.array(0);
     Ok(())

@@ -22,6 +22,7 @@ fn settings_are_read_and_changed() {
     let c = w.connect();
     assert_eq!(w.ask(c, "CONFIG GET save"), "*2 $4 save $0");
     assert_eq!(w.ask(c, "CONFIG GET maxmemory-s* timeout"), "*4 $17 maxmemory-samples $1 5 $7 timeout $1 0");
+    assert_eq!(w.ask(c, "CONFIG GET TimeOut"), "*2 $7 TimeOut $1 0");
     w.ask(c, "HELLO 3");
     assert_eq!(w.ask(c, "CONFIG GET timeout\nCONFIG GET nosuch"), "%1 $7 timeout $1 0 %0");
     assert_eq!(w.ask(c, "CONFIG SET timeout 7 maxmemory 1mb\nCONFIG GET timeout"), "+OK %1 $7 timeout $1 7");
@@ -220,6 +221,10 @@ fn the_process_answers_for_itself() {
     assert!(w.ask(c, "LOLWUT").contains("Redis ver. 7.4.2"));
     assert_eq!(w.ask(c, "SLOWLOG GET\nSLOWLOG GET -1\nSLOWLOG LEN\nSLOWLOG RESET"), "*0 *0 :0 +OK");
     assert_eq!(w.ask(c, "SLOWLOG GET -2"), "-ERR count should be greater than or equal to -1");
+    assert_eq!(
+        w.ask(c, "slowlog get 1 2"),
+        "-ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP."
+    );
     assert!(w.ask(c, "COMMAND COUNT").starts_with(':'));
     assert_eq!(w.ask(c, "COMMAND GETKEYS MSET a 1 b 2"), "*2 $1 a $1 b");
     assert_eq!(w.ask(c, "MEMORY PURGE"), "+OK");
