@@ -84,11 +84,16 @@ impl World {
     /// Ends turns, and lets the disk work unless it is held, until nothing is left to do.
     pub fn settle(&mut self) {
         for _ in 0..20 {
-            self.input(Input::Turn(self.load));
+            self.turn();
             if !self.holds_disk {
                 self.persist();
             }
         }
+    }
+
+    /// Ends a turn.
+    pub fn turn(&mut self) {
+        self.input(Input::Turn(self.load));
     }
 
     /// Lets time pass.

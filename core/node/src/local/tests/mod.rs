@@ -3,6 +3,7 @@
 mod client;
 mod connection;
 mod memory;
+mod random;
 mod server;
 
 use super::Route;
