@@ -211,7 +211,7 @@ impl Node {
         if let Some(ms) = self.checkpoints.next_step_ms() {
             at_most(self.now.mono.plus(ms));
         }
-        if self.stopping && !self.stopped && self.shard.is_idle() {
+        if !self.to_resume.is_empty() || self.stopping && !self.stopped && self.shard.is_idle() {
             at_most(self.now.mono);
         }
         if self.may_sweep()
@@ -236,7 +236,7 @@ impl Node {
 
     /// False while so much waits for the disk that clients should not be read. They are not told; TCP slows them down.
     pub fn accepts_input(&self) -> bool {
-        let waiting = self.shard.in_flight_bytes() as u64 + self.persist.bytes_waiting;
+        let waiting = self.shard.bytes_waiting() as u64 + self.persist.bytes_waiting;
         waiting < shard::IN_FLIGHT_BYTES_MAX
     }
 

@@ -13,6 +13,9 @@ use crate::{Node, Note, Output};
 /// turn. A single larger command (up to the bulk limit) is an entry of its own.
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// The arguments of one write together; what the consensus library takes as one entry, less the batch before it.
+const COMMAND_BYTES_MAX: usize = (1 << 30) - 2 * BATCH_BYTES_MAX;
+
 /// What became of a command.
 enum Flow {
     Done,
@@ -307,6 +310,10 @@ impl Node {
     ) -> Flow {
         if let Err(refusal) = self.admit_write(command, args) {
             return self.refuse(conn, Some(command), &refusal);
+        }
+        if args.bytes() > COMMAND_BYTES_MAX {
+            let text = format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes());
+            return self.refuse(conn, Some(command), &Refusal::format(text));
         }
         if self.shard.batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
             self.propose_batch(out);

@@ -19,6 +19,10 @@ const MEMORY_SYNC_MS: u64 = 1_000;
 /// than writing.
 const MEMORY_SYNC_BYTES: u64 = 1 << 20;
 
+/// How often a client may go on within a turn after waiting for replies (with memory durability they come at once), before
+/// the others get theirs.
+const RESUMES_PER_TURN_MAX: usize = 8;
+
 /// What an entry takes in the log besides its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
@@ -67,9 +71,17 @@ impl Node {
         self.stats.sample(self.now.mono.0);
         self.shard.keyspace.access.set_now(self.now.wall);
         self.end_pause();
+        self.propose_sealed(out);
         self.resume_clients(out);
         let ops = self.shard.batch.len();
         self.propose_batch(out);
+        for _ in 0..RESUMES_PER_TURN_MAX {
+            if self.to_resume.is_empty() {
+                break;
+            }
+            self.resume_clients(out);
+            self.propose_batch(out);
+        }
         self.evict_if_short(ops);
         self.propose_batch(out);
         self.propose_sweep(out);
@@ -103,6 +115,7 @@ impl Node {
             out.extend(recorded.map(|(group, at)| Output::CheckpointRecorded { group, at }));
         }
         self.go_on_starting(out);
+        self.propose_sealed(out);
         self.resume_clients(out);
     }
 
@@ -176,24 +189,31 @@ impl Node {
         }
     }
 
+    /// Closes the batch and proposes it, or lets it wait behind what is in flight.
     fn propose_entry(&mut self, out: &mut Vec<Output>) {
         let stamp = self.shard.time(self.now.wall);
         let seed = self.rng.next_u64();
-        let (payload, batch) = self.shard.batch.seal(stamp, seed);
-        let bytes = payload.len();
-        let mut effects = std::mem::take(&mut self.effects);
-        let proposed = self.shard.group.propose([payload], &mut effects);
-        match proposed {
-            Ok(at) => self.shard.in_flight.push_back(Proposed { at, bytes, batch }),
-            Err(refused) => panic!("the only voter of {DATA:?} was refused: {refused:?}"),
+        self.shard.seal_batch(stamp, seed);
+        self.propose_sealed(out);
+    }
+
+    /// Proposes closed batches, as long as the group takes them.
+    fn propose_sealed(&mut self, out: &mut Vec<Output>) {
+        while let Some((payload, batch)) = self.shard.next_to_propose() {
+            let bytes = payload.len();
+            let mut effects = std::mem::take(&mut self.effects);
+            match self.shard.group.propose([payload], &mut effects) {
+                Ok(at) => self.shard.in_flight.push_back(Proposed { at, bytes, batch }),
+                Err(refused) => panic!("the only voter of {DATA:?} was refused {bytes} bytes: {refused:?}"),
+            }
+            self.carry_out(DATA, &mut effects, out);
+            self.effects = effects;
         }
-        self.carry_out(DATA, &mut effects, out);
-        self.effects = effects;
     }
 
     /// Proposes an entry without operations if something is due: applying it removes what is.
     fn propose_sweep(&mut self, out: &mut Vec<Output>) {
-        if !self.may_sweep() || !self.shard.in_flight.is_empty() {
+        if !self.may_sweep() || !self.shard.is_idle() {
             return;
         }
         let time = self.shard.time(self.now.wall);
@@ -272,5 +292,63 @@ impl Node {
         let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.idle_checked.plus(IDLE_CHECK_MS));
         let sync = self.persist.since.map(|since| since.plus(MEMORY_SYNC_MS));
         [self.paused.map(|p| p.until), idle_check, sync].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_base::ConnId;
+
+    use crate::testing::World;
+    use crate::{Input, Load};
+
+    fn turn(world: &mut World) {
+        world.input(Input::Turn(Load::default()));
+    }
+
+    fn set(world: &mut World, conn: ConnId, key: &str, bytes: usize) {
+        world.receive(conn, format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${bytes}\r\n", key.len()));
+        world.receive(conn, vec![b'x'; bytes]);
+        world.receive(conn, "\r\n");
+    }
+
+    #[test]
+    fn with_memory_durability_a_mixed_pipeline_is_answered_in_its_turn() {
+        let mut world = World::new(&[("durability", "memory")]);
+        let conn = world.connect();
+        world.receive(conn, "SET a 1\r\nPING\r\nGET a\r\nSELECT 1\r\nSET a 2\r\nGET a\r\n");
+        turn(&mut world);
+        assert_eq!(world.replies(conn), "+OK +PONG $1 1 +OK +OK $1 2");
+    }
+
+    #[test]
+    fn a_client_that_waits_does_not_wait_for_other_events() {
+        let mut world = World::new(&[("durability", "memory")]);
+        let conn = world.connect();
+        world.receive(conn, "SET a 1\r\nPING\r\n".repeat(20));
+        turn(&mut world);
+        assert_eq!(world.node.next_wakeup(), Some(world.now.mono), "the node wants its next turn at once");
+        world.settle();
+        assert_eq!(world.replies(conn), vec!["+OK +PONG"; 20].join(" "));
+    }
+
+    #[test]
+    fn more_than_the_group_takes_at_once_waits_in_order() {
+        let mut world = World::new(&[]);
+        world.holds_disk = true;
+        let conns = [world.connect(), world.connect()];
+        for round in 0..4 {
+            for conn in conns {
+                set(&mut world, conn, &format!("k{round}"), 15 << 20);
+                turn(&mut world);
+            }
+        }
+        assert!(!world.node.accepts_input(), "120 MB wait for the disk");
+        world.receive(conns[0], "SET last 1\r\nSTRLEN k3\r\n");
+        world.holds_disk = false;
+        world.settle();
+        assert_eq!(world.replies(conns[0]), "+OK +OK +OK +OK +OK :15728640");
+        assert_eq!(world.replies(conns[1]), "+OK +OK +OK +OK");
+        assert!(world.node.accepts_input());
     }
 }

@@ -4,13 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use skep_base::varint::Malformed;
-use skep_base::{GroupId, LogId, Millis, NodeId, Rng};
+use skep_base::{GroupId, LogId, NodeId, Rng};
 use skep_consensus::{Group, GroupConfig, Input as GroupInput};
 use skep_keyspace::{Keyspace, Restore, RestoreError};
 use skep_log::{GroupLog, Membership, Record};
 use skep_settings::Settings;
 
-use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;
 use crate::client::Clients;
 use crate::evict::Memory;
@@ -166,15 +165,7 @@ impl Node {
         };
         let (meta_group, meta_applied) = group(GroupId::META);
         let (shard_group, applied) = group(DATA);
-        let shard = Shard {
-            group: shard_group,
-            keyspace: recovered.keyspace,
-            batch: Batch::default(),
-            in_flight: VecDeque::new(),
-            applied,
-            saved: applied,
-            clock: Millis(0),
-        };
+        let shard = Shard::new(shard_group, recovered.keyspace, applied);
         let mut node = Node {
             id: identity.node,
             run_id: identity.run_id,
