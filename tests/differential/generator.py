@@ -177,8 +177,21 @@ NAMES = b"n:"
 UNBROKEN = [[b"ZADD", NAMES + b"%d" % number] for number in range(KEYS_PER_TYPE)]
 """Commands that are never broken, since a score other than 0 would make ranges by name undefined."""
 
-SMALLEST_AGREED = b"%d" % (I64_MIN + 1)
-"""LREM takes the smallest integer in 7.0 and refuses it in 7.4: what is left in the list would differ from then on."""
+LOWEST = (b"%d" % I64_MIN, b"%d" % (I64_MIN + 1))
+
+
+def agreed(words: Words) -> Words:
+    """The command without the numbers that leave different values behind, after which nothing could be compared.
+
+    LREM takes the smallest integer in 7.0 and refuses it in 7.4. BITFIELD's SET with OVERFLOW SAT takes numbers far below
+    the field's range for numbers above it, in Redis, since a difference overflows; skep sets the smallest.
+    """
+    if words[0] == b"LREM":
+        return [LOWEST[1] if word == LOWEST[0] else word for word in words]
+    if words[0] == b"BITFIELD":
+        return [b"-4611686018427387904" if word in LOWEST else word for word in words]
+    return words
+
 
 EXPIRY_OPTIONS = frozenset((b"EX", b"PX"))
 EXPIRY_COMMANDS = frozenset((b"EXPIRE", b"PEXPIRE", b"SETEX", b"PSETEX"))
@@ -207,7 +220,5 @@ def stream(group: Sequence[tuple[float, Maker]], seed: int | str, length: int, b
         if gen.chance(broken) and not words[0].startswith(b"@") and words[:1] + words[1:2] not in UNBROKEN:
             changed = gen.mutate(words)
             words = words if short_lived(changed) else changed
-        if words[0] == b"LREM":
-            words = [SMALLEST_AGREED if word == b"%d" % I64_MIN else word for word in words]
-        commands.append(words)
+        commands.append(agreed(words))
     return commands

@@ -103,10 +103,24 @@ def rank_with_score(words: Words, left: Reply, right: Reply) -> bool:
 
 
 def bits_of_nothing(words: Words, left: Reply, right: Reply) -> bool:
-    """7.2 and later look at the arguments of BITCOUNT and BITPOS even if the key does not exist."""
+    """7.2 and later look at the arguments of BITCOUNT and BITPOS before they look at the key."""
     if words[0].upper() not in (b"BITCOUNT", b"BITPOS"):
         return False
-    return left in ((":", 0), (":", -1)) and is_error(right)
+    key_first = left in ((":", 0), (":", -1)) or (is_error(left) and left[1].startswith(b"WRONGTYPE"))
+    return key_first and is_error(right) and not right[1].startswith(b"WRONGTYPE")
+
+
+HLL_CACHE = slice(8, 16)
+"""Where a HyperLogLog keeps its last count."""
+
+
+def count_not_cached(words: Words, left: Reply, right: Reply) -> bool:
+    """PFCOUNT writes its result into the value in Redis. Here it is a read, which no log entry is spent on."""
+    one, two = text(left), text(right)
+    if one is None or two is None or not (one.startswith(b"HYLL") and two.startswith(b"HYLL")):
+        return False
+    blank = bytes(8)
+    return one[: HLL_CACHE.start] + blank + one[HLL_CACHE.stop :] == two[: HLL_CACHE.start] + blank + two[HLL_CACHE.stop :]
 
 
 def cursor(words: Words, left: Reply, right: Reply) -> bool:
@@ -156,7 +170,15 @@ def keys_not_swept_yet(words: Words, left: Reply, right: Reply) -> bool:
     return words[0].upper() == b"DBSIZE" and left[0] == right[0] == ":" and 0 < abs(right[1] - left[1]) <= 3
 
 
+def text_is_utf8(words: Words, left: Reply, right: Reply) -> bool:
+    """Errors repeat what the caller sent. skep's errors are text: bytes that are none are shown as U+FFFD."""
+    if not (is_error(left) and is_error(right) and left[1].startswith(b"ERR unknown")):
+        return False
+    return left[1].decode(errors="replace") == right[1].decode(errors="replace")
+
+
 KNOWN = (
+    Known("errors are UTF-8", text_is_utf8),
     Known("Redis's error texts end at a zero byte", text_behind_a_zero_byte),
     Known("DBSIZE counts keys past their deadline until they are swept", keys_not_swept_yet),
     Known("skep reports every small integer as shared, Redis by its history", shared_integer),
@@ -167,6 +189,7 @@ KNOWN = (
     Known("skep tells a string's encoding by its content, Redis also by its history", string_encoding),
     Known("7.4 refuses -9223372036854775808 as count of LREM and rank of LPOS", smallest_count),
     Known("7.2 gave ZRANK and ZREVRANK the option WITHSCORE", rank_with_score),
+    Known("PFCOUNT does not write the count into the value", count_not_cached),
     Known("7.2 checks BITCOUNT's and BITPOS's arguments before it looks for the key", bits_of_nothing),
 )
 

@@ -94,7 +94,6 @@ HLL = [
     (2, lambda g: [b"GET", g.key("strings")]),
     (0.5, lambda g: [b"SET", g.key("strings"), g.value()]),
     (0.5, lambda g: [b"SET", g.key("strings"), b"HYLL" + b"\x00" * 12]),
-    (0.5, lambda g: [b"APPEND", g.key("strings"), b"x"]),
     (1, lambda g: [b"TYPE", g.key("strings")]),
     (1, lambda g: [b"DEL", g.key("strings")]),
     (0.5, lambda g: [b"RPUSH", g.key("lists"), b"x"]),

@@ -50,7 +50,6 @@ GROUP = [
     (1, lambda g: [b"CLIENT", b"NO-EVICT", g.pick([b"on", b"off", b"x"])]),
     (1, lambda g: [b"CLIENT", b"UNBLOCK", g.pick([b"999999", b"x", b"0"]), *g.flag(b"TIMEOUT", b"ERROR", b"bogus")]),
     (1, lambda g: [b"CLIENT", b"REPLY", g.pick([b"on", b"x"])]),
-    (1, lambda g: [b"CLIENT", b"TRACKING", b"off"]),
     (3, getkeys),
     (2, unknown),
     (2, unknown_sub),

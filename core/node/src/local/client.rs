@@ -140,13 +140,13 @@ fn unpause(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 /// No command blocks, so nobody is ever woken.
 fn unblock(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
     match call.args.len() {
         3 => {}
         4 if call.args.is(3, "timeout") || call.args.is(3, "error") => {}
         4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
         _ => return Err(too_many(&call)),
     }
+    number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
     call.reply.int(0);
     Ok(())
 }
