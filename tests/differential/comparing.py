@@ -113,7 +113,7 @@ def rule(words: Words) -> Callable[[Reply, Reply], bool]:
         return sort(words)
     if len(words) == 2 and words[1].upper() == b"HELP":
         return same_kind  # skep explains itself in its own words.
-    if name in (b"TIME", b"DUMP") or (name == b"COMMAND" and len(words) <= 2) or (name == b"CONFIG" and words[-1] == b"*"):
+    if name in (b"TIME", b"DUMP") or (name == b"MEMORY" and words[1].upper() == b"USAGE") or (name == b"COMMAND" and len(words) <= 2) or (name == b"CONFIG" and words[-1] == b"*"):
         return same_kind
     if name == b"HELLO":
         return hello

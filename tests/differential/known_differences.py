@@ -177,7 +177,14 @@ def text_is_utf8(words: Words, left: Reply, right: Reply) -> bool:
     return left[1].decode(errors="replace") == right[1].decode(errors="replace")
 
 
+def two_stores(words: Words, left: Reply, right: Reply) -> bool:
+    """Redis looks for keys with less care than it parses: `STORE STORE dst`, which SORT refuses, has a last STORE there."""
+    upper = [word.upper() for word in words]
+    return upper[:3] == [b"COMMAND", b"GETKEYS", b"SORT"] and upper.count(b"STORE") > 1
+
+
 KNOWN = (
+    Known("the keys of a SORT that is refused anyway", two_stores),
     Known("errors are UTF-8", text_is_utf8),
     Known("Redis's error texts end at a zero byte", text_behind_a_zero_byte),
     Known("DBSIZE counts keys past their deadline until they are swept", keys_not_swept_yet),
