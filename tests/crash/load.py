@@ -60,6 +60,10 @@ class Load:
         connection.send([writer.command(each) for each in range(first, first + depth)])
         for _ in range(depth):
             reply = connection.read()
+            if reply[0] == "-" and reply[1].startswith(b"TRYAGAIN"):
+                # Not carried out, and so nothing behind it may be either: the state shows it.
+                self.sent[number] = writer.next
+                raise ConnectionLost("the server declines")
             expected = writer.apply()
             self.acknowledged += 1
             if reply != expected:
