@@ -143,7 +143,7 @@ impl<D: Disk> CheckpointWriter<D> {
     }
 
     /// Completes the file, makes it durable and gives it its name. It may now be recorded in the log; after that
-    /// [`remove_others`].
+    /// [`remove_older`].
     ///
     /// # Errors
     /// As [`CheckpointWriter::create`].
@@ -374,14 +374,14 @@ pub fn list(disk: &mut impl Disk) -> Result<Vec<CheckpointFile>, LogFault> {
     Ok(files)
 }
 
-/// Removes the checkpoints of `group` but the one at `at`. Call it when the log durably names that one; until then the
-/// older is the one that counts.
+/// Removes the checkpoints of `group` that are older than the one at `at`. Call it when the log durably names that one; until
+/// then the older is the one that counts. A newer one may be complete already, and the log about to name it.
 ///
 /// # Errors
 /// [`LogFault::Failed`].
-pub fn remove_others(disk: &mut impl Disk, group: GroupId, at: LogId) -> Result<(), LogFault> {
+pub fn remove_older(disk: &mut impl Disk, group: GroupId, at: LogId) -> Result<(), LogFault> {
     for file in list(disk)? {
-        if file.group == group && file.at != at {
+        if file.group == group && file.at.index < at.index {
             disk.remove(&file.name())?;
         }
     }

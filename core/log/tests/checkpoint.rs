@@ -134,6 +134,18 @@ fn only_what_the_log_names_is_kept() {
     assert_eq!(found.keys().collect::<Vec<_>>(), [&GroupId(1)]);
     assert_eq!(disk.list().unwrap(), [found[&GroupId(1)].name(), "unrelated".to_owned()]);
     write(&disk, &header(1, 20), &chunks()).unwrap();
-    checkpoint::remove_others(&mut disk, GroupId(1), header(1, 20).at).unwrap();
+    checkpoint::remove_older(&mut disk, GroupId(1), header(1, 20).at).unwrap();
     assert_eq!(checkpoint::list(&mut disk).unwrap().len(), 1);
+}
+
+/// A checkpoint can be complete before the record of the one before it is durable.
+#[test]
+fn a_newer_checkpoint_survives_the_removal_of_older_ones() {
+    let mut disk = MemDisk::new();
+    for index in [5, 9, 12] {
+        write(&disk, &header(1, index), &chunks()).unwrap();
+    }
+    checkpoint::remove_older(&mut disk, GroupId(1), header(1, 9).at).unwrap();
+    let left: Vec<_> = checkpoint::list(&mut disk).unwrap().iter().map(|f| f.at).collect();
+    assert_eq!(left, [header(1, 9).at, header(1, 12).at]);
 }

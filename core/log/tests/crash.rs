@@ -130,7 +130,7 @@ fn checkpoint_group(disk: &MemDisk, wal: &mut Wal<MemDisk>, log: &GroupLog) -> R
     writer.finish()?;
     wal.append(&[Record::Checkpoint { group, at, membership }])?;
     wal.sync()?;
-    checkpoint::remove_others(&mut disk.clone(), group, at)
+    checkpoint::remove_older(&mut disk.clone(), group, at)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use skep_base::{GroupId, LogId};
-use skep_log::checkpoint::remove_others;
+use skep_log::checkpoint::remove_older;
 use skep_log::{CheckpointFile, CheckpointHeader, CheckpointWriter, Disk, LogFault};
 
 use crate::inbox::{Inbox, Outbox};
@@ -18,7 +18,7 @@ const QUEUED_BYTES_MAX: usize = 4 << 20;
 /// What became of checkpoints.
 #[derive(Debug)]
 pub enum CheckpointEvent {
-    /// Complete and durable; record it in the log, then [`Checkpointer::remove_others`].
+    /// Complete and durable; record it in the log, then [`Checkpointer::remove_older`].
     Written(CheckpointFile),
     /// Given up. If the disk is full, try again later; what was written of it is removed.
     Refused { group: GroupId, fault: LogFault },
@@ -39,7 +39,7 @@ enum Command {
     Chunk(GroupId, Vec<u8>),
     Finish(GroupId),
     Abandon(GroupId),
-    RemoveOthers(GroupId, LogId),
+    RemoveOlder(GroupId, LogId),
     Stop,
 }
 
@@ -98,8 +98,8 @@ impl Checkpointer {
     }
 
     /// Removes the group's checkpoints but the one at `at`, which the log must name durably.
-    pub fn remove_others(&self, group: GroupId, at: LogId) {
-        self.shared.inbox.push(Command::RemoveOthers(group, at));
+    pub fn remove_older(&self, group: GroupId, at: LogId) {
+        self.shared.inbox.push(Command::RemoveOlder(group, at));
     }
 
     /// What happened since the last call.
@@ -152,7 +152,7 @@ impl<D: Disk + Clone> Writer<D> {
             Command::Chunk(group, bytes) => (group, self.chunk(group, &bytes)),
             Command::Finish(group) => (group, self.finish(group)),
             Command::Abandon(group) => (group, self.abandon(group)),
-            Command::RemoveOthers(group, at) => (group, remove_others(&mut self.disk, group, at)),
+            Command::RemoveOlder(group, at) => (group, remove_older(&mut self.disk, group, at)),
             Command::Stop => return,
         };
         let Err(fault) = done else { return };

@@ -122,7 +122,7 @@ fn a_checkpoint_is_written_beside_the_log_and_frees_it() {
     }
     writer.submit(Turn { ticket: 2, records: vec![checkpoint(90)], must_sync: true }).unwrap();
     until(&writer, &woken, |event| matches!(event, LogEvent::Durable { ticket: 2 }));
-    checkpointer.remove_others(G, id(90));
+    checkpointer.remove_older(G, id(90));
     drop(checkpointer);
     drop(writer);
     drop(dir);

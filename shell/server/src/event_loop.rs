@@ -354,7 +354,7 @@ impl EventLoop {
                 self.checkpoint_bytes = 0;
                 checkpointer.abandon(group);
             }
-            Output::CheckpointRecorded { group, at } => checkpointer.remove_others(group, at),
+            Output::CheckpointRecorded { group, at } => checkpointer.remove_older(group, at),
             Output::Drop(garbage) => {
                 // If the system gives no thread, it is dropped here.
                 let _ = thread::Builder::new().name("skep-drop".into()).spawn(move || drop(garbage));
