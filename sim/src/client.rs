@@ -1,0 +1,363 @@
+//! One client: what it sent and is owed, what it knows of its own keys, and the checks of every reply.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use skep_base::{ConnId, Rng};
+use skep_resp::{Value, write_command};
+
+use crate::ledger::{Before, LEDGER_DB, Ledger, QUEUES};
+use crate::model::{Model, Plain, Words, show};
+use crate::plan::Plan;
+use crate::workload::{PRIVATE_DB, WILD_DBS, Workload};
+
+/// How far the client is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Down,
+    /// Connected, finding out what became of its keys.
+    Syncing,
+    Up,
+}
+
+/// A command without an answer yet.
+struct Sent {
+    words: Words,
+    kind: Kind,
+    /// The earliest wall time that any clock showed since it left.
+    wall_min: u64,
+}
+
+enum Kind {
+    /// The reply is not judged.
+    Any,
+    Select,
+    Private,
+    Expiring,
+    Ledger(Before),
+    Barrier,
+    Show,
+    Audit(&'static str),
+}
+
+/// What is known of a key with a deadline.
+enum Expiring {
+    Unknown,
+    Set { value: Vec<u8>, deadline: u64 },
+    Gone,
+}
+
+/// The world as a client may know it.
+pub struct Surroundings<'a> {
+    pub plan: &'a Plan,
+    pub ledger: &'a mut Ledger,
+    /// Virtual microseconds.
+    pub at: u64,
+    pub wall: u64,
+    /// The latest wall time that any clock ever showed.
+    pub wall_max: u64,
+}
+
+pub struct Client {
+    pub state: State,
+    /// Counts its connections.
+    pub generation: u64,
+    pub conn: Option<ConnId>,
+    /// When the last piece under way to the node, and from it, arrives.
+    pub to_node_at: u64,
+    pub to_client_at: u64,
+    workload: Workload,
+    db: u8,
+    sent: VecDeque<Sent>,
+    unread: Vec<u8>,
+    /// What its keys may hold; one model unless something is uncertain.
+    candidates: Vec<Model>,
+    /// With memory durability: what they held since the last crash.
+    history: Vec<Model>,
+    expiring: BTreeMap<Vec<u8>, Expiring>,
+    audits: bool,
+    after_crash: bool,
+    pub replies: u64,
+    pub judged: u64,
+}
+
+impl Client {
+    pub fn new(number: usize, plan: &Plan) -> Client {
+        Client {
+            state: State::Down,
+            generation: 0,
+            conn: None,
+            to_node_at: 0,
+            to_client_at: 0,
+            workload: Workload::new(number, plan.value_bytes_max),
+            db: 0,
+            sent: VecDeque::new(),
+            unread: Vec::new(),
+            candidates: vec![Model::default()],
+            history: vec![Model::default()],
+            expiring: BTreeMap::new(),
+            audits: false,
+            after_crash: false,
+            replies: 0,
+            judged: 0,
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The commands that are owed an answer, for a report.
+    pub fn owed(&self) -> Vec<String> {
+        self.sent.iter().map(|s| show(&s.words)).collect()
+    }
+
+    /// At the next synchronisation the shared queues are compared too.
+    pub fn audit_next(&mut self) {
+        self.audits = true;
+    }
+
+    /// The first bytes of a new connection: a barrier, then reads of all its keys.
+    pub fn begin_sync(&mut self, rng: &mut Rng, around: &mut Surroundings<'_>) -> Vec<u8> {
+        self.state = State::Syncing;
+        self.db = 0;
+        let mut bytes = Vec::new();
+        if rng.one_in(2) {
+            self.send(&mut bytes, vec![b"HELLO".to_vec(), b"3".to_vec()], Kind::Any, around.wall);
+        }
+        self.select(&mut bytes, PRIVATE_DB, around.wall);
+        let barrier = self.workload.barrier();
+        self.send(&mut bytes, barrier, Kind::Barrier, around.wall);
+        bytes
+    }
+
+    fn go_on_syncing(&mut self, rng: &mut Rng, around: &mut Surroundings<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for words in self.workload.show(rng) {
+            self.send(&mut bytes, words, Kind::Show, around.wall);
+        }
+        if self.audits {
+            self.select(&mut bytes, LEDGER_DB, around.wall);
+            for queue in QUEUES {
+                let words = ["LRANGE", queue, "0", "-1"].map(|w| w.as_bytes().to_vec()).to_vec();
+                self.send(&mut bytes, words, Kind::Audit(queue), around.wall);
+            }
+        }
+        bytes
+    }
+
+    /// The next burst of commands.
+    pub fn burst(&mut self, rng: &mut Rng, around: &mut Surroundings<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let domain = rng.below(10);
+        let db = match domain {
+            0..4 => PRIVATE_DB,
+            4..6 => LEDGER_DB,
+            _ => rng.below(u64::from(WILD_DBS)) as u8,
+        };
+        self.select(&mut bytes, db, around.wall);
+        let most = if around.plan.refuses() { around.plan.burst_max.min(6) } else { around.plan.burst_max };
+        for _ in 0..1 + rng.below(most) {
+            let (words, kind) = match domain {
+                0..4 if rng.one_in(5) => (self.workload.expiring(rng, around.wall), Kind::Expiring),
+                0..4 => (self.workload.private(rng), Kind::Private),
+                4..6 => {
+                    let words = self.workload.ledger(rng);
+                    let before = around.ledger.on_sent(&words, around.at);
+                    (words, Kind::Ledger(before))
+                }
+                _ => (self.workload.wild(rng, around.wall), Kind::Any),
+            };
+            self.send(&mut bytes, words, kind, around.wall);
+        }
+        bytes
+    }
+
+    fn select(&mut self, bytes: &mut Vec<u8>, db: u8, wall: u64) {
+        if self.db != db {
+            self.db = db;
+            self.send(bytes, vec![b"SELECT".to_vec(), db.to_string().into_bytes()], Kind::Select, wall);
+        }
+    }
+
+    fn send(&mut self, bytes: &mut Vec<u8>, words: Words, kind: Kind, wall_min: u64) {
+        write_command(bytes, words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        self.sent.push_back(Sent { words, kind, wall_min });
+    }
+
+    /// The wall clock went back to `wall`.
+    pub fn on_wall_back(&mut self, wall: u64) {
+        for sent in &mut self.sent {
+            sent.wall_min = sent.wall_min.min(wall);
+        }
+    }
+
+    /// Takes bytes from the node and checks the replies in them. Gives bytes to send in answer.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        rng: &mut Rng,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Vec<u8>, String> {
+        self.unread.extend_from_slice(bytes);
+        let mut used = 0;
+        let mut answer = Vec::new();
+        while let Some((value, len)) =
+            Value::parse(&self.unread[used..]).map_err(|e| format!("INV-SIM-9: {e}"))?
+        {
+            used += len;
+            self.replies += 1;
+            let Some(sent) = self.sent.pop_front() else {
+                return Err(format!("INV-SIM-9: a reply that nobody asked for: {value:?}"));
+            };
+            answer.extend(self.on_reply(&sent, &Plain::of(&value), rng, around)?);
+        }
+        self.unread.drain(..used);
+        if self.state == State::Syncing && self.sent.is_empty() && answer.is_empty() {
+            self.state = State::Up;
+            self.audits = false;
+            self.candidates.truncate(1);
+            if std::mem::take(&mut self.after_crash) {
+                // What a start recovered is durable.
+                self.history.clone_from(&self.candidates);
+            }
+        }
+        Ok(answer)
+    }
+
+    fn on_reply(
+        &mut self,
+        sent: &Sent,
+        reply: &Plain,
+        rng: &mut Rng,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Vec<u8>, String> {
+        let judges = !around.plan.evicts_all();
+        match &sent.kind {
+            Kind::Any => {}
+            Kind::Select => {
+                if *reply != Plain::Text(b"OK".to_vec()) {
+                    return Err(format!("INV-SIM-9: SELECT was answered {reply:?}"));
+                }
+            }
+            Kind::Barrier => {
+                let mut bytes = Vec::new();
+                if reply.is_refusal() {
+                    let barrier = self.workload.barrier();
+                    self.send(&mut bytes, barrier, Kind::Barrier, around.wall);
+                    return Ok(bytes);
+                }
+                return Ok(self.go_on_syncing(rng, around));
+            }
+            Kind::Show if judges => {
+                let all = self.candidates.len();
+                self.judged += 1;
+                self.candidates.retain(|c| c.clone().observe(&sent.words, reply).is_ok());
+                if self.candidates.is_empty() {
+                    return Err(format!(
+                        "INV-SIM-4: {} is {reply:?}, which none of {all} ways of carrying out what the client sent gives",
+                        show(&sent.words)
+                    ));
+                }
+            }
+            Kind::Private if judges => {
+                self.judged += 1;
+                let model = self.candidates.first_mut().expect("a client that is up has one model");
+                model.observe(&sent.words, reply).map_err(|e| format!("INV-SIM-4: {e}"))?;
+                if around.plan.memory {
+                    self.history.push(model.clone());
+                }
+            }
+            Kind::Expiring => self.on_expiring(sent, reply, around)?,
+            Kind::Ledger(before) if judges => {
+                around.ledger.on_reply(&sent.words, before, reply, around.at)?
+            }
+            Kind::Audit(queue) if judges => {
+                let Plain::List(left) = reply else { return Err(format!("INV-SIM-5: {queue} is {reply:?}")) };
+                around.ledger.audit(queue, left)?;
+            }
+            Kind::Show | Kind::Private | Kind::Ledger(_) | Kind::Audit(_) => {}
+        }
+        Ok(Vec::new())
+    }
+
+    fn on_expiring(&mut self, sent: &Sent, reply: &Plain, around: &Surroundings<'_>) -> Result<(), String> {
+        let key = &sent.words[1];
+        if reply.is_refusal() {
+            return Ok(());
+        }
+        self.judged += 1;
+        if sent.words.len() > 2 {
+            let deadline = std::str::from_utf8(&sent.words[4]).ok().and_then(|t| t.parse().ok()).unwrap_or(0);
+            self.expiring.insert(key.clone(), Expiring::Set { value: sent.words[2].clone(), deadline });
+            return Ok(());
+        }
+        let wrong = |what: &str| Err(format!("{what}: {} was answered {reply:?}", show(&sent.words)));
+        match (self.expiring.get(key).unwrap_or(&Expiring::Unknown), reply) {
+            (Expiring::Unknown, _) | (Expiring::Gone, Plain::Nil) => Ok(()),
+            (Expiring::Gone, _) => wrong("INV-SIM-8: a key that was seen to be expired came back"),
+            (Expiring::Set { deadline, .. }, Plain::Nil) => {
+                let may_be_gone = *deadline <= around.wall_max || around.plan.evicts_volatile();
+                self.expiring.insert(key.clone(), Expiring::Gone);
+                if may_be_gone { Ok(()) } else { wrong("INV-SIM-8: a key vanished before its deadline") }
+            }
+            (Expiring::Set { value, .. }, Plain::Text(seen)) if value != seen => {
+                wrong("INV-SIM-8: not the value last set")
+            }
+            (Expiring::Set { deadline, .. }, _) if deadline + 1 < sent.wall_min => {
+                wrong("INV-SIM-8: a key was seen after its deadline")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection is gone, with the process if `crashed`; if `lossy`, acknowledged writes may be gone too.
+    pub fn on_lost(&mut self, crashed: bool, lossy: bool, around: &mut Surroundings<'_>) {
+        self.state = State::Down;
+        self.generation += 1;
+        self.conn = None;
+        self.unread.clear();
+        let mut frontier = self.candidates.clone();
+        for sent in std::mem::take(&mut self.sent) {
+            match sent.kind {
+                Kind::Private => self.extend_candidates(&sent.words, &mut frontier, around.plan.refuses()),
+                Kind::Expiring if sent.words.len() > 2 => {
+                    self.expiring.insert(sent.words[1].clone(), Expiring::Unknown);
+                }
+                Kind::Ledger(_) => around.ledger.on_lost(&sent.words),
+                _ => {}
+            }
+        }
+        if around.plan.memory {
+            self.history.extend(self.candidates.iter().cloned());
+            if lossy {
+                self.candidates.append(&mut self.history);
+                self.history.extend(self.candidates.iter().cloned());
+            }
+        }
+        self.candidates.sort();
+        self.candidates.dedup();
+        if lossy {
+            self.expiring.clear();
+        } else if crashed {
+            // That a read saw a key expired is not logged; if the clock went back meanwhile, it may be seen again.
+            self.expiring.retain(|_, known| !matches!(known, Expiring::Gone));
+        }
+        self.after_crash |= crashed;
+    }
+
+    /// One more command without an answer: it was carried out, or it and all behind it were not. If commands may be
+    /// refused, those behind it may have been carried out all the same.
+    fn extend_candidates(&mut self, words: &Words, frontier: &mut Vec<Model>, subsets: bool) {
+        let mut next: Vec<Model> = frontier.iter().flat_map(|m| m.outcomes(words)).collect();
+        next.sort();
+        next.dedup();
+        self.candidates.extend(next.iter().cloned());
+        if subsets {
+            self.candidates.sort();
+            self.candidates.dedup();
+            frontier.clone_from(&self.candidates);
+        } else {
+            *frontier = next;
+        }
+    }
+}

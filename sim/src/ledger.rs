@@ -1,0 +1,168 @@
+//! What all clients together know of a few shared keys: queues from which nothing may be taken twice, counters that never
+//! give a number twice, registers that never go back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{Plain, Words, show};
+
+/// The database of these keys, which nothing else touches.
+pub const LEDGER_DB: u8 = 6;
+pub const QUEUES: [&str; 2] = ["q0", "q1"];
+
+/// Everything known of the shared keys.
+#[derive(Default)]
+pub struct Ledger {
+    pushed: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Pushes that were answered.
+    pushed_acked: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    popped: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Pops whose answer never came.
+    pops_uncertain: BTreeMap<Vec<u8>, u64>,
+    counters: BTreeMap<Vec<u8>, i64>,
+    registers: BTreeMap<Vec<u8>, Vec<Write>>,
+    /// With memory durability, after a crash, nothing is certain.
+    lossy: bool,
+    pub checked: u64,
+}
+
+struct Write {
+    value: Vec<u8>,
+    invoked: u64,
+    /// `u64::MAX` until it is answered.
+    answered: u64,
+}
+
+/// A command on its way, with what was known when it left.
+#[derive(Clone, Debug, Default)]
+pub struct Before {
+    at: u64,
+    counter: i64,
+}
+
+impl Ledger {
+    /// Takes note that a command leaves a client at `at`.
+    pub fn on_sent(&mut self, words: &Words, at: u64) -> Before {
+        let key = &words[1];
+        match &words[0][..] {
+            b"RPUSH" => {
+                self.pushed.entry(key.clone()).or_default().extend(words[2..].iter().cloned());
+            }
+            b"SET" => {
+                let write = Write { value: words[2].clone(), invoked: at, answered: u64::MAX };
+                self.registers.entry(key.clone()).or_default().push(write);
+            }
+            _ => {}
+        }
+        Before { at, counter: self.counters.get(key).copied().unwrap_or(0) }
+    }
+
+    /// Takes note of a reply, and checks it.
+    pub fn on_reply(&mut self, words: &Words, before: &Before, reply: &Plain, at: u64) -> Result<(), String> {
+        let key = &words[1];
+        if reply.is_refusal() {
+            return Ok(()); // it may still be counted as pushed, which only weakens the check
+        }
+        self.checked += 1;
+        let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
+        match (&words[0][..], reply) {
+            (b"RPUSH", Plain::Int(_)) => {
+                self.pushed_acked.entry(key.clone()).or_default().extend(words[2..].iter().cloned());
+            }
+            (b"LPOP", Plain::Nil) => {}
+            (b"LPOP", Plain::Text(value)) => {
+                if !self.pushed.get(key).is_some_and(|p| p.contains(value)) {
+                    return wrong("INV-SIM-5: an element was popped that nobody pushed");
+                }
+                if !self.popped.entry(key.clone()).or_default().insert(value.clone()) && !self.lossy {
+                    return wrong("INV-SIM-5: an element was popped twice");
+                }
+            }
+            (b"INCR", Plain::Int(n)) => {
+                if *n <= before.counter && !self.lossy {
+                    return wrong("INV-SIM-6: a counter went back");
+                }
+                let highest = self.counters.entry(key.clone()).or_default();
+                *highest = (*highest).max(*n);
+            }
+            (b"SET", Plain::Text(_)) => {
+                let writes = self.registers.entry(key.clone()).or_default();
+                if let Some(write) = writes.iter_mut().find(|w| w.value == words[2]) {
+                    write.answered = at;
+                }
+            }
+            (b"GET", read) if !self.lossy => return self.check_read(key, before.at, read),
+            (b"GET", _) => {}
+            _ => return wrong("INV-SIM-5: unexpected reply"),
+        }
+        Ok(())
+    }
+
+    /// A read may not see what was overwritten, by a write that began after the one it sees was answered and was answered
+    /// before the read began.
+    fn check_read(&self, key: &[u8], since: u64, read: &Plain) -> Result<(), String> {
+        let writes = self.registers.get(key).map_or(&[][..], |w| w);
+        let seen_until = match read {
+            Plain::Nil => 0,
+            Plain::Text(value) => match writes.iter().find(|w| w.value == *value) {
+                Some(write) => write.answered,
+                None => {
+                    return Err(format!("INV-SIM-7: {} was never written", show(std::slice::from_ref(value))));
+                }
+            },
+            other => return Err(format!("INV-SIM-7: a register was read as {other:?}")),
+        };
+        match writes.iter().find(|w| w.invoked > seen_until && w.answered < since) {
+            Some(newer) => Err(format!(
+                "INV-SIM-7: {} was read as {read:?} after {} had been written",
+                show(&[key.to_vec()]),
+                show(std::slice::from_ref(&newer.value))
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The answer to a command will never come.
+    pub fn on_lost(&mut self, words: &Words) {
+        if words[0] == b"LPOP" {
+            *self.pops_uncertain.entry(words[1].clone()).or_default() += 1;
+        }
+    }
+
+    /// A crash lost acknowledged writes, as memory durability admits.
+    pub fn on_lossy_crash(&mut self) {
+        self.lossy = true;
+    }
+
+    /// Compares a queue's content at the end with all that was pushed and popped.
+    pub fn audit(&self, queue: &str, left: &[Plain]) -> Result<(), String> {
+        if self.lossy {
+            return Ok(());
+        }
+        let none = BTreeSet::new();
+        let of =
+            |map: &BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>| map.get(queue.as_bytes()).unwrap_or(&none).clone();
+        let (pushed, acked, popped) = (of(&self.pushed), of(&self.pushed_acked), of(&self.popped));
+        let mut seen = BTreeSet::new();
+        for element in left {
+            let Plain::Text(value) = element else {
+                return Err(format!("INV-SIM-5: {queue} holds {element:?}"));
+            };
+            if !pushed.contains(value) || popped.contains(value) || !seen.insert(value.clone()) {
+                return Err(format!(
+                    "INV-SIM-5: {queue} holds {}, which was popped, doubled or never pushed",
+                    show(std::slice::from_ref(value))
+                ));
+            }
+        }
+        let missing: Vec<_> = acked.iter().filter(|v| !popped.contains(*v) && !seen.contains(*v)).collect();
+        let allowed = self.pops_uncertain.get(queue.as_bytes()).copied().unwrap_or(0);
+        if missing.len() as u64 > allowed {
+            return Err(format!(
+                "INV-SIM-5: {} elements of {queue} are missing, such as {}; {allowed} pops are uncertain",
+                missing.len(),
+                show(std::slice::from_ref(missing[0]))
+            ));
+        }
+        Ok(())
+    }
+}

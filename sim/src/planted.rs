@@ -1,0 +1,87 @@
+//! Bugs put in on purpose, in the driver around the production code, to see that the simulator finds them.
+
+use skep_base::GroupId;
+use skep_log::{Disk, MemDisk};
+
+/// Which mistake the simulated process makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Planted {
+    /// The log tells the node that a batch is durable when it is written, before the sync.
+    AcknowledgeBeforeSync,
+    /// After a power cut the blocks of a torn batch that did not reach the disk pass for sound.
+    TornTailAccepted,
+    /// A checkpoint holds the state before its last entry.
+    CheckpointLacksLastEntry,
+    /// A recorded checkpoint frees entries of the log that are not in it.
+    LogTruncatedBeyondCheckpoint,
+}
+
+impl Planted {
+    pub const ALL: [Planted; 4] = [
+        Planted::AcknowledgeBeforeSync,
+        Planted::TornTailAccepted,
+        Planted::CheckpointLacksLastEntry,
+        Planted::LogTruncatedBeyondCheckpoint,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Planted::AcknowledgeBeforeSync => "acknowledge-before-sync",
+            Planted::TornTailAccepted => "torn-tail-accepted",
+            Planted::CheckpointLacksLastEntry => "checkpoint-lacks-last-entry",
+            Planted::LogTruncatedBeyondCheckpoint => "log-truncated-beyond-checkpoint",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Planted> {
+        Planted::ALL.into_iter().find(|p| p.name() == name)
+    }
+}
+
+pub const DATA: GroupId = skep_node::DATA;
+
+const BLOCK: usize = 512;
+
+/// Makes a torn batch at the end of the log look whole: each missing block gets a header that fits, with a checksum that is
+/// right, around whatever bytes are there.
+pub fn forge_torn_tail(disk: &mut MemDisk, salt: u64) {
+    let Ok(names) = disk.list() else { return };
+    for name in names.iter().filter(|n| n.starts_with("log-") && n.len() == 20) {
+        let Some(content) = disk.content(name) else { continue };
+        let sound = |at: usize| {
+            let block = &content[at * BLOCK..(at + 1) * BLOCK];
+            let crc = u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+            (crc == seal(salt, at as u32, block)).then_some(block)
+        };
+        let u32_of = |block: &[u8], at: usize| {
+            u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
+        };
+        let number = u64::from_str_radix(&name[4..], 16).unwrap_or(0).to_le_bytes();
+        let blocks = content.len() / BLOCK;
+        for at in 0..blocks {
+            let Some(block) = sound(at).filter(|b| b[8..16] == number) else { continue };
+            let (index, count) = (u32_of(block, 24) as usize, u32_of(block, 28) as usize);
+            let Some(first) = at.checked_sub(index).filter(|first| first + count <= blocks) else { continue };
+            for lost in first..first + count {
+                if sound(lost).is_some_and(|b| b[8..24] == block[8..24]) {
+                    continue;
+                }
+                let mut forged = content[lost * BLOCK..(lost + 1) * BLOCK].to_vec();
+                forged[4..28].copy_from_slice(&block[4..28]);
+                forged[24..28].copy_from_slice(&((lost - first) as u32).to_le_bytes());
+                forged[28..32].copy_from_slice(&block[28..32]);
+                let used: u16 = if lost + 1 == first + count { 60 } else { 480 };
+                forged[4..6].copy_from_slice(&used.to_le_bytes());
+                let crc = seal(salt, lost as u32, &forged);
+                forged[..4].copy_from_slice(&crc.to_le_bytes());
+                let _ = disk.write_at(name, (lost * BLOCK) as u64, &forged);
+            }
+        }
+    }
+}
+
+fn seal(salt: u64, position: u32, block: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&salt.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &position.to_le_bytes());
+    crc32c::crc32c_append(crc, &block[4..])
+}
