@@ -106,7 +106,10 @@ impl Ledger {
             Plain::Text(value) => match writes.iter().find(|w| w.value == *value) {
                 Some(write) => write.answered,
                 None => {
-                    return Err(format!("INV-SIM-7: {} was never written", show(std::slice::from_ref(value))));
+                    return Err(format!(
+                        "INV-SIM-7: {} was never written",
+                        show(std::slice::from_ref(value))
+                    ));
                 }
             },
             other => return Err(format!("INV-SIM-7: a register was read as {other:?}")),

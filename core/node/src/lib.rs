@@ -211,7 +211,8 @@ impl Node {
         if let Some(ms) = self.checkpoints.next_step_ms() {
             at_most(self.now.mono.plus(ms));
         }
-        if !self.to_resume.is_empty() || self.stopping && !self.stopped && self.shard.is_idle() {
+        let may_stop = self.stopping && !self.stopped && self.shard.is_idle() && self.persist.is_idle();
+        if !self.to_resume.is_empty() || may_stop {
             at_most(self.now.mono);
         }
         if self.may_sweep()

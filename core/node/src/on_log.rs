@@ -58,6 +58,11 @@ struct Waiting {
 }
 
 impl PersistProgress {
+    /// True if nothing given out is on its way to the disk.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Makes `record` part of the first output.
     pub fn begin(&mut self, record: Record) {
         self.records.push(record);
@@ -350,5 +355,18 @@ mod tests {
         assert_eq!(world.replies(conns[0]), "+OK +OK +OK +OK +OK :15728640");
         assert_eq!(world.replies(conns[1]), "+OK +OK +OK +OK");
         assert!(world.node.accepts_input());
+    }
+    #[test]
+    fn a_stopping_node_waits_for_its_disk_without_asking_for_turns() {
+        let mut w = World::new(&[("durability", "memory")]);
+        let c = w.connect();
+        assert_eq!(w.ask(c, "SET k v"), "+OK");
+        w.holds_disk = true;
+        w.input(Input::Stop);
+        w.settle();
+        assert!(!w.stopped && w.node.next_wakeup().is_none_or(|at| at > w.now.mono));
+        w.persist();
+        w.settle();
+        assert!(w.stopped);
     }
 }
