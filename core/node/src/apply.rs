@@ -1,6 +1,6 @@
 //! Committed entries become state, and replies to the clients whose operations they carry.
 
-use skep_base::{GroupId, LogId, Rng};
+use skep_base::{GroupId, LogId, Millis, Rng};
 use skep_keyspace::{Handler, WriteCx};
 use skep_log::{Entry, EntryKind};
 use skep_resp::{Protocol, Reply};
@@ -69,7 +69,7 @@ impl Node {
         if self.shard.in_flight.front()?.at != at {
             return None;
         }
-        self.shard.in_flight.pop_front().map(|p| p.batch)
+        self.shard.in_flight.pop_front()?.batch
     }
 
     /// Applies an entry whose clients wait here: their reads run in their place among the writes, and all get replies.
@@ -120,6 +120,36 @@ impl Node {
         }
         if let Some(previous) = last {
             self.list_output(previous, out);
+        }
+    }
+
+    /// Tells clients whose operations wait for longer than `request-timeout`. What is in the log may still be carried out,
+    /// what is not in it will not be.
+    pub(crate) fn answer_overdue(&mut self, out: &mut Vec<Output>) {
+        let timeout = self.settings.request_timeout_ms();
+        let Some(limit) = self.now.mono.0.checked_sub(timeout).map(Millis) else { return };
+        if self.shard.waits_since().is_none_or(|since| since >= limit) {
+            return;
+        }
+        let (proposed, dropped) = self.shard.take_overdue(limit);
+        let uncertain = format!(
+            "UNCERTAIN the disk took longer than {timeout} ms; the write may or may not be carried out, read before you \
+             repeat it"
+        );
+        let not_done = format!("TRYAGAIN the disk took longer than {timeout} ms; nothing was done");
+        for (batches, of_writes) in [(proposed, &uncertain), (dropped, &not_done)] {
+            for op in batches.iter().flat_map(|batch| &batch.ops) {
+                let Some(client) = self.clients.get_mut(op.client) else { continue };
+                client.pending -= 1;
+                if client.pending == 0 && client.waiting {
+                    self.to_resume.push(op.client);
+                }
+                if !op.silent {
+                    let text = if op.logged { of_writes } else { &not_done };
+                    Reply::new(&mut client.output, client.protocol).error(text);
+                }
+                self.list_output(op.client, out);
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use skep_settings::Durability;
 
 use crate::configure::IDLE_CHECK_MS;
 use crate::meta::MetaCommand;
-use crate::shard::Proposed;
+use crate::shard::{Proposed, Sealed};
 use crate::{DATA, Load, Node, Note, Output};
 
 /// With memory durability, how much may be lost by a power cut, in milliseconds of writes; as `appendfsync everysec`.
@@ -76,6 +76,7 @@ impl Node {
         self.stats.sample(self.now.mono.0);
         self.shard.keyspace.access.set_now(self.now.wall);
         self.end_pause();
+        self.answer_overdue(out);
         self.propose_sealed(out);
         self.resume_clients(out);
         let ops = self.shard.batch.len();
@@ -198,17 +199,17 @@ impl Node {
     fn propose_entry(&mut self, out: &mut Vec<Output>) {
         let stamp = self.shard.time(self.now.wall);
         let seed = self.rng.next_u64();
-        self.shard.seal_batch(stamp, seed);
+        self.shard.seal_batch(stamp, seed, self.now.mono);
         self.propose_sealed(out);
     }
 
     /// Proposes closed batches, as long as the group takes them.
     fn propose_sealed(&mut self, out: &mut Vec<Output>) {
-        while let Some((payload, batch)) = self.shard.next_to_propose() {
+        while let Some(Sealed { payload, batch, since }) = self.shard.next_to_propose() {
             let bytes = payload.len();
             let mut effects = std::mem::take(&mut self.effects);
             match self.shard.group.propose([payload], &mut effects) {
-                Ok(at) => self.shard.in_flight.push_back(Proposed { at, bytes, batch }),
+                Ok(at) => self.shard.in_flight.push_back(Proposed { at, bytes, since, batch: Some(batch) }),
                 Err(refused) => panic!("the only voter of {DATA:?} was refused {bytes} bytes: {refused:?}"),
             }
             self.carry_out(DATA, &mut effects, out);
@@ -295,8 +296,10 @@ impl Node {
     pub(crate) fn next_timer(&self) -> Option<Millis> {
         let idle = self.settings.timeout_seconds();
         let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.idle_checked.plus(IDLE_CHECK_MS));
+        let timeout = self.settings.request_timeout_ms();
+        let overdue = self.shard.waits_since().map(|since| since.plus(timeout + 1));
         let sync = self.persist.since.map(|since| since.plus(MEMORY_SYNC_MS));
-        [self.paused.map(|p| p.until), idle_check, sync].into_iter().flatten().min()
+        [self.paused.map(|p| p.until), idle_check, sync, overdue].into_iter().flatten().min()
     }
 }
 
@@ -368,5 +371,26 @@ mod tests {
         w.persist();
         w.settle();
         assert!(w.stopped);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_is_told_to_those_who_wait() {
+        let mut world = World::new(&[("request-timeout", "3000")]);
+        world.holds_disk = true;
+        let (first, second) = (world.connect(), world.connect());
+        world.receive(first, "SET a 1\r\nGET a\r\n");
+        turn(&mut world);
+        set(&mut world, second, "big", 60 << 20);
+        turn(&mut world);
+        assert!(world.node.next_wakeup().is_some_and(|at| at <= world.now.mono.plus(3_001)));
+        world.advance(3_001);
+        turn(&mut world);
+        let told = world.replies(first);
+        assert!(told.starts_with("-UNCERTAIN the disk took longer than 3000 ms"), "{told}");
+        assert!(told.contains("-TRYAGAIN"), "the read was not done: {told}");
+        assert!(world.replies(second).starts_with("-TRYAGAIN"), "what was not proposed is dropped");
+        world.holds_disk = false;
+        world.settle();
+        assert_eq!(world.ask(first, "GET a\nEXISTS big"), "$1 1 :0");
     }
 }

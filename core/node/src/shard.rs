@@ -21,7 +21,7 @@ pub(crate) struct Shard {
     /// What this turn has collected.
     pub batch: Batch,
     /// Batches that wait for those before them to be applied.
-    sealed: VecDeque<(Bytes, InFlight)>,
+    sealed: VecDeque<Sealed>,
     /// Batches proposed by this node as leader, by the position of their entries.
     pub in_flight: VecDeque<Proposed>,
     pub applied: LogId,
@@ -32,10 +32,21 @@ pub(crate) struct Shard {
     pub clock: Millis,
 }
 
+/// A closed batch that is not proposed yet.
+pub(crate) struct Sealed {
+    pub payload: Bytes,
+    pub batch: InFlight,
+    /// When it was closed, monotonic.
+    pub since: Millis,
+}
+
+/// A batch in the log.
 pub(crate) struct Proposed {
     pub at: LogId,
     pub bytes: usize,
-    pub batch: InFlight,
+    pub since: Millis,
+    /// `None` once its clients have been told that it takes too long.
+    pub batch: Option<InFlight>,
 }
 
 impl Shard {
@@ -61,14 +72,32 @@ impl Shard {
     }
 
     /// Closes the batch collected; the next operation begins another.
-    pub fn seal_batch(&mut self, stamp: Millis, seed: u64) {
-        let sealed = self.batch.seal(stamp, seed);
-        self.sealed.push_back(sealed);
+    pub fn seal_batch(&mut self, stamp: Millis, seed: u64, mono: Millis) {
+        let (payload, batch) = self.batch.seal(stamp, seed);
+        self.sealed.push_back(Sealed { payload, batch, since: mono });
+    }
+
+    /// Takes out what waits since before `limit`: batches that were not proposed, which are dropped, and those that were,
+    /// which stay in the log. In the order in which their clients asked.
+    pub fn take_overdue(&mut self, limit: Millis) -> (Vec<InFlight>, Vec<InFlight>) {
+        let proposed = self.in_flight.iter_mut().take_while(|p| p.since < limit);
+        let proposed = proposed.filter_map(|p| p.batch.take()).collect();
+        // Nobody waits for evictions, and the node counts on them.
+        let overdue = |s: &Sealed| s.since < limit && s.batch.evictions == 0;
+        let (dropped, kept) = std::mem::take(&mut self.sealed).into_iter().partition::<Vec<_>, _>(overdue);
+        self.sealed = kept.into();
+        (proposed, dropped.into_iter().map(|s| s.batch).collect())
+    }
+
+    /// Since when the oldest batch waits whose clients have not been told.
+    pub fn waits_since(&self) -> Option<Millis> {
+        let proposed = self.in_flight.iter().find(|p| p.batch.is_some()).map(|p| p.since);
+        proposed.or_else(|| self.sealed.front().map(|s| s.since))
     }
 
     /// The next closed batch, if it can be proposed beside what is in flight.
-    pub fn next_to_propose(&mut self) -> Option<(Bytes, InFlight)> {
-        let next = self.sealed.front()?.0.len();
+    pub fn next_to_propose(&mut self) -> Option<Sealed> {
+        let next = self.sealed.front()?.payload.len();
         if self.in_flight.is_empty() || self.proposed_bytes() + next <= PROPOSED_BYTES_MAX {
             self.sealed.pop_front()
         } else {
@@ -84,14 +113,14 @@ impl Shard {
     /// Bytes of operations that are not applied yet.
     pub fn bytes_waiting(&self) -> usize {
         self.proposed_bytes()
-            + self.sealed.iter().map(|(payload, _)| payload.len()).sum::<usize>()
+            + self.sealed.iter().map(|s| s.payload.len()).sum::<usize>()
             + self.batch.bytes()
     }
 
     /// Operations that are not applied yet, whose clients wait.
     pub fn ops_waiting(&self) -> usize {
-        let sealed = self.sealed.iter().map(|(_, batch)| batch);
-        let batches = self.in_flight.iter().map(|p| &p.batch).chain(sealed);
+        let sealed = self.sealed.iter().map(|s| &s.batch);
+        let batches = self.in_flight.iter().filter_map(|p| p.batch.as_ref()).chain(sealed);
         batches.map(|batch| batch.ops.len()).sum::<usize>() + self.batch.len()
     }
 
