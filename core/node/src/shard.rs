@@ -92,7 +92,7 @@ impl Shard {
     /// Since when the oldest batch waits whose clients have not been told.
     pub fn waits_since(&self) -> Option<Millis> {
         let proposed = self.in_flight.iter().find(|p| p.batch.is_some()).map(|p| p.since);
-        proposed.or_else(|| self.sealed.front().map(|s| s.since))
+        proposed.or_else(|| self.sealed.iter().find(|s| s.batch.evictions == 0).map(|s| s.since))
     }
 
     /// The next closed batch, if it can be proposed beside what is in flight.
