@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.resp import Connection
+from harness.resp import Connection, Reply
 from harness.server import Redis, Server, Skep, StartFailed
 
 from differential.test_wire import exchange
@@ -34,12 +34,17 @@ CONVERSATIONS: dict[str, list[list[str]]] = {
 }  # fmt: skip
 
 
+def as_in_74(reply: Reply) -> Reply:
+    """7.4 says better than 7.0 what to send."""
+    return (reply[0], reply[1].replace(b"the HELLO AUTH", b"the HELLO <proto> AUTH")) if reply[0] == "-" else reply
+
+
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_conversation_is_the_same(locked: tuple[Server, Server], name: str) -> None:
     redis, skep = locked
     with redis.connect() as left, skep.connect() as right:
         for words in CONVERSATIONS[name]:
-            assert right.call(*words) == left.call(*words), words
+            assert right.call(*words) == as_in_74(left.call(*words)), words
 
 
 def test_hello_with_the_password_opens(locked: tuple[Server, Server]) -> None:

@@ -17,6 +17,9 @@ const EVICTIONS_PER_OP: usize = 2;
 /// flight, twice, and an eighth of the limit. Past it writes are refused as without a policy.
 const OVERSHOOT_BYTES: u64 = 2 * IN_FLIGHT_BYTES_MAX;
 const OVERSHOOT_SHARE: u64 = 8;
+/// With a limit, the share of it that may wait for the disk, but enough for a batch at any rate.
+const IN_FLIGHT_SHARE: u64 = 16;
+const IN_FLIGHT_BYTES_MIN: u64 = 1 << 20;
 
 /// Memory as the node sees it. The figure is the leader's own; what follows from it is logged.
 #[derive(Default)]
@@ -24,6 +27,8 @@ pub(crate) struct Memory {
     /// Bytes allocated by the process, as the shell counted them at the last turn.
     pub used: u64,
     pub peak: u64,
+    /// Of these, bytes of the log that are applied and wait for the disk: they go by themselves, and no eviction hastens it.
+    log_bytes: u64,
     /// 0 for no limit.
     pub limit: u64,
     pub policy: EvictionPolicy,
@@ -40,12 +45,25 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// How much may wait for the disk: under a small limit little, or what waits would push out what is kept.
+    pub fn in_flight_bytes_max(&self) -> u64 {
+        match self.limit {
+            0 => IN_FLIGHT_BYTES_MAX,
+            limit => (limit / IN_FLIGHT_SHARE).clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX),
+        }
+    }
+
+    /// What the limit is about: the bytes that only eviction or the clients' writes make fewer.
+    fn held(&self) -> u64 {
+        self.used.saturating_sub(self.log_bytes)
+    }
+
     /// True if a write that may grow the state by `bytes` can be admitted.
     pub fn admits_growth(&mut self, bytes: usize) -> bool {
         if self.limit == 0 {
             return true;
         }
-        let wanted = self.used.saturating_add(self.admitted);
+        let wanted = self.held().saturating_add(self.admitted);
         let overshoot = OVERSHOOT_BYTES + self.limit / OVERSHOOT_SHARE;
         let evicts = self.policy != EvictionPolicy::NoEviction && !self.exhausted;
         let fits = wanted <= self.limit || evicts && wanted - self.limit <= overshoot;
@@ -67,17 +85,24 @@ impl Memory {
 }
 
 impl Node {
+    /// Brings up to date what [`crate::Load`] said at the beginning of a turn: what the turn freed is room for the next
+    /// command.
+    pub fn set_memory_used(&mut self, bytes: u64) {
+        self.memory.used = bytes;
+    }
+
     /// Puts keys to be evicted into the batch, which must be empty, while memory is above the limit. `ops` is the number
     /// of operations that this turn has proposed.
     pub(crate) fn evict_if_short(&mut self, ops: usize) {
         self.memory.peak = self.memory.peak.max(self.memory.used);
+        self.memory.log_bytes = self.persist.bytes_waiting.saturating_sub(self.shard.bytes_waiting() as u64);
         self.memory.admitted = 0;
         let (policy, limit) = (self.memory.policy, self.memory.limit);
         let evicts = policy != EvictionPolicy::NoEviction && limit > 0;
-        if !evicts || self.memory.used <= limit || !self.ready || self.stopping || self.disk_full {
+        if !evicts || self.memory.held() <= limit || !self.ready || self.stopping || self.disk_full {
             return;
         }
-        let excess = self.memory.used - limit;
+        let excess = self.memory.held() - limit;
         let count = EVICTIONS_PER_TURN.max(EVICTIONS_PER_OP * ops);
         if policy == EvictionPolicy::VolatileTtl {
             self.evict_soonest(excess, count);

@@ -238,7 +238,7 @@ impl Node {
     /// False while so much waits for the disk that clients should not be read. They are not told; TCP slows them down.
     pub fn accepts_input(&self) -> bool {
         let waiting = self.shard.bytes_waiting() as u64 + self.persist.bytes_waiting;
-        waiting < shard::IN_FLIGHT_BYTES_MAX
+        waiting < self.memory.in_flight_bytes_max()
     }
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).

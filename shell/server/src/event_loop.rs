@@ -331,6 +331,7 @@ impl EventLoop {
             self.carry_out(output);
         }
         self.outputs = outputs;
+        self.node.set_memory_used((self.surroundings.memory_used)());
         self.retry_declined();
     }
 
