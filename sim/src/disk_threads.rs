@@ -59,6 +59,8 @@ pub struct SimLog {
     pub events: Vec<LogEvent>,
     pub merged_turns: u64,
     planted: Option<Planted>,
+    /// Of the planted bug: the checkpoint, and what it passes for.
+    mislabelled: Option<(LogId, LogId)>,
 }
 
 impl SimLog {
@@ -79,6 +81,7 @@ impl SimLog {
             events: Vec::new(),
             merged_turns: 0,
             planted,
+            mislabelled: None,
         }
     }
 
@@ -127,9 +130,7 @@ impl SimLog {
             self.events.push(LogEvent::Durable { ticket });
             return Ok(());
         }
-        if self.planted == Some(Planted::LogTruncatedBeyondCheckpoint) {
-            self.truncate_beyond();
-        }
+        self.relabel_records();
         let appended = self.wal.append(&self.held);
         self.append_full = appended.as_ref().is_err_and(LogFault::is_full);
         self.note_space();
@@ -164,19 +165,28 @@ impl SimLog {
         Ok(())
     }
 
-    /// The planted bug: the record of a checkpoint names the last entry written, not the last in the checkpoint.
-    fn truncate_beyond(&mut self) {
-        let last = self.appended;
+    /// For the planted bug that frees entries which are not in the checkpoint: the checkpoint at `at` passes for one at the
+    /// last entry written.
+    pub fn mislabel(&mut self, at: LogId) -> LogId {
+        if self.appended.index > at.index {
+            self.mislabelled = Some((at, self.appended));
+            return self.appended;
+        }
+        at
+    }
+
+    /// What a checkpoint by this label holds.
+    pub fn unlabel(&self, label: LogId) -> LogId {
+        self.mislabelled.filter(|(_, to)| *to == label).map_or(label, |(from, _)| from)
+    }
+
+    fn relabel_records(&mut self) {
+        let Some((from, to)) = self.mislabelled else { return };
         for record in &mut self.held {
             if let Record::Checkpoint { group: DATA, at, .. } = record
-                && at.index < last.index
-                && at.index > LogIndex(0)
+                && *at == from
             {
-                let (from, to) =
-                    (CheckpointFile { group: DATA, at: *at }, CheckpointFile { group: DATA, at: last });
-                if skep_log::Disk::rename(&mut self.disk, &from.name(), &to.name()).is_ok() {
-                    *at = last;
-                }
+                *at = to;
             }
         }
     }

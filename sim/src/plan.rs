@@ -77,7 +77,7 @@ impl Plan {
         Plan {
             clients: 1 + rng.below(5) as usize,
             burst_max: 1 + rng.below(12),
-            work_us: (500 + rng.below(4_000)) * MS,
+            work_us: (300 + rng.below(2_500)) * MS,
             think_us: (1 + rng.below(60)) * MS,
             segment_bytes,
             first_segment_bytes: 2048 + 512 * rng.below(12),

@@ -134,7 +134,10 @@ impl Process {
         }
         for event in std::mem::take(&mut self.checkpointer.events) {
             let input = match event {
-                CheckpointEvent::Written(file) => Input::CheckpointSaved { group: file.group, at: file.at },
+                CheckpointEvent::Written(file) => {
+                    let at = if file.group == DATA { self.log.unlabel(file.at) } else { file.at };
+                    Input::CheckpointSaved { group: file.group, at }
+                }
                 CheckpointEvent::Refused { group, fault } => {
                     Input::CheckpointFailed { group, reason: fault.to_string() }
                 }
@@ -173,7 +176,10 @@ impl Process {
             Output::Persist { number, records } => {
                 self.log.submit(Turn { ticket: number, records, must_sync: true });
             }
-            Output::CheckpointBegin { group, at, membership } => {
+            Output::CheckpointBegin { group, mut at, membership } => {
+                if planted == Some(Planted::LogTruncatedBeyondCheckpoint) && group == DATA {
+                    at = self.log.mislabel(at);
+                }
                 self.checkpointer.push(Step::Begin(CheckpointHeader { group, at, membership }));
                 if planted == Some(Planted::CheckpointLacksLastEntry) && group == DATA {
                     self.replaced = reference.behind.as_mut().map(|behind| whole_cut(&mut behind.keyspace));
@@ -193,11 +199,7 @@ impl Process {
                 self.checkpointer.push(Step::Finish(group));
             }
             Output::CheckpointAbandon { group } => self.checkpointer.push(Step::Abandon(group)),
-            Output::CheckpointRecorded { group, at } => {
-                if planted != Some(Planted::LogTruncatedBeyondCheckpoint) || group != DATA {
-                    self.checkpointer.push(Step::RemoveOlder(group, at));
-                }
-            }
+            Output::CheckpointRecorded { group, at } => self.checkpointer.push(Step::RemoveOlder(group, at)),
             Output::Drop(garbage) => drop(garbage),
             Output::Close { conn } => self.closed.push(conn),
             Output::Note(note) => self.notes.push(note),
