@@ -16,9 +16,22 @@ use crate::reference::Reference;
 
 /// What arrived since the last turn.
 pub enum Arrival {
-    Connect { client: usize, generation: u64 },
-    Bytes { client: usize, generation: u64, bytes: Vec<u8> },
-    Gone { conn: ConnId },
+    Connect {
+        client: usize,
+        generation: u64,
+    },
+    Bytes {
+        client: usize,
+        generation: u64,
+        bytes: Vec<u8>,
+    },
+    Gone {
+        conn: ConnId,
+    },
+    /// The client will send no more, but reads what it is owed.
+    Ended {
+        conn: ConnId,
+    },
     CheckpointWanted,
     Stop,
 }

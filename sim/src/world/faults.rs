@@ -60,9 +60,16 @@ impl World {
             }
             Fault::Disconnect => {
                 let client = self.rng.below(self.clients.len() as u64) as usize;
-                if self.clients[client].conn.is_some() {
-                    self.count("disconnects");
-                    self.disconnect(client);
+                match self.clients[client].conn {
+                    Some(conn) if self.rng.one_in(3) => {
+                        self.count("half-closed connections");
+                        self.arrive(Arrival::Ended { conn });
+                    }
+                    Some(_) => {
+                        self.count("disconnects");
+                        self.disconnect(client);
+                    }
+                    None => {}
                 }
             }
         }

@@ -275,6 +275,7 @@ impl World {
                 );
             }
             Arrival::Gone { conn } => Input::Disconnected { conn },
+            Arrival::Ended { conn } => Input::Ended { conn },
             Arrival::CheckpointWanted => Input::LogPinned,
             Arrival::Stop => Input::Stop,
         };
