@@ -123,7 +123,7 @@ impl Value {
         match self {
             Value::Str(text) => text.encoding(),
             Value::List(list) => list.encoding(limits),
-            Value::ZSet(_) => "listpack",
+            Value::ZSet(zset) => zset.encoding(limits),
             Value::Hash(hash) => hash.encoding(limits),
             Value::Set(set) => set.encoding(limits),
         }

@@ -19,6 +19,7 @@ mod strings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod zsets;
 
 use crate::dispatch::Handler;
 
@@ -39,4 +40,5 @@ pub const ALL: &[Group] = &[
     set_algebra::COMMANDS,
     sets::COMMANDS,
     strings::COMMANDS,
+    zsets::COMMANDS,
 ];
