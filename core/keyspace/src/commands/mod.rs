@@ -14,6 +14,7 @@ pub(crate) mod parse;
 mod scan;
 mod set_algebra;
 mod sets;
+mod sort;
 mod strings;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -39,6 +40,7 @@ pub const ALL: &[Group] = &[
     scan::COMMANDS,
     set_algebra::COMMANDS,
     sets::COMMANDS,
+    sort::COMMANDS,
     strings::COMMANDS,
     zsets::COMMANDS,
 ];
