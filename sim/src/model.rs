@@ -157,7 +157,7 @@ impl Model {
             "LMOVE" | "RENAME" => self.apply_to_two(name, key, rest),
             "HSET" | "HDEL" | "HGETALL" | "HINCRBY" => self.apply_hash(name, key, rest),
             "SADD" | "SREM" | "SMEMBERS" | "SCARD" => self.apply_set(name, key, rest),
-            "ZADD" | "ZREM" | "ZRANGE" | "ZINCRBY" => self.apply_sorted(name, key, rest),
+            "ZADD" | "ZREM" | "ZRANGE" | "ZINCRBY" | "ZMSCORE" => self.apply_sorted(name, key, rest),
             _ => panic!("the model does not know {name}"),
         };
         self.tidy(key);
@@ -291,10 +291,13 @@ impl Model {
                 *score += int(&rest[0]);
                 text(&score.to_string())
             }
+            "ZMSCORE" => {
+                let score = |member| sorted.get(member).map_or(Plain::Nil, |score| text(&score.to_string()));
+                Plain::List(rest.iter().map(score).collect())
+            }
             _ => {
                 let mut order: Vec<_> = sorted.iter().map(|(member, score)| (*score, member)).collect();
                 order.sort();
-                // With scores; the third protocol pairs them.
                 Plain::List(order.iter().map(|(_, member)| bytes(member)).collect())
             }
         }

@@ -59,6 +59,7 @@ const PRIVATE: &[&str] = &[
     "ZREM z0 f",
     "ZRANGE z0 0 -1",
     "ZINCRBY z0 c f",
+    "ZMSCORE z0 f f",
 ];
 
 /// Reads that show everything of a client's own keys.
@@ -71,7 +72,8 @@ const SHOW: &[&str] = &[
     "HGETALL h0",
     "HGETALL g0",
     "SMEMBERS t0",
-    "ZRANGE z0 0 -1",
+    // Scores of all members there can be: the order alone does not tell which increments were carried out.
+    "ZMSCORE z0 f0 f1 f2 f3 f4",
 ];
 
 /// On shared keys: `k` a key, `f` a field or member, `n` a number, `v` a fresh value, `t` milliseconds ahead, `a` an instant, `c` a
@@ -275,6 +277,7 @@ impl Workload {
                 "v" => workload.value(rng),
                 "f" => format!("f{}", rng.below(5)).into_bytes(),
                 "c" => number(1 + rng.below(5) as i64),
+                member if member.starts_with('f') => return None,
                 key if key.len() == 2 && key.as_bytes()[0].is_ascii_lowercase() => {
                     format!("{}{key}", workload.prefix).into_bytes()
                 }
