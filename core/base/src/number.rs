@@ -145,6 +145,13 @@ fn emit_digits(out: &mut Vec<u8>, digits: &[u8], exponent: i32) {
     write_i64(out, i64::from(exponent.abs()));
 }
 
+/// Writes a finite double with up to 17 digits behind the point and no exponent, as Redis does with coordinates.
+pub fn write_f64_plain(out: &mut Vec<u8>, value: f64) {
+    let text = format!("{value:.17}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    out.extend_from_slice(if text == "-0" { b"0" } else { text.as_bytes() });
+}
+
 /// Appends `value` in decimal.
 #[inline]
 pub fn write_i64(out: &mut Vec<u8>, value: i64) {
@@ -222,6 +229,16 @@ mod tests {
         for (value, expected) in table {
             let mut out = Vec::new();
             write_f64(&mut out, value);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn plain_floats_have_no_exponent_and_no_trailing_zeros() {
+        let table = [(0.0, "0"), (-1e-30, "0"), (-180.0, "-180"), (0.1, "0.10000000000000001"), (2.5, "2.5")];
+        for (value, expected) in table {
+            let mut out = Vec::new();
+            write_f64_plain(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }

@@ -13,6 +13,7 @@ mod dense;
 mod dispatch;
 mod evict;
 mod expiry;
+mod geohash;
 mod hyperloglog;
 mod keyspace;
 mod small;

@@ -172,6 +172,22 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// A double in plain decimal (see [`number::write_f64_plain`]); a bulk string in RESP2.
+    pub fn double_plain(&mut self, value: f64) {
+        match self.protocol {
+            Protocol::Resp2 => {
+                let mut text = Vec::with_capacity(24);
+                number::write_f64_plain(&mut text, value);
+                self.bulk(&text);
+            }
+            Protocol::Resp3 => {
+                self.out.push(b',');
+                number::write_f64_plain(self.out, value);
+                self.line_end();
+            }
+        }
+    }
+
     /// A boolean; 1 or 0 in RESP2.
     pub fn boolean(&mut self, value: bool) {
         match self.protocol {

@@ -4,6 +4,7 @@ mod bitfield;
 mod bitmaps;
 mod choose;
 mod expire;
+mod geo;
 mod hash_expiry;
 mod hashes;
 mod hyperloglog;
@@ -31,6 +32,7 @@ pub type Group = &'static [(&'static str, Handler)];
 pub const ALL: &[Group] = &[
     bitmaps::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
     hash_expiry::COMMANDS,
     hashes::COMMANDS,
     hyperloglog::COMMANDS,
