@@ -97,6 +97,15 @@ impl AccessClock {
         }
     }
 
+    /// The bits of a key that comes from elsewhere with what was known of its use there; `None` if that is not what this
+    /// mode records.
+    pub fn restored(&self, idle_seconds: Option<u64>, frequency: Option<u8>) -> Option<u32> {
+        match self.mode {
+            AccessMode::Lru => idle_seconds.map(|idle| u64::from(self.seconds()).saturating_sub(idle) as u32),
+            AccessMode::Lfu => frequency.map(|counter| self.minutes() << 8 | u32::from(counter)),
+        }
+    }
+
     /// Records a use.
     #[inline]
     pub fn touch(&self, access: &Cell<u32>) {

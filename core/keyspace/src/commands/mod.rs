@@ -3,6 +3,7 @@
 mod bitfield;
 mod bitmaps;
 mod choose;
+mod dump;
 mod expire;
 mod geo;
 mod hash_expiry;
@@ -31,6 +32,7 @@ pub type Group = &'static [(&'static str, Handler)];
 /// All groups.
 pub const ALL: &[Group] = &[
     bitmaps::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     geo::COMMANDS,
     hash_expiry::COMMANDS,

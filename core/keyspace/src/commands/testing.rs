@@ -40,6 +40,12 @@ impl Bench {
         String::from_utf8_lossy(&reply).trim_end().replace("\r\n", "|")
     }
 
+    /// True if the first word of `line` is a command.
+    pub fn knows(&self, line: &str) -> bool {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        self.handlers.contains_key(name.to_ascii_lowercase().as_str())
+    }
+
     /// Runs any arguments and gives the raw reply.
     pub fn run_args(&mut self, args: &OwnedArgs) -> Vec<u8> {
         let args = args.args();
