@@ -246,6 +246,8 @@ impl EventLoop {
                 return;
             }
             self.accepting = true;
+            // Who hears that the node listens may ask at once whether it is ready.
+            (self.surroundings.publish)(self.node.status());
             let on_ready = std::mem::replace(&mut self.surroundings.on_ready, Box::new(|| {}));
             on_ready();
         }
