@@ -38,7 +38,7 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
 }
 
 /// Parses a double as Redis does: decimal or hexadecimal, `inf`, `+inf`, `-infinity`; no blanks, no NaN, no overflow
-/// of a finite text to infinity.
+/// of a finite text to infinity, no underflow of another number to zero.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
     if text.is_empty() || !text.is_ascii() || text.starts_with(|c: char| c.is_whitespace()) {
@@ -59,7 +59,9 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
         return None;
     }
     let value: f64 = body.parse().ok()?;
-    value.is_finite().then_some(sign * value)
+    let mantissa = body.split(['e', 'E']).next().unwrap_or(body);
+    let underflow = value == 0.0 && mantissa.contains(|c: char| ('1'..='9').contains(&c));
+    (value.is_finite() && !underflow).then_some(sign * value)
 }
 
 /// The digits of `0x1.8p3` behind `0x`.
@@ -259,6 +261,8 @@ mod tests {
             (" 1", None),
             ("1 ", None),
             ("1e400", None),
+            ("1e-400", None),
+            ("0e-400", Some(0.0)),
             ("--1", None),
             ("e1", None),
         ] {
