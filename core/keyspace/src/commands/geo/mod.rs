@@ -57,10 +57,58 @@ fn write_place(reply: &mut Reply, point: Point) {
 
 #[cfg(test)]
 mod tests {
+    use skep_base::Rng;
+
     use crate::commands::testing::Bench;
+    use crate::geohash::{Point, Shape};
 
     #[test]
     fn replies_are_those_of_redis() {
         Bench::new().script(include_str!("../../../testdata/geo.txt"));
+    }
+
+    /// Names in a reply without details.
+    fn names(reply: &str) -> Vec<String> {
+        let mut names: Vec<String> =
+            reply.split('|').skip(1).filter(|w| !w.starts_with('$')).map(str::to_string).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn searches_find_what_looking_at_every_member_finds() {
+        let mut bench = Bench::new();
+        let mut rng = Rng::new(7);
+        let mut degree =
+            |from: f64, to: f64| from + (to - from) * rng.below(1 << 20) as f64 / f64::from(1 << 20);
+        let mut points = Vec::new();
+        for at in 0..400 {
+            // Half of them close together, so that small shapes have something to find.
+            let (x, y) = if at % 2 == 0 {
+                (degree(-180.0, 180.0), degree(-60.0, 60.0))
+            } else {
+                (degree(9.0, 11.0), degree(44.0, 46.0))
+            };
+            bench.run(&format!("GEOADD s {x} {y} m{at}"));
+            points.push((format!("m{at}"), Point::from_score(Point::new(x, y).unwrap().score())));
+        }
+        for round in 0..200 {
+            let (x, y) = (degree(9.0, 11.0), degree(44.0, 46.0));
+            let centre = Point::new(x, y).unwrap();
+            let (a, b) = (10f64.powf(degree(2.0, 6.3)), 10f64.powf(degree(2.0, 6.3)));
+            let (shape, words) = if round % 2 == 0 {
+                (Shape::Circle { radius: a }, format!("BYRADIUS {a} m"))
+            } else {
+                (Shape::Rectangle { width: a, height: b }, format!("BYBOX {a} {b} m"))
+            };
+            let mut expected: Vec<String> = points
+                .iter()
+                .filter(|(_, p)| shape.distance_within(centre, *p).is_some())
+                .map(|(name, _)| name.clone())
+                .collect();
+            expected.sort_unstable();
+            let reply = bench.run(&format!("GEOSEARCH s FROMLONLAT {x} {y} {words}"));
+            assert_eq!(names(&reply), expected, "{words} around {x} {y}");
+        }
     }
 }
