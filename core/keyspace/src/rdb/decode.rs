@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use skep_base::varint::{self, Malformed, Reader};
+use skep_base::varint::Malformed;
 use skep_base::{Millis, number};
 
 use super::packs::{self, Item};
@@ -10,7 +10,7 @@ use super::strings::Source;
 use super::{FIELD_DEADLINE_MAX, kind};
 use crate::db::NEVER;
 use crate::small::SmallBytes;
-use crate::types::{End, Hash, List, Set, Str, ZSet};
+use crate::types::{End, Hash, List, Member, Set, Str, ZSet};
 use crate::value::{Typed, Value};
 
 /// The value at the front of `body`.
@@ -120,43 +120,31 @@ fn zset_plain(
     source: &mut Source,
     score: fn(&mut Source) -> Result<f64, Malformed>,
 ) -> Result<Value, Malformed> {
-    let mut members = Members::default();
+    let mut members = Vec::new();
     for _ in 0..source.len()? {
-        members.add(&source.string()?, score(source)?);
+        let name = SmallBytes::new(&source.string()?);
+        members.push(Member { name, score: score(source)? });
     }
-    members.finish()
+    zset(members)
 }
 
 fn zset_packed<'a>(mut items: impl Iterator<Item = Item<'a>>) -> Result<Value, Malformed> {
-    let mut members = Members::default();
+    let mut members = Vec::new();
     while let Some(name) = items.next() {
-        let (name, text) = (name?, next_of(&mut items)?);
-        let Some(score) = number::parse_f64(&text) else { return refuse("a score") };
-        members.add(&name, score);
+        let name = SmallBytes::new(&name?);
+        let Some(score) = number::parse_f64(&next_of(&mut items)?) else { return refuse("a score") };
+        members.push(Member { name, score });
     }
-    members.finish()
+    zset(members)
 }
 
-/// Members in the checkpoint form of sorted sets, whose reader refuses NaN and members that appear twice.
-#[derive(Default)]
-struct Members {
-    count: u64,
-    form: Vec<u8>,
-}
-
-impl Members {
-    fn add(&mut self, name: &[u8], score: f64) {
-        self.count += 1;
-        varint::put_bytes(&mut self.form, name);
-        self.form.extend_from_slice(&score.to_le_bytes());
+fn zset(members: Vec<Member>) -> Result<Value, Malformed> {
+    if members.iter().any(|m| m.score.is_nan()) {
+        return refuse("a score that is a number");
     }
-
-    fn finish(mut self) -> Result<Value, Malformed> {
-        let mut form = Vec::new();
-        varint::put(&mut form, self.count);
-        form.append(&mut self.form);
-        ZSet::decode(&mut Reader::new(&form)).map(ZSet::into_value)
-    }
+    let count = members.len();
+    let zset: ZSet = members.into_iter().collect();
+    if zset.len() == count { Ok(zset.into_value()) } else { refuse("a member once") }
 }
 
 /// A score as text behind its length; lengths from 253 on stand for what is not finite.

@@ -1,11 +1,10 @@
 //! From a value to a payload's body, in the plain encodings that every Redis from 5 on reads.
 
-use skep_base::varint::Reader;
 use skep_base::{Millis, number};
 
 use super::{FIELD_DEADLINE_MAX, VERSION_COMMON, VERSION_FIELD_DEADLINES, kind, strings};
 use crate::db::NEVER;
-use crate::types::{Hash, ZSet};
+use crate::types::Hash;
 use crate::value::{Typed, Value};
 
 /// Appends the type byte and body of `value` and gives the version of the format that has them.
@@ -27,25 +26,15 @@ pub fn value(out: &mut Vec<u8>, value: &Value, now: Millis) -> u16 {
         }
         Value::ZSet(zset) => {
             out.push(kind::ZSET);
-            put_zset(out, zset);
+            put_len(out, zset.len() as u64);
+            for member in zset.members().iter() {
+                put_string(out, &member.name);
+                out.extend_from_slice(&member.score.to_le_bytes());
+            }
         }
         Value::Hash(hash) => return put_hash(out, hash, now),
     }
     VERSION_COMMON
-}
-
-/// Goes by the checkpoint form, which has the members in the same order.
-fn put_zset(out: &mut Vec<u8>, zset: &ZSet) {
-    const WELL_FORMED: &str = "the form was written just before";
-    let mut form = Vec::new();
-    zset.encode(&mut form);
-    let mut form = Reader::new(&form);
-    let count = form.varint().expect(WELL_FORMED);
-    put_len(out, count);
-    for _ in 0..count {
-        put_string(out, form.bytes().expect(WELL_FORMED));
-        out.extend_from_slice(&form.f64().expect(WELL_FORMED).to_le_bytes());
-    }
 }
 
 fn put_hash(out: &mut Vec<u8>, hash: &Hash, now: Millis) -> u16 {

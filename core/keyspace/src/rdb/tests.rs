@@ -8,7 +8,7 @@ use super::*;
 use crate::commands::testing::Bench;
 use crate::db::NEVER;
 use crate::small::SmallBytes;
-use crate::types::{End, Hash, List, Set, Str};
+use crate::types::{End, Hash, List, Member, Set, Str, ZSet};
 use crate::value::Typed;
 
 fn from_hex(hex: &str) -> Vec<u8> {
@@ -220,7 +220,14 @@ proptest! {
             hash.set(a, SmallBytes::new(b), deadline.map_or(NEVER, |d| Millis(u64::from(d))));
         }
         let text = Str::new(&texts[0].0);
-        for value in [text.into_value(), list.into_value(), set.into_value(), hash.into_value()] {
+        let scored = |(name, _, score): &(Vec<u8>, Vec<u8>, Option<u32>)| {
+            let score = score.map_or(f64::INFINITY, |s| f64::from(s) / -7.0);
+            Member { name: SmallBytes::new(name), score }
+        };
+        let zset: ZSet = texts.iter().map(scored).collect();
+        let values =
+            [text.into_value(), list.into_value(), set.into_value(), hash.into_value(), zset.into_value()];
+        for value in values {
             let back = load(verify(&dump(&value, Millis(0))).unwrap()).unwrap();
             prop_assert_eq!(form(&back), form(&value));
         }
