@@ -5,18 +5,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Files that are no clients: log segments, checkpoints, listeners, HTTP connections (at most 256), with room to spare.
 const OTHER_FILES_MAX: u64 = 512;
 
-/// Raises this process's limit of open files so that `clients` connections fit, as far as it may be raised. Gives how
-/// many connections fit, at most `clients`.
-pub fn make_room(clients: u64) -> u64 {
-    let needed = clients.saturating_add(OTHER_FILES_MAX);
+/// Raises this process's limit of open files as far as it may be raised, since `maxclients` may grow later. Gives how
+/// many connections fit: never so many that the log could not open its files.
+pub fn make_room() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    if allowed(limit.current) < needed {
-        let raised = Rlimit { current: Some(needed.min(allowed(limit.maximum))), maximum: limit.maximum };
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::debug!(%error, "cannot raise the limit of open files");
         }
     }
-    allowed(getrlimit(Resource::Nofile).current).saturating_sub(OTHER_FILES_MAX).clamp(1, clients.max(1))
+    room(allowed(getrlimit(Resource::Nofile).current))
+}
+
+/// Under a limit of a few hundred clients get half.
+fn room(files: u64) -> u64 {
+    (files - OTHER_FILES_MAX.min(files / 2)).max(1)
 }
 
 /// No limit is the greatest.
@@ -31,8 +35,13 @@ mod tests {
     #[test]
     fn room_is_made_as_far_as_the_system_allows() {
         let hard = allowed(getrlimit(Resource::Nofile).maximum);
-        assert_eq!(make_room(100), 100.min(hard.saturating_sub(OTHER_FILES_MAX).max(1)));
-        assert!(make_room(u64::MAX) >= 1);
-        assert!(allowed(getrlimit(Resource::Nofile).current) <= hard);
+        assert_eq!(make_room(), room(hard));
+        assert_eq!(allowed(getrlimit(Resource::Nofile).current), hard);
+    }
+
+    #[test]
+    fn files_are_left_for_the_log() {
+        assert_eq!([0, 1, 64, 1024, 20_000].map(room), [1, 1, 32, 512, 19_488]);
+        assert_eq!(room(u64::MAX), u64::MAX - OTHER_FILES_MAX);
     }
 }

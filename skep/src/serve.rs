@@ -75,7 +75,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     announce(config);
     let mut settings = config.settings.clone();
     let clients_max = settings.maxclients();
-    let fit = open_files::make_room(clients_max);
+    let fit = open_files::make_room();
     if fit < clients_max {
         tracing::warn!(
             maxclients = clients_max,
@@ -92,7 +92,10 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     let board =
         StatusBoard::new(report(&Status { reason: "the node is starting".into(), ..Status::default() }));
     let http = bind(settings.http_listen(), |address| {
-        HttpServer::start(address, board.source(), HttpLimits::default())
+        // Under a small limit of descriptors as many are left for the rest as for clients.
+        let limits = HttpLimits::default();
+        let connections_max = limits.connections_max.min(fit.div_ceil(2) as usize);
+        HttpServer::start(address, board.source(), HttpLimits { connections_max, ..limits })
     })?;
     let http_address = http.local_addr();
     settings.set("http-listen", &http_address.to_string()).map_err(|e| ServeFault::Setting(e.to_string()))?;
@@ -112,7 +115,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
 
     let keepalive = settings.tcp_keepalive_seconds();
     let mut first = Vec::new();
-    let node = Node::start(identity(&settings), settings, recovered, Clock.now(), &mut first);
+    let node = Node::start(identity(&settings, fit), settings, recovered, Clock.now(), &mut first);
     let publisher = board.clone();
     let surroundings = Surroundings {
         log,
@@ -160,7 +163,7 @@ fn in_file(file: String, fault: RecoverError) -> ServeFault {
 }
 
 /// Who this node is in this run. A cluster of one: it has the first number.
-fn identity(settings: &Settings) -> Identity {
+fn identity(settings: &Settings, clients_fit: u64) -> Identity {
     let advertised = |listen: SocketAddr| match settings.advertise() {
         "" => listen.to_string(),
         host => format!("{host}:{}", listen.port()),
@@ -178,6 +181,7 @@ fn identity(settings: &Settings) -> Identity {
         new_cluster_id: random_hex(),
         run_id: random_hex(),
         process_id: std::process::id(),
+        clients_fit,
         incarnation: random(),
         seed: random(),
     }

@@ -124,6 +124,7 @@ impl Node {
     pub(crate) fn on_checkpoint_failed(&mut self, group: GroupId, reason: String, out: &mut Vec<Output>) {
         self.checkpoints.current = None;
         self.checkpoints.queue.clear();
+        self.checkpoints.log_bytes = 0;
         self.checkpoints.last_failed = true;
         self.shard.keyspace.abandon_cut();
         out.push(Output::CheckpointAbandon { group });

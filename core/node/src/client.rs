@@ -42,6 +42,8 @@ pub struct Client {
 
     /// Bytes received and not consumed: part of a command, or commands that wait for the replies before them.
     pub input: Vec<u8>,
+    /// Bytes at the front of `input` that are consumed and not removed yet.
+    pub consumed: usize,
     pub decoder: Decoder,
     /// Operations of this client in batches whose replies are still to come.
     pub pending: u32,
@@ -60,6 +62,11 @@ impl Client {
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
         self.output.len() - self.sent
+    }
+
+    /// Bytes received and not consumed.
+    pub fn unread(&self) -> usize {
+        self.input.len() - self.consumed
     }
 
     /// Bytes that this connection takes, its buffers included.
@@ -87,12 +94,25 @@ impl Client {
         }
     }
 
-    /// Drops the first `used` bytes of the input.
+    /// Removes replies that have left from the front of the output, so that it does not grow for ever under a client that
+    /// reads, but never all. Moves less than has left since the last time.
+    pub fn compact_output(&mut self) {
+        if self.sent > IDLE_BUFFER_BYTES_MAX && self.sent > self.unsent() {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Drops `used` bytes of the input. Moves less than was consumed since the last time: a long input is consumed a few
+    /// commands at a time if each waits for replies.
     pub fn consume(&mut self, used: usize) {
-        if used == self.input.len() && self.input.capacity() > IDLE_BUFFER_BYTES_MAX {
+        self.consumed += used;
+        if self.unread() == 0 && self.input.capacity() > IDLE_BUFFER_BYTES_MAX {
             self.input = Vec::new();
-        } else {
-            self.input.drain(..used);
+            self.consumed = 0;
+        } else if self.consumed >= self.unread() {
+            self.input.drain(..self.consumed);
+            self.consumed = 0;
         }
     }
 }
@@ -159,6 +179,7 @@ impl Clients {
             closing: false,
             ended: false,
             input: Vec::new(),
+            consumed: 0,
             decoder: Decoder::new(),
             pending: 0,
             waiting: false,

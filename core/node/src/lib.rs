@@ -147,6 +147,8 @@ pub struct Node {
     /// 40 hexadecimal digits, another in each run.
     run_id: String,
     process_id: u32,
+    /// See [`Identity::clients_fit`].
+    clients_fit: u64,
     settings: Settings,
     started: Now,
     now: Now,
@@ -182,6 +184,8 @@ pub struct Node {
     paused: Option<local::Pause>,
     ready: bool,
     stopping: bool,
+    /// When to stop in any case, if the disk is full.
+    stop_by: Option<Millis>,
     stopped: bool,
     stats: Stats,
 }
@@ -211,8 +215,7 @@ impl Node {
         if let Some(ms) = self.checkpoints.next_step_ms() {
             at_most(self.now.mono.plus(ms));
         }
-        let may_stop = self.stopping && !self.stopped && self.shard.is_idle() && self.persist.is_idle();
-        if !self.to_resume.is_empty() || may_stop {
+        if !self.to_resume.is_empty() || self.may_stop() {
             at_most(self.now.mono);
         }
         if self.may_sweep()
@@ -220,7 +223,7 @@ impl Node {
             && self.shard.is_idle()
             && let Some(deadline) = self.shard.keyspace.next_deadline()
         {
-            at_most(self.now.mono.plus(deadline.plus(1).since(self.now.wall)));
+            at_most(self.shard.instant_after(deadline, self.now));
         }
         for group in [&self.meta_group, &self.shard.group] {
             if let Some(instant) = group.next_wakeup() {

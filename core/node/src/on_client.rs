@@ -32,12 +32,17 @@ impl Node {
         if self.stopping {
             return Err(b"-TRYAGAIN the node is stopping\r\n");
         }
-        if self.clients.len() as u64 >= self.settings.maxclients() {
+        if self.clients.len() as u64 >= self.clients_max() {
             self.stats.rejected_connections += 1;
             return Err(b"-ERR max number of clients reached\r\n");
         }
         let open = self.settings.requirepass().is_empty();
         Ok(self.clients.add(address, local_address, open, self.now.mono))
+    }
+
+    /// Connections at once: as many as were asked for, and never so many that the log lacks descriptors.
+    pub(crate) fn clients_max(&self) -> u64 {
+        self.settings.maxclients().min(self.clients_fit)
     }
 
     /// The next client that has something to send or is to be closed; each is named once until it has more.
@@ -58,6 +63,9 @@ impl Node {
     pub fn on_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
         let Some(client) = self.clients.get_mut(conn) else { return true };
         client.on_sent(bytes);
+        if client.unsent() as u64 <= self.settings.output_limits().normal.soft_bytes {
+            client.above_soft_limit = None;
+        }
         self.stats.bytes_out += bytes as u64;
         let done = client.closing || client.ended && !client.waiting;
         done && client.unsent() == 0 && client.pending == 0
@@ -74,8 +82,8 @@ impl Node {
         client.last_active = mono;
         if client.waiting {
             client.input.extend_from_slice(bytes);
-            if client.input.len() as u64 > limit {
-                let size = client.input.len();
+            let size = client.unread();
+            if size as u64 > limit {
                 self.stats.input_limit_disconnections += 1;
                 self.drop_client(conn, format!("query buffer is {size} bytes, limit is {limit}"), out);
             }
@@ -129,6 +137,7 @@ impl Node {
         let limits = self.settings.output_limits().normal;
         let now = self.now.mono;
         let Some(client) = self.clients.get_mut(conn) else { return };
+        client.compact_output();
         let unsent = client.unsent() as u64;
         if !client.listed && (unsent > 0 || client.closing || client.ended) {
             client.listed = true;
@@ -150,10 +159,10 @@ impl Node {
 
     fn run_kept_input(&mut self, conn: ConnId, out: &mut Vec<Output>) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        let input = std::mem::take(&mut client.input);
-        let used = self.run_input(conn, &input, out);
+        let (input, consumed) = (std::mem::take(&mut client.input), std::mem::take(&mut client.consumed));
+        let used = self.run_input(conn, &input[consumed..], out);
         if let Some(client) = self.clients.get_mut(conn) {
-            client.input = input;
+            (client.input, client.consumed) = (input, consumed);
             client.consume(used);
         }
     }
@@ -273,7 +282,7 @@ impl Node {
         if !self.ready {
             return self.refuse(conn, Some(command), &not_ready());
         }
-        let time = self.shard.time(self.now.wall);
+        let time = self.shard.time(self.now);
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         client.last_command = command.name;
         client.commands += 1;
@@ -373,4 +382,81 @@ fn begin_silence(mode: &mut ReplyMode) -> bool {
 
 pub(crate) fn not_ready() -> Refusal {
     Refusal::text("TRYAGAIN the node is starting or stopping; nothing was done")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::World;
+
+    #[test]
+    fn a_long_pipeline_is_consumed_bit_by_bit_and_its_memory_given_back() {
+        let mut world = World::new(&[("durability", "memory")]);
+        let conn = world.connect();
+        let rounds = 3_000;
+        world.receive(conn, "SET a 1\r\nPING\r\n".repeat(rounds));
+        assert!(world.node.client(conn).input.capacity() > 10_000);
+        for _ in 0..rounds {
+            world.turn();
+        }
+        assert_eq!(world.replies(conn), vec!["+OK +PONG"; rounds].join(" "));
+        let client = world.node.client(conn);
+        assert_eq!((client.unread(), client.consumed), (0, 0));
+        assert!(client.input.capacity() < 70_000, "{}", client.input.capacity());
+    }
+
+    #[test]
+    fn bytes_consumed_are_removed_when_they_are_half_of_the_input() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        let client = world.node.client(conn);
+        client.input = (0..100).collect();
+        client.consume(30);
+        assert_eq!((client.unread(), client.input.len()), (70, 100));
+        client.consume(20);
+        assert_eq!((client.unread(), client.input[0]), (50, 50));
+        client.consume(50);
+        assert_eq!((client.unread(), client.input.len()), (0, 0));
+    }
+
+    #[test]
+    fn output_that_is_never_read_to_the_end_does_not_grow_for_ever() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        let value = "x".repeat(100_000);
+        world.ask(conn, &format!("SET a {value}"));
+        for _ in 0..50 {
+            world.receive(conn, "GET a\r\n");
+            let left = world.node.unsent(conn).len() - 1_000;
+            assert!(!world.node.on_sent(conn, left));
+        }
+        assert!(world.node.client(conn).output.len() < 1_000_000);
+        world.receive(conn, "PING\r\n");
+        assert!(world.replies(conn).ends_with("xxx +PONG"));
+    }
+
+    #[test]
+    fn the_soft_limit_counts_from_when_it_was_passed_without_a_break() {
+        let mut world = World::new(&[("client-output-buffer-limit", "normal 0 1000 10")]);
+        let conn = world.connect();
+        let value = "x".repeat(2_000);
+        world.ask(conn, &format!("SET a {value}"));
+        world.receive(conn, "GET a\r\n");
+        world.replies(conn);
+        world.advance(60_000);
+        world.receive(conn, "GET a\r\n");
+        assert!(world.closed.is_empty(), "it had read everything");
+        world.advance(10_001);
+        world.receive(conn, "GET a\r\n");
+        assert_eq!(world.closed, [conn]);
+    }
+
+    #[test]
+    fn no_more_clients_are_taken_than_have_descriptors() {
+        let mut world = World::new(&[("maxclients", "100")]);
+        world.node.clients_fit = 2;
+        let (first, _) = (world.connect(), world.connect());
+        let refused = world.node.connect("10.0.0.9:1".into(), "127.0.0.1:7001".into());
+        assert_eq!(refused, Err(&b"-ERR max number of clients reached\r\n"[..]));
+        assert!(world.ask(first, "INFO clients").contains("maxclients:2 "));
+    }
 }

@@ -23,6 +23,9 @@ const MEMORY_SYNC_BYTES: u64 = 1 << 20;
 /// the others get theirs.
 const RESUMES_PER_TURN_MAX: usize = 8;
 
+/// How long a node that is to stop waits for space on a full disk: the log's thread looks ten times a second.
+const STOP_FULL_MS: u64 = 500;
+
 /// What an entry takes in the log besides its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
@@ -130,6 +133,9 @@ impl Node {
         if full != self.disk_full {
             self.disk_full = full;
             out.push(Output::Note(if full { Note::DiskFull } else { Note::DiskHasSpace }));
+            if !full && self.checkpoints.last_failed {
+                self.request_checkpoint();
+            }
         }
     }
 
@@ -197,7 +203,7 @@ impl Node {
 
     /// Closes the batch and proposes it, or lets it wait behind what is in flight.
     fn propose_entry(&mut self, out: &mut Vec<Output>) {
-        let stamp = self.shard.time(self.now.wall);
+        let stamp = self.shard.time(self.now);
         let seed = self.rng.next_u64();
         self.shard.seal_batch(stamp, seed, self.now.mono);
         self.propose_sealed(out);
@@ -222,7 +228,7 @@ impl Node {
         if !self.may_sweep() || !self.shard.is_idle() {
             return;
         }
-        let time = self.shard.time(self.now.wall);
+        let time = self.shard.time(self.now);
         if self.shard.keyspace.next_deadline().is_some_and(|deadline| deadline < time) {
             self.propose_entry(out);
         }
@@ -241,13 +247,22 @@ impl Node {
         }
     }
 
-    /// Stops once every reply owed has been earned and everything logged is durable.
+    /// Stops once every reply owed has been earned and everything logged is durable. On a full disk that may never be:
+    /// what then is left was not acknowledged.
     fn go_on_stopping(&mut self, out: &mut Vec<Output>) {
-        if !self.stopping || self.stopped || !self.shard.is_idle() || !self.persist.waiting.is_empty() {
-            return;
+        if self.stopping && self.stop_by.is_none() {
+            self.stop_by = Some(self.now.mono.plus(STOP_FULL_MS));
         }
-        self.stopped = true;
-        out.push(Output::Stopped);
+        let waited_enough = self.disk_full && self.stop_by.is_some_and(|by| by <= self.now.mono);
+        if self.may_stop() || self.stopping && !self.stopped && waited_enough {
+            self.stopped = true;
+            out.push(Output::Stopped);
+        }
+    }
+
+    /// True if the node is to stop and nothing holds it up.
+    pub(crate) fn may_stop(&self) -> bool {
+        self.stopping && !self.stopped && self.shard.is_idle() && self.persist.is_idle()
     }
 
     fn flush_persist(&mut self, out: &mut Vec<Output>) {
@@ -299,7 +314,8 @@ impl Node {
         let timeout = self.settings.request_timeout_ms();
         let overdue = self.shard.waits_since().map(|since| since.plus(timeout + 1));
         let sync = self.persist.since.map(|since| since.plus(MEMORY_SYNC_MS));
-        [self.paused.map(|p| p.until), idle_check, sync, overdue].into_iter().flatten().min()
+        let stop = self.stop_by.filter(|_| self.disk_full && !self.stopped);
+        [self.paused.map(|p| p.until), idle_check, sync, overdue, stop].into_iter().flatten().min()
     }
 }
 
@@ -359,6 +375,7 @@ mod tests {
         assert_eq!(world.replies(conns[1]), "+OK +OK +OK +OK");
         assert!(world.node.accepts_input());
     }
+
     #[test]
     fn a_stopping_node_waits_for_its_disk_without_asking_for_turns() {
         let mut w = World::new(&[("durability", "memory")]);
@@ -392,5 +409,51 @@ mod tests {
         world.holds_disk = false;
         world.settle();
         assert_eq!(world.ask(first, "GET a\nEXISTS big"), "$1 1 :0");
+    }
+
+    #[test]
+    fn no_reply_to_a_write_is_given_before_it_is_durable() {
+        let mut world = World::new(&[]);
+        world.holds_disk = true;
+        let (one, other) = (world.connect(), world.connect());
+        assert_eq!(world.ask(one, "SET a 1\nGET a"), "", "INV-NODE-2");
+        assert_eq!(world.ask(other, "GET a"), "$-1", "INV-NODE-2: nobody sees what may still be lost");
+        world.persist();
+        assert_eq!(world.replies(one), "+OK $1 1");
+        assert_eq!(world.ask(other, "GET a"), "$1 1");
+    }
+
+    #[test]
+    fn a_node_that_is_told_to_stop_on_a_full_disk_does_not_wait_for_ever() {
+        let mut world = World::new(&[]);
+        world.holds_disk = true;
+        let conn = world.connect();
+        assert_eq!(world.ask(conn, "SET a 1"), "");
+        world.input(Input::DiskFull(true));
+        world.input(Input::Stop);
+        world.settle();
+        assert!(!world.stopped, "there may be space in a moment");
+        let at = world.node.next_wakeup().expect("it gives up at some time");
+        assert!(at > world.now.mono, "it does not burn the processor until then");
+        world.advance(super::STOP_FULL_MS);
+        world.settle();
+        assert!(world.stopped);
+        assert_eq!(world.replies(conn), "", "what was not durable is not acknowledged");
+    }
+
+    #[test]
+    fn a_node_that_is_told_to_stop_waits_for_what_is_under_way() {
+        let mut world = World::new(&[]);
+        world.holds_disk = true;
+        let conn = world.connect();
+        assert_eq!(world.ask(conn, "SET a 1"), "");
+        world.input(Input::Stop);
+        world.advance(2_000);
+        world.settle();
+        assert!(!world.stopped);
+        world.holds_disk = false;
+        world.settle();
+        assert!(world.stopped);
+        assert_eq!(world.replies(conn), "+OK");
     }
 }

@@ -31,6 +31,8 @@ pub struct Identity {
     /// 40 hexadecimal digits, another in each run.
     pub run_id: String,
     pub process_id: u32,
+    /// Connections that the process has descriptors for, whatever `maxclients` says.
+    pub clients_fit: u64,
     /// Never the same for two starts of this node.
     pub incarnation: u64,
     pub seed: u64,
@@ -170,6 +172,7 @@ impl Node {
             id: identity.node,
             run_id: identity.run_id,
             process_id: identity.process_id,
+            clients_fit: identity.clients_fit,
             settings,
             started: now,
             now,
@@ -196,6 +199,7 @@ impl Node {
             paused: None,
             ready: false,
             stopping: false,
+            stop_by: None,
             stopped: false,
             stats: Stats::default(),
         };

@@ -7,10 +7,14 @@ use skep_base::{LogId, Millis};
 use skep_consensus::Group;
 use skep_keyspace::Keyspace;
 
+use crate::Now;
 use crate::batch::{Batch, InFlight};
 
 /// Proposed bytes not yet applied above which clients are not read: some tens of milliseconds of a good disk.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 32 << 20;
+
+/// After the wall clock went back by an hour, deadlines come a tenth late for ten hours.
+const CATCH_UP_SHARE: u64 = 10;
 
 /// Bytes proposed at once; below the group's own limit on what is uncommitted. One larger entry goes alone.
 const PROPOSED_BYTES_MAX: usize = 48 << 20;
@@ -27,9 +31,24 @@ pub(crate) struct Shard {
     pub applied: LogId,
     /// The position of the newest checkpoint.
     pub saved: LogId,
-    /// The latest time by which this node has judged a deadline. Stamps are never older, so that what was seen to be
-    /// expired stays expired.
-    pub clock: Millis,
+    clock: Clock,
+}
+
+/// The time by which deadlines are judged (INV-TIME-1): the wall clock's, but never behind what it was before, so that
+/// what was seen to be expired stays expired. After the wall clock went back it goes on more slowly until the two meet;
+/// if it stood still, no lock or lease would end until then.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// A time given out, and the monotonic instant of it.
+    time: Millis,
+    mono: Millis,
+}
+
+impl Clock {
+    fn at(self, now: Now) -> Millis {
+        let elapsed = now.mono.since(self.mono);
+        now.wall.max(self.time.plus(elapsed - elapsed.div_ceil(CATCH_UP_SHARE)))
+    }
 }
 
 /// A closed batch that is not proposed yet.
@@ -60,15 +79,31 @@ impl Shard {
             in_flight: VecDeque::new(),
             applied,
             saved: applied,
-            clock: Millis(0),
+            clock: Clock { time: Millis(0), mono: Millis(0) },
         }
     }
 
-    /// The time for a read or a stamp: the node's wall clock, but never behind what was used before.
+    /// The time for a read or a stamp.
     #[inline]
-    pub fn time(&mut self, wall: Millis) -> Millis {
-        self.clock = self.clock.max(wall).max(self.keyspace.stamp());
-        self.clock
+    pub fn time(&mut self, now: Now) -> Millis {
+        let time = self.clock.at(now);
+        let stamp = self.keyspace.stamp();
+        if stamp > time || time == now.wall {
+            self.clock = Clock { time: time.max(stamp), mono: now.mono };
+        }
+        time.max(stamp)
+    }
+
+    /// The same, for the eye only.
+    pub fn time_shown(&self, now: Now) -> Millis {
+        self.clock.at(now).max(self.keyspace.stamp())
+    }
+
+    /// The monotonic instant by which [`Shard::time`] is past `deadline`, if the clocks go on as they do.
+    pub fn instant_after(&self, deadline: Millis, now: Now) -> Millis {
+        let left = deadline.plus(1).since(self.time_shown(now));
+        let behind = now.wall < self.time_shown(now);
+        now.mono.plus(if behind { left + left.div_ceil(CATCH_UP_SHARE - 1) } else { left })
     }
 
     /// Closes the batch collected; the next operation begins another.
@@ -126,5 +161,69 @@ impl Shard {
 
     fn proposed_bytes(&self) -> usize {
         self.in_flight.iter().map(|p| p.bytes).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_base::Millis;
+
+    use super::Clock;
+    use crate::Now;
+    use crate::testing::World;
+
+    #[test]
+    fn time_follows_the_wall_clock_and_after_a_step_back_goes_on_more_slowly() {
+        let clock = Clock { time: Millis(10_000), mono: Millis(500) };
+        let at = |mono, wall| clock.at(Now { mono: Millis(mono), wall: Millis(wall) }).0;
+        assert_eq!(at(500, 10_000), 10_000);
+        assert_eq!(at(501, 10_000), 10_000, "clocks do not tick at the same moment");
+        assert_eq!(at(600, 10_100), 10_100);
+        assert_eq!(at(600, 99_000), 99_000, "a step forward is followed");
+        assert_eq!(at(600, 1_000), 10_090, "a step back is not");
+        assert_eq!(at(100_500, 101_000), 101_000, "they met");
+    }
+
+    #[test]
+    fn what_was_expired_stays_expired_and_what_is_not_expires_if_the_clock_goes_back() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        world.ask(conn, "SET gone 1 PX 1000\nSET stays 1 PX 20000");
+        world.advance(1_001);
+        assert_eq!(world.ask(conn, "GET gone\nGET stays"), "$-1 $1 1");
+        world.now.wall = Millis(world.now.wall.0 - 3_600_000);
+        assert_eq!(world.ask(conn, "GET gone\nGET stays"), "$-1 $1 1");
+        assert_eq!(world.ask(conn, "SET lock 1 PX 9000"), "+OK");
+        world.advance(8_000);
+        assert_eq!(world.ask(conn, "GET lock"), "$1 1", "never early");
+        world.advance(2_100);
+        assert_eq!(world.ask(conn, "GET lock"), "$-1", "a tenth late, not an hour");
+    }
+
+    #[test]
+    fn keys_are_swept_in_time_after_the_clock_went_back() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        world.now.wall = Millis(world.now.wall.0 - 3_600_000);
+        world.ask(conn, "SET a 1 PX 9000");
+        world.settle();
+        let at = world.node.next_wakeup().expect("a key has a deadline");
+        assert!(at.since(world.now.mono) <= 10_100, "{at:?}");
+        world.advance(at.since(world.now.mono) + 1);
+        world.settle();
+        assert_eq!(world.node.status().keys, 0);
+    }
+
+    #[test]
+    fn a_jump_forward_and_back_leaves_deadlines_that_work() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        let wall = world.now.wall;
+        world.now.wall = wall.plus(70 * 365 * 86_400_000);
+        assert_eq!(world.ask(conn, "SET a 1"), "+OK");
+        world.now.wall = wall;
+        assert_eq!(world.ask(conn, "SET lock 1 PX 900"), "+OK");
+        world.advance(1_100);
+        assert_eq!(world.ask(conn, "GET lock"), "$-1");
     }
 }

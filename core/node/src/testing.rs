@@ -50,6 +50,7 @@ impl World {
             new_cluster_id: "c".repeat(40),
             run_id: "f".repeat(40),
             process_id: 4711,
+            clients_fit: u64::MAX,
             incarnation: 1,
             seed: 7,
         };

@@ -50,7 +50,7 @@ fn myid(node: &mut Node, call: Call) -> Result<(), Refusal> {
 fn countkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let slot = number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
     let slot = valid_slot(slot).ok_or(Refusal::text("ERR Invalid slot"))?;
-    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now.wall));
+    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now));
     let live = node.shard.keyspace.slot_entries(db, slot).filter(|e| e.is_live(now));
     call.reply.len(live.count());
     Ok(())
@@ -62,7 +62,7 @@ fn getkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let (Some(slot), Ok(count)) = (valid_slot(slot), usize::try_from(count)) else {
         return Err(Refusal::text("ERR Invalid slot or number of keys"));
     };
-    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now.wall));
+    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now));
     let live = node.shard.keyspace.slot_entries(db, slot).filter(|e| e.is_live(now));
     let keys: Vec<&[u8]> = live.take(count).map(|e| &e.key[..]).collect();
     call.reply.array(keys.len());

@@ -115,8 +115,8 @@ fn clients(node: &Node, lines: &mut Lines) {
         |bytes: fn(&crate::client::Client) -> usize| node.clients.iter().map(bytes).max().unwrap_or(0);
     lines.put("connected_clients", node.clients.len());
     lines.put("cluster_connections", 0);
-    lines.put("maxclients", node.settings.maxclients());
-    lines.put("client_recent_max_input_buffer", longest(|c| c.input.len()));
+    lines.put("maxclients", node.clients_max());
+    lines.put("client_recent_max_input_buffer", longest(|c| c.unread()));
     lines.put("client_recent_max_output_buffer", longest(|c| c.unsent()));
     lines.put("blocked_clients", 0);
     lines.put("tracking_clients", 0);
@@ -207,7 +207,7 @@ fn cluster(_: &Node, lines: &mut Lines) {
 }
 
 fn keyspace(node: &Node, lines: &mut Lines) {
-    let now = node.shard.clock.max(node.now.wall);
+    let now = node.shard.time_shown(node.now);
     for db in 0..DB_COUNT {
         let keyspace = &node.shard.keyspace;
         let (keys, volatile) = (keyspace.len(db), keyspace.volatile_len(db));
