@@ -18,6 +18,9 @@ pub(crate) struct Connection {
     stream: TcpStream,
     /// True while it is in the list of those that may have something to read.
     pub listed: bool,
+    /// True once the client's end, or an error, was announced. No event follows that one, so reading goes on until the
+    /// end is met.
+    pub ending: bool,
     /// True after a write that the kernel did not take whole.
     pub write_blocked: bool,
 }
@@ -51,7 +54,8 @@ impl Connections {
         if place >= self.places.len() {
             self.places.resize_with(place + 1, || None);
         }
-        self.places[place] = Some(Connection { id, stream, listed: false, write_blocked: false });
+        self.places[place] =
+            Some(Connection { id, stream, listed: false, ending: false, write_blocked: false });
         Ok(())
     }
 
@@ -82,7 +86,7 @@ impl Connection {
             return match self.stream.read(buffer) {
                 Ok(0) => Received::Closed,
                 // Less than was asked for: the socket is drained, and new data will be a new event.
-                Ok(n) if n < buffer.len() => Received::Last(n),
+                Ok(n) if n < buffer.len() && !self.ending => Received::Last(n),
                 Ok(n) => Received::Some(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

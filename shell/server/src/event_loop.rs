@@ -25,6 +25,8 @@ const WAKER: Token = Token(1);
 const READ_BYTES: usize = 64 << 10;
 /// Connections accepted in one turn, so that a storm of new ones does not starve those that are served.
 const ACCEPTS_PER_TURN_MAX: usize = 64;
+/// Between two attempts to accept after one failed: descriptors are freed as clients leave.
+const ACCEPT_RETRY_MS: u64 = 100;
 /// How often the status is published.
 const PUBLISH_MS: u64 = 500;
 /// How long clients get to read their last replies when the node stops.
@@ -137,6 +139,7 @@ impl Listening {
             readable: VecDeque::new(),
             accepting: false,
             listener_ready: false,
+            accept_retry: None,
             outputs: first,
             turns: VecDeque::new(),
             checkpoint: VecDeque::new(),
@@ -162,6 +165,8 @@ struct EventLoop {
     readable: VecDeque<ConnId>,
     accepting: bool,
     listener_ready: bool,
+    /// After accepting failed, for want of descriptors say: when to try again. The clients that wait cause no other event.
+    accept_retry: Option<Millis>,
     outputs: Vec<Output>,
     /// Turns that the log declined for now.
     turns: VecDeque<Turn>,
@@ -210,13 +215,15 @@ impl EventLoop {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let busy = !self.readable.is_empty() && self.node.accepts_input() || self.listener_ready;
+        let accepts = self.listener_ready && self.accept_retry.is_none();
+        let busy = !self.readable.is_empty() && self.node.accepts_input() || accepts;
         if busy || !self.outputs.is_empty() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now().mono;
         let publish = self.published.plus(PUBLISH_MS);
-        let next = self.node.next_wakeup().map_or(publish, |n| n.min(publish));
+        let next =
+            [self.node.next_wakeup(), self.accept_retry].into_iter().flatten().fold(publish, Millis::min);
         Some(Duration::from_millis(next.since(now)))
     }
 
@@ -227,7 +234,8 @@ impl EventLoop {
             token => {
                 let Some(connection) = self.connections.by_token(token) else { return };
                 let id = connection.id;
-                if (event.is_readable() || event.is_error()) && !connection.listed {
+                connection.ending |= event.is_read_closed() || event.is_error();
+                if (event.is_readable() || connection.ending) && !connection.listed {
                     connection.listed = true;
                     self.readable.push_back(id);
                 }
@@ -251,9 +259,10 @@ impl EventLoop {
             let on_ready = std::mem::replace(&mut self.surroundings.on_ready, Box::new(|| {}));
             on_ready();
         }
-        if !self.listener_ready {
+        if !self.listener_ready || self.accept_retry.is_some_and(|at| at > now.mono) {
             return;
         }
+        let failed_before = self.accept_retry.take().is_some();
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             match self.listener.accept() {
                 Ok((stream, address)) => self.welcome(stream, address),
@@ -261,11 +270,14 @@ impl EventLoop {
                     self.listener_ready = false;
                     return;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // The client is gone already.
+                Err(e)
+                    if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
                 Err(e) => {
-                    // Out of descriptors, or the client is gone already. The next connection is a new event.
-                    tracing::warn!("cannot accept a connection at {:?}: {e}", now.wall);
-                    self.listener_ready = false;
+                    if !failed_before {
+                        tracing::warn!("cannot accept connections for now: {e}");
+                    }
+                    self.accept_retry = Some(now.mono.plus(ACCEPT_RETRY_MS));
                     return;
                 }
             }
