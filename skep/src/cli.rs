@@ -33,8 +33,9 @@ pub enum Command {
 }
 
 const SERVE_EXAMPLES: &str = "\
-Each flag is also a key of the TOML file (--data-dir: data-dir) and a variable (SKEP_DATA_DIR). A flag beats the
-variable, the variable beats the file. The password is a key or a variable (requirepass), never a flag.
+Each flag is also a key of the TOML file (--data-dir: data-dir) and a variable
+(SKEP_DATA_DIR). A flag beats the variable, the variable beats the file. The
+password is a key or a variable (requirepass), never a flag.
 
 Examples:
   skep serve

@@ -72,7 +72,7 @@ impl fmt::Display for LogFault {
                  a later one"
             ),
             LogFault::Full { file } => {
-                write!(f, "no space left on the disk for {file}; free some and it goes on")
+                write!(f, "no space left on the disk for {file}; free some")
             }
             LogFault::Failed(error) => {
                 write!(f, "{error}; the process must stop, since what is durable is unknown")

@@ -84,7 +84,11 @@ impl fmt::Display for DataDirFault {
                 path.display()
             ),
             DataDirFault::Io { path, operation, source } => {
-                write!(f, "{operation} of {} failed: {source}", path.display())
+                let cure = match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some",
+                    _ => "--data-dir must be a directory that this user may write to",
+                };
+                write!(f, "{operation} of {} failed: {source}; {cure}", path.display())
             }
         }
     }
@@ -160,10 +164,9 @@ fn take_lock(directory: &Path) -> Result<File, DataDirFault> {
         }
         Err(error) => return Err(fault("locking")(error.into())),
     }
-    // For the message above, in another process; nothing depends on it.
-    lock.set_len(0).map_err(fault("writing"))?;
-    lock.rewind().map_err(fault("writing"))?;
-    writeln!(lock, "{}", std::process::id()).map_err(fault("writing"))?;
+    // For the message above, in another process; nothing depends on it, so a full disk does not matter.
+    let _ =
+        lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
     Ok(lock)
 }
 

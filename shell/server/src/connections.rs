@@ -1,7 +1,7 @@
 //! Client sockets by the place that their connection has in the node.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -11,6 +11,10 @@ use socket2::{SockRef, TcpKeepalive};
 
 /// Tokens below this are the loop's own.
 const FIRST_TOKEN: usize = 2;
+
+/// Taken out of a socket at once before it is closed, and how often: 8 MiB, what a kernel's buffers hold by default.
+const UNREAD_BYTES: usize = 256 << 10;
+const UNREAD_TIMES_MAX: usize = 32;
 
 /// One client's socket.
 pub(crate) struct Connection {
@@ -70,6 +74,22 @@ impl Connections {
     /// True if some client has not taken all that was written to it.
     pub fn any_blocked(&self) -> bool {
         self.places.iter().flatten().any(|c| c.write_blocked)
+    }
+
+    /// Ends all connections, such that clients get what was sent to them: the kernel throws that away, and tells a client
+    /// that its connection was reset, if a socket is closed with something in it that was not read.
+    pub fn end_all(&mut self) {
+        let mut ignored = vec![0; UNREAD_BYTES];
+        for connection in self.places.iter_mut().flatten() {
+            // If it is gone already, so be it.
+            let _ = connection.stream.shutdown(Shutdown::Write);
+            for _ in 0..UNREAD_TIMES_MAX {
+                if matches!(connection.receive(&mut ignored), Received::Nothing | Received::Closed) {
+                    break;
+                }
+            }
+        }
+        self.places.clear();
     }
 
     /// Closes a socket.

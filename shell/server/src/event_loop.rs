@@ -146,7 +146,7 @@ impl Listening {
             checkpoint_bytes: 0,
             stop_asked: false,
             stopped: false,
-            published: Millis(0),
+            publish_at: Millis(0),
             fault: None,
         };
         turn.run()
@@ -176,7 +176,8 @@ struct EventLoop {
     checkpoint_bytes: usize,
     stop_asked: bool,
     stopped: bool,
-    published: Millis,
+    /// When the status is published next: at once if the node begins to serve, or to stop.
+    publish_at: Millis,
     fault: Option<RunFault>,
 }
 
@@ -221,9 +222,10 @@ impl EventLoop {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now().mono;
-        let publish = self.published.plus(PUBLISH_MS);
-        let next =
-            [self.node.next_wakeup(), self.accept_retry].into_iter().flatten().fold(publish, Millis::min);
+        let next = [self.node.next_wakeup(), self.accept_retry]
+            .into_iter()
+            .flatten()
+            .fold(self.publish_at, Millis::min);
         Some(Duration::from_millis(next.since(now)))
     }
 
@@ -254,8 +256,7 @@ impl EventLoop {
                 return;
             }
             self.accepting = true;
-            // Who hears that the node listens may ask at once whether it is ready.
-            (self.surroundings.publish)(self.node.status());
+            self.publish_at = now.mono;
             let on_ready = std::mem::replace(&mut self.surroundings.on_ready, Box::new(|| {}));
             on_ready();
         }
@@ -335,6 +336,7 @@ impl EventLoop {
     fn end_turn(&mut self, now: Now) {
         if self.waker.stop.load(Ordering::Acquire) && !self.stop_asked {
             self.stop_asked = true;
+            self.publish_at = now.mono;
             self.node.handle(now, Input::Stop, &mut self.outputs);
         }
         let queued = self.surroundings.checkpointer.queued_bytes() + self.checkpoint_bytes;
@@ -452,21 +454,30 @@ impl EventLoop {
     }
 
     fn publish(&mut self, now: Now) {
-        if now.mono.since(self.published) >= PUBLISH_MS {
-            self.published = now.mono;
+        if now.mono >= self.publish_at {
+            self.publish_at = now.mono.plus(PUBLISH_MS);
             (self.surroundings.publish)(self.node.status());
         }
     }
 
     /// Lets clients read what they are owed, for a moment.
     fn say_farewell(&mut self) {
+        self.send_the_rest();
+        self.connections.end_all();
+    }
+
+    fn send_the_rest(&mut self) {
         let mut events = Events::with_capacity(1024);
         let until = self.clock.now().mono.plus(FAREWELL_MS);
         self.write_clients();
         while self.connections.any_blocked() {
             let left = until.since(self.clock.now().mono);
-            if left == 0 || self.poll.poll(&mut events, Some(Duration::from_millis(left))).is_err() {
+            if left == 0 {
                 return;
+            }
+            match self.poll.poll(&mut events, Some(Duration::from_millis(left))) {
+                Err(e) if e.kind() != io::ErrorKind::Interrupted => return,
+                _ => {}
             }
             for event in &events {
                 self.on_event(event);
