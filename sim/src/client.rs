@@ -53,7 +53,7 @@ pub struct Surroundings<'a> {
     /// Virtual microseconds.
     pub at: u64,
     pub wall: u64,
-    /// The latest wall time that any clock ever showed.
+    /// The latest wall time that a clock can be at which was never set back.
     pub wall_max: u64,
 }
 

@@ -107,6 +107,7 @@ impl Process {
             new_cluster_id: format!("{:040x}", seed),
             run_id: format!("{life:040x}"),
             process_id: life as u32,
+            clients_fit: u64::MAX,
             incarnation: life,
             seed,
         };

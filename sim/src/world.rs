@@ -96,7 +96,7 @@ pub struct World {
     sequence: u64,
     queue: BTreeMap<(u64, u64), Event>,
     wall_offset: i64,
-    wall_max: u64,
+    wall_offset_max: i64,
     disk: MemDisk,
     process: Option<Process>,
     life: u64,
@@ -131,7 +131,7 @@ impl World {
             sequence: 0,
             queue: BTreeMap::new(),
             wall_offset: WALL_START,
-            wall_max: WALL_START as u64,
+            wall_offset_max: WALL_START,
             disk: MemDisk::new(),
             process: None,
             life: 0,
@@ -169,7 +169,7 @@ impl World {
                 return Err("INV-SIM-10: nothing will ever happen again".into());
             };
             self.now = at;
-            self.wall_max = self.wall_max.max(self.wall());
+            self.wall_offset_max = self.wall_offset_max.max(self.wall_offset);
             if self.now > self.phase_until {
                 let owed: Vec<_> = self.clients.iter().flat_map(Client::owed).take(3).collect();
                 return Err(format!(
@@ -249,6 +249,11 @@ impl World {
 
     fn wall(&self) -> u64 {
         (self.now as i64 / MS as i64 + self.wall_offset) as u64
+    }
+
+    /// What a clock would show that was never set back: a node's may go on from any time that it saw.
+    fn wall_max(&self) -> u64 {
+        (self.now as i64 / MS as i64 + self.wall_offset_max) as u64
     }
 
     fn time(&self) -> Now {

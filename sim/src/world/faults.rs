@@ -86,7 +86,7 @@ impl World {
             let wall = self.wall();
             self.clients.iter_mut().for_each(|c| c.on_wall_back(wall));
         }
-        self.wall_max = self.wall_max.max(self.wall());
+        self.wall_offset_max = self.wall_offset_max.max(self.wall_offset);
         self.count("clock jumps");
     }
 

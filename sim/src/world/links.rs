@@ -60,7 +60,7 @@ impl World {
             ledger: &mut self.ledger,
             at: self.now,
             wall: (self.now as i64 / MS as i64 + self.wall_offset) as u64,
-            wall_max: self.wall_max,
+            wall_max: self.wall_max(),
         };
         run(&mut self.clients[client], &mut self.rng, &mut around)
     }
