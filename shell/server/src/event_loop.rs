@@ -257,6 +257,8 @@ impl EventLoop {
             }
             self.accepting = true;
             self.publish_at = now.mono;
+            // Who hears that the node listens may ask at once whether it is ready.
+            (self.surroundings.publish)(self.node.status());
             let on_ready = std::mem::replace(&mut self.surroundings.on_ready, Box::new(|| {}));
             on_ready();
         }

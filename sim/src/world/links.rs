@@ -55,12 +55,13 @@ impl World {
         client: usize,
         run: impl FnOnce(&mut Client, &mut Rng, &mut Surroundings<'_>) -> R,
     ) -> R {
+        let wall_max = self.wall_max();
         let mut around = Surroundings {
             plan: &self.plan,
             ledger: &mut self.ledger,
             at: self.now,
             wall: (self.now as i64 / MS as i64 + self.wall_offset) as u64,
-            wall_max: self.wall_max(),
+            wall_max,
         };
         run(&mut self.clients[client], &mut self.rng, &mut around)
     }
