@@ -165,6 +165,17 @@ def text_behind_a_zero_byte(words: Words, left: Reply, right: Reply) -> bool:
     return left[1][:16] == right[1][:16] and b"\x00" not in left[1]
 
 
+def bound_with_zero_byte(words: Words, left: Reply, right: Reply) -> bool:
+    """Redis reads a bound of scores up to its first zero byte; skep refuses what is no number."""
+    return (
+        words[0].upper().startswith(b"Z")
+        and any(b"\x00" in word for word in words[2:])
+        and not is_error(left)
+        and is_error(right)
+        and b"min or max is not a float" in right[1]
+    )
+
+
 def keys_not_swept_yet(words: Words, left: Reply, right: Reply) -> bool:
     """Keys past their deadline count until they are removed: by Redis when they are looked at, by skep in its sweeps."""
     return words[0].upper() == b"DBSIZE" and left[0] == right[0] == ":" and 0 < abs(right[1] - left[1]) <= 3
@@ -200,6 +211,7 @@ KNOWN = (
     Known("the keys of a SORT that is refused anyway", two_stores),
     Known("errors are UTF-8", text_is_utf8),
     Known("Redis's error texts end at a zero byte", text_behind_a_zero_byte),
+    Known("Redis's bounds of scores end at a zero byte", bound_with_zero_byte),
     Known("DBSIZE counts keys past their deadline until they are swept", keys_not_swept_yet),
     Known("skep reports every small integer as shared, Redis by its history", shared_integer),
     Known("7.4 refuses cursors that are not plain numbers", cursor),

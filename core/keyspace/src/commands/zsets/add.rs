@@ -61,6 +61,10 @@ pub fn zadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
 }
 
 pub fn zincrby(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    // Redis reads it as `ZADD key INCR …`, where a word that is an option of ZADD leaves no pair behind it.
+    if ["nx", "xx", "gt", "lt", "ch", "incr"].iter().any(|option| args.is(2, option)) {
+        return Err(Refusal::Syntax);
+    }
     add(cx, &args[1], &Options { incr: true, ..Options::default() }, args.from(2), reply)
 }
 

@@ -27,7 +27,8 @@ pub fn zscan(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refus
             return Err(Refusal::Syntax);
         }
         if args.is(at, "match") {
-            pattern = Some(&args[at + 1]);
+            // A lone star is no pattern, as in Redis: it admits the empty name, which globs do not.
+            pattern = Some(&args[at + 1]).filter(|pattern| *pattern != b"*");
         } else if args.is(at, "count") {
             let asked = integer(&args[at + 1])?;
             count = usize::try_from(asked).ok().filter(|n| *n > 0).ok_or(Refusal::Syntax)?;
