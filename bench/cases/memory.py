@@ -85,10 +85,10 @@ def overwrite(server: Server, count: int) -> None:
 
 
 def save(server: Server) -> None:
-    """One checkpoint, waited for: SAVE answers when it is done."""
+    """One checkpoint begun; skep answers at once, and may be at one already."""
     with Connection(server.port, timeout=300) as connection:
         reply = connection.call("SAVE")
-        assert reply == ("+", b"OK"), reply
+        assert reply == ("+", b"OK") or b"in progress" in reply[1], reply
 
 
 def loading(scale: float, repeats: int) -> None:

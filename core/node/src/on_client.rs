@@ -172,10 +172,15 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return input.len() };
         let mut decoder = std::mem::take(&mut client.decoder);
         let mut used = 0;
+        let output_max = self.settings.output_limits().normal.hard_bytes;
         while used < input.len() {
             let Some(client) = self.clients.get(conn) else { return input.len() };
             if client.closing {
                 used = input.len();
+                break;
+            }
+            // One read may hold thousands of commands with large replies; `list_output` cuts the client off below.
+            if output_max > 0 && client.unsent() as u64 > output_max {
                 break;
             }
             let limits = self.limits(client.authenticated);
