@@ -42,6 +42,27 @@ id!(
     /// A client connection, unique within one run of one node.
     ConnId, "c"
 );
+id!(
+    /// A connection to another node, unique within one run of one node.
+    LinkId, "l"
+);
+
+/// Chosen at random when a data directory is made, and never changed: what tells two nodes apart before the cluster has
+/// given them ids, and one node from another that was given its id by mistake. 0 is none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeUuid(pub u128);
+
+impl fmt::Debug for NodeUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for NodeUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
 
 impl GroupId {
     /// The group that holds membership, the shard map and settings.
