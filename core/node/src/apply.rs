@@ -85,9 +85,13 @@ impl Node {
         self.apply_evictions(reader, &batch);
         let mut unheard = Vec::new();
         let mut last = None;
+        let output_max = self.settings.output_limits().normal.hard_bytes;
         for op in &batch.ops {
             let args = batch.args(op, &entry.payload);
             let client = self.clients.get_mut(op.client);
+            if client.is_none() && !op.logged {
+                continue;
+            }
             self.shard.keyspace.access.set_paused(client.as_ref().is_some_and(|c| c.no_touch));
             let (buffer, protocol) = match client {
                 Some(client) => {
@@ -110,6 +114,10 @@ impl Node {
             }
             if op.silent {
                 reply.rewind(mark);
+            }
+            // Thousands of reads of large values may be waiting behind one write: their client is cut off among them.
+            if output_max > 0 && buffer.len() as u64 > output_max {
+                self.list_output(op.client, out);
             }
             unheard.clear();
             if last != Some(op.client)
@@ -192,5 +200,45 @@ impl Node {
             let mut cx = WriteCx { keyspace: &mut self.shard.keyspace, db, now, rng };
             handler.write(&mut cx, args, &mut Reply::new(&mut unheard, Protocol::Resp2));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Note;
+    use crate::testing::{World, pipeline};
+
+    #[test]
+    fn a_client_is_cut_off_among_the_replies_that_are_too_much() {
+        let mut world = World::new(&[("client-output-buffer-limit", "normal 10000 0 0")]);
+        let (greedy, other) = (world.connect(), world.connect());
+        let value = "x".repeat(1_000);
+        world.ask(other, &format!("SET a {value}"));
+        let before = world.node.shard.keyspace.access.hits();
+        let reads = "GET a\n".repeat(1_000);
+        world.receive(greedy, pipeline(&format!("SET b 1\n{reads}SET c 1")));
+        world.receive(other, pipeline("SET d 1\nGET a"));
+        world.settle();
+        assert_eq!(world.closed, [greedy]);
+        let run = world.node.shard.keyspace.access.hits() - before;
+        assert_eq!(run, 11, "the tenth reply was too much; the last is the other client's");
+        assert_eq!(world.replies(other), format!("+OK $1000 {value}"));
+        assert_eq!(world.ask(other, "GET c"), "$1 1", "a write that is in the log is carried out");
+    }
+
+    #[test]
+    fn a_write_that_answers_with_much_counts_too() {
+        let mut world = World::new(&[("client-output-buffer-limit", "normal 10000 0 0")]);
+        let (greedy, other) = (world.connect(), world.connect());
+        world.ask(other, &format!("SET a {}", "x".repeat(1_000)));
+        world.receive(greedy, pipeline(&"GETEX a EX 100\n".repeat(1_000)));
+        world.settle();
+        let dropped = world.notes.iter().find_map(|note| match note {
+            Note::ClientDropped { reason, .. } => Some(reason.as_str()),
+            _ => None,
+        });
+        assert_eq!(dropped, Some("10070 bytes of replies are unread"), "ten replies of 1,007 bytes");
+        assert_eq!(world.closed, [greedy]);
+        assert_eq!(world.ask(other, "TTL a"), ":100");
     }
 }
