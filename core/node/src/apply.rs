@@ -237,7 +237,7 @@ mod tests {
             Note::ClientDropped { reason, .. } => Some(reason.as_str()),
             _ => None,
         });
-        assert_eq!(dropped, Some("10070 bytes of replies are unread"), "ten replies of 1,007 bytes");
+        assert_eq!(dropped, Some("10090 bytes of replies are unread"), "ten replies of 1,009 bytes");
         assert_eq!(world.closed, [greedy]);
         assert_eq!(world.ask(other, "TTL a"), ":100");
     }
