@@ -31,7 +31,7 @@ class Load:
         self.stop.clear()
         seeds = [self.rng.random() for _ in self.writers]
         self.threads = [
-            threading.Thread(target=self._write, args=(number, server.port, seed), daemon=True) for number, seed in enumerate(seeds)
+            threading.Thread(target=self._write, args=(number, server, seed), daemon=True) for number, seed in enumerate(seeds)
         ]
         for thread in self.threads:
             thread.start()
@@ -43,10 +43,10 @@ class Load:
             assert not thread.is_alive(), "a writer hangs"
         assert not self.failures, "\n".join(self.failures)
 
-    def _write(self, number: int, port: int, seed: float) -> None:
+    def _write(self, number: int, server: Server, seed: float) -> None:
         writer, rng = self.writers[number], random.Random(seed)
         try:
-            with Connection(port) as connection:
+            with server.connect() as connection:
                 while not self.stop.is_set():
                     self._batch(number, writer, connection, rng.randint(1, DEPTH_MAX))
         except (ConnectionLost, OSError):

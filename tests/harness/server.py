@@ -35,7 +35,7 @@ class StartFailed(Exception):
 def skep_binary() -> Path:
     """The skep to test: $TESTED_SKEP, or the release build of this checkout."""
     named = os.environ.get("TESTED_SKEP")
-    path = Path(named) if named else ROOT / "target" / "release" / "skep"
+    path = Path(named).resolve() if named else ROOT / "target" / "release" / "skep"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `cargo build --release -p skep` or set TESTED_SKEP")
     return path
