@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use skep_base::{GroupId, LogId, Millis};
+use skep_base::{ConnId, GroupId, LogId, Millis, Refusal};
 use skep_consensus as consensus;
+use skep_resp::Reply;
 
 use crate::{DATA, Node, Note, Output};
 
@@ -26,6 +27,21 @@ pub(crate) struct Checkpoints {
     /// When the last one was saved, wall time in ms; the start of the process before the first.
     pub last_saved: u64,
     pub last_failed: bool,
+    /// When the one under way was asked for, monotonic.
+    asked: Millis,
+    /// How long the last one took, from when it was asked for; `None` before the first.
+    pub last_took_ms: Option<u64>,
+    /// How many were saved since the start of the process.
+    pub saved: u64,
+    /// Who waits for the one under way.
+    saver: Option<Saver>,
+}
+
+/// A client whose `SAVE` waits. It is the only one: while it waits a checkpoint is under way, and another `SAVE` is refused.
+struct Saver {
+    conn: ConnId,
+    /// False if it wants no reply.
+    heard: bool,
 }
 
 struct Current {
@@ -58,6 +74,16 @@ impl Checkpoints {
     pub fn is_active(&self) -> bool {
         self.current.is_some() || !self.queue.is_empty()
     }
+
+    /// True if a client waits for the one under way.
+    pub fn is_awaited(&self) -> bool {
+        self.saver.is_some()
+    }
+
+    /// How long the one under way has been.
+    pub fn elapsed_ms(&self, now: Millis) -> Option<u64> {
+        self.is_active().then(|| now.since(self.asked))
+    }
 }
 
 impl Node {
@@ -67,7 +93,17 @@ impl Node {
             return false;
         }
         self.checkpoints.queue.extend([GroupId::META, DATA]);
+        self.checkpoints.asked = self.now.mono;
         true
+    }
+
+    /// Lets a client wait until the checkpoint under way is durable; nothing it sends runs before that. `heard` is false if
+    /// it wants no reply.
+    pub(crate) fn await_checkpoint(&mut self, conn: ConnId, heard: bool) {
+        self.checkpoints.saver = Some(Saver { conn, heard });
+        let client = self.client(conn);
+        client.pending += 1;
+        client.waiting = true;
     }
 
     /// Goes on with the checkpoint of this turn, or begins one when the log has grown enough.
@@ -75,6 +111,13 @@ impl Node {
         if self.checkpoints.log_bytes >= self.settings.checkpoint_log_bytes() && !self.stopping {
             self.request_checkpoint();
         }
+        self.write_checkpoint(bytes_ahead, out);
+        if !self.checkpoints.is_active() {
+            self.answer_saver(out);
+        }
+    }
+
+    fn write_checkpoint(&mut self, bytes_ahead: u64, out: &mut Vec<Output>) {
         if self.checkpoints.current.is_none()
             && let Some(group) = self.checkpoints.queue.pop_front()
         {
@@ -109,13 +152,12 @@ impl Node {
             current.is_some_and(|c| c.group == group && c.at == at && c.finished),
             "checkpoint of {group:?} at {at:?} was saved, but it is not the one under way"
         );
-        self.checkpoints.last_saved = self.now.wall.0;
-        self.checkpoints.last_failed = false;
         if group == GroupId::META {
             self.meta_saved = at;
         } else {
             self.shard.saved = at;
         }
+        self.note_saved(group);
         out.push(Output::Note(Note::CheckpointSaved { group, at }));
         self.group_input(group, consensus::Input::Checkpointed { at }, out);
     }
@@ -131,6 +173,37 @@ impl Node {
         out.push(Output::Note(Note::CheckpointFailed { group, reason }));
     }
 
+    /// The data's part is the last and stands for the whole.
+    fn note_saved(&mut self, group: GroupId) {
+        if group == DATA {
+            let checkpoints = &mut self.checkpoints;
+            checkpoints.last_saved = self.now.wall.0;
+            checkpoints.last_took_ms = Some(self.now.mono.since(checkpoints.asked));
+            checkpoints.last_failed = false;
+            checkpoints.saved += 1;
+        }
+    }
+
+    fn answer_saver(&mut self, out: &mut Vec<Output>) {
+        let Some(Saver { conn, heard }) = self.checkpoints.saver.take() else { return };
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        client.pending -= 1;
+        self.to_resume.push(conn);
+        let mut reply = Reply::new(&mut client.output, client.protocol);
+        if self.checkpoints.last_failed {
+            let refusal =
+                Refusal::text("ERR the checkpoint could not be written; the log is kept, nothing is lost");
+            let save = skep_command::lookup_full(b"save").expect("it is a row of the table of commands");
+            self.stats.failed(save, &refusal);
+            if heard {
+                reply.refusal(&refusal);
+            }
+        } else if heard {
+            reply.ok();
+        }
+        self.list_output(conn, out);
+    }
+
     fn begin_checkpoint(&mut self, group: GroupId, out: &mut Vec<Output>) {
         let (at, saved) = if group == GroupId::META {
             (self.meta_applied, self.meta_saved)
@@ -139,7 +212,7 @@ impl Node {
         };
         if at == saved {
             // Nothing was applied since the last one, so that one holds the present state.
-            self.checkpoints.last_saved = self.now.wall.0;
+            self.note_saved(group);
             return;
         }
         let membership = self.group_mut(group).membership().clone();

@@ -68,6 +68,8 @@ pub enum Input<'a> {
     CheckpointSaved { group: GroupId, at: LogId },
     /// The checkpoint could not be written and was removed; the log stays as it is.
     CheckpointFailed { group: GroupId, reason: String },
+    /// New figures of the process; once a second is enough.
+    Measured(Process),
     /// The end of a loop turn, or the instant of [`Node::next_wakeup`].
     Turn(Load),
     /// Finish what is in flight, then [`Output::Stopped`]. New commands are refused.
@@ -81,6 +83,25 @@ pub struct Load {
     pub memory_used: u64,
     /// Bytes of [`Output::CheckpointChunk`]s not written yet.
     pub checkpoint_bytes: u64,
+}
+
+/// What the operating system says about the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Process {
+    /// Bytes of memory that the process has in use, the allocator's reserves included.
+    pub memory_resident: u64,
+    /// Bytes of memory that the machine has.
+    pub memory_total: u64,
+    pub cpu: CpuTime,
+    /// Of the thread that runs the node.
+    pub cpu_main_thread: CpuTime,
+}
+
+/// Time on a processor since the start of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CpuTime {
+    pub user_ms: u64,
+    pub system_ms: u64,
 }
 
 /// What should happen, in this order.
@@ -203,6 +224,7 @@ impl Node {
             Input::LogPinned => drop(self.request_checkpoint()),
             Input::CheckpointSaved { group, at } => self.on_checkpoint_saved(group, at, out),
             Input::CheckpointFailed { group, reason } => self.on_checkpoint_failed(group, reason, out),
+            Input::Measured(process) => self.stats.process = Some(process),
             Input::Turn(load) => self.on_turn(load, out),
             Input::Stop => self.stopping = true,
         }
@@ -250,10 +272,8 @@ impl Node {
         self.shard.group.assert_invariants();
         self.meta_group.assert_invariants();
         let pending: u64 = self.clients.iter().map(|c| u64::from(c.pending)).sum();
-        assert!(
-            pending <= self.shard.ops_waiting() as u64,
-            "INV-NODE-1: clients wait for {pending} operations"
-        );
+        let waited_for = self.shard.ops_waiting() + usize::from(self.checkpoints.is_awaited());
+        assert!(pending <= waited_for as u64, "INV-NODE-1: clients wait for {pending} operations");
     }
 
     /// A digest of the shard's replicated state. Cost: O(state).

@@ -179,6 +179,9 @@ impl Node {
                 used = input.len();
                 break;
             }
+            if client.waiting {
+                break;
+            }
             // One read may hold thousands of commands with large replies; `list_output` cuts the client off below.
             if output_max > 0 && client.unsent() as u64 > output_max {
                 break;

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use skep_base::Refusal;
 use skep_command::{COMMAND_COUNT, CommandSpec};
 
+use crate::{Node, Process};
+
 /// Different error prefixes counted; further ones are counted under no name. Redis has the same limit.
 const ERROR_PREFIXES_MAX: usize = 128;
 
@@ -16,6 +18,39 @@ pub(crate) struct CommandStats {
     pub rejected: u64,
     /// Ran, and answered with an error.
     pub failed: u64,
+    /// See [`Node::attribute_time`].
+    nanos: u64,
+    /// How many of `calls` are in `nanos`.
+    timed: u64,
+}
+
+impl CommandStats {
+    /// Microseconds that the calls took.
+    pub fn micros(&self) -> u64 {
+        self.nanos / 1_000
+    }
+
+    /// Microseconds that a call took in the mean.
+    pub fn micros_per_call(&self) -> f64 {
+        if self.timed == 0 { 0.0 } else { self.nanos as f64 / 1e3 / self.timed as f64 }
+    }
+}
+
+/// How fast something went between the last two samples.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rates {
+    pub commands_per_second: u64,
+    pub bytes_in_per_second: u64,
+    pub bytes_out_per_second: u64,
+}
+
+/// What the counters were at the last sample, and its monotonic time in ms.
+#[derive(Clone, Copy, Default)]
+struct Sample {
+    at: u64,
+    commands: u64,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 /// Counters of other parts of the node that count for ever.
@@ -39,12 +74,17 @@ pub(crate) struct Stats {
     pub input_limit_disconnections: u64,
     pub errors: u64,
     by_command: Vec<CommandStats>,
+    /// Commands with calls whose time is not known yet, each once.
+    untimed: Vec<usize>,
     by_error: BTreeMap<Vec<u8>, u64>,
-    /// Commands at the last sample, and its monotonic time in ms.
-    sampled: (u64, u64),
+    sampled: Sample,
+    pub rates: Rates,
     /// What counters that live elsewhere, and are never set back, had reached at the last `CONFIG RESETSTAT`.
     pub before_reset: Elsewhere,
-    pub commands_per_second: u64,
+    /// `None` where the shell has no figures.
+    pub process: Option<Process>,
+    /// The last answer of `TIME`.
+    pub last_time_micros: u64,
 }
 
 impl Default for Stats {
@@ -59,10 +99,13 @@ impl Default for Stats {
             input_limit_disconnections: 0,
             errors: 0,
             by_command: vec![CommandStats::default(); COMMAND_COUNT],
+            untimed: Vec::new(),
             by_error: BTreeMap::new(),
-            sampled: (0, 0),
+            sampled: Sample::default(),
+            rates: Rates::default(),
             before_reset: Elsewhere::default(),
-            commands_per_second: 0,
+            process: None,
+            last_time_micros: 0,
         }
     }
 }
@@ -71,7 +114,23 @@ impl Stats {
     #[inline]
     pub fn called(&mut self, command: &'static CommandSpec) {
         self.commands += 1;
-        self.by_command[command.id().index()].calls += 1;
+        let index = command.id().index();
+        let of = &mut self.by_command[index];
+        if of.calls == of.timed {
+            self.untimed.push(index);
+        }
+        of.calls += 1;
+    }
+
+    /// Spreads `nanos` evenly over the calls that have no time yet.
+    fn attribute(&mut self, nanos: u64) {
+        let untimed = |of: &CommandStats| of.calls - of.timed;
+        let calls: u64 = self.untimed.iter().map(|index| untimed(&self.by_command[*index])).sum();
+        for index in self.untimed.drain(..) {
+            let of = &mut self.by_command[index];
+            of.nanos += nanos * untimed(of) / calls;
+            of.timed = of.calls;
+        }
     }
 
     /// A command ran and answered `reply`, an error.
@@ -101,20 +160,27 @@ impl Stats {
         self.by_error.iter().map(|(prefix, count)| (&prefix[..], *count))
     }
 
-    /// Takes the rate of commands since the last sample, if at least a second has passed.
+    /// Takes the rates since the last sample, if at least a second has passed.
     pub fn sample(&mut self, mono_ms: u64) {
-        let (commands, at) = self.sampled;
-        let elapsed = mono_ms.saturating_sub(at);
+        let last = self.sampled;
+        let elapsed = mono_ms.saturating_sub(last.at);
         if elapsed >= 1_000 {
-            self.commands_per_second = (self.commands - commands) * 1_000 / elapsed;
-            self.sampled = (self.commands, mono_ms);
+            let rate = |now: u64, then: u64| (now - then) * 1_000 / elapsed;
+            self.rates = Rates {
+                commands_per_second: rate(self.commands, last.commands),
+                bytes_in_per_second: rate(self.bytes_in, last.bytes_in),
+                bytes_out_per_second: rate(self.bytes_out, last.bytes_out),
+            };
+            let Stats { commands, bytes_in, bytes_out, .. } = *self;
+            self.sampled = Sample { at: mono_ms, commands, bytes_in, bytes_out };
         }
     }
 
     /// `CONFIG RESETSTAT`.
     pub fn reset(&mut self, elsewhere: Elsewhere) {
-        let sampled = (0, self.sampled.1);
-        *self = Stats { sampled, before_reset: elsewhere, ..Stats::default() };
+        let sampled = Sample { at: self.sampled.at, ..Sample::default() };
+        let (process, last_time_micros) = (self.process, self.last_time_micros);
+        *self = Stats { sampled, before_reset: elsewhere, process, last_time_micros, ..Stats::default() };
     }
 
     fn count_error(&mut self, text: &[u8]) {
@@ -124,6 +190,16 @@ impl Stats {
             *count += 1;
         } else if self.by_error.len() < ERROR_PREFIXES_MAX {
             self.by_error.insert(prefix.to_vec(), 1);
+        }
+    }
+}
+
+impl Node {
+    /// Takes note that the last input took so long. The core has no clock inside a command: the time of an input is spread
+    /// evenly over the commands that ran in it, of one pipeline or one log entry, and shows in `INFO commandstats`.
+    pub fn attribute_time(&mut self, nanos: u64) {
+        if !self.stats.untimed.is_empty() {
+            self.stats.attribute(nanos);
         }
     }
 }

@@ -117,6 +117,11 @@ impl World {
         }
     }
 
+    /// The group whose checkpoint is being written, or waits to be confirmed.
+    pub fn under_way(&mut self) -> Option<GroupId> {
+        self.finished.pop().or(self.begun.take()).map(|(group, _)| group)
+    }
+
     /// The bytes sent to a client since the last time, line ends shown as blanks.
     pub fn replies(&mut self, conn: ConnId) -> String {
         let text = String::from_utf8(self.node.unsent(conn).to_vec()).unwrap();

@@ -1,8 +1,10 @@
 //! `INFO`: the node's state and counters, as lines of `name:value` in sections.
 //!
 //! Fields of Redis keep its names and units. A field that we have no figure for is left out, never invented: there are no
-//! CPU times and no latencies by command, since the core has no clock inside a command. `master_repl_offset` is the
-//! position of the newest applied entry of the shard's log.
+//! percentiles of latency, since the core has no clock inside a command. `usec` of a command is its even share of the
+//! inputs in which it ran (see [`Node::attribute_time`]); programs find it by its place in the line, so it must be there.
+//! `rdb_` is about checkpoints, `rdb_changes_since_last_save` counts log entries, `master_repl_offset` is the position of
+//! the newest one applied.
 
 use std::fmt::Write;
 
@@ -28,7 +30,7 @@ const SECTIONS: &[(&str, &str, Section, bool)] = &[
     ("persistence", "Persistence", persistence, true),
     ("stats", "Stats", stats, true),
     ("replication", "Replication", replication, true),
-    ("cpu", "CPU", nothing, true),
+    ("cpu", "CPU", cpu, true),
     ("modules", "Modules", nothing, true),
     ("commandstats", "Commandstats", commandstats, false),
     ("errorstats", "Errorstats", errorstats, true),
@@ -126,20 +128,39 @@ fn clients(node: &Node, lines: &mut Lines) {
 
 fn memory(node: &Node, lines: &mut Lines) {
     let (used, peak) = node.memory_used_and_peak();
+    let process = node.stats.process;
     lines.put_bytes("used_memory", used);
+    if let Some(process) = process {
+        lines.put_bytes("used_memory_rss", process.memory_resident);
+    }
     lines.put_bytes("used_memory_peak", peak);
     lines.put("used_memory_peak_perc", format_args!("{:.2}%", percent(used, peak)));
+    if let Some(process) = process {
+        lines.put_bytes("total_system_memory", process.memory_total);
+    }
     lines.put_bytes("maxmemory", node.memory.limit);
     lines.put("maxmemory_policy", node.settings.get("maxmemory-policy").unwrap_or_default());
+    if let Some(resident) = process.map(|p| p.memory_resident)
+        && used > 0
+    {
+        lines.put("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used as f64));
+        lines.put("mem_fragmentation_bytes", i128::from(resident) - i128::from(used));
+    }
     lines.put("mem_clients_normal", node.clients.iter().map(|c| c.memory_bytes()).sum::<usize>());
 }
 
 fn persistence(node: &Node, lines: &mut Lines) {
     lines.put("loading", u8::from(!node.ready));
     lines.put("async_loading", 0);
-    lines.put("rdb_bgsave_in_progress", u8::from(node.checkpoints.is_active()));
-    lines.put("rdb_last_save_time", node.checkpoints.last_saved / 1_000);
-    lines.put("rdb_last_bgsave_status", if node.checkpoints.last_failed { "err" } else { "ok" });
+    let checkpoints = &node.checkpoints;
+    let seconds = |ms: Option<u64>| ms.map_or(-1, |ms| (ms / 1_000) as i64);
+    lines.put("rdb_changes_since_last_save", node.entries_since_checkpoint());
+    lines.put("rdb_bgsave_in_progress", u8::from(checkpoints.is_active()));
+    lines.put("rdb_last_save_time", checkpoints.last_saved / 1_000);
+    lines.put("rdb_last_bgsave_status", if checkpoints.last_failed { "err" } else { "ok" });
+    lines.put("rdb_last_bgsave_time_sec", seconds(checkpoints.last_took_ms));
+    lines.put("rdb_current_bgsave_time_sec", seconds(checkpoints.elapsed_ms(node.now.mono)));
+    lines.put("rdb_saves", checkpoints.saved);
     lines.put("aof_enabled", 0);
     lines.put("aof_rewrite_in_progress", 0);
     lines.put("aof_last_write_status", if node.disk_full { "err" } else { "ok" });
@@ -151,9 +172,12 @@ fn stats(node: &Node, lines: &mut Lines) {
     let stats = &node.stats;
     lines.put("total_connections_received", now.connections - before.connections);
     lines.put("total_commands_processed", stats.commands);
-    lines.put("instantaneous_ops_per_sec", stats.commands_per_second);
+    lines.put("instantaneous_ops_per_sec", stats.rates.commands_per_second);
     lines.put("total_net_input_bytes", stats.bytes_in);
     lines.put("total_net_output_bytes", stats.bytes_out);
+    let kib = |bytes: u64| bytes as f64 / 1_024.0;
+    lines.put("instantaneous_input_kbps", format_args!("{:.2}", kib(stats.rates.bytes_in_per_second)));
+    lines.put("instantaneous_output_kbps", format_args!("{:.2}", kib(stats.rates.bytes_out_per_second)));
     lines.put("rejected_connections", stats.rejected_connections);
     lines.put("expired_keys", now.expired_keys - before.expired_keys);
     lines.put("expired_subkeys", now.expired_fields - before.expired_fields);
@@ -182,14 +206,34 @@ fn replication(node: &Node, lines: &mut Lines) {
     lines.put("repl_backlog_active", 0);
 }
 
+/// No child processes are made, so theirs is nothing.
+fn cpu(node: &Node, lines: &mut Lines) {
+    let Some(process) = node.stats.process else { return };
+    let seconds = |ms: u64| format!("{}.{:03}000", ms / 1_000, ms % 1_000);
+    lines.put("used_cpu_sys", seconds(process.cpu.system_ms));
+    lines.put("used_cpu_user", seconds(process.cpu.user_ms));
+    lines.put("used_cpu_sys_children", seconds(0));
+    lines.put("used_cpu_user_children", seconds(0));
+    lines.put("used_cpu_sys_main_thread", seconds(process.cpu_main_thread.system_ms));
+    lines.put("used_cpu_user_main_thread", seconds(process.cpu_main_thread.user_ms));
+}
+
 fn commandstats(node: &Node, lines: &mut Lines) {
     let all = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
     for command in all {
         let of = node.stats.of(command);
         if of.calls + of.rejected + of.failed > 0 {
-            let counts =
-                format_args!("calls={},rejected_calls={},failed_calls={}", of.calls, of.rejected, of.failed);
-            lines.put(&format!("cmdstat_{}", command.name), counts);
+            lines.put(
+                &format!("cmdstat_{}", command.name),
+                format_args!(
+                    "calls={},usec={},usec_per_call={:.2},rejected_calls={},failed_calls={}",
+                    of.calls,
+                    of.micros(),
+                    of.micros_per_call(),
+                    of.rejected,
+                    of.failed
+                ),
+            );
         }
     }
 }
@@ -228,7 +272,7 @@ fn skep(node: &Node, lines: &mut Lines) {
     lines.put("cluster_state", node.cluster_state());
     lines.put("durability", node.settings.get("durability").unwrap_or_default());
     lines.put("entries_applied", node.shard.applied.index);
-    lines.put("entries_since_checkpoint", node.shard.applied.index.0 - node.shard.saved.index.0);
+    lines.put("entries_since_checkpoint", node.entries_since_checkpoint());
 }
 
 /// `part` in percent of `whole`; 100 of nothing.
@@ -244,6 +288,10 @@ impl Node {
             () if self.disk_full => "degraded",
             () => "ok",
         }
+    }
+
+    fn entries_since_checkpoint(&self) -> u64 {
+        self.shard.applied.index.0 - self.shard.saved.index.0
     }
 
     /// Bytes allocated at the end of the last turn, and the most at the end of any.

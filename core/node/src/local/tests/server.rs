@@ -1,12 +1,13 @@
 //! `CONFIG`, `INFO`, `CLUSTER` and the commands about the process.
 
 use crate::testing::{World, pipeline};
+use crate::{CpuTime, Input, Note, Process};
 
 /// The fields of an `INFO` reply.
 fn info(w: &mut World, sections: &str) -> Vec<(String, String)> {
     let c = w.connect();
     let text = w.ask(c, &format!("INFO {sections}"));
-    w.input(crate::Input::Disconnected { conn: c });
+    w.input(Input::Disconnected { conn: c });
     let fields = text.split(' ').filter_map(|word| word.split_once(':'));
     fields.map(|(name, value)| (name.to_string(), value.to_string())).collect()
 }
@@ -75,6 +76,10 @@ fn info_has_the_fields_that_clients_read() {
         ("maxmemory_human", "0B"),
         ("maxmemory_policy", "noeviction"),
         ("loading", "0"),
+        ("rdb_changes_since_last_save", "4"),
+        ("rdb_saves", "0"),
+        ("rdb_last_bgsave_time_sec", "-1"),
+        ("rdb_current_bgsave_time_sec", "-1"),
         ("rdb_last_bgsave_status", "ok"),
         ("role", "master"),
         ("connected_slaves", "0"),
@@ -92,8 +97,8 @@ fn info_has_the_fields_that_clients_read() {
         ("leading_shards", "1"),
         ("shards", "1"),
         ("cluster_state", "ok"),
-        ("cmdstat_set", "calls=3,rejected_calls=0,failed_calls=0"),
-        ("cmdstat_get", "calls=3,rejected_calls=0,failed_calls=1"),
+        ("cmdstat_set", "calls=3,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0"),
+        ("cmdstat_get", "calls=3,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=1"),
         ("errorstat_ERR", "count=1"),
         ("errorstat_WRONGTYPE", "count=1"),
         ("total_error_replies", "2"),
@@ -108,6 +113,60 @@ fn info_has_the_fields_that_clients_read() {
     assert_eq!(names.len(), fields.len(), "no field comes twice");
     assert!(
         !names.contains(&"dragonfly_version".to_string()) && !names.contains(&"valkey_version".to_string())
+    );
+}
+
+#[test]
+fn figures_of_the_process_are_shown_once_they_are_known() {
+    let mut w = World::new(&[]);
+    w.load.memory_used = 8 << 20;
+    w.settle();
+    for name in ["used_cpu_user", "used_memory_rss", "total_system_memory", "mem_fragmentation_ratio"] {
+        assert_eq!(field(&mut w, name), "", "{name} is left out, not invented");
+    }
+    let cpu = |user_ms, system_ms| CpuTime { user_ms, system_ms };
+    w.input(Input::Measured(Process {
+        memory_resident: 12 << 20,
+        memory_total: 2 << 30,
+        cpu: cpu(61_250, 70),
+        cpu_main_thread: cpu(50_010, 0),
+    }));
+    let c = w.connect();
+    w.ask(c, "CONFIG RESETSTAT");
+    for (name, expected) in [
+        ("used_memory_rss", "12582912"),
+        ("used_memory_rss_human", "12.00M"),
+        ("total_system_memory", "2147483648"),
+        ("total_system_memory_human", "2.00G"),
+        ("mem_fragmentation_ratio", "1.50"),
+        ("mem_fragmentation_bytes", "4194304"),
+        ("used_cpu_user", "61.250000"),
+        ("used_cpu_sys", "0.070000"),
+        ("used_cpu_user_children", "0.000000"),
+        ("used_cpu_user_main_thread", "50.010000"),
+    ] {
+        assert_eq!(field(&mut w, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_time_of_an_input_is_spread_over_the_commands_that_ran_in_it() {
+    let mut w = World::new(&[("durability", "memory")]);
+    let c = w.connect();
+    w.receive(c, pipeline("GET a\nGET a\nGET a\nSTRLEN a"));
+    w.node.attribute_time(8_000);
+    w.receive(c, pipeline("GET a\nSET a 1"));
+    w.node.attribute_time(6_000);
+    w.turn();
+    w.node.attribute_time(5_500);
+    w.turn();
+    w.node.attribute_time(9_000_000);
+    let stat = |w: &mut World, name: &str| field(w, &format!("cmdstat_{name}"));
+    assert!(stat(&mut w, "get").starts_with("calls=4,usec=12,usec_per_call=3.00,"));
+    assert!(stat(&mut w, "strlen").starts_with("calls=1,usec=2,usec_per_call=2.00,"));
+    assert!(
+        stat(&mut w, "set").starts_with("calls=1,usec=5,usec_per_call=5.50,"),
+        "an idle turn is nobody's"
     );
 }
 
@@ -169,7 +228,7 @@ fn counters_start_again_after_resetstat() {
 }
 
 #[test]
-fn the_rate_of_commands_is_that_of_the_last_second() {
+fn rates_are_those_of_the_last_second() {
     let mut w = World::new(&[]);
     let c = w.connect();
     w.advance(1_000);
@@ -178,6 +237,9 @@ fn the_rate_of_commands_is_that_of_the_last_second() {
     w.advance(2_000);
     w.settle();
     assert_eq!(field(&mut w, "instantaneous_ops_per_sec"), "250");
+    // 500 times 14 bytes in and 7 bytes out, in 2 s; kbps are KiB per second.
+    assert_eq!(field(&mut w, "instantaneous_input_kbps"), "3.42");
+    assert_eq!(field(&mut w, "instantaneous_output_kbps"), "1.71");
 }
 
 #[test]
@@ -195,16 +257,82 @@ fn checkpoints_are_begun_on_demand() {
          -ERR syntax error"
     );
     assert_eq!(field(&mut w, "rdb_bgsave_in_progress"), "1");
+    w.advance(2_500);
+    assert_eq!(field(&mut w, "rdb_current_bgsave_time_sec"), "2");
     w.save_checkpoints();
     assert_eq!(field(&mut w, "rdb_bgsave_in_progress"), "0");
-    assert_eq!(w.ask(c, "LASTSAVE"), ":1700000060");
+    assert_eq!(field(&mut w, "rdb_last_bgsave_time_sec"), "2");
+    assert_eq!(
+        (field(&mut w, "rdb_saves"), field(&mut w, "rdb_changes_since_last_save")),
+        ("1".into(), "0".into())
+    );
+    assert_eq!(w.ask(c, "LASTSAVE"), ":1700000062");
     w.advance(60_000);
     assert_eq!(w.ask(c, "SAVE"), "+OK");
     assert_eq!(
         w.ask(c, "LASTSAVE"),
-        ":1700000120",
+        ":1700000122",
         "nothing has changed, so what is saved is still the state"
     );
+}
+
+#[test]
+fn save_answers_when_the_checkpoint_is_durable_and_holds_up_nobody_else() {
+    let mut w = World::new(&[]);
+    let (saver, other) = (w.connect(), w.connect());
+    w.receive(saver, pipeline("SET k v\nSAVE\nSET k w\nGET k"));
+    w.settle();
+    assert_eq!(w.replies(saver), "+OK", "the commands behind SAVE wait with it");
+    w.receive(saver, pipeline("PING"));
+    assert_eq!(w.ask(other, "GET k\nSET l 1"), "$1 v +OK");
+    assert_eq!(w.ask(other, "SAVE"), "-ERR Background save already in progress");
+    assert_eq!(w.ask(other, "CLIENT PAUSE 10\nCLIENT UNPAUSE"), "+OK +OK");
+    assert_eq!(w.replies(saver), "", "the end of a pause does not end the wait");
+    w.save_checkpoints();
+    assert_eq!(w.replies(saver), "+OK +OK $1 w +PONG");
+    assert_eq!(w.ask(saver, "SAVE"), "", "there is something new to save");
+    w.save_checkpoints();
+    assert_eq!(w.replies(saver), "+OK");
+}
+
+#[test]
+fn save_says_that_the_checkpoint_failed() {
+    let mut w = World::new(&[]);
+    let (saver, gone, silent) = (w.connect(), w.connect(), w.connect());
+    let fail = |w: &mut World| {
+        let group = w.under_way().expect("a checkpoint is under way");
+        w.input(Input::CheckpointFailed { group, reason: "no space".into() });
+        w.settle();
+    };
+    w.receive(saver, pipeline("SET k v\nSAVE\nPING"));
+    w.settle();
+    fail(&mut w);
+    let text = "+OK -ERR the checkpoint could not be written; the log is kept, nothing is lost +PONG";
+    assert_eq!(w.replies(saver), text);
+    assert!(w.notes.iter().any(|note| matches!(note, Note::CheckpointFailed { .. })));
+    assert!(field(&mut w, "cmdstat_save").ends_with("failed_calls=1"));
+    // A client that leaves, and one that wants no replies.
+    w.receive(gone, pipeline("SAVE"));
+    w.settle();
+    w.input(Input::Disconnected { conn: gone });
+    fail(&mut w);
+    w.receive(silent, pipeline("CLIENT REPLY SKIP\nSAVE\nPING"));
+    w.settle();
+    fail(&mut w);
+    assert_eq!(w.replies(silent), "+PONG");
+}
+
+#[test]
+fn no_two_times_are_the_same_within_a_millisecond() {
+    let mut w = World::new(&[]);
+    let c = w.connect();
+    assert_eq!(w.ask(c, "TIME\nTIME"), "*2 $10 1700000000 $6 123000 *2 $10 1700000000 $6 123001");
+    w.receive(c, pipeline(&"TIME\n".repeat(1_500)));
+    assert!(w.replies(c).ends_with("*2 $10 1700000000 $6 123999"), "never a time to come");
+    w.advance(1);
+    assert_eq!(w.ask(c, "TIME"), "*2 $10 1700000000 $6 124000");
+    w.now.wall = skep_base::Millis(1_600_000_000_000);
+    assert_eq!(w.ask(c, "TIME"), "*2 $10 1600000000 $1 0", "as the wall clock has it");
 }
 
 #[test]
