@@ -1,4 +1,5 @@
-//! When and how often keys are used: the leader's own knowledge for eviction, never part of replicated state.
+//! When and how often keys are used: the leader's own knowledge for eviction, never part of replicated state. Also whether
+//! a read met something that its time says is gone and the state still holds.
 //!
 //! 32 bits per key: seconds of last use (LRU), or minutes of last decay and a logarithmic counter (LFU, after
 //! Morris 1978, with the parameters Redis made customary).
@@ -26,6 +27,7 @@ pub struct AccessClock {
     paused: Cell<bool>,
     hits: Cell<u64>,
     misses: Cell<u64>,
+    saw_due: Cell<bool>,
     pub lfu_log_factor: u32,
     pub lfu_decay_minutes: u32,
 }
@@ -39,6 +41,7 @@ impl Default for AccessClock {
             paused: Cell::new(false),
             hits: Cell::new(0),
             misses: Cell::new(0),
+            saw_due: Cell::new(false),
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
         }
@@ -80,6 +83,21 @@ impl AccessClock {
     /// Look-ups that did not.
     pub fn misses(&self) -> u64 {
         self.misses.get()
+    }
+
+    /// Takes note that something past its deadline was met that is still in the state.
+    #[cold]
+    pub fn note_due(&self) {
+        self.saw_due.set(true);
+    }
+
+    /// True if the read that ran last met a key or hash field that is past its deadline by the read's time, but not removed
+    /// from the state yet; forgets it. Its reply then depends on a clock, and a node with a slower one would show the key
+    /// again.
+    ///
+    /// Errs on the side of true: a hash counts with any of its fields, whichever was asked for.
+    pub fn take_saw_due(&self) -> bool {
+        self.saw_due.take()
     }
 
     /// Sets both counts to 0.

@@ -34,6 +34,12 @@ impl Entry {
     pub fn is_live(&self, now: Millis) -> bool {
         now <= self.deadline && !self.value.is_spent(now)
     }
+
+    /// True if the key or something inside its value is past its deadline.
+    #[inline]
+    pub fn holds_due(&self, now: Millis) -> bool {
+        now > self.deadline || self.value.holds_due(now)
+    }
 }
 
 impl Entry {

@@ -22,12 +22,13 @@ pub fn handlers() -> impl Iterator<Item = (&'static str, Handler)> {
 }
 
 impl Handler {
-    /// Runs a read.
+    /// Runs a read. [`crate::AccessClock::take_saw_due`] tells afterwards whether it met something due.
     ///
     /// Panics if this is a write: the command table and the handlers would disagree.
     #[inline]
     pub fn read(self, cx: &mut ReadCx, args: Args, reply: &mut Reply) {
         let Handler::Read(run) = self else { panic!("a write was run as a read") };
+        cx.keyspace.access.take_saw_due(); // what writes left there
         let mark = reply.mark();
         if let Err(refusal) = run(cx, args, reply) {
             reply.rewind(mark);

@@ -142,7 +142,31 @@ impl Keyspace {
     /// The entry of `key` if it may be seen at `now`. Does not record a use.
     #[inline]
     pub fn peek(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
-        self.db(db).slot(slot_of(key))?.entries.get(key).filter(|e| e.is_live(now))
+        let entry = self.db(db).slot(slot_of(key))?.entries.get(key)?;
+        if entry.holds_due(now) {
+            self.access.note_due();
+            return entry.is_live(now).then_some(entry);
+        }
+        Some(entry)
+    }
+
+    /// True if `entry`, met on a walk, may be seen at `now`.
+    #[inline]
+    pub fn shows(&self, entry: &Entry, now: Millis) -> bool {
+        let live = entry.is_live(now);
+        if !live {
+            self.access.note_due();
+        }
+        live
+    }
+
+    /// Keys in database `db` as a client counts them at `now`: those past their deadline but not removed yet included, as in
+    /// Redis.
+    pub fn count(&self, db: u8, now: Millis) -> usize {
+        if self.db(db).next_due().is_some_and(|(deadline, _)| deadline < now) {
+            self.access.note_due();
+        }
+        self.len(db)
     }
 
     /// The entry of `key` if it may be seen at `now`; records a use.

@@ -140,6 +140,15 @@ impl Value {
         }
     }
 
+    /// True if something inside the value is past its deadline.
+    #[inline]
+    pub fn holds_due(&self, now: Millis) -> bool {
+        match self {
+            Value::Hash(hash) => hash.next_deadline().is_some_and(|deadline| deadline < now),
+            _ => false,
+        }
+    }
+
     /// True if everything in the value is past its deadline: then its key is gone too.
     #[inline]
     pub fn is_spent(&self, now: Millis) -> bool {

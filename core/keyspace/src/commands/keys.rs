@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use super::scan::slot_of_pattern;
 use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
+use crate::db::Entry;
 use crate::dense::Keyed;
 use crate::dispatch::Handler::{Read, Write};
 use crate::keyspace::DB_COUNT;
@@ -135,8 +136,8 @@ fn randomkey(cx: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal>
     let drawn = (0..RANDOM_TRIES)
         .take_while(|_| keys > 0)
         .filter_map(|_| cx.keyspace.nth(cx.db, cx.rng.below(keys as u64) as usize))
-        .find(|e| e.is_live(cx.now));
-    let entry = drawn.or_else(|| cx.keyspace.entries(cx.db).find(|e| e.is_live(cx.now)));
+        .find(|e| cx.keyspace.shows(e, cx.now));
+    let entry = drawn.or_else(|| cx.keyspace.entries(cx.db).find(|e| cx.keyspace.shows(e, cx.now)));
     reply.bulk_or_null(entry.map(Keyed::key));
     Ok(())
 }
@@ -148,15 +149,16 @@ fn keys(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     if !pattern.iter().any(|b| b"*?[\\".contains(b)) {
         found.extend(cx.keyspace.peek(cx.db, pattern, cx.now).map(Keyed::key));
     } else {
+        let shown = |entry: &&Entry| cx.keyspace.shows(entry, cx.now);
         let matching = |key: &&[u8]| pattern == b"*" || glob::matches(pattern, key);
         match slot_of_pattern(pattern) {
             Some(slot) => {
                 let entries = cx.keyspace.slot_entries(cx.db, slot);
-                found.extend(entries.filter(|e| e.is_live(cx.now)).map(Keyed::key).filter(matching));
+                found.extend(entries.filter(shown).map(Keyed::key).filter(matching));
             }
             None => {
                 let entries = cx.keyspace.entries(cx.db);
-                found.extend(entries.filter(|e| e.is_live(cx.now)).map(Keyed::key).filter(matching));
+                found.extend(entries.filter(shown).map(Keyed::key).filter(matching));
             }
         }
     }
@@ -165,9 +167,8 @@ fn keys(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Counts keys past their deadline that have not been removed yet, as Redis does.
 fn dbsize(cx: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(cx.keyspace.len(cx.db));
+    reply.len(cx.keyspace.count(cx.db, cx.now));
     Ok(())
 }
 

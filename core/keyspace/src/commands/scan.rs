@@ -160,7 +160,7 @@ fn walk<'a>(
         let end = cursor.left.unwrap_or(len).min(len);
         let start = end.saturating_sub(left_to_visit);
         found.extend(entries.rev().skip(len - end).take(end - start).filter_map(|entry| {
-            let wanted = entry.is_live(cx.now)
+            let wanted = cx.keyspace.shows(entry, cx.now)
                 && options.admit(entry.key())
                 && options.kind.is_none_or(|k| k.eq_ignore_ascii_case(entry.value.kind().name().as_bytes()));
             wanted.then(|| entry.key())
