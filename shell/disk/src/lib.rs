@@ -1,6 +1,7 @@
 //! Real files under the log of `core/log`: a directory as a [`skep_log::Disk`], its lock, and the threads that keep slow
 //! disks away from the node's loop. Decides nothing that `core/log` can decide.
 
+mod checkpoint_source;
 mod checkpointer;
 mod data_dir;
 mod file_disk;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use skep_base::GroupId;
 use skep_log::{CheckpointFile, DiskError, GroupLog, LogFault, Wal, WalConfig, checkpoint};
 
+pub use checkpoint_source::{CheckpointSource, Found, ReadChunk};
 pub use checkpointer::{CheckpointEvent, Checkpointer};
 pub use data_dir::{DataDir, DataDirFault, FORMAT_VERSION};
 pub use file_disk::FileDisk;
