@@ -13,7 +13,8 @@ pub struct GroupConfig {
     pub incarnation: u64,
     /// Decides the election timeouts. The same seed and the same inputs give the same outputs.
     pub seed: u64,
-    /// Milliseconds between two ticks, at least.
+    /// Milliseconds between two ticks, at least, but for [`tick_slack_ms`](Self::tick_slack_ms). Ticks fall on its
+    /// multiples, so that all groups of a node tick in the same turn.
     pub tick_ms: u64,
     /// Ticks without a word from the leader after which a follower may campaign; it waits up to twice as long.
     pub election_ticks: usize,
@@ -76,6 +77,21 @@ impl GroupConfig {
         self.tick_ms * self.election_ticks as u64
     }
 
+    /// How late a tick may come without moving the next one: a turn that takes a moment must not cost a whole tick.
+    pub(crate) fn tick_slack_ms(&self) -> u64 {
+        self.tick_ms / 5
+    }
+
+    /// For how long after a stamp was made the promise of whoever echoed it lasts, by the leader's clock.
+    ///
+    /// The promise is kept for `election_ticks` ticks of the follower. The first may come at once, one may come early by
+    /// the slack, and its clock counts whole milliseconds. A tenth is left for clocks that differ in speed: each may be
+    /// wrong by 5 %.
+    pub fn lease_ms(&self) -> u64 {
+        let kept_ms = self.tick_ms * (self.election_ticks as u64 - 1) - self.tick_slack_ms() - 1;
+        kept_ms - kept_ms.div_ceil(10)
+    }
+
     pub(crate) fn assert_sane(&self) {
         assert!(self.node != NodeId(0), "{:?} was given to node 0, which is no node", self.group);
         assert!(self.tick_ms > 0, "{:?} ticks every 0 ms", self.group);
@@ -100,9 +116,11 @@ impl GroupConfig {
         raft::Config {
             id: self.node.0,
             election_tick: self.election_ticks,
-            heartbeat_tick: self.heartbeat_ticks,
+            // The heartbeats that count are sent by `Group::beat`; these few come on top.
+            heartbeat_tick: self.election_ticks - 1,
             min_election_tick: self.election_ticks,
-            max_election_tick: 2 * self.election_ticks,
+            // The timeout is set before each tick, and may be one that never ends.
+            max_election_tick: usize::MAX,
             applied,
             max_size_per_msg: self.limits.message_bytes_max,
             max_inflight_msgs: self.limits.messages_in_flight_max,

@@ -6,11 +6,12 @@
 
 use crate::convert;
 use crate::group::{Group, Installing, Unpersisted, entries_from_library, leave_entry};
+use crate::lease::{NEVER, NO_STAMP};
 use crate::{Message, Note, Output, Role};
 use protobuf::Message as _;
 use raft::StateRole;
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Snapshot};
-use skep_base::{LogId, LogIndex, NodeId, Term};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, MessageType, Snapshot};
+use skep_base::{LogId, LogIndex, Millis, NodeId, Term};
 use skep_log::Record;
 
 impl Group {
@@ -25,6 +26,7 @@ impl Group {
             }
             self.tell_role(out);
         }
+        self.settle_reads();
         if self.raw.store().take_wanted() {
             out.push(Output::CheckpointWanted);
         }
@@ -93,7 +95,10 @@ impl Group {
             self.ticket_of_term = self.ticket_last + 1;
         }
         self.stats.messages_sent += messages.len() as u64;
-        let messages = messages.into_iter().map(|message| (NodeId(message.to), Message(message)));
+        let messages = messages.into_iter().map(|raft| {
+            let echo = self.echo(&raft);
+            (NodeId(raft.to), Message { raft, echo })
+        });
 
         // A leader's messages vouch for nothing but its term, so they go beside its own write. The term of a leader that
         // needed no other vote may not be durable yet, and the library does not see to that: its learners would hear
@@ -115,6 +120,31 @@ impl Group {
         if self.unpersisted.is_empty() {
             self.raw.on_persist_ready(self.batch_last);
         }
+    }
+
+    /// INV-CONSENSUS-9: a leader's clock, or what a follower handled, of the term of the message.
+    fn echo(&self, message: &raft::eraftpb::Message) -> Millis {
+        match message.msg_type {
+            MessageType::MsgAppend | MessageType::MsgHeartbeat => self.now,
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse => {
+                self.promise.echo(Term(message.term), NodeId(message.to))
+            }
+            _ => NO_STAMP,
+        }
+    }
+
+    /// Works out until when reads need no round, so that to ask costs nothing.
+    fn settle_reads(&mut self) {
+        let raft = &self.raw.raft;
+        let readable = raft.state == StateRole::Leader
+            && raft.raft_log.committed == self.applied.0
+            && raft.commit_to_current_term();
+        self.readable_until = if readable {
+            self.lease.lead(Term(raft.term));
+            self.lease.until(&self.config, self.memberships.current())
+        } else {
+            NEVER
+        };
     }
 
     /// Gives out one ticket; when it is durable so is the library's `batch`. Without records it only waits for the
@@ -159,6 +189,7 @@ impl Group {
             Ok(state) => {
                 let membership = convert::membership_from_library(&state);
                 self.memberships.push(at, membership.clone());
+                self.lease.reconsider();
                 out.push(Output::MembershipChanged { at, membership });
             }
             Err(error) => out.push(Output::Note(Note::MembershipIgnored { at, why: error.to_string() })),
@@ -182,7 +213,8 @@ impl Group {
         }
         // The library makes the only voter leader within one call and demands that its log be durable then.
         let durable = raft.raft_log.persisted == raft.raft_log.last_index() && self.unpersisted.is_empty();
-        if self.is_only_voter() && durable {
+        // Its leader may not know yet that the others vote no more, and counts on its promise.
+        if self.is_only_voter() && durable && self.may_campaign && !self.promise.holds() {
             self.raw.campaign().expect("a campaign is never refused with an error");
             return self.is_leader();
         }

@@ -77,7 +77,7 @@ pub struct ReadId {
 pub enum Note {
     /// A message was ignored; the sender will repeat what matters.
     MessageDropped { from: NodeId, why: &'static str },
-    /// A vote was not granted since this node restarted too recently to know whom it promised to follow.
+    /// A vote was not granted since this node promised to follow a leader, or restarted too recently to know whether it did.
     VoteWithheld { to: NodeId },
     /// A committed change of membership does not fit the membership it met; every replica ignores it alike.
     MembershipIgnored { at: LogIndex, why: String },
@@ -91,7 +91,9 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Note::MessageDropped { from, why } => write!(f, "dropped a message from node {from}: {why}"),
-            Note::VoteWithheld { to } => write!(f, "withheld a vote from node {to} after the restart"),
+            Note::VoteWithheld { to } => {
+                write!(f, "withheld a vote from node {to}, having promised to follow a leader")
+            }
             Note::MembershipIgnored { at, why } => write!(f, "ignored membership change at {at}: {why}"),
             Note::LeavingJoint { at } => write!(f, "proposed at {at} to leave the joint membership"),
             Note::SteppedDownRemoved => f.write_str("stepped down: the group removed this node"),

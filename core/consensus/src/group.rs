@@ -2,6 +2,7 @@
 //! How the library is driven between them is in `drive`.
 
 use crate::convert;
+use crate::lease::{Lease, NO_STAMP, Promise};
 use crate::membership::{self, CHANGES_MAX, History};
 use crate::message::{PAYLOAD_BYTES_MAX, travels};
 use crate::reads::{READS_MAX, Reads};
@@ -12,10 +13,10 @@ use crate::{
 };
 use bytes::Bytes;
 use raft::eraftpb::{self, EntryType, MessageType};
-use raft::{RawNode, SnapshotStatus, StateRole};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use skep_base::rng::mix;
 use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Term};
-use skep_log::{Entry, GroupLog, HardState, Membership, Record};
+use skep_log::{Entry, EntryKind, GroupLog, HardState, Membership, Record};
 use std::collections::VecDeque;
 
 /// One replica of one Raft group.
@@ -42,11 +43,18 @@ pub struct Group {
     pub(crate) role_told: (Role, Term, Option<NodeId>),
     /// Elections begun since creation, to draw a new timeout for each.
     attempts: u64,
-    /// No vote is granted before this instant; `None` before the first event, which sets it.
-    votes_from: Option<Millis>,
-    /// Whether this replica may have promised to follow a leader before it restarted.
-    may_have_promised: bool,
+    /// The latest instant told. Messages are stamped with it.
+    pub(crate) now: Millis,
+    /// Whether an event came yet.
+    begun: bool,
+    pub(crate) promise: Promise,
+    pub(crate) lease: Lease,
+    /// Before this instant the state machine may be read as it is; kept up to date by `drive::settle_reads`.
+    pub(crate) readable_until: Millis,
+    pub(crate) may_campaign: bool,
     next_tick: Option<Millis>,
+    /// Which interval between heartbeats the last one was sent in.
+    beat_last: u64,
     pub(crate) stats: Stats,
 }
 
@@ -58,6 +66,11 @@ pub(crate) struct Unpersisted {
 
 /// Payload bytes of applied entries that a replica without others keeps in memory: forgetting in steps costs less.
 const ALONE_BYTES_MAX: u64 = 256 << 10;
+
+/// More ticks than any silence lasts: a node that may not campaign waits for them.
+const NO_ELECTION_TICKS: usize = usize::MAX >> 1;
+/// Entries that a node may lack and still count as caught up: what is written while one message goes there and back.
+const CAUGHT_UP_ENTRIES_MAX: u64 = 64;
 
 /// A checkpoint on its way into the state machine.
 pub(crate) struct Installing {
@@ -88,6 +101,7 @@ impl Group {
         );
         let hard_state =
             HardState { commit: hard_state.commit.max(checkpoint.index).min(last.index), ..hard_state };
+        let may_have_promised = may_have_promised(&config, &membership, &hard_state, &entries);
         let entries: Vec<eraftpb::Entry> = entries.into_iter().map(convert::entry_to_library).collect();
         let store = Store::new(
             convert::hard_state_to_library(&hard_state),
@@ -98,7 +112,7 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config.library(checkpoint.index.0), store, &logger)
             .expect("the configuration was checked and the store in memory cannot fail");
-        let others = membership.voters.iter().chain(&membership.outgoing).any(|node| *node != config.node);
+        let promised = if may_have_promised { config.election_ticks } else { 0 };
         Group {
             reads: Reads::new(config.node, config.incarnation),
             unpersisted: VecDeque::new(),
@@ -113,9 +127,14 @@ impl Group {
             memberships: History::new(checkpoint.index, membership),
             role_told: (Role::Follower, hard_state.term, None),
             attempts: 0,
-            votes_from: None,
-            may_have_promised: others && hard_state.term > Term(0),
+            now: Millis(0),
+            begun: false,
+            promise: Promise::new(promised),
+            lease: Lease::new(),
+            readable_until: Millis(0),
+            may_campaign: true,
             next_tick: None,
+            beat_last: 0,
             stats: Stats::default(),
             config,
             raw,
@@ -132,7 +151,7 @@ impl Group {
         self.begin(now);
         match input {
             Input::Tick => self.on_tick(now, out),
-            Input::Receive(message) => self.on_receive(now, message, out),
+            Input::Receive(message) => self.on_receive(message, out),
             Input::Persisted(ticket) => self.on_persisted(ticket, out),
             Input::Checkpointed { at } => self.on_checkpointed(at, out),
             Input::CheckpointSent { to, arrived } => self.on_checkpoint_sent(to, arrived),
@@ -218,6 +237,7 @@ impl Group {
         if self.is_leader() && !self.raw.raft.commit_to_current_term() {
             return Err(ReadRefusal::LeaderTooNew);
         }
+        self.begin(now);
         let (read, context) = self.reads.add(now.plus(self.config.election_timeout_ms()));
         self.stats.reads += 1;
         self.raw.read_index(context);
@@ -284,6 +304,8 @@ impl Group {
         if to == self.config.node || !self.membership().voters.contains(&to) {
             return Err(TransferRefusal::NotAVoter { to });
         }
+        self.lease.lead(self.term());
+        self.lease.forgo();
         self.raw.transfer_leader(to.0);
         self.pump(out);
         Ok(())
@@ -292,10 +314,7 @@ impl Group {
     /// The next instant at which `handle` wants [`Input::Tick`], if nothing else arrives. `None` for a leader without other
     /// replicas: an idle group of one costs nothing.
     pub fn next_wakeup(&self) -> Option<Millis> {
-        match self.votes_from {
-            None => Some(Millis(0)),
-            Some(_) => self.next_tick,
-        }
+        if self.begun { self.next_tick } else { Some(Millis(0)) }
     }
 
     /// Counters since creation. Cheap enough to call every second.
@@ -330,6 +349,35 @@ impl Group {
         self.is_leader()
             && self.raw.raft.commit_to_current_term()
             && self.applied == self.commit_index().min(LogIndex(self.raw.raft.raft_log.persisted))
+    }
+
+    /// Whether the state machine may be read at `now`, for an answer that is never older than what any node of the group
+    /// answered before: this node leads, nobody else can lead before its lease is over, and all that is committed has been
+    /// handed out by [`Output::Apply`] (carry out all outputs first). `now` must have been taken after the request arrived.
+    ///
+    /// Where it may not, [`read_index`](Self::read_index) asks the other voters.
+    ///
+    /// Cost: one comparison.
+    pub fn may_read(&self, now: Millis) -> bool {
+        now < self.readable_until
+    }
+
+    /// Whether this node may become the leader by itself or by a transfer; it may at first. Off while its disk hangs: it
+    /// goes on to follow, to vote and to lead if it does, until leadership is handed over.
+    pub fn set_may_campaign(&mut self, may: bool) {
+        self.may_campaign = may;
+    }
+
+    /// Whether `node` has nearly all of the log, so that it may become a voter without holding up commits. False unless this
+    /// node leads, and after a silence of `node`.
+    pub fn caught_up(&self, node: NodeId) -> bool {
+        let raft = &self.raw.raft;
+        self.is_leader()
+            && raft.prs().get(node.0).is_some_and(|progress| {
+                let lacks = raft.raft_log.last_index().saturating_sub(progress.matched);
+                let flows = progress.state == ProgressState::Replicate;
+                node == self.config.node || flows && progress.recent_active && lacks <= CAUGHT_UP_ENTRIES_MAX
+            })
     }
 
     /// Who leads, as far as this replica knows.
@@ -384,9 +432,10 @@ impl Group {
     }
 
     fn begin(&mut self, now: Millis) {
-        if self.votes_from.is_none() {
-            let quiet_ms = if self.may_have_promised { self.config.election_timeout_ms() } else { 0 };
-            self.votes_from = Some(now.plus(quiet_ms));
+        self.now = self.now.max(now);
+        if !self.begun {
+            self.begun = true;
+            self.reads.begin(now);
         }
     }
 
@@ -397,7 +446,8 @@ impl Group {
         if alone {
             self.next_tick = None;
         } else if self.next_tick.is_none() {
-            self.next_tick = Some(now.plus(self.config.tick_ms));
+            let earliest = now.plus(self.config.tick_ms - self.config.tick_slack_ms());
+            self.next_tick = Some(Millis(earliest.0.next_multiple_of(self.config.tick_ms)));
         }
     }
 
@@ -407,6 +457,7 @@ impl Group {
         }
         self.next_tick = None;
         self.stats.ticks += 1;
+        self.promise.tick();
         // To campaign the library would look for entries that the checkpoint has replaced.
         if self.installing.is_some() {
             return;
@@ -417,12 +468,22 @@ impl Group {
         if !self.is_leader() && self.is_only_voter() {
             return;
         }
-        let timeout = self.election_timeout();
+        let timeout = if self.may_campaign { self.election_timeout() } else { NO_ELECTION_TICKS };
         self.raw.raft.set_randomized_election_timeout(timeout);
         let elapsed = self.raw.raft.election_elapsed;
         self.raw.tick();
         if !self.is_leader() && self.raw.raft.election_elapsed < elapsed {
             self.attempts += 1;
+        }
+        self.beat(now);
+    }
+
+    /// A leader's heartbeats fall on the same ticks in all groups of a node, so that they share frames.
+    fn beat(&mut self, now: Millis) {
+        let interval = now.0 / (self.config.tick_ms * self.config.heartbeat_ticks as u64);
+        if self.is_leader() && interval != self.beat_last {
+            self.beat_last = interval;
+            self.raw.ping();
         }
     }
 
@@ -437,16 +498,18 @@ impl Group {
         self.config.election_ticks + (drawn % self.config.election_ticks as u64) as usize
     }
 
-    fn on_receive(&mut self, now: Millis, message: Message, out: &mut Vec<Output>) {
+    fn on_receive(&mut self, message: Message, out: &mut Vec<Output>) {
         self.stats.messages_received += 1;
         let from = message.from();
-        let Message(message) = message;
+        let Message { raft: message, echo } = message;
         let drop_since = if message.to != self.config.node.0 || from == self.config.node {
             Some("it is not for this node")
         } else if !travels(message.msg_type) {
             Some("its kind does not travel")
         } else if message.msg_type == MessageType::MsgTimeoutNow && self.is_only_voter() {
             Some("the only voter needs no handing over")
+        } else if message.msg_type == MessageType::MsgTimeoutNow && !self.may_campaign {
+            Some("this node may not campaign")
         } else if message.msg_type == MessageType::MsgTimeoutNow && self.installing.is_some() {
             Some("a checkpoint is being installed")
         } else if message.msg_type == MessageType::MsgReadIndex && !self.is_leader() {
@@ -458,15 +521,34 @@ impl Group {
         if let Some(why) = drop_since {
             return self.drop_message(from, why, out);
         }
-        let asks_vote =
-            matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        // INV-CONSENSUS-6: the library forgets at a restart that it has just heard of a leader, whose lease may still run.
-        if asks_vote && self.votes_from.is_some_and(|from| now < from) {
+        if self.promise.holds() && breaks_promise(&message) {
             out.push(Output::Note(Note::VoteWithheld { to: from }));
             return;
         }
+        let (kind, term) = (message.msg_type, message.term);
         if self.raw.step(message).is_err() {
-            self.drop_message(from, "the sender is not of this group", out);
+            return self.drop_message(from, "the sender is not of this group", out);
+        }
+        if term == self.raw.raft.term {
+            self.on_stamp(kind, from, echo);
+        }
+    }
+
+    /// INV-CONSENSUS-9: the library has handled a message of the present term with this stamp.
+    fn on_stamp(&mut self, kind: MessageType, from: NodeId, echo: Millis) {
+        let (term, follows) = (self.term(), self.leader() == Some(from));
+        match kind {
+            MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot if follows => {
+                self.promise.make(self.config.election_ticks, term, from, echo);
+            }
+            // A stamp from the future is not ours, whatever it is.
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse
+                if self.is_leader() && echo != NO_STAMP && echo <= self.now =>
+            {
+                self.lease.lead(term);
+                self.lease.echoed(from, echo);
+            }
+            _ => {}
         }
     }
 
@@ -568,6 +650,26 @@ impl Group {
             self.config.node
         );
     }
+}
+
+/// Whether this replica may have promised to follow a leader before it restarted: unless it is new, or has been the only
+/// voter since the membership recovered. Learners do not matter, nor does its own candidature.
+fn may_have_promised(
+    config: &GroupConfig,
+    membership: &Membership,
+    hard_state: &HardState,
+    entries: &[Entry],
+) -> bool {
+    let alone = membership.voters == [config.node] && membership.outgoing.is_empty();
+    let changed = entries.iter().any(|entry| entry.kind == EntryKind::Membership);
+    hard_state.term > Term(0) && (!alone || changed)
+}
+
+/// INV-CONSENSUS-6, INV-CONSENSUS-9: whether to grant what it asks would help another leader. Not if it campaigns since its
+/// leader handed leadership over: that leader has no lease in its term, and in a later one the campaign cannot be won.
+fn breaks_promise(message: &eraftpb::Message) -> bool {
+    matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote)
+        && message.context != raft::CAMPAIGN_TRANSFER
 }
 
 /// An entry without data and of kind membership leaves a joint membership.

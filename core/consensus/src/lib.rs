@@ -9,6 +9,7 @@ mod convert;
 mod drive;
 mod event;
 mod group;
+mod lease;
 mod membership;
 mod message;
 mod reads;

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
 use skep_base::varint::{self, Malformed, Reader};
-use skep_base::{LogId, LogIndex, NodeId, Term};
+use skep_base::{LogId, LogIndex, Millis, NodeId, Term};
 use std::fmt;
 
 /// Entries in one message. A message of the largest usual size holds fewer even if they are empty.
@@ -22,42 +22,48 @@ const ENTRY_BYTES_MIN: usize = 4;
 
 /// Opaque but for its address: what it says is between the two groups.
 #[derive(Clone, PartialEq)]
-pub struct Message(pub(crate) eraftpb::Message);
+pub struct Message {
+    pub(crate) raft: eraftpb::Message,
+    /// A leader's clock when it sent this, or the newest such stamp that the sender handled, back to the same leader; 0
+    /// says nothing.
+    pub(crate) echo: Millis,
+}
 
 impl Message {
     pub fn from(&self) -> NodeId {
-        NodeId(self.0.from)
+        NodeId(self.raft.from)
     }
 
     pub fn to(&self) -> NodeId {
-        NodeId(self.0.to)
+        NodeId(self.raft.to)
     }
 
     /// 0 for a forwarded read.
     pub fn term(&self) -> Term {
-        Term(self.0.term)
+        Term(self.raft.term)
     }
 
     /// The checkpoint that the receiver needs before this message: it may be given to the receiver's group only when the
     /// checkpoint with this position, fetched from the sender, is complete and durable there. Whether it came to that
     /// is told to the sender's group by [`Input::CheckpointSent`](crate::Input::CheckpointSent).
     pub fn checkpoint(&self) -> Option<LogId> {
-        let metadata = &self.0.snapshot.as_ref()?.metadata;
+        let metadata = &self.raft.snapshot.as_ref()?.metadata;
         Some(LogId { term: Term(metadata.term), index: LogIndex(metadata.index) })
     }
 
     /// Bytes of payload that it carries; for flow control.
     pub fn payload_bytes(&self) -> usize {
-        self.0.entries.iter().map(|entry| entry.data.len()).sum()
+        self.raft.entries.iter().map(|entry| entry.data.len()).sum()
     }
 
     /// Appends the message's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let m = &self.0;
+        let m = &self.raft;
         out.push(kind_number(m.msg_type));
         for number in [m.from, m.to, m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint] {
             varint::put(out, number);
         }
+        varint::put(out, self.echo.0);
         out.push(u8::from(m.reject));
         varint::put_bytes(out, &m.context);
         varint::put(out, m.entries.len() as u64);
@@ -85,19 +91,20 @@ impl Message {
         let mut reader = Reader::new(bytes);
         let message = read(&mut reader)?;
         reader.end()?;
-        Ok(Message(message))
+        Ok(message)
     }
 }
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let m = &self.0;
+        let m = &self.raft;
         write!(f, "{:?} n{}>n{} t{} at t{}:i{}", m.msg_type, m.from, m.to, m.term, m.log_term, m.index)?;
-        write!(f, " commit {} entries {} reject {}", m.commit, m.entries.len(), m.reject)
+        write!(f, " commit {} entries {} reject {}", m.commit, m.entries.len(), m.reject)?;
+        write!(f, " echo {:?}", self.echo)
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<eraftpb::Message, Malformed> {
+fn read(reader: &mut Reader<'_>) -> Result<Message, Malformed> {
     let Some(msg_type) = kind(reader.u8()?) else { return reader.malformed("a kind of message") };
     let mut m = eraftpb::Message {
         msg_type,
@@ -111,11 +118,15 @@ fn read(reader: &mut Reader<'_>) -> Result<eraftpb::Message, Malformed> {
         reject_hint: reader.varint()?,
         ..eraftpb::Message::default()
     };
+    let echo = Millis(reader.varint()?);
     m.reject = match reader.u8()? {
         0 => false,
         1 => true,
         _ => return reader.malformed("a flag"),
     };
+    if echo.0 != 0 && !carries_stamp(msg_type) {
+        return reader.malformed("a stamp on a kind of message that has one");
+    }
     if m.from == 0 || m.to == 0 {
         return reader.malformed("two nodes");
     }
@@ -136,7 +147,7 @@ fn read(reader: &mut Reader<'_>) -> Result<eraftpb::Message, Malformed> {
         }
         m.set_snapshot(Snapshot { metadata, ..Snapshot::default() });
     }
-    Ok(m)
+    Ok(Message { raft: m, echo })
 }
 
 fn put_checkpoint(out: &mut Vec<u8>, metadata: &SnapshotMetadata) {
@@ -239,6 +250,12 @@ const KINDS: [(u8, MessageType); 12] = [
     (12, MessageType::MsgSnapshot),
 ];
 
+/// What a leader sends to its followers, and their answers.
+fn carries_stamp(kind: MessageType) -> bool {
+    use MessageType::{MsgAppend, MsgAppendResponse, MsgHeartbeat, MsgHeartbeatResponse};
+    matches!(kind, MsgAppend | MsgHeartbeat | MsgAppendResponse | MsgHeartbeatResponse)
+}
+
 pub(crate) fn travels(kind: MessageType) -> bool {
     KINDS.iter().any(|(_, known)| *known == kind)
 }
@@ -263,7 +280,7 @@ mod tests {
             data: Bytes::from_static(data),
             ..eraftpb::Entry::default()
         };
-        Message(eraftpb::Message {
+        let raft = eraftpb::Message {
             msg_type: MessageType::MsgAppend,
             from: 1,
             to: 300,
@@ -273,7 +290,8 @@ mod tests {
             commit: 990,
             entries: vec![entry(1001, 5, b""), entry(1002, 7, b"payload")],
             ..eraftpb::Message::default()
-        })
+        };
+        Message { raft, echo: Millis(123_456) }
     }
 
     fn checkpoint() -> Snapshot {
@@ -290,7 +308,7 @@ mod tests {
         let mut messages = vec![append()];
         for (_, msg_type) in KINDS {
             let read = matches!(msg_type, MessageType::MsgReadIndex | MessageType::MsgReadIndexResp);
-            messages.push(Message(eraftpb::Message {
+            let raft = eraftpb::Message {
                 msg_type,
                 from: 2,
                 to: 3,
@@ -302,7 +320,9 @@ mod tests {
                 context: Bytes::from_static(b"CampaignTransfer"),
                 entries: if read { vec![eraftpb::Entry::default()] } else { Vec::new() },
                 ..eraftpb::Message::default()
-            }));
+            };
+            let echo = Millis(if carries_stamp(msg_type) { 700 } else { 0 });
+            messages.push(Message { raft, echo });
         }
         messages
     }
@@ -358,7 +378,7 @@ mod tests {
     fn what_no_replica_says_is_refused() {
         fn refused_with(change: impl Fn(&mut eraftpb::Message)) {
             let mut message = append();
-            change(&mut message.0);
+            change(&mut message.raft);
             let mut bytes = Vec::new();
             message.encode(&mut bytes);
             assert!(Message::decode(&bytes).is_err(), "{message:?}");

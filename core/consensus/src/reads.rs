@@ -9,6 +9,9 @@ use std::collections::VecDeque;
 /// Reads that may wait at once; a node asks once per turn for all its readers, so this is a hundred turns.
 pub(crate) const READS_MAX: usize = 128;
 
+/// More reads than a group can be asked for in a millisecond of its life; leaves room for 500 years.
+const READS_PER_MS_BITS: u32 = 20;
+
 struct Waiting {
     read: ReadId,
     deadline: Millis,
@@ -27,6 +30,12 @@ pub(crate) struct Reads {
 impl Reads {
     pub fn new(node: NodeId, incarnation: u64) -> Reads {
         Reads { node, incarnation, next: 1, waiting: VecDeque::new() }
+    }
+
+    /// The first event came at `now`. A group that is removed from a node and made again within a run of it must not use its
+    /// contexts again (INV-CONSENSUS-8), so that they are counted from the time it was made.
+    pub fn begin(&mut self, now: Millis) {
+        self.next = (now.0 << READS_PER_MS_BITS) + 1;
     }
 
     pub fn len(&self) -> usize {
