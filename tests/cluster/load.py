@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from harness.cluster import Cluster, Node, until
 from harness.resp import Connection, ConnectionLost, Reply
@@ -168,6 +169,15 @@ class Load:
             return f"{count} more answers to {shown}{self.cluster.describe(self.cluster.nodes)}"
 
         until(lambda: not lagging(), missing)
+
+    @contextmanager
+    def undisturbed(self, *nodes: Node) -> Iterator[list[Client]]:
+        """The clients that stay with these nodes; they must see no error in the block."""
+        clients = self.of(*nodes)
+        before = {each: len(each.errors) for each in clients}
+        yield clients
+        seen = {f"client {each.number} of n{each.nodes[0].number}": each.errors[before[each] :] for each in clients}
+        assert not any(seen.values()), {name: errors for name, errors in seen.items() if errors}
 
     def errors(self, clients: Iterable[Client] | None = None) -> list[str]:
         return [error for each in (clients if clients is not None else self.clients) for error in each.errors]

@@ -1,0 +1,119 @@
+"""One node's disk is damaged, full, or gone: the others go on, and it is made whole from them."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from harness.cluster import OK, Cluster, Node, until
+from shell.test_full_disk import fill as fill_disk
+
+from .load import Load
+from .test_membership import check_filled, fill
+
+SEED = 1
+FLAGS = ["--log-segment-bytes", "256kb", "--checkpoint-log-bytes", "512kb"]
+FULL_DISK_MB = 48
+
+
+@pytest.mark.parametrize("kind", ["flipped", "zeroed"])
+def test_a_replica_with_a_damaged_file_is_rebuilt_from_its_peers(kind: str) -> None:
+    """In turn every file but the node's identity is damaged in its middle. The others see no error meanwhile."""
+    rng = random.Random(f"{SEED}/{kind}")
+    with Cluster(flags=FLAGS) as cluster:
+        fill(cluster.node(1))
+        load = Load(cluster, SEED).start_everywhere(1)
+        load.progress(100)
+        noticed = 0
+        for turn in range(4):
+            leader = cluster.wait_leader()
+            victim = leader if turn == 3 else cluster.others(leader)[turn % 2]
+            with load.undisturbed(*cluster.others(victim)):
+                victim.kill()
+                damage(victim, kind, rng)
+                before = len(victim.log())
+                victim.begin()
+                cluster.wait_whole()
+                noticed += any(word in victim.log()[before:] for word in ("damage", "checksum", "corrupt", "rebuil"))
+        assert noticed > 0, "no damage was ever told of"
+        load.progress(20)
+        load.finish()
+        cluster.wait_equal()
+        other = cluster.others(victim)[0]
+        other.kill()
+        cluster.wait_writes(victim)
+        check_filled(victim)
+
+
+def damage(node: Node, kind: str, rng: random.Random) -> None:
+    """A byte flipped or a sector zeroed in a stretch that was written, of each log file or checkpoint."""
+    for path in sorted(node.data.rglob("*")):
+        if not path.is_file() or path.name in ("lock", "LOCK") or "identity" in path.name:
+            continue
+        content = bytearray(path.read_bytes())
+        written = [at for at in range(0, len(content), 512) if any(content[at : at + 512])]
+        if len(written) < 3:
+            continue
+        at = written[len(written) // 2]
+        if kind == "flipped":
+            content[at + rng.randrange(min(512, len(content) - at))] ^= 1 << rng.randrange(8)
+        else:
+            content[at : at + 512] = bytes(len(content[at : at + 512]))
+        path.write_bytes(bytes(content))
+
+
+@contextmanager
+def small_disk(node: Node) -> Iterator[None]:
+    """The node's directory on a file system of FULL_DISK_MB."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK_MB}m", "none", str(node.directory)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        node.kill()
+        subprocess.run(["umount", "--lazy", str(node.directory)], check=True)
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_full_disk_of_one_node_does_not_stop_writes_through_the_others(role: str) -> None:
+    with Cluster(flags=["--log-segment-bytes", "4mb"], form=False) as cluster:
+        small = cluster.node(2)
+        with small_disk(small):
+            cluster.form()
+            if role == "leader":
+                lead(cluster, small)
+            elif cluster.wait_leader() is small:
+                lead(cluster, cluster.node(1))
+            ballast = small.directory / "ballast"
+            fill_disk(ballast)
+            rest = cluster.others(small)
+            with rest[0].connect() as connection:
+                for number in range(30):
+                    until(lambda: connection.call("SET", f"k{number}", bytes(1 << 20)) == OK, "a write through a node with space")
+            with small.connect() as connection:
+                assert connection.call("GET", "k29") == ("$", bytes(1 << 20)), "reading needs no disk"
+            ballast.unlink()
+            cluster.wait_whole()
+            cluster.wait_equal()
+            rest[0].kill()
+            cluster.wait_writes(small)
+            assert small.call("GET", "k29") == ("$", bytes(1 << 20))
+
+
+def lead(cluster: Cluster, wanted: Node) -> None:
+    """Ends leaders until the wanted node is one."""
+
+    def tried() -> bool:
+        leader = cluster.wait_leader()
+        if leader is wanted:
+            return True
+        assert leader.terminate() == 0
+        leader.begin()
+        cluster.wait_whole()
+        return cluster.wait_leader() is wanted
+
+    until(tried, f"n{wanted.number} leads")
