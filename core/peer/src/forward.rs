@@ -1,0 +1,234 @@
+//! Operations of clients on their way to a group's leader, and the answers on their way back.
+//!
+//! Both are kept as the bytes that travel: what a client sent is copied once into a [`Forward`], once into the link's
+//! buffer, and once out of the frame that brought it.
+
+use skep_base::varint::{Malformed, Reader, put, put_bytes};
+use skep_base::{Args, GroupId, Span, Term};
+
+/// Flag of an operation: changes nothing, and need not be logged.
+pub const READ: u8 = 1;
+/// Flag of an operation: its client wants the reply in RESP3.
+pub const RESP3: u8 = 2;
+/// Flag of an operation: its client wants no reply.
+pub const SILENT: u8 = 4;
+/// Flag of an operation: keys that it reads do not count as used.
+pub const NO_TOUCH: u8 = 8;
+
+const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH;
+
+/// The smallest operation: flags, database, count, one argument without bytes.
+const OP_BYTES_MIN: usize = 4;
+/// The smallest answer: number, index, tag.
+const ANSWER_BYTES_MIN: usize = 3;
+
+const REPLY: u8 = 0;
+const NOT_DONE: u8 = 1;
+
+/// A batch of operations for the leader of `group` in `term`. Numbers are consecutive from 1 in each session: a group, a
+/// term, a sender and the sender's incarnation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    pub group: GroupId,
+    pub term: Term,
+    pub number: u64,
+    count: u32,
+    /// Each: flags u8, database u8, count of arguments, arguments behind their lengths.
+    ops: Vec<u8>,
+}
+
+impl Forward {
+    pub fn new(group: GroupId, term: Term, number: u64) -> Forward {
+        Forward { group, term, number, count: 0, ops: Vec::new() }
+    }
+
+    /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`], [`RESP3`], [`SILENT`] and
+    /// [`NO_TOUCH`].
+    ///
+    /// # Panics
+    /// On other flags, or without an argument.
+    pub fn push(&mut self, flags: u8, db: u8, args: Args<'_>) {
+        assert!(flags & !FLAGS == 0, "flags {flags:#x} of an operation");
+        assert!(!args.is_empty(), "an operation without a name");
+        self.ops.extend_from_slice(&[flags, db]);
+        put(&mut self.ops, args.len() as u64);
+        args.iter().for_each(|arg| put_bytes(&mut self.ops, arg));
+        self.count += 1;
+    }
+
+    /// Number of operations.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that the operations take on the wire.
+    pub fn bytes(&self) -> usize {
+        self.ops.len()
+    }
+
+    /// Reads the operations in order.
+    pub fn reader(&self) -> ForwardReader<'_> {
+        ForwardReader { ops: &self.ops, offset: 0 }
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.group.0, self.term.0, self.number, u64::from(self.count)] {
+            put(out, number);
+        }
+        out.extend_from_slice(&self.ops);
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Forward, Malformed> {
+        let (group, term, number) = (GroupId(r.varint()?), Term(r.varint()?), r.varint()?);
+        let count = r.count(OP_BYTES_MIN)?;
+        let ops = r.clone();
+        for _ in 0..count {
+            if r.u8()? & !FLAGS != 0 {
+                return r.malformed("flags of an operation before this");
+            }
+            r.u8()?;
+            let args = r.count(1)?;
+            if args == 0 {
+                return r.malformed("an operation with a name");
+            }
+            for _ in 0..args {
+                r.bytes()?;
+            }
+        }
+        r.end()?;
+        Ok(Forward { group, term, number, count: count as u32, ops: rest(ops).to_vec() })
+    }
+}
+
+fn rest(mut r: Reader<'_>) -> &[u8] {
+    r.take(r.left()).expect("a reader has what is left")
+}
+
+/// Reads operations whose shape is known to be sound: they were checked when they were decoded, or pushed here.
+pub struct ForwardReader<'f> {
+    ops: &'f [u8],
+    offset: usize,
+}
+
+impl<'f> ForwardReader<'f> {
+    /// The flags and the database of the next operation, and where its arguments lie, for [`args`](Self::args). `None`
+    /// behind the last; `spans` is emptied in any case.
+    pub fn next_op(&mut self, spans: &mut Vec<Span>) -> Option<(u8, u8)> {
+        spans.clear();
+        if self.offset == self.ops.len() {
+            return None;
+        }
+        Some(self.read_op(spans).expect("operations are checked when they are decoded"))
+    }
+
+    fn read_op(&mut self, spans: &mut Vec<Span>) -> Result<(u8, u8), Malformed> {
+        let mut r = Reader::new(&self.ops[self.offset..]);
+        let (flags, db, count) = (r.u8()?, r.u8()?, r.count(1)?);
+        for _ in 0..count {
+            let len = r.bytes()?.len();
+            let end = self.offset + r.offset();
+            spans.push(Span { start: (end - len) as u32, len: len as u32 });
+        }
+        self.offset += r.offset();
+        Ok((flags, db))
+    }
+
+    /// The arguments of an operation of this forward.
+    pub fn args<'s>(&self, spans: &'s [Span]) -> Args<'s>
+    where
+        'f: 's,
+    {
+        Args::new(self.ops, spans)
+    }
+}
+
+/// What became of one operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Answer<'a> {
+    /// It was carried out, or declined for good; these bytes are for the client.
+    Reply(&'a [u8]),
+    /// It was not carried out and will not be; it may be sent again.
+    NotDone,
+}
+
+/// Answers to forwarded operations of one group and term.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForwardAnswers {
+    pub group: GroupId,
+    pub term: Term,
+    count: u32,
+    /// Each: number, index, tag u8, and the reply behind its length.
+    items: Vec<u8>,
+}
+
+impl ForwardAnswers {
+    pub fn new(group: GroupId, term: Term) -> ForwardAnswers {
+        ForwardAnswers { group, term, count: 0, items: Vec::new() }
+    }
+
+    /// Adds the answer to operation `index` of the forward `number`.
+    pub fn push(&mut self, number: u64, index: u32, answer: Answer<'_>) {
+        put(&mut self.items, number);
+        put(&mut self.items, u64::from(index));
+        match answer {
+            Answer::Reply(reply) => {
+                self.items.push(REPLY);
+                put_bytes(&mut self.items, reply);
+            }
+            Answer::NotDone => self.items.push(NOT_DONE),
+        }
+        self.count += 1;
+    }
+
+    /// Number of answers.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that the answers take on the wire.
+    pub fn bytes(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Number of the forward, index in it, and answer; in the order in which they were pushed.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u32, Answer<'_>)> {
+        let mut r = Reader::new(&self.items);
+        (0..self.count).map(move |_| answer(&mut r).expect("answers are checked when they are decoded"))
+    }
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.group.0, self.term.0, u64::from(self.count)] {
+            put(out, number);
+        }
+        out.extend_from_slice(&self.items);
+    }
+
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<ForwardAnswers, Malformed> {
+        let (group, term) = (GroupId(r.varint()?), Term(r.varint()?));
+        let count = r.count(ANSWER_BYTES_MIN)?;
+        let items = r.clone();
+        for _ in 0..count {
+            answer(r)?;
+        }
+        r.end()?;
+        Ok(ForwardAnswers { group, term, count: count as u32, items: rest(items).to_vec() })
+    }
+}
+
+fn answer<'a>(r: &mut Reader<'a>) -> Result<(u64, u32, Answer<'a>), Malformed> {
+    let number = r.varint()?;
+    let Ok(index) = u32::try_from(r.varint()?) else { return r.malformed("an index of 32 bits before this") };
+    match r.u8()? {
+        REPLY => Ok((number, index, Answer::Reply(r.bytes()?))),
+        NOT_DONE => Ok((number, index, Answer::NotDone)),
+        _ => r.malformed("a kind of answer before this"),
+    }
+}

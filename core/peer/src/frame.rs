@@ -1,0 +1,178 @@
+//! Frames: length u32, CRC-32C of the body u32, body; numbers little-endian. The body is one message or several.
+//!
+//! A frame that lies wholly in what was read is given out in place; only one that is cut by the end of a read is
+//! collected in a buffer, which grows as bytes come in and never by what a header announces.
+
+use std::fmt;
+
+use crate::message::MESSAGE_BYTES_MAX;
+
+pub const FRAME_HEADER_BYTES: usize = 8;
+
+/// A frame that has grown to this is closed, and the next message begins another: large enough that checksum and header
+/// cost nothing, small enough that the receiver starts on it while the rest is under way, and from its cache.
+pub(crate) const FRAME_BODY_BYTES_FULL: usize = 1 << 20;
+
+/// The largest body: one that was not full yet, and the largest message behind it.
+pub const FRAME_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_FULL + MESSAGE_BYTES_MAX;
+
+/// The largest body before the other side has proved that it knows the password. A handshake takes a few hundred bytes,
+/// with the longest names about 9 KiB.
+pub const HANDSHAKE_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// A buffer that holds more is given back when it runs empty: twice a full frame.
+pub(crate) const BUFFER_BYTES_KEPT: usize = 2 * FRAME_BODY_BYTES_FULL;
+
+/// Begins a frame at the end of `out`. Returns where, for [`seal`].
+pub(crate) fn begin(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
+    out.len() - FRAME_HEADER_BYTES
+}
+
+/// Completes the frame that began at `start` and reaches to the end of `out`.
+pub(crate) fn seal(out: &mut [u8], start: usize) {
+    let (header, body) = out[start..].split_at_mut(FRAME_HEADER_BYTES);
+    assert!(body.len() <= FRAME_BODY_BYTES_MAX, "a frame of {} bytes was built", body.len());
+    header[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    header[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+}
+
+/// Bytes that are no frame. The stream cannot be followed any further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoFrame {
+    Length { len: usize, max: usize },
+    Checksum { announced: u32, found: u32, len: usize },
+}
+
+impl fmt::Display for NoFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoFrame::Length { len, max } => {
+                write!(f, "frame of {len} bytes announced, 1 to {max} are allowed")
+            }
+            NoFrame::Checksum { announced, found, len } => {
+                write!(
+                    f,
+                    "checksum {found:08x} of a frame of {len} bytes differs from the announced {announced:08x}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for NoFrame {}
+
+struct Header {
+    body_len: usize,
+    crc: u32,
+}
+
+fn header(bytes: &[u8], body_bytes_max: usize) -> Result<Header, NoFrame> {
+    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let body_len = word(0) as usize;
+    if body_len == 0 || body_len > body_bytes_max {
+        return Err(NoFrame::Length { len: body_len, max: body_bytes_max });
+    }
+    Ok(Header { body_len, crc: word(4) })
+}
+
+impl Header {
+    fn check(&self, body: &[u8]) -> Result<(), NoFrame> {
+        let found = crc32c::crc32c(body);
+        if found == self.crc {
+            Ok(())
+        } else {
+            Err(NoFrame::Checksum { announced: self.crc, found, len: self.body_len })
+        }
+    }
+}
+
+/// Finds the frames in a stream of bytes that comes in pieces.
+#[derive(Default)]
+pub struct FrameReader {
+    /// A frame of which more is to come, header included, or one that was given out by the call before.
+    buffer: Vec<u8>,
+    given_out: bool,
+}
+
+impl FrameReader {
+    pub fn new() -> FrameReader {
+        FrameReader::default()
+    }
+
+    /// The body of the next frame in the bytes kept and `rest`, from which what it took is removed. `None` if `rest` was
+    /// all kept. The largest body that is allowed may be another for each frame.
+    ///
+    /// # Errors
+    /// [`NoFrame`]; nothing more can be read.
+    ///
+    /// Cost: a pass over the body for its checksum; a copy of it only if a read ended within the frame.
+    pub fn next<'s, 'b: 's>(
+        &'s mut self,
+        rest: &mut &'b [u8],
+        body_bytes_max: usize,
+    ) -> Result<Option<&'s [u8]>, NoFrame> {
+        if self.given_out {
+            self.given_out = false;
+            if self.buffer.capacity() > BUFFER_BYTES_KEPT {
+                self.buffer = Vec::new();
+            } else {
+                self.buffer.clear();
+            }
+        }
+        if self.buffer.is_empty()
+            && let Some((start, all)) = rest.split_at_checked(FRAME_HEADER_BYTES)
+        {
+            let header = header(start, body_bytes_max)?;
+            if let Some((body, after)) = all.split_at_checked(header.body_len) {
+                header.check(body)?;
+                *rest = after;
+                return Ok(Some(body));
+            }
+        }
+        self.next_collected(rest, body_bytes_max)
+    }
+
+    fn next_collected(&mut self, rest: &mut &[u8], body_bytes_max: usize) -> Result<Option<&[u8]>, NoFrame> {
+        if !self.collect(rest, FRAME_HEADER_BYTES) {
+            return Ok(None);
+        }
+        let header = header(&self.buffer, body_bytes_max)?;
+        if !self.collect(rest, FRAME_HEADER_BYTES + header.body_len) {
+            return Ok(None);
+        }
+        let body = &self.buffer[FRAME_HEADER_BYTES..];
+        header.check(body)?;
+        self.given_out = true;
+        Ok(Some(body))
+    }
+
+    /// Moves bytes from `rest` until the buffer holds `wanted`. True if it does.
+    fn collect(&mut self, rest: &mut &[u8], wanted: usize) -> bool {
+        let have = self.buffer.len();
+        let (taken, after) = rest.split_at(rest.len().min(wanted.saturating_sub(have)));
+        if self.buffer.capacity() < have + taken.len() {
+            // Doubles as a vector does by itself, but never past the end of the frame.
+            let target = (2 * have).clamp(have + taken.len(), wanted.max(have + taken.len()));
+            self.buffer.reserve_exact(target - have);
+        }
+        self.buffer.extend_from_slice(taken);
+        *rest = after;
+        self.buffer.len() >= wanted
+    }
+
+    /// Bytes that the buffer takes.
+    pub fn memory_bytes(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// INV-PEER-3.
+    pub(crate) fn assert_invariants(&self) {
+        assert!(self.buffer.len() <= FRAME_HEADER_BYTES + FRAME_BODY_BYTES_MAX);
+        let (held, kept) = (self.buffer.capacity(), self.buffer.len());
+        assert!(
+            held <= BUFFER_BYTES_KEPT.max(2 * kept),
+            "INV-PEER-3: {held} bytes are allocated for {kept} that came"
+        );
+    }
+}

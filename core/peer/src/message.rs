@@ -1,0 +1,435 @@
+//! What nodes say to each other, and its bytes: kind u8, length u32, fields. In a field: numbers are LEB128, bytes and texts
+//! stand behind their length, ids of 128 bits are little-endian.
+//!
+//! Decoding refuses what no correct node sends. It allocates no more than a small multiple of what arrived.
+
+use bytes::Bytes;
+use skep_base::varint::{Malformed, Reader, put, put_bytes};
+use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, NodeUuid, Term};
+use skep_consensus::PAYLOAD_BYTES_MAX;
+
+use crate::forward::{Forward, ForwardAnswers};
+
+/// Bytes of one message: a largest payload of a log entry, and room for all that stands around it or was batched
+/// before it.
+pub const MESSAGE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (32 << 20);
+/// Nodes in one offer; more than a list of addresses has by far.
+pub const OFFER_NODES_MAX: usize = 4_096;
+/// Groups that one node leads; a cluster has tens, perhaps thousands.
+pub const BEAT_GROUPS_MAX: usize = 65_536;
+/// Bytes of a name, a cluster's id or a reason. Longer reasons are cut.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+
+/// Kind and length.
+pub(crate) const MESSAGE_HEADER_BYTES: usize = 5;
+
+/// Kinds below belong to the link itself: the handshake, and signs of life.
+const RAFT: u8 = 16;
+const FORWARD: u8 = 17;
+const FORWARD_ANSWERS: u8 = 18;
+const FORWARD_REJECTED: u8 = 19;
+const CHECKPOINT_ASK: u8 = 20;
+const CHECKPOINT_PIECE: u8 = 21;
+const CHECKPOINT_GONE: u8 = 22;
+const CHECKPOINT_TAKEN: u8 = 23;
+const OFFER: u8 = 24;
+const JOIN_ASK: u8 = 25;
+const JOIN_ANSWER: u8 = 26;
+const META_ASK: u8 = 27;
+const META_ANSWER: u8 = 28;
+const BEAT: u8 = 29;
+const STATE_DIGEST: u8 = 30;
+
+/// What one node says to another over a link that is up.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PeerMessage {
+    /// From one replica of a group to another.
+    Raft {
+        group: GroupId,
+        message: skep_consensus::Message,
+    },
+    /// Operations of the sender's clients, for the leader of a group.
+    Forward(Forward),
+    /// What became of forwarded operations.
+    ForwardAnswers(ForwardAnswers),
+    /// The forward `number` and all later ones of its session were not carried out and will not be.
+    ForwardRejected {
+        group: GroupId,
+        term: Term,
+        number: u64,
+        leader: Option<NodeId>,
+        leader_term: Term,
+    },
+    /// Asks for a piece of a checkpoint's file; pieces count from 0.
+    CheckpointAsk {
+        group: GroupId,
+        at: LogId,
+        chunk: u64,
+    },
+    CheckpointPiece {
+        group: GroupId,
+        at: LogId,
+        chunk: u64,
+        bytes: Bytes,
+        last: bool,
+    },
+    /// There is no such checkpoint any more.
+    CheckpointGone {
+        group: GroupId,
+        at: LogId,
+    },
+    /// The checkpoint is durable at the receiver, or was given up.
+    CheckpointTaken {
+        group: GroupId,
+        at: LogId,
+        arrived: bool,
+    },
+    /// Between nodes that belong to no cluster: whom the sender has met, and whether that is all whom it was told to meet.
+    Offer {
+        met: Vec<NodeUuid>,
+        complete: bool,
+    },
+    /// Asks to become a node of the receiver's cluster. The asker's uuid is known from the handshake.
+    JoinAsk {
+        record: Bytes,
+    },
+    JoinAnswer(JoinAnswer),
+    /// A change of the meta state, for the meta group's leader.
+    MetaAsk {
+        number: u64,
+        command: Bytes,
+    },
+    /// `retry`: it was not carried out, and may be asked again of whoever leads.
+    MetaAnswer {
+        number: u64,
+        refused: Option<String>,
+        retry: bool,
+    },
+    /// The sender lives, and leads these groups. `sent_at` is by its own clock.
+    Beat {
+        leading: Vec<(GroupId, Term)>,
+        sent_at: Millis,
+    },
+    /// What the sender's state of a group came to at a position of its log.
+    StateDigest {
+        group: GroupId,
+        at: LogId,
+        digest: u64,
+    },
+}
+
+/// Answer to [`PeerMessage::JoinAsk`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum JoinAnswer {
+    Joined {
+        node: NodeId,
+        cluster_id: String,
+    },
+    /// Ask again, this node or another.
+    Later,
+    Refused {
+        reason: String,
+    },
+}
+
+impl PeerMessage {
+    /// Appends the message, kind and length included. A refusal's text is cut at [`TEXT_BYTES_MAX`].
+    ///
+    /// # Panics
+    /// If it breaks a limit of this module: whoever builds messages keeps them smaller.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = begin(out, self.kind());
+        self.put_fields(out);
+        end(out, start);
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            PeerMessage::Raft { .. } => RAFT,
+            PeerMessage::Forward(_) => FORWARD,
+            PeerMessage::ForwardAnswers(_) => FORWARD_ANSWERS,
+            PeerMessage::ForwardRejected { .. } => FORWARD_REJECTED,
+            PeerMessage::CheckpointAsk { .. } => CHECKPOINT_ASK,
+            PeerMessage::CheckpointPiece { .. } => CHECKPOINT_PIECE,
+            PeerMessage::CheckpointGone { .. } => CHECKPOINT_GONE,
+            PeerMessage::CheckpointTaken { .. } => CHECKPOINT_TAKEN,
+            PeerMessage::Offer { .. } => OFFER,
+            PeerMessage::JoinAsk { .. } => JOIN_ASK,
+            PeerMessage::JoinAnswer(_) => JOIN_ANSWER,
+            PeerMessage::MetaAsk { .. } => META_ASK,
+            PeerMessage::MetaAnswer { .. } => META_ANSWER,
+            PeerMessage::Beat { .. } => BEAT,
+            PeerMessage::StateDigest { .. } => STATE_DIGEST,
+        }
+    }
+
+    fn put_fields(&self, out: &mut Vec<u8>) {
+        match self {
+            PeerMessage::Raft { group, message } => {
+                put(out, group.0);
+                message.encode(out);
+            }
+            PeerMessage::Forward(forward) => forward.put(out),
+            PeerMessage::ForwardAnswers(answers) => answers.put(out),
+            PeerMessage::ForwardRejected { group, term, number, leader, leader_term } => {
+                let leader = leader.unwrap_or_default();
+                [group.0, term.0, *number, leader.0, leader_term.0].iter().for_each(|n| put(out, *n));
+            }
+            PeerMessage::CheckpointAsk { group, at, chunk } => {
+                put_position(out, *group, *at);
+                put(out, *chunk);
+            }
+            PeerMessage::CheckpointPiece { group, at, chunk, bytes, last } => {
+                put_position(out, *group, *at);
+                put(out, *chunk);
+                out.push(u8::from(*last));
+                put_bytes(out, bytes);
+            }
+            PeerMessage::CheckpointGone { group, at } => put_position(out, *group, *at),
+            PeerMessage::CheckpointTaken { group, at, arrived } => {
+                put_position(out, *group, *at);
+                out.push(u8::from(*arrived));
+            }
+            PeerMessage::Offer { met, complete } => {
+                assert!(
+                    met.len() <= OFFER_NODES_MAX,
+                    "offer of {} nodes, limit is {OFFER_NODES_MAX}",
+                    met.len()
+                );
+                out.push(u8::from(*complete));
+                put(out, met.len() as u64);
+                met.iter().for_each(|uuid| put_uuid(out, *uuid));
+            }
+            PeerMessage::JoinAsk { record } => put_bytes(out, record),
+            PeerMessage::JoinAnswer(answer) => put_join_answer(out, answer),
+            PeerMessage::MetaAsk { number, command } => {
+                put(out, *number);
+                put_bytes(out, command);
+            }
+            PeerMessage::MetaAnswer { number, refused, retry } => {
+                put(out, *number);
+                out.push(u8::from(*retry) | u8::from(refused.is_some()) << 1);
+                put_text(out, refused.as_deref().unwrap_or_default());
+            }
+            PeerMessage::Beat { leading, sent_at } => {
+                let count = leading.len();
+                assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
+                put(out, sent_at.0);
+                put(out, count as u64);
+                for (group, term) in leading {
+                    put(out, group.0);
+                    put(out, term.0);
+                }
+            }
+            PeerMessage::StateDigest { group, at, digest } => {
+                put_position(out, *group, *at);
+                out.extend_from_slice(&digest.to_le_bytes());
+            }
+        }
+    }
+
+    /// Reads a message of `kind` whose fields fill `fields` to the end. Payloads are copied, so that none holds the
+    /// frame that brought it.
+    ///
+    /// # Errors
+    /// [`Malformed`] if no correct node sends this. Its offset counts from the first field.
+    pub fn decode(kind: u8, fields: &[u8]) -> Result<PeerMessage, Malformed> {
+        let mut reader = Reader::new(fields);
+        let message = read_fields(kind, &mut reader)?;
+        reader.end()?;
+        Ok(message)
+    }
+}
+
+fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
+    Ok(match kind {
+        RAFT => {
+            let group = GroupId(r.varint()?);
+            let message = r.take(r.left())?;
+            PeerMessage::Raft { group, message: skep_consensus::Message::decode(message)? }
+        }
+        FORWARD => PeerMessage::Forward(Forward::read(r)?),
+        FORWARD_ANSWERS => PeerMessage::ForwardAnswers(ForwardAnswers::read(r)?),
+        FORWARD_REJECTED => PeerMessage::ForwardRejected {
+            group: GroupId(r.varint()?),
+            term: Term(r.varint()?),
+            number: r.varint()?,
+            leader: Some(NodeId(r.varint()?)).filter(|node| *node != NodeId(0)),
+            leader_term: Term(r.varint()?),
+        },
+        CHECKPOINT_ASK => {
+            PeerMessage::CheckpointAsk { group: GroupId(r.varint()?), at: log_id(r)?, chunk: r.varint()? }
+        }
+        CHECKPOINT_PIECE => PeerMessage::CheckpointPiece {
+            group: GroupId(r.varint()?),
+            at: log_id(r)?,
+            chunk: r.varint()?,
+            last: flag(r)?,
+            bytes: Bytes::copy_from_slice(r.bytes()?),
+        },
+        CHECKPOINT_GONE => PeerMessage::CheckpointGone { group: GroupId(r.varint()?), at: log_id(r)? },
+        CHECKPOINT_TAKEN => {
+            PeerMessage::CheckpointTaken { group: GroupId(r.varint()?), at: log_id(r)?, arrived: flag(r)? }
+        }
+        OFFER => PeerMessage::Offer { complete: flag(r)?, met: uuids(r)? },
+        JOIN_ASK => PeerMessage::JoinAsk { record: Bytes::copy_from_slice(r.bytes()?) },
+        JOIN_ANSWER => PeerMessage::JoinAnswer(join_answer(r)?),
+        META_ASK => PeerMessage::MetaAsk { number: r.varint()?, command: Bytes::copy_from_slice(r.bytes()?) },
+        META_ANSWER => meta_answer(r)?,
+        BEAT => PeerMessage::Beat { sent_at: Millis(r.varint()?), leading: leading(r)? },
+        STATE_DIGEST => {
+            PeerMessage::StateDigest { group: GroupId(r.varint()?), at: log_id(r)?, digest: r.u64()? }
+        }
+        _ => return r.malformed("a known kind of message"),
+    })
+}
+
+fn put_position(out: &mut Vec<u8>, group: GroupId, at: LogId) {
+    put(out, group.0);
+    put(out, at.term.0);
+    put(out, at.index.0);
+}
+
+fn log_id(r: &mut Reader<'_>) -> Result<LogId, Malformed> {
+    Ok(LogId { term: Term(r.varint()?), index: LogIndex(r.varint()?) })
+}
+
+pub(crate) fn flag(r: &mut Reader<'_>) -> Result<bool, Malformed> {
+    match r.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => r.malformed("0 or 1 before this"),
+    }
+}
+
+pub(crate) fn put_uuid(out: &mut Vec<u8>, uuid: NodeUuid) {
+    out.extend_from_slice(&uuid.0.to_le_bytes());
+}
+
+/// One that names a node: not 0.
+pub(crate) fn uuid(r: &mut Reader<'_>) -> Result<NodeUuid, Malformed> {
+    let (low, high) = (r.u64()?, r.u64()?);
+    match u128::from(high) << 64 | u128::from(low) {
+        0 => r.malformed("the uuid of a node before this"),
+        uuid => Ok(NodeUuid(uuid)),
+    }
+}
+
+fn uuids(r: &mut Reader<'_>) -> Result<Vec<NodeUuid>, Malformed> {
+    let count = r.count(16)?;
+    if count > OFFER_NODES_MAX {
+        return r.malformed("a shorter list of nodes");
+    }
+    (0..count).map(|_| uuid(r)).collect()
+}
+
+fn leading(r: &mut Reader<'_>) -> Result<Vec<(GroupId, Term)>, Malformed> {
+    let count = r.count(2)?;
+    if count > BEAT_GROUPS_MAX {
+        return r.malformed("a shorter list of groups");
+    }
+    (0..count).map(|_| Ok((GroupId(r.varint()?), Term(r.varint()?)))).collect()
+}
+
+/// Appends `text`, cut to [`TEXT_BYTES_MAX`].
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_bytes(out, &text.as_bytes()[..text.floor_char_boundary(TEXT_BYTES_MAX)]);
+}
+
+pub(crate) fn text(r: &mut Reader<'_>) -> Result<String, Malformed> {
+    let bytes = r.bytes()?;
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.len() <= TEXT_BYTES_MAX => Ok(text.to_owned()),
+        Ok(_) => r.malformed("a shorter text before this"),
+        Err(_) => r.malformed("a text in UTF-8 before this"),
+    }
+}
+
+fn put_join_answer(out: &mut Vec<u8>, answer: &JoinAnswer) {
+    match answer {
+        JoinAnswer::Joined { node, cluster_id } => {
+            assert!(cluster_id.len() <= TEXT_BYTES_MAX, "cluster id of {} bytes", cluster_id.len());
+            out.push(0);
+            put(out, node.0);
+            put_text(out, cluster_id);
+        }
+        JoinAnswer::Later => out.push(1),
+        JoinAnswer::Refused { reason } => {
+            out.push(2);
+            put_text(out, reason);
+        }
+    }
+}
+
+fn join_answer(r: &mut Reader<'_>) -> Result<JoinAnswer, Malformed> {
+    match r.u8()? {
+        0 => match (NodeId(r.varint()?), text(r)?) {
+            (NodeId(0), _) => r.malformed("the id of a node before this"),
+            (_, id) if id.is_empty() => r.malformed("the id of a cluster before this"),
+            (node, cluster_id) => Ok(JoinAnswer::Joined { node, cluster_id }),
+        },
+        1 => Ok(JoinAnswer::Later),
+        2 => Ok(JoinAnswer::Refused { reason: text(r)? }),
+        _ => r.malformed("an answer to a node that asks to join"),
+    }
+}
+
+fn meta_answer(r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
+    let (number, flags, refused) = (r.varint()?, r.u8()?, text(r)?);
+    if flags > 3 || flags & 2 == 0 && !refused.is_empty() {
+        return r.malformed("flags that fit the text");
+    }
+    Ok(PeerMessage::MetaAnswer {
+        number,
+        refused: (flags & 2 != 0).then_some(refused),
+        retry: flags & 1 != 0,
+    })
+}
+
+/// Begins a message of `kind`. Returns where its fields start, for [`end`].
+pub(crate) fn begin(out: &mut Vec<u8>, kind: u8) -> usize {
+    out.extend_from_slice(&[kind, 0, 0, 0, 0]);
+    out.len()
+}
+
+/// Completes the message whose fields start at `start` and reach to the end of `out`.
+pub(crate) fn end(out: &mut [u8], start: usize) {
+    let len = out.len() - start;
+    let kind = out[start - MESSAGE_HEADER_BYTES];
+    assert!(len <= MESSAGE_BYTES_MAX, "message of kind {kind} and {len} bytes, limit is {MESSAGE_BYTES_MAX}");
+    out[start - 4..start].copy_from_slice(&(len as u32).to_le_bytes());
+}
+
+/// The messages in the body of a frame: kind and fields of each.
+pub struct Messages<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Messages<'a> {
+    pub fn new(body: &'a [u8]) -> Messages<'a> {
+        Messages { reader: Reader::new(body) }
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Result<(u8, &'a [u8]), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.reader.left() == 0 {
+            return None;
+        }
+        let message = self.one();
+        if message.is_err() {
+            self.reader = Reader::new(&[]);
+        }
+        Some(message)
+    }
+}
+
+impl<'a> Messages<'a> {
+    fn one(&mut self) -> Result<(u8, &'a [u8]), Malformed> {
+        let kind = self.reader.u8()?;
+        let len = self.reader.u32()? as usize;
+        Ok((kind, self.reader.take(len)?))
+    }
+}

@@ -1,0 +1,348 @@
+//! A small world for links alone: hosts that dial each other by name over pipes that cut bytes anywhere, stall, break and
+//! flip bits. One seed gives one history. It checks what every history must keep, after each step.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use skep_base::{GroupId, LinkId, LogId, LogIndex, Millis, NodeId, NodeUuid, Rng, Term};
+use skep_peer::{LinkInput, LinkLimits, LinkNote, LinkOutput, Links, Me, Peer, PeerMessage};
+
+/// How often things go wrong: one in so many steps of a pipe; 0 is never.
+#[derive(Clone, Copy, Default)]
+pub struct Faults {
+    pub breaks: u64,
+    pub flips: u64,
+    pub stalls: u64,
+    pub refused_dials: u64,
+}
+
+pub fn me(number: u64) -> Me {
+    Me {
+        uuid: NodeUuid(u128::from(number) << 64 | 7),
+        node: NodeId(number),
+        cluster_id: "the cluster".to_owned(),
+        incarnation: 1,
+        name: format!("node-{number}"),
+        password: b"secret".to_vec(),
+    }
+}
+
+/// What the world remembers of one end of a link.
+#[derive(Default)]
+pub struct End {
+    pub up: Option<Peer>,
+    pub dialed: Option<String>,
+    pub down: Option<String>,
+    pub sent: Vec<PeerMessage>,
+    pub received: Vec<PeerMessage>,
+}
+
+pub struct Host {
+    pub address: String,
+    pub links: Links,
+    pub ends: BTreeMap<LinkId, End>,
+    pub notes: Vec<LinkNote>,
+    pub own_addresses: BTreeSet<String>,
+}
+
+impl Host {
+    /// Links that are up now.
+    pub fn up(&self) -> Vec<LinkId> {
+        let is_up = |end: &End| end.up.is_some() && end.down.is_none();
+        self.ends.iter().filter(|(_, end)| is_up(end)).map(|(link, _)| *link).collect()
+    }
+
+    pub fn dialed_up(&self) -> Vec<LinkId> {
+        self.up().into_iter().filter(|link| self.ends[link].dialed.is_some()).collect()
+    }
+}
+
+/// One direction of a pipe.
+#[derive(Default)]
+struct Way {
+    bytes: VecDeque<u8>,
+    stalled_until: u64,
+    /// Nothing more will come; told to the reader when it has read the rest.
+    ended: bool,
+    told: bool,
+}
+
+struct Pipe {
+    /// Dialer and acceptor.
+    ends: [(usize, LinkId); 2],
+    /// `ways[i]` leads from `ends[i]` to the other.
+    ways: [Way; 2],
+    flipped: bool,
+}
+
+pub struct Net {
+    pub now: u64,
+    pub rng: Rng,
+    pub hosts: Vec<Host>,
+    pub faults: Faults,
+    /// Bytes that one read gives at most.
+    pub read_max: u64,
+    dials: VecDeque<(usize, LinkId, String)>,
+    pipes: Vec<Pipe>,
+}
+
+impl Net {
+    pub fn new(seed: u64, faults: Faults) -> Net {
+        Net {
+            now: 1_000,
+            rng: Rng::new(seed),
+            hosts: Vec::new(),
+            faults,
+            read_max: 5_000,
+            dials: VecDeque::new(),
+            pipes: Vec::new(),
+        }
+    }
+
+    /// Adds a host that listens at `address`.
+    pub fn add(&mut self, address: &str, me: Me, limits: LinkLimits) -> usize {
+        let links = Links::new(me, limits, self.rng.next_u64());
+        self.hosts.push(Host {
+            address: address.to_owned(),
+            links,
+            ends: BTreeMap::new(),
+            notes: Vec::new(),
+            own_addresses: BTreeSet::new(),
+        });
+        self.hosts.len() - 1
+    }
+
+    pub fn set_addresses(&mut self, host: usize, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
+        self.call(host, |links, out| links.set_addresses(addresses, out));
+    }
+
+    /// Runs `call` on a host's links, and carries out what it says.
+    pub fn call(&mut self, host: usize, call: impl FnOnce(&mut Links, &mut Vec<LinkOutput>)) {
+        let mut out = Vec::new();
+        call(&mut self.hosts[host].links, &mut out);
+        self.carry_out(host, out);
+    }
+
+    fn handle(&mut self, host: usize, input: LinkInput<'_>) {
+        let now = Millis(self.now);
+        self.call(host, |links, out| links.handle(now, input, out));
+    }
+
+    fn carry_out(&mut self, host: usize, out: Vec<LinkOutput>) {
+        for output in out {
+            let h = &mut self.hosts[host];
+            match output {
+                LinkOutput::Dial { link, address } => {
+                    assert!(h.ends.insert(link, End::default()).is_none(), "{link:?} was given out twice");
+                    self.dials.push_back((host, link, address));
+                }
+                LinkOutput::Close { link } => self.end_pipe(host, link),
+                LinkOutput::Up { link, peer, dialed } => {
+                    let end = h.ends.get_mut(&link).unwrap();
+                    assert!(end.down.is_none() && end.up.is_none(), "{link:?} is up twice, or again");
+                    assert_eq!(h.links.peer(link), Some(&peer));
+                    (end.up, end.dialed) = (Some(peer), dialed);
+                }
+                LinkOutput::Message { link, message } => {
+                    let end = h.ends.get_mut(&link).unwrap();
+                    assert!(end.up.is_some() && end.down.is_none(), "{link:?} speaks and is not up");
+                    end.received.push(message);
+                }
+                LinkOutput::Down { link, peer, reason } => {
+                    let end = h.ends.get_mut(&link).unwrap();
+                    assert_eq!(end.up, peer, "{link:?}");
+                    assert!(end.down.replace(reason).is_none(), "{link:?} is down twice");
+                }
+                LinkOutput::SelfFound { address } => drop(h.own_addresses.insert(address)),
+                LinkOutput::Note(note) => h.notes.push(note),
+            }
+        }
+        self.hosts[host].links.assert_invariants();
+    }
+
+    /// A host closed its end: the other reads what is under way, then the end of it.
+    fn end_pipe(&mut self, host: usize, link: LinkId) {
+        self.dials.retain(|(h, l, _)| (*h, *l) != (host, link));
+        for pipe in &mut self.pipes {
+            if let Some(side) = pipe.ends.iter().position(|end| *end == (host, link)) {
+                pipe.ways[side].ended = true;
+                let back = &mut pipe.ways[1 - side];
+                back.bytes.clear();
+                (back.ended, back.told) = (true, true);
+            }
+        }
+    }
+
+    pub fn send(&mut self, host: usize, link: LinkId, message: PeerMessage) {
+        let h = &mut self.hosts[host];
+        if h.links.send(link, &message) {
+            h.ends.get_mut(&link).unwrap().sent.push(message);
+        }
+    }
+
+    /// Lets a millisecond pass: dials are answered, bytes move, timers fire.
+    pub fn step(&mut self) {
+        self.now += 1;
+        while let Some((host, link, address)) = self.dials.pop_front() {
+            self.dial(host, link, &address);
+        }
+        for host in 0..self.hosts.len() {
+            self.write_out(host);
+        }
+        for pipe in 0..self.pipes.len() {
+            self.trouble(pipe);
+            for side in 0..2 {
+                self.read_in(pipe, side);
+            }
+        }
+        self.pipes.retain(|pipe| !pipe.ways.iter().all(|way| way.told));
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].links.next_wakeup().is_some_and(|at| at.0 <= self.now) {
+                self.handle(host, LinkInput::Tick);
+                let next = self.hosts[host].links.next_wakeup();
+                assert!(
+                    next.is_none_or(|at| at.0 > self.now),
+                    "a tick at {} wants another at once",
+                    self.now
+                );
+            }
+            self.hosts[host].links.flush();
+            self.hosts[host].links.assert_invariants();
+        }
+    }
+
+    pub fn run(&mut self, ms: u64) {
+        (0..ms).for_each(|_| self.step());
+    }
+
+    fn dial(&mut self, host: usize, link: LinkId, address: &str) {
+        let refused = self.faults.refused_dials > 0 && self.rng.one_in(self.faults.refused_dials);
+        let listener = self.hosts.iter().position(|h| h.address == address).filter(|_| !refused);
+        let now = Millis(self.now);
+        let from = format!("{}:{}", self.hosts[host].address, 40_000 + link.0);
+        let accepted = listener.and_then(|l| Some((l, self.hosts[l].links.accept(now, from)?)));
+        let Some((listener, accepted)) = accepted else {
+            return self.handle(host, LinkInput::Closed { link, reason: "connection refused".to_owned() });
+        };
+        self.hosts[listener].ends.insert(accepted, End::default());
+        let ends = [(host, link), (listener, accepted)];
+        self.pipes.push(Pipe { ends, ways: Default::default(), flipped: false });
+        self.handle(host, LinkInput::Dialed { link });
+    }
+
+    fn write_out(&mut self, host: usize) {
+        let mut again = Vec::new();
+        while let Some(link) = self.hosts[host].links.next_with_output() {
+            let Some((pipe, side)) = self.pipe_of(host, link) else { continue };
+            let unsent = self.hosts[host].links.unsent(link);
+            let taken = unsent.len().min(1 + self.rng.below(20_000) as usize);
+            let way = &mut self.pipes[pipe].ways[side];
+            if !way.ended && way.stalled_until <= self.now {
+                way.bytes.extend(&unsent[..taken]);
+                self.hosts[host].links.on_sent(link, taken);
+            }
+            if !self.hosts[host].links.unsent(link).is_empty() {
+                again.push(link);
+            }
+        }
+        self.hosts[host].links.assert_invariants();
+        // The shell asks again when the socket has room.
+        for link in again {
+            if let Some((pipe, side)) = self.pipe_of(host, link) {
+                let taken = self.hosts[host].links.unsent(link).len();
+                let way = &mut self.pipes[pipe].ways[side];
+                if !way.ended && way.stalled_until <= self.now {
+                    let unsent = self.hosts[host].links.unsent(link);
+                    way.bytes.extend(&unsent[..taken]);
+                    self.hosts[host].links.on_sent(link, taken);
+                }
+            }
+        }
+    }
+
+    fn pipe_of(&self, host: usize, link: LinkId) -> Option<(usize, usize)> {
+        self.pipes
+            .iter()
+            .enumerate()
+            .find_map(|(index, pipe)| Some((index, pipe.ends.iter().position(|end| *end == (host, link))?)))
+    }
+
+    fn trouble(&mut self, pipe: usize) {
+        let (faults, now) = (self.faults, self.now);
+        let mut hit = |n: u64| n > 0 && self.rng.one_in(n);
+        let (breaks, flips, stalls) = (hit(faults.breaks), hit(faults.flips), hit(faults.stalls));
+        let pipe = &mut self.pipes[pipe];
+        if breaks {
+            for way in &mut pipe.ways {
+                let kept = self.rng.below(way.bytes.len() as u64 + 1) as usize;
+                way.bytes.truncate(kept);
+                way.ended = true;
+            }
+        }
+        let way = &mut pipe.ways[self.rng.below(2) as usize];
+        if stalls {
+            way.stalled_until = now + self.rng.below(15_000);
+        }
+        if flips && !way.bytes.is_empty() {
+            let at = self.rng.below(way.bytes.len() as u64) as usize;
+            way.bytes[at] ^= 1 << self.rng.below(8);
+            pipe.flipped = true;
+        }
+    }
+
+    fn read_in(&mut self, pipe: usize, side: usize) {
+        let way = &mut self.pipes[pipe].ways[side];
+        if way.told || way.stalled_until > self.now {
+            return;
+        }
+        let len = way.bytes.len().min(1 + self.rng.below(self.read_max) as usize);
+        let bytes: Vec<u8> = way.bytes.drain(..len).collect();
+        let (host, link) = self.pipes[pipe].ends[1 - side];
+        if !bytes.is_empty() {
+            self.handle(host, LinkInput::Received { link, bytes: &bytes });
+        }
+        let way = &mut self.pipes[pipe].ways[side];
+        if way.ended && !way.told && way.bytes.is_empty() {
+            way.told = true;
+            self.pipes[pipe].ways[1 - side].ended = true;
+            self.handle(host, LinkInput::Closed { link, reason: "the other side closed it".to_owned() });
+        }
+        self.check_order(pipe, side);
+    }
+
+    /// What came out of a pipe is what went in, from the first message on, in order and whole.
+    fn check_order(&self, pipe: usize, side: usize) {
+        let [(from, sent), (to, received)] = if side == 0 {
+            self.pipes[pipe].ends
+        } else {
+            [self.pipes[pipe].ends[1], self.pipes[pipe].ends[0]]
+        };
+        let (sent, received) = (&self.hosts[from].ends[&sent].sent, &self.hosts[to].ends[&received].received);
+        assert!(received.len() <= sent.len(), "{} messages came of {}", received.len(), sent.len());
+        if let Some(last) = received.len().checked_sub(1) {
+            assert_eq!(received[last], sent[last], "message {last}");
+        }
+    }
+
+    /// Panics unless all that was sent on links that still stand has come.
+    pub fn assert_all_arrived(&self) {
+        for pipe in &self.pipes {
+            for side in 0..2 {
+                let (from, to) = (pipe.ends[side], pipe.ends[1 - side]);
+                let (sent, received) = (&self.hosts[from.0].ends[&from.1], &self.hosts[to.0].ends[&to.1]);
+                assert_eq!(sent.sent.len(), received.received.len());
+            }
+        }
+    }
+}
+
+/// A message that tells itself from all others.
+pub fn numbered(number: u64, bytes: usize) -> PeerMessage {
+    PeerMessage::CheckpointPiece {
+        group: GroupId(1),
+        at: LogId { term: Term(3), index: LogIndex(number) },
+        chunk: number,
+        bytes: vec![number as u8; bytes].into(),
+        last: number.is_multiple_of(2),
+    }
+}
