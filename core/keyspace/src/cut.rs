@@ -2,7 +2,8 @@
 //!
 //! A cut freezes nothing. It numbers itself; tables are serialised one after another, and a table about to change that the
 //! cut has not reached is serialised first. Tables thrown away by a flush are kept until they are written. The same cut
-//! serves log truncation, the catch-up of a learner, a backup and a split.
+//! serves log truncation, the catch-up of a learner, a backup and a split; made without keeping its records it gives the
+//! digest by which replicas find out whether they are equal.
 
 use std::fmt;
 
@@ -18,6 +19,9 @@ const RECORD_STATE: u8 = 0;
 const RECORD_ENTRY: u8 = 1;
 const RECORD_END: u8 = 2;
 
+/// Bytes of the length in front of each record.
+const LENGTH_BYTES: usize = 8;
+
 /// The longest record that a restore accepts: a value of 512 MiB is the largest that commands admit per element, and a
 /// collection may hold many; 1 TiB only stops nonsense from being waited for.
 const RECORD_BYTES_MAX: u64 = 1 << 40;
@@ -27,6 +31,8 @@ const RECORD_BYTES_MAX: u64 = 1 << 40;
 pub(crate) struct Cut {
     number: u32,
     active: bool,
+    /// False if only the digest is wanted.
+    keeps_records: bool,
     /// The next table to visit: database as labelled when the cut was made, and slot.
     next: (u8, u16),
     /// Serialised, not handed out yet.
@@ -34,6 +40,27 @@ pub(crate) struct Cut {
     /// Tables of flushed databases that the cut still needs.
     adopted: Vec<(u8, SlotTable)>,
     entries: u64,
+    stamp: Millis,
+    digest: DigestSum,
+    /// Bytes of records made since the end of the last step.
+    step_bytes: usize,
+    /// The digest of the last cut that came to its end.
+    finished: Option<u64>,
+}
+
+/// The sum of hashes of records, which is the same in whatever order a cut comes to them.
+#[derive(Clone, Copy, Default)]
+struct DigestSum(u64);
+
+impl DigestSum {
+    /// Adds a record; `place` is what replicas must agree on and the record does not say.
+    fn add(&mut self, place: u64, record: &[u8]) {
+        self.0 = self.0.wrapping_add(hash::seeded(place, record));
+    }
+
+    fn finish(self, stamp: Millis) -> u64 {
+        hash::seeded(self.0, &stamp.0.to_le_bytes())
+    }
 }
 
 impl Cut {
@@ -65,9 +92,19 @@ impl Cut {
 
     fn save(&mut self, label: u8, table: &mut SlotTable) {
         table.cut = self.number;
-        for entry in table.entries.iter() {
-            put_record(&mut self.saved, |out| encode_entry(out, label, entry));
+        for (place, entry) in (0..).zip(table.entries.iter()) {
+            self.record(place, |out| encode_entry(out, label, entry));
             self.entries += 1;
+        }
+    }
+
+    fn record(&mut self, place: u64, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.saved.len();
+        put_record(&mut self.saved, write);
+        self.digest.add(place, &self.saved[start + LENGTH_BYTES..]);
+        self.step_bytes += self.saved.len() - start;
+        if !self.keeps_records {
+            self.saved.truncate(start);
         }
     }
 }
@@ -75,17 +112,27 @@ impl Cut {
 impl Keyspace {
     /// Begins a cut at the present state. Panics if one is in progress.
     pub fn begin_cut(&mut self) {
+        self.begin(true);
+        let stamp = self.cut.stamp;
+        put_record(&mut self.cut.saved, |out| {
+            out.push(RECORD_STATE);
+            varint::put(out, stamp.0);
+        });
+    }
+
+    /// Begins a cut that keeps no records: its steps give no bytes and at its end there is [`Keyspace::cut_digest`]. Panics
+    /// if a cut is in progress.
+    pub fn begin_digest(&mut self) {
+        self.begin(false);
+    }
+
+    fn begin(&mut self, keeps_records: bool) {
         assert!(!self.cut.active, "cut {} is still in progress", self.cut.number);
         for (label, db) in self.dbs.iter_mut().enumerate() {
             db.cut_label = label as u8;
         }
         let number = self.cut.number + 1;
-        self.cut = Cut { number, active: true, ..Cut::default() };
-        let stamp = self.stamp;
-        put_record(&mut self.cut.saved, |out| {
-            out.push(RECORD_STATE);
-            varint::put(out, stamp.0);
-        });
+        self.cut = Cut { number, active: true, keeps_records, stamp: self.stamp, ..Cut::default() };
     }
 
     /// True between [`Keyspace::begin_cut`] and the step that ended it.
@@ -95,10 +142,13 @@ impl Keyspace {
 
     /// Appends the next part of the cut to `out`: at least `bytes_min` unless the cut ends, and everything that writes
     /// have forced out since the last step. True when the cut is complete. Cost: O(bytes).
+    ///
+    /// Of a cut begun by [`Keyspace::begin_digest`] the bytes are counted, and thrown away.
     pub fn cut_step(&mut self, out: &mut Vec<u8>, bytes_min: usize) -> bool {
         assert!(self.cut.active, "no cut in progress");
         loop {
-            if self.cut.saved.len() >= bytes_min {
+            if self.cut.step_bytes >= bytes_min {
+                self.cut.step_bytes = 0;
                 out.append(&mut self.cut.saved);
                 return false;
             }
@@ -111,15 +161,22 @@ impl Keyspace {
             }
             self.cut_next_slot();
         }
-        let entries = self.cut.entries;
-        put_record(&mut self.cut.saved, |record| {
-            record.push(RECORD_END);
-            varint::put(record, entries);
-        });
-        out.append(&mut self.cut.saved);
-        self.cut.active = false;
-        self.cut.saved = Vec::new();
+        let Cut { number, entries, digest, stamp, .. } = self.cut;
+        if self.cut.keeps_records {
+            put_record(&mut self.cut.saved, |record| {
+                record.push(RECORD_END);
+                varint::put(record, entries);
+            });
+            out.append(&mut self.cut.saved);
+        }
+        self.cut = Cut { number, finished: Some(digest.finish(stamp)), ..Cut::default() };
         true
+    }
+
+    /// What [`Keyspace::digest`] was where the last cut was begun; `None` if none came to its end, or while one is in
+    /// progress.
+    pub fn cut_digest(&self) -> Option<u64> {
+        self.cut.finished
     }
 
     /// Abandons the cut in progress, if there is one.
@@ -132,15 +189,17 @@ impl Keyspace {
     /// deadlines, the clock. Cost: O(state).
     pub fn digest(&self) -> u64 {
         let mut record = Vec::new();
-        let mut digest = hash::seeded(0, &self.stamp.0.to_le_bytes());
+        let mut digest = DigestSum::default();
         for (label, db) in self.dbs.iter().enumerate() {
-            for entry in db.entries() {
-                record.clear();
-                encode_entry(&mut record, label as u8, entry);
-                digest = hash::seeded(digest, &record);
+            for table in db.slots() {
+                for (place, entry) in (0..).zip(table.entries.iter()) {
+                    record.clear();
+                    encode_entry(&mut record, label as u8, entry);
+                    digest.add(place, &record);
+                }
             }
         }
-        digest
+        digest.finish(self.stamp)
     }
 
     fn cut_next_slot(&mut self) {
@@ -156,12 +215,13 @@ impl Keyspace {
     }
 }
 
+/// Appends a record behind its length.
 fn put_record(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.extend_from_slice(&[0; 8]);
+    out.extend_from_slice(&[0; LENGTH_BYTES]);
     write(out);
-    let len = (out.len() - start - 8) as u64;
-    out[start..start + 8].copy_from_slice(&len.to_le_bytes());
+    let len = (out.len() - start - LENGTH_BYTES) as u64;
+    out[start..start + LENGTH_BYTES].copy_from_slice(&len.to_le_bytes());
 }
 
 fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
@@ -244,16 +304,17 @@ impl Restore {
 
     fn records_of(&mut self, bytes: &[u8]) -> Result<usize, RestoreError> {
         let mut used = 0;
-        while let Some(head) = bytes.get(used..used + 8) {
+        while let Some(head) = bytes.get(used..used + LENGTH_BYTES) {
             let len = u64::from_le_bytes(head.try_into().expect("eight bytes were taken"));
+            let start = used + LENGTH_BYTES;
             let fail = |cause| RestoreError::Record { number: self.records, cause };
             if len > RECORD_BYTES_MAX {
                 return Err(fail(Malformed { offset: 0, expected: "a record of at most 1 TiB" }));
             }
-            let Some(record) = bytes.get(used + 8..used + 8 + len as usize) else { break };
+            let Some(record) = bytes.get(start..start + len as usize) else { break };
             self.record(record)?;
             self.records += 1;
-            used += 8 + len as usize;
+            used = start + len as usize;
         }
         Ok(used)
     }

@@ -190,6 +190,7 @@ fn a_state_restored_from_a_cut_goes_on_exactly_as_the_original() {
             }
         }
         assert!(!original.is_cutting());
+        assert_eq!(original.cut_digest(), Some(digest_at_cut), "seed {seed}: digest of the cut");
         assert!(since.len() > 20, "seed {seed}: only {} entries during the cut", since.len());
 
         let mut copy = restored(&cut, &mut chance);
@@ -208,6 +209,91 @@ fn a_state_restored_from_a_cut_goes_on_exactly_as_the_original() {
         original.assert_invariants();
         copy.assert_invariants();
     }
+}
+
+/// Goes through a cut in steps of random sizes with the entries of `log` between them; gives the digest of the cut.
+fn digest_beside_writes(
+    keyspace: &mut Keyspace,
+    entries: &mut dyn Iterator<Item = Entry>,
+    chance: &mut Rng,
+    handlers: &Handlers,
+) -> u64 {
+    let keeps_records = chance.one_in(2);
+    if keeps_records {
+        keyspace.begin_cut();
+    } else {
+        keyspace.begin_digest();
+    }
+    let step = 1 + chance.below(4_000) as usize;
+    let between = chance.below(8);
+    let mut bytes = Vec::new();
+    while !keyspace.cut_step(&mut bytes, step) {
+        assert_eq!(keyspace.cut_digest(), None);
+        for entry in entries.take(between as usize) {
+            apply(handlers, keyspace, &entry);
+        }
+    }
+    assert_eq!(bytes.is_empty(), !keeps_records);
+    keyspace.cut_digest().expect("the cut came to its end")
+}
+
+#[test]
+fn replicas_of_equal_position_give_equal_digests_whatever_their_cuts_meet() {
+    let handlers: Handlers = handlers().collect();
+    for seed in 200..240 {
+        let mut log = Log::new(seed);
+        let mut chance = Rng::new(seed ^ 0xd16);
+        let mut replicas: Vec<Keyspace> = (0..3).map(|_| Keyspace::default()).collect();
+        let mut digests = Vec::new();
+        for _ in 0..4 {
+            let entries: Vec<Entry> = (0..300).map(|_| log.next()).collect();
+            let (before, during) = entries.split_at(100 + chance.below(100) as usize);
+            let mut found = Vec::new();
+            for replica in &mut replicas {
+                before.iter().for_each(|entry| drop(apply(&handlers, replica, entry)));
+                let at_once = replica.digest();
+                let mut rest = during.iter().cloned();
+                let digest = digest_beside_writes(replica, &mut rest, &mut chance, &handlers);
+                assert_eq!(digest, at_once, "seed {seed}: the cut is not the state at its beginning");
+                rest.for_each(|entry| drop(apply(&handlers, replica, &entry)));
+                found.push(digest);
+            }
+            assert!(found.iter().all(|d| *d == found[0]), "seed {seed}: {found:?}");
+            digests.extend(found.first().copied());
+        }
+        digests.dedup();
+        assert_eq!(digests.len(), 4, "seed {seed}: states differ, digests do not");
+    }
+}
+
+#[test]
+fn a_digest_tells_apart_states_that_differ_in_one_thing() {
+    let handlers: Handlers = handlers().collect();
+    let state = |lines: &[&str]| {
+        let mut keyspace = Keyspace::default();
+        for line in lines {
+            let words = line.split(' ').map(str::to_string).collect();
+            let reply = apply(&handlers, &mut keyspace, &Entry { stamp: Millis(5), seed: 1, db: 0, words });
+            assert_ne!(reply[0], b'-', "{line}");
+        }
+        keyspace.digest()
+    };
+    let states: [&[&str]; 12] = [
+        &["SET {s}a 1", "SET {s}b 2"],
+        &["SET {s}b 2", "SET {s}a 1"], // the order of keys in a slot
+        &["SET {s}a 2", "SET {s}b 1"],
+        &["SET {s}a 1", "SET {s}b 2 PX 100"],
+        &["SET {s}a 1"],
+        &["SET {s}a 1", "MOVE {s}a 1"],
+        &["SADD k a b"],
+        &["SADD k b a"],
+        &["RPUSH k a b"],
+        &["HSET k a b"],
+        &["HSET k a b", "HPEXPIRE k 100 FIELDS 1 a"],
+        &["ZADD k 1 a"],
+    ];
+    let digests: std::collections::BTreeSet<u64> = states.iter().map(|lines| state(lines)).collect();
+    assert_eq!(digests.len(), states.len());
 }
 
 /// Keys that may be seen in each database, with their deadlines and the fields that may be seen.
