@@ -1,1 +1,1 @@
-"""Measurements of skep beside redis-server: same client, same pinning, same data, turn by turn, medians."""
+"""Measurements of skep beside redis-server and etcd: same load, same machine, same data, turn by turn, medians."""

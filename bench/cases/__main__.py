@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 
-from . import memory, throughput
+from . import cluster, failover, memory, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
@@ -16,13 +16,16 @@ CASES = {
     "memory": memory.resident,
     "checkpoint": memory.checkpoint,
     "loading": memory.loading,
+    "cluster": cluster.throughput,
+    "failover": failover.failover,
+    "idle": cluster.idle,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench/run",
-        description="Measures skep beside redis-server: same machine, same client, same pinning, turn by turn, medians.",
+        description="Measures skep beside redis-server and etcd: same machine, same load, turn by turn, medians.",
         epilog="examples: bench/run; bench/run throughput --repeats 9; bench/run memory loading --scale 0.1",
     )
     parser.add_argument("case", nargs="*", help=f"of {', '.join(CASES)}; all if none is named")
