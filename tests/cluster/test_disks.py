@@ -1,11 +1,13 @@
-"""One node's disk is damaged, full, or gone: the others go on, and it is made whole from them."""
+"""One node's disk is damaged, full, or hangs: the others go on, and it is made whole from them."""
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from .test_membership import check_filled, fill
 SEED = 1
 FLAGS = ["--log-segment-bytes", "256kb", "--checkpoint-log-bytes", "512kb"]
 FULL_DISK_MB = 48
+HANGING_DISK_MB = 128
 
 
 @pytest.mark.parametrize("kind", ["flipped", "zeroed"])
@@ -66,29 +69,31 @@ def damage(node: Node, kind: str, rng: random.Random) -> None:
         path.write_bytes(bytes(content))
 
 
+def run(*line: str) -> None:
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"these tests mount file systems, and `{' '.join(line)}` failed: {done.stderr}")
+
+
 @contextmanager
-def small_disk(node: Node) -> Iterator[None]:
-    """The node's directory on a file system of FULL_DISK_MB."""
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={FULL_DISK_MB}m", "none", str(node.directory)]
-    subprocess.run(mount, check=True, capture_output=True)
+def mounted(node: Node, *options: str) -> Iterator[Path]:
+    """The node's directory as a file system of its own."""
+    run("mount", *options, str(node.directory))
     try:
-        yield
+        yield node.directory
     finally:
         node.kill()
-        subprocess.run(["umount", "--lazy", str(node.directory)], check=True)
+        run("umount", "--lazy", str(node.directory))
 
 
 @pytest.mark.parametrize("role", ["leader", "follower"])
 def test_a_full_disk_of_one_node_does_not_stop_writes_through_the_others(role: str) -> None:
     with Cluster(flags=["--log-segment-bytes", "4mb"], form=False) as cluster:
         small = cluster.node(2)
-        with small_disk(small):
+        with mounted(small, "-t", "tmpfs", "-o", f"size={FULL_DISK_MB}m", "none") as disk:
             cluster.form()
-            if role == "leader":
-                lead(cluster, small)
-            elif cluster.wait_leader() is small:
-                lead(cluster, cluster.node(1))
-            ballast = small.directory / "ballast"
+            lead(cluster, small if role == "leader" else cluster.node(1))
+            ballast = disk / "ballast"
             fill_disk(ballast)
             rest = cluster.others(small)
             with rest[0].connect() as connection:
@@ -102,6 +107,41 @@ def test_a_full_disk_of_one_node_does_not_stop_writes_through_the_others(role: s
             rest[0].kill()
             cluster.wait_writes(small)
             assert small.call("GET", "k29") == ("$", bytes(1 << 20))
+
+
+@contextmanager
+def frozen(disk: Path) -> Iterator[None]:
+    """Whatever is written or synced below waits, as on a disk that hangs; what was read before can still be read."""
+    run("fsfreeze", "--freeze", str(disk))
+    try:
+        yield
+    finally:
+        run("fsfreeze", "--unfreeze", str(disk))
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_disk_that_hangs_does_not_stop_the_others(role: str) -> None:
+    """A leader whose disk hangs gives leadership up: its followers alone are a majority of disks, but not of patience."""
+    with Cluster(form=False) as cluster:
+        slow = cluster.node(2)
+        image = cluster.directory / "image"
+        image.touch()
+        os.truncate(image, HANGING_DISK_MB << 20)
+        run("mkfs.ext4", "-q", str(image))
+        with mounted(slow, "-o", "loop", str(image)) as disk:
+            cluster.form()
+            lead(cluster, slow if role == "leader" else cluster.node(1))
+            load = Load(cluster, SEED).start_everywhere()
+            rest = cluster.others(slow)
+            with load.undisturbed(*rest) as clients:
+                with frozen(disk):
+                    load.progress(60, clients)
+                    if role == "leader":
+                        cluster.wait_leader(rest)
+                        load.progress(60, clients)
+                load.progress(30)
+            cluster.wait_whole()
+            load.finish()
 
 
 def lead(cluster: Cluster, wanted: Node) -> None:
