@@ -8,9 +8,9 @@ use skep_resp::{Protocol, Reply};
 use crate::batch::InFlight;
 use crate::entry::{EntryReader, OpKind};
 use crate::local::Route;
-use crate::meta::MetaCommand;
 use crate::on_log::SWEEP_LIMIT;
 use crate::{Node, Output};
+use skep_placement::MetaCommand;
 
 impl Node {
     /// Applies committed entries of a group, in order.
@@ -32,7 +32,8 @@ impl Node {
         );
         if entry.kind == EntryKind::Normal && !entry.payload.is_empty() {
             match MetaCommand::decode(&entry.payload) {
-                Ok(command) => self.meta.apply(command),
+                // A refusal changed nothing; whoever proposed the command looks at the state.
+                Ok(command) => drop(self.meta.apply(command)),
                 Err(cause) => {
                     panic!("meta entry {:?} passed its checksum but does not parse: {cause}", entry.id)
                 }

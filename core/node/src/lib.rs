@@ -12,7 +12,6 @@ mod configure;
 mod entry;
 mod evict;
 mod local;
-mod meta;
 mod on_client;
 mod on_log;
 mod recover;
@@ -30,8 +29,8 @@ use skep_keyspace::Garbage;
 use skep_log::{Membership, Record};
 use skep_settings::Settings;
 
-pub use meta::{MetaState, NodeRecord, ShardRecord};
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
+pub use skep_placement::{MetaState, NodeRecord, ShardRecord};
 pub use status::{ShardStatus, Status};
 
 use client::Clients;

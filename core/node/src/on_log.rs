@@ -9,9 +9,9 @@ use skep_log::Record;
 use skep_settings::Durability;
 
 use crate::configure::IDLE_CHECK_MS;
-use crate::meta::MetaCommand;
 use crate::shard::{Proposed, Sealed};
 use crate::{DATA, Load, Node, Note, Output};
+use skep_placement::MetaCommand;
 
 /// With memory durability, how much may be lost by a power cut, in milliseconds of writes; as `appendfsync everysec`.
 const MEMORY_SYNC_MS: u64 = 1_000;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use skep_base::varint::Malformed;
-use skep_base::{GroupId, LogId, NodeId, Rng};
+use skep_base::{GroupId, LogId, NodeId, NodeUuid, Rng, hash};
 use skep_consensus::{Group, GroupConfig, Input as GroupInput};
 use skep_keyspace::{Keyspace, Restore, RestoreError};
 use skep_log::{GroupLog, Membership, Record};
@@ -14,11 +14,11 @@ use crate::checkpoint::Checkpoints;
 use crate::client::Clients;
 use crate::evict::Memory;
 use crate::local::Routes;
-use crate::meta::{MetaCommand, MetaState, NodeRecord};
 use crate::on_log::PersistProgress;
 use crate::shard::Shard;
 use crate::stats::Stats;
 use crate::{DATA, Node, Note, Now, Output};
+use skep_placement::{MetaCommand, MetaState, NodeRecord};
 
 /// Who this node is, and what only its surroundings can choose.
 #[derive(Clone, Debug)]
@@ -219,9 +219,12 @@ impl Node {
         if self.meta.cluster_id.is_empty() {
             let cluster_id = self.new_cluster_id.clone();
             let replicas = self.settings.replicas() as u32;
-            return self.propose_meta(MetaCommand::Found { cluster_id, replicas, node, record }, out);
+            let founder = hash::seeded(1, cluster_id.as_bytes()).max(1);
+            let uuid = NodeUuid(u128::from(founder));
+            let found = MetaCommand::Found { cluster_id, replicas, shards: 1, node, uuid, record };
+            return self.propose_meta(found, out);
         }
-        if self.meta.nodes.get(&node) != Some(&record) {
+        if self.meta.nodes.get(&node).is_none_or(|member| member.record != record) {
             return self.propose_meta(MetaCommand::Announce { node, record }, out);
         }
         if self.shard.group.leads_with_all_applied() {

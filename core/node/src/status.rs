@@ -2,8 +2,8 @@
 
 use skep_base::{GroupId, NodeId};
 
-use crate::meta::NodeRecord;
 use crate::{DATA, Node};
+use skep_placement::NodeRecord;
 
 /// A snapshot of the node. Cheap enough to take every second.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +78,7 @@ impl Node {
             },
             cluster_id: self.meta.cluster_id.clone(),
             node: self.id,
-            nodes: self.meta.nodes.iter().map(|(id, record)| (*id, record.clone())).collect(),
+            nodes: self.meta.nodes.iter().map(|(id, member)| (*id, member.record.clone())).collect(),
             shards: shards.collect(),
             uptime_ms: self.now.mono.since(self.started.mono),
             clients: self.clients.len() as u64,

@@ -7,8 +7,8 @@ use std::fmt::Write;
 use skep_base::{GroupId, NodeId, Refusal, SLOT_COUNT, hash, number, slot_of};
 
 use super::{Call, Group};
-use crate::meta::{NodeRecord, ShardRecord};
 use crate::{DATA, Node};
+use skep_placement::{NodeRecord, ShardRecord};
 
 pub const COMMANDS: Group = &[
     ("asking", accept),
@@ -95,7 +95,8 @@ fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let mut text = String::new();
-    for (id, record) in &node.meta.nodes {
+    for (id, member) in &node.meta.nodes {
+        let record = &member.record;
         let led: Vec<&ShardRecord> = node
             .meta
             .shards
@@ -212,6 +213,6 @@ impl Node {
         let leader = self.leader_of(shard, record);
         let mut ids = record.replicas.clone();
         ids.sort_by_key(|id| (Some(*id) != leader, *id));
-        ids.into_iter().filter_map(|id| Some((id, self.meta.nodes.get(&id)?))).collect()
+        ids.into_iter().filter_map(|id| Some((id, &self.meta.nodes.get(&id)?.record))).collect()
     }
 }

@@ -1,0 +1,20 @@
+//! What the cluster agrees on, and what it should do next. See DESIGN.md beside this crate.
+//!
+//! [`MetaState`] is the meta group's state machine: members, and which nodes shall hold which group. [`plan`] proposes
+//! the next change of it, [`membership_step`] the next change of one group's voters towards it, and [`Forming`] decides
+//! how a node without a cluster comes to one. Pure; all three are asked again after each change.
+
+mod apply;
+mod command;
+mod forming;
+mod membership;
+mod plan;
+mod record;
+mod state;
+
+pub use command::MetaCommand;
+pub use forming::{Decision, Forming, FormingInput, JoinReply, Offer};
+pub use membership::{Step, Wanted, is_settled, membership_step};
+pub use plan::{DEAD_AFTER_MS, View, plan};
+pub use record::{Member, NodeRecord, REPLICAS_MAX, ShardRecord, TEXT_BYTES_MAX};
+pub use state::{MetaState, NODES_MAX, SHARDS_MAX};
