@@ -70,11 +70,9 @@ pub enum FormingInput {
         from: NodeUuid,
         offer: Offer,
     },
-    /// The last link with a node broke.
-    Gone {
-        uuid: NodeUuid,
-    },
+    /// The member at the other end of a link answered a request to join.
     JoinAnswered {
+        link: LinkId,
         reply: JoinReply,
     },
     Tick,
@@ -155,13 +153,8 @@ impl Forming {
             FormingInput::Unreachable { address, reason } => {
                 self.on_answer(&address, Answer::None { reason });
             }
-            FormingInput::Offered { from, offer } => {
-                self.on_offer(from, offer);
-            }
-            FormingInput::Gone { uuid } => {
-                self.offers.remove(&uuid);
-            }
-            FormingInput::JoinAnswered { reply } => self.on_reply(now, reply, out),
+            FormingInput::Offered { from, offer } => self.on_offer(from, offer),
+            FormingInput::JoinAnswered { link, reply } => self.on_reply(now, link, reply, out),
             FormingInput::Tick => {}
         }
         if !self.is_decided {
@@ -196,30 +189,35 @@ impl Forming {
     // ---- events -----------------------------------------------------------------------------------------------------
 
     fn on_answer(&mut self, address: &str, answer: Answer) {
-        // Others than the listed addresses are dialed too, those of a cluster met before for instance.
-        if let Some(known) = self.addresses.get_mut(address) {
-            *known = answer;
+        // Others than the listed addresses may be dialed too.
+        let Some(known) = self.addresses.get_mut(address) else { return };
+        *known = answer;
+        let met = self.offer().met;
+        self.offers.retain(|uuid, _| met.contains(uuid));
+    }
+
+    /// Offers of nodes that the list did not lead to say nothing yet; they are repeated.
+    fn on_offer(&mut self, from: NodeUuid, offer: Offer) {
+        if offer.met.len() <= LIST_MAX + 1 && from != self.me && self.offer().met.contains(&from) {
+            let met: BTreeSet<NodeUuid> = offer.met.into_iter().collect();
+            self.offers.insert(from, Offer { met: met.into_iter().collect(), ..offer });
         }
     }
 
-    fn on_offer(&mut self, from: NodeUuid, mut offer: Offer) {
-        // More nodes than can be met are no offer of this protocol; and strangers could fill the memory.
-        if offer.met.len() > LIST_MAX + 1 || self.offers.len() > 2 * LIST_MAX {
-            return;
-        }
-        offer.met.sort_unstable();
-        offer.met.dedup();
-        self.offers.insert(from, offer);
-    }
-
-    fn on_reply(&mut self, now: Millis, reply: JoinReply, out: &mut Vec<Decision>) {
+    fn on_reply(&mut self, now: Millis, link: LinkId, reply: JoinReply, out: &mut Vec<Decision>) {
+        let asked = self.addresses.values().find_map(|answer| match answer {
+            Answer::Member { link: known, cluster_id } if *known == link => Some(cluster_id),
+            _ => None,
+        });
+        // What the members of a cluster say that the list leads to no more is of the past.
+        let Some(asked) = asked else { return };
         match reply {
-            JoinReply::Joined { node, cluster_id } => {
+            JoinReply::Joined { node, cluster_id } if cluster_id == *asked => {
                 self.is_decided = true;
                 self.told_why.clear();
                 out.push(Decision::Joined { node, cluster_id });
             }
-            JoinReply::Later => self.refusal = None,
+            JoinReply::Joined { .. } | JoinReply::Later => self.refusal = None,
             JoinReply::Refused { reason } => {
                 self.refusal = Some(reason);
                 self.ask_due = now.plus(ASK_AGAIN_AFTER_REFUSAL_MS);
