@@ -19,9 +19,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DESCRIBE = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug" / "examples" / "describe"
 
-# Commands that 7.0 does not have.
+# Commands that 7.0 does not have, and our own.
 NEWER_COMMANDS = {
-    "client|no-touch": "7.2", "client|setinfo": "7.2",
+    "client|no-touch": "7.2", "client|setinfo": "7.2", "once": "skep",
     **{name: "7.4" for name in ("hexpire", "hpexpire", "hexpireat", "hpexpireat", "httl", "hpttl", "hexpiretime",
                                 "hpexpiretime", "hpersist")},
 }

@@ -3,6 +3,7 @@
 use skep_base::{Args, number};
 
 use crate::flags::KeyFlags;
+use crate::lookup::resolve;
 use crate::spec::{Begin, CommandSpec, Find, KeySpec, Special};
 
 /// No command has more groups of keys than that (GEORADIUS: its source, STORE and STOREDIST).
@@ -17,8 +18,8 @@ pub struct Key {
     pub flags: KeyFlags,
 }
 
-/// The number of keys that the arguments announce is not a number, not positive, or more than there are arguments.
-/// The command will answer with an error of its own and touch nothing.
+/// The number of keys that the arguments announce is not a number, not positive, or more than there are arguments; or what
+/// ONCE is to run is no command. The command will answer with an error of its own and touch nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyError;
 
@@ -47,8 +48,26 @@ impl Keys {
                 keys.add(range);
             }
         }
+        if command.special == Special::Once {
+            return Keys::of_inner(args);
+        }
         if command.special != Special::None {
             keys.look_at_options(command.special, args);
+        }
+        Ok(keys)
+    }
+
+    /// The keys of the command that ONCE is to run.
+    #[cold]
+    fn of_inner(args: Args<'_>) -> Result<Keys, KeyError> {
+        /// Arguments in front of the inner command: the name and the token.
+        const BEFORE: usize = 2;
+        let inner = args.from(BEFORE);
+        let command = resolve(inner).ok().filter(|c| c.special != Special::Once).ok_or(KeyError)?;
+        let mut keys = Keys::of(command, inner)?;
+        for range in &mut keys.ranges[..keys.used] {
+            range.first += BEFORE;
+            range.end += BEFORE;
         }
         Ok(keys)
     }
@@ -97,7 +116,7 @@ impl Keys {
         const READS_AND_WRITES: KeyFlags = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
         const OVERWRITES: KeyFlags = KeyFlags::OW.and(KeyFlags::UPDATE);
         match special {
-            Special::None => {}
+            Special::None | Special::Once => {}
             Special::Set => {
                 let reads = (3..args.len()).any(|at| args.is(at, "get"));
                 self.ranges[0].flags = if reads { READS_AND_WRITES } else { OVERWRITES };

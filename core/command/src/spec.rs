@@ -103,6 +103,8 @@ pub(crate) enum Special {
     Bitfield,
     /// `STORE key` may stand anywhere.
     Sort,
+    /// The keys are those of the command from argument 2 on.
+    Once,
 }
 
 impl CommandSpec {

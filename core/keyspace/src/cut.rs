@@ -12,12 +12,14 @@ use skep_base::{Millis, SLOT_COUNT, hash};
 
 use crate::db::{Entry, NEVER, SlotTable};
 use crate::keyspace::{DB_COUNT, Keyspace};
+use crate::once::{OnceRecord, Place};
 use crate::value::Value;
 
 /// Kinds of records in a checkpoint. Part of the format.
 const RECORD_STATE: u8 = 0;
 const RECORD_ENTRY: u8 = 1;
 const RECORD_END: u8 = 2;
+const RECORD_ONCE: u8 = 3;
 
 /// Bytes of the length in front of each record.
 const LENGTH_BYTES: usize = 8;
@@ -39,6 +41,11 @@ pub(crate) struct Cut {
     saved: Vec<u8>,
     /// Tables of flushed databases that the cut still needs.
     adopted: Vec<(u8, SlotTable)>,
+    /// Records of `ONCE` before this place are written.
+    once_next: Place,
+    /// Records of `ONCE` from this number on came after the cut was begun.
+    once_end: u64,
+    /// Keys and records of `ONCE` written.
     entries: u64,
     stamp: Millis,
     digest: DigestSum,
@@ -90,6 +97,19 @@ impl Cut {
         done
     }
 
+    /// Saves a record of `ONCE` that has been taken out, if the current cut needs it and has not come to it. No record ever
+    /// changes.
+    pub fn before_once_removal(&mut self, place: Place, record: &OnceRecord) {
+        if self.active && place >= self.once_next && place.1 < self.once_end {
+            self.save_once(place, record);
+        }
+    }
+
+    fn save_once(&mut self, place: Place, record: &OnceRecord) {
+        self.record(0, |out| encode_once(out, place.0, record));
+        self.entries += 1;
+    }
+
     fn save(&mut self, label: u8, table: &mut SlotTable) {
         table.cut = self.number;
         for (place, entry) in (0..).zip(table.entries.iter()) {
@@ -132,7 +152,8 @@ impl Keyspace {
             db.cut_label = label as u8;
         }
         let number = self.cut.number + 1;
-        self.cut = Cut { number, active: true, keeps_records, stamp: self.stamp, ..Cut::default() };
+        let (stamp, once_end) = (self.stamp, self.once.next_number());
+        self.cut = Cut { number, active: true, keeps_records, stamp, once_end, ..Cut::default() };
     }
 
     /// True between [`Keyspace::begin_cut`] and the step that ended it.
@@ -156,10 +177,11 @@ impl Keyspace {
                 self.cut.save(label, &mut table);
                 continue;
             }
-            if self.cut.next.0 == DB_COUNT {
+            if self.cut.next.0 < DB_COUNT {
+                self.cut_next_slot();
+            } else if !self.cut_next_once() {
                 break;
             }
-            self.cut_next_slot();
         }
         let Cut { number, entries, digest, stamp, .. } = self.cut;
         if self.cut.keeps_records {
@@ -199,7 +221,24 @@ impl Keyspace {
                 }
             }
         }
+        for ((deadline, _), once) in self.once.from(Place::default()) {
+            record.clear();
+            encode_once(&mut record, deadline, once);
+            digest.add(0, &record);
+        }
         digest.finish(self.stamp)
+    }
+
+    /// Saves the next record of `ONCE`; false if there is none left.
+    fn cut_next_once(&mut self) -> bool {
+        let end = self.cut.once_end;
+        let Some((place, record)) = self.once.from(self.cut.once_next).find(|(place, _)| place.1 < end)
+        else {
+            return false;
+        };
+        self.cut.once_next = (place.0, place.1 + 1);
+        self.cut.save_once(place, record);
+        true
     }
 
     fn cut_next_slot(&mut self) {
@@ -230,6 +269,11 @@ fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
     varint::put_bytes(out, &entry.key);
     varint::put(out, entry.deadline.0.wrapping_add(1)); // never is one byte
     entry.value.encode(out);
+}
+
+fn encode_once(out: &mut Vec<u8>, deadline: Millis, record: &OnceRecord) {
+    out.push(RECORD_ONCE);
+    record.encode(deadline, out);
 }
 
 /// A checkpoint that does not make sense. Its chunks passed their checksums, so this is a newer format or a bug.
@@ -332,6 +376,10 @@ impl Restore {
                 self.entry(&mut input).map_err(fail)?;
                 self.entries += 1;
             }
+            RECORD_ONCE => {
+                self.keyspace.once.restore(&mut input).map_err(fail)?;
+                self.entries += 1;
+            }
             RECORD_END => {
                 let expected = input.varint().map_err(fail)?;
                 if expected != self.entries {
@@ -339,7 +387,7 @@ impl Restore {
                 }
                 self.ended = true;
             }
-            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 2" })),
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 3" })),
         }
         input.end().map_err(fail)
     }

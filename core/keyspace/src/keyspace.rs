@@ -9,6 +9,7 @@ use crate::access::AccessClock;
 use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
 use crate::dense::Keyed;
+use crate::once::OnceTable;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value};
 
@@ -18,6 +19,7 @@ pub const DB_COUNT: u8 = 16;
 /// The state machine of one data shard.
 pub struct Keyspace {
     pub(crate) dbs: Vec<Db>,
+    pub(crate) once: OnceTable,
     pub(crate) cut: Cut,
     pub(crate) stamp: Millis,
     pub(crate) stats: Stats,
@@ -83,6 +85,7 @@ impl Default for Keyspace {
     fn default() -> Keyspace {
         Keyspace {
             dbs: (0..DB_COUNT).map(Db::new).collect(),
+            once: OnceTable::default(),
             cut: Cut::default(),
             stamp: Millis(0),
             stats: Stats::default(),
@@ -399,13 +402,19 @@ impl Keyspace {
         self.db(db).next_used_slot(from)
     }
 
-    /// The earliest deadline of any key or field.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        self.dbs.iter().filter_map(Db::next_due).map(|(deadline, _)| deadline).min()
+    /// Tokens that `ONCE` remembers.
+    pub fn once_len(&self) -> usize {
+        self.once.len()
     }
 
-    /// Removes up to about `limit` keys and fields whose deadline has passed, the earliest first. The same state and stamp
-    /// remove the same on every replica. Gives the number removed.
+    /// The earliest deadline of any key, field or token of `ONCE`.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let due = self.dbs.iter().filter_map(Db::next_due).map(|(deadline, _)| deadline);
+        due.chain(self.once.next_deadline()).min()
+    }
+
+    /// Removes up to about `limit` keys, fields and tokens whose deadline has passed, the earliest of each database first. The
+    /// same state and stamp remove the same on every replica. Gives the number removed.
     pub fn sweep(&mut self, limit: usize) -> usize {
         let now = self.stamp;
         let mut removed = 0;
@@ -422,6 +431,12 @@ impl Keyspace {
                 removed += progress;
             }
         }
+        while removed < limit
+            && let Some((place, record)) = self.once.pop_due(now)
+        {
+            self.cut.before_once_removal(place, &record);
+            removed += 1;
+        }
         removed
     }
 
@@ -430,6 +445,7 @@ impl Keyspace {
         for db in &self.dbs {
             db.assert_invariants();
         }
+        self.once.assert_invariants();
     }
 
     #[inline]

@@ -16,6 +16,7 @@ mod expiry;
 mod geohash;
 mod hyperloglog;
 mod keyspace;
+mod once;
 mod rdb;
 mod small;
 pub mod types;

@@ -44,10 +44,12 @@ fn apply(handlers: &Handlers, keyspace: &mut Keyspace, entry: &Entry) -> Vec<u8>
 struct Log {
     rng: Rng,
     stamp: Millis,
+    /// Whether hours pass at times, so that tokens of ONCE come to their end.
+    days: bool,
 }
 
 /// Writes, with a letter for each argument: `k` key, `f` field or member, `n` number, `s` text, `t` milliseconds ahead, `c` a
-/// small count, `d` a database, `i` an index. Anything longer stands for itself.
+/// small count, `d` a database, `i` an index, `o` a token of ONCE. Anything longer stands for itself.
 const WRITES: &[&str] = &[
     "SET k s",
     "SET k n PX t",
@@ -96,6 +98,9 @@ const WRITES: &[&str] = &[
     "COPY k k REPLACE",
     "COPY k k DB d",
     "MOVE k d",
+    "ONCE o INCRBY k n",
+    "ONCE o SPOP k c",
+    "ONCE o LPUSH k s",
     // Reads too: what they draw and see must agree.
     "HRANDFIELD k c WITHVALUES",
     "SRANDMEMBER k c",
@@ -109,12 +114,15 @@ const RARE: &[&str] = &["FLUSHDB", "FLUSHALL", "SWAPDB d d", "SWAPDB d d"];
 
 impl Log {
     fn new(seed: u64) -> Log {
-        Log { rng: Rng::new(seed), stamp: Millis(1_000_000) }
+        Log { rng: Rng::new(seed), stamp: Millis(1_000_000), days: true }
     }
 
     fn next(&mut self) -> Entry {
         if self.rng.one_in(3) {
             self.stamp = self.stamp.plus(self.rng.below(50));
+        }
+        if self.days && self.rng.one_in(100) {
+            self.stamp = self.stamp.plus(self.rng.below(16 * 60 * 60 * 1_000));
         }
         let words = match self.rng.below(200) {
             0 => self.fill(RARE),
@@ -142,6 +150,7 @@ impl Log {
             "s" => format!("s{}", rng.below(20)),
             "t" => rng.below(200).to_string(),
             "c" => rng.below(12).to_string(),
+            "o" => format!("token{}", rng.below(60)),
             "d" => rng.below(DBS).to_string(),
             "i" => (rng.below(12) as i64 - 6).to_string(),
             itself => itself.to_string(),
@@ -314,7 +323,7 @@ fn visible(keyspace: &Keyspace) -> Vec<(u8, Vec<u8>, Millis, usize)> {
 fn a_sweep_removes_what_is_due_and_nothing_else() {
     let handlers: Handlers = handlers().collect();
     for seed in 100..130 {
-        let mut log = Log::new(seed);
+        let mut log = Log { days: false, ..Log::new(seed) };
         let mut keyspace = Keyspace::default();
         for _ in 0..10 {
             for _ in 0..80 {

@@ -48,6 +48,11 @@ impl<'a> Reply<'a> {
         &self.out[mark..]
     }
 
+    /// A whole reply that was written before, in this connection's protocol.
+    pub fn raw(&mut self, reply: &[u8]) {
+        self.out.extend_from_slice(reply);
+    }
+
     #[inline]
     pub fn ok(&mut self) {
         self.out.extend_from_slice(b"+OK\r\n");

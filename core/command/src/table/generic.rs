@@ -64,6 +64,11 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .tips(&["nondeterministic_output"])
         .syntax("key")
         .docs("O(1)", "Gives the number of references to a value."),
+    command("once", -3, WRITE | DENYOOM | MOVABLEKEYS, KEYSPACE, "7.4.0")
+        .keys_at(&[hidden(RW | ACCESS | UPDATE).note("the keys are those of the command behind the token")])
+        .special(Special::Once)
+        .syntax("token command [arg...]")
+        .docs("As the command", "Runs a write at most once for its token; a repeat gets the first reply."),
     command("persist", 2, WRITE | FAST, KEYSPACE, "2.2.0")
         .keys_at(&[key(1, RW | UPDATE)])
         .syntax("key")

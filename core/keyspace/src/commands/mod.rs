@@ -12,6 +12,7 @@ mod hyperloglog;
 mod inspect;
 mod keys;
 mod lists;
+mod once;
 pub(crate) mod parse;
 mod scan;
 mod set_algebra;
@@ -41,6 +42,7 @@ pub const ALL: &[Group] = &[
     inspect::COMMANDS,
     keys::COMMANDS,
     lists::COMMANDS,
+    once::COMMANDS,
     scan::COMMANDS,
     set_algebra::COMMANDS,
     sets::COMMANDS,

@@ -28,6 +28,56 @@ fn sets_answer_as_in_the_transcript() {
 }
 
 #[test]
+fn once_answers_as_in_the_transcript() {
+    Bench::new().script(include_str!("../../testdata/once.txt"));
+}
+
+#[test]
+fn once_answers_in_the_protocol_of_whoever_asks() {
+    let mut bench = Bench::new();
+    bench.script(
+        "> ONCE a LPOP none
+         $-1
+         > ONCE b BITFIELD k OVERFLOW FAIL SET u1 0 1 INCRBY u1 0 1
+         *2|:0|$-1
+         > ONCE c SADD s m
+         :1",
+    );
+    bench.protocol = Protocol::Resp3;
+    bench.script(
+        "> ONCE a LPOP none
+         _
+         > ONCE b BITFIELD k OVERFLOW FAIL SET u1 0 1 INCRBY u1 0 1
+         *2|:0|_
+         > ONCE d SPOP s 1
+         *1|$1|m
+         > ONCE e LPOP none 2
+         _",
+    );
+    bench.protocol = Protocol::Resp2;
+    bench.script(
+        "> ONCE d SPOP s 1
+         *1|$1|m
+         > ONCE e LPOP none 2
+         *-1",
+    );
+}
+
+#[test]
+fn a_token_belongs_to_a_request_in_one_database_and_is_not_too_long() {
+    let mut bench = Bench::new();
+    bench.run("ONCE t INCR n");
+    bench.db = 1;
+    assert_eq!(bench.run("ONCE t INCR n"), "-ERR token was used for another command");
+    assert_eq!(bench.run("EXISTS n"), ":0");
+    assert_eq!(bench.run(&format!("ONCE {} INCR n", "t".repeat(256))), ":1");
+    assert_eq!(
+        bench.run(&format!("ONCE {} INCR n", "t".repeat(257))),
+        "-ERR token is 257 bytes, 1 to 256 are allowed"
+    );
+}
+
+#[test]
 fn resp3_gets_maps_sets_and_pairs() {
     let mut bench = Bench::new();
     bench.protocol = Protocol::Resp3;
