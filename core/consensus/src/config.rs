@@ -116,8 +116,8 @@ impl GroupConfig {
         raft::Config {
             id: self.node.0,
             election_tick: self.election_ticks,
-            // The heartbeats that count are sent by `Group::beat`; these few come on top.
-            heartbeat_tick: self.election_ticks - 1,
+            // Not used: `Group::tick_leader` sends the heartbeats.
+            heartbeat_tick: self.heartbeat_ticks,
             min_election_tick: self.election_ticks,
             // The timeout is set before each tick, and may be one that never ends.
             max_election_tick: usize::MAX,

@@ -468,20 +468,32 @@ impl Group {
         if !self.is_leader() && self.is_only_voter() {
             return;
         }
+        if self.is_leader() {
+            return self.tick_leader(now);
+        }
         let timeout = if self.may_campaign { self.election_timeout() } else { NO_ELECTION_TICKS };
         self.raw.raft.set_randomized_election_timeout(timeout);
         let elapsed = self.raw.raft.election_elapsed;
         self.raw.tick();
-        if !self.is_leader() && self.raw.raft.election_elapsed < elapsed {
+        if self.raw.raft.election_elapsed < elapsed {
             self.attempts += 1;
         }
-        self.beat(now);
     }
 
-    /// A leader's heartbeats fall on the same ticks in all groups of a node, so that they share frames.
-    fn beat(&mut self, now: Millis) {
+    /// In place of the library's, whose heartbeats count from the election: these fall on the same ticks in all groups of a
+    /// node, so that they share frames.
+    fn tick_leader(&mut self, now: Millis) {
+        let raft = &mut self.raw.raft;
+        raft.election_elapsed += 1;
+        if raft.election_elapsed >= raft.election_timeout() {
+            raft.election_elapsed = 0;
+            let (msg_type, from) = (MessageType::MsgCheckQuorum, self.config.node.0);
+            raft.step(eraftpb::Message { msg_type, from, ..eraftpb::Message::default() })
+                .expect("a leader without a quorum steps down, it does not fail");
+            raft.abort_leader_transfer();
+        }
         let interval = now.0 / (self.config.tick_ms * self.config.heartbeat_ticks as u64);
-        if self.is_leader() && interval != self.beat_last {
+        if interval != self.beat_last {
             self.beat_last = interval;
             self.raw.ping();
         }

@@ -19,10 +19,11 @@ const HEALING_MS: u64 = 6_000;
 
 fn run(seed: u64) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
-    let faults = Faults::draw(&mut rng);
+    let against_leases = seed % 2 == 1;
+    let faults = if against_leases { Faults::against_leases(&mut rng) } else { Faults::draw(&mut rng) };
     let nodes = if faults.membership > 0 { 5 } else { 3 };
     // Some grow from one node, as a cluster does.
-    let founders = if seed % 4 == 3 { 1 } else { 3 };
+    let founders = if seed % 8 >= 6 { 1 } else { 3 };
     let mut world = World::new(seed, nodes, founders, faults);
     for _ in 0..TROUBLE_MS {
         world.step();
@@ -49,7 +50,7 @@ fn number_from(text: Option<&str>) -> Option<u64> {
 
 #[test]
 fn no_history_breaks_an_invariant_and_every_group_recovers() {
-    let (mut acknowledged, mut leaders, mut reads, mut installs) = (0, 0, 0, 0);
+    let (mut acknowledged, mut leaders, mut reads, mut reads_by_lease, mut installs) = (0, 0, 0, 0, 0);
     let mut notes: BTreeMap<&str, u64> = BTreeMap::new();
     let seeds = number_from(option_env!("SEEDS")).unwrap_or(SEEDS);
     for seed in 0..seeds {
@@ -58,6 +59,7 @@ fn no_history_breaks_an_invariant_and_every_group_recovers() {
         acknowledged += world.checks.acknowledged_count();
         leaders += world.checks.leader_count();
         reads += world.checks.reads;
+        reads_by_lease += world.checks.reads_by_lease;
         installs += world.checks.installs;
         for (kind, count) in &world.checks.notes {
             *notes.entry(*kind).or_default() += count;
@@ -65,14 +67,15 @@ fn no_history_breaks_an_invariant_and_every_group_recovers() {
         drop(announce);
     }
     println!(
-        "{seeds} histories: {acknowledged} entries acknowledged, {leaders} leaders, {reads} reads, {installs} checkpoints installed, {notes:?}"
+        "{seeds} histories: {acknowledged} entries acknowledged, {leaders} leaders, {reads} reads, {reads_by_lease} by lease, {installs} checkpoints installed, {notes:?}"
     );
     assert!(acknowledged as u64 > seeds * 100, "hardly anything was acknowledged: {acknowledged}");
     assert!(leaders as u64 > seeds * 2, "hardly any leader was lost: {leaders}");
     for rare in ["vote withheld", "leaving joint", "stepped down removed"] {
         assert!(notes.contains_key(rare), "no history met: {rare}");
     }
-    assert!(installs > seeds / 2, "hardly any checkpoint was installed: {installs}");
+    assert!(installs > seeds / 4, "hardly any checkpoint was installed: {installs}");
+    assert!(reads_by_lease > seeds * 1000, "hardly any lease was had: {reads_by_lease}");
     assert!(reads > seeds * 20, "hardly any read was answered: {reads}");
 }
 

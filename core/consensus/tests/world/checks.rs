@@ -19,7 +19,10 @@ pub struct Checks {
     applied_now: BTreeMap<usize, LogIndex>,
     seen_once: BTreeSet<Bytes>,
     acknowledged: BTreeMap<LogIndex, LogId>,
+    /// The last index that any node applied, and so may have told somebody of.
+    told: LogIndex,
     pub reads: u64,
+    pub reads_by_lease: u64,
     pub installs: u64,
     /// How often each kind of note was met, so that a run can show that it met the rare ones.
     pub notes: BTreeMap<&'static str, u64>,
@@ -51,6 +54,7 @@ impl Checks {
         let index = entry.id.index;
         let before = self.applied_now.insert(at, index).expect("the node started");
         assert_eq!(index, before.next(), "node {} applied out of order", at + 1);
+        self.told = self.told.max(index);
         let this = (entry.id.term, entry.payload.clone());
         if let Some(known) = self.applied.get(&index) {
             assert_eq!(*known, this, "node {} applied something else at {index:?}", at + 1);
@@ -80,6 +84,13 @@ impl Checks {
         let applied = self.applied_now[&at];
         assert!(applied.0 >= seen, "node {} read at {applied:?} what was older than {seen}", at + 1);
         self.reads += 1;
+    }
+
+    /// INV-CONSENSUS-9: `at` reads its state machine as it is.
+    pub fn on_read_by_lease(&mut self, at: usize) {
+        let applied = self.applied_now[&at];
+        assert!(applied >= self.told, "node {} read {applied:?} by its lease after {:?}", at + 1, self.told);
+        self.reads_by_lease += 1;
     }
 
     pub fn on_note(&mut self, note: &Note) {

@@ -12,7 +12,7 @@ use skep_base::hash;
 use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Rng};
 use skep_consensus::{Group, GroupConfig, Input, Message, Output, ReadId, Role, Standing};
 use skep_log::{GroupLog, Membership};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub const GROUP: GroupId = GroupId(1);
 
@@ -22,7 +22,11 @@ pub struct Faults {
     pub loss_percent: u64,
     pub repeat_percent: u64,
     pub delay_ms_max: u64,
+    /// Messages that take far longer than the others.
+    pub late_percent: u64,
     pub flush_ms_max: u64,
+    /// How far each clock may be from the right speed.
+    pub drift_percent: u64,
     /// One in so many milliseconds; 0 is never. So for all below.
     pub crash: u64,
     pub pause: u64,
@@ -30,7 +34,18 @@ pub struct Faults {
     pub membership: u64,
     pub transfer: u64,
     pub checkpoint: u64,
+    /// A disk writes nothing for a while, and its node is told not to campaign.
+    pub hang: u64,
+    /// Proposals; each makes a leader heard.
+    pub propose: u64,
 }
+
+/// The usual number of milliseconds between two proposals.
+const PROPOSE: u64 = 10;
+/// The first byte of an order to campaign. Every second one is late where any message is: leases depend on it.
+const TIMEOUT_NOW: u8 = 7;
+/// The longest that a late message takes: several elections.
+const LATE_MS_MAX: u64 = 1500;
 
 impl Faults {
     pub fn draw(rng: &mut Rng) -> Faults {
@@ -40,13 +55,38 @@ impl Faults {
             loss_percent: some(20),
             repeat_percent: some(10),
             delay_ms_max: 1 + some(60),
+            late_percent: some(4),
             flush_ms_max: some(30),
+            drift_percent: some(5),
             crash: rare(some(800)),
             pause: rare(some(1500)),
             partition: rare(some(1500)),
             membership: rare(some(600)),
             transfer: rare(some(1500)),
             checkpoint: rare(some(400)),
+            hang: rare(some(1500)),
+            propose: PROPOSE,
+        }
+    }
+
+    /// A fast network between nodes that lose each other, die and stop all the time: many leaders, each sure of its lease.
+    pub fn against_leases(rng: &mut Rng) -> Faults {
+        let (partition, quiet) = (30 + rng.below(300), rng.one_in(2));
+        let mut some = |bound: u64| if rng.one_in(2) { 0 } else { 1 + rng.below(bound) };
+        let rare = |draw: u64| if draw == 0 { 0 } else { 30 + draw };
+        Faults {
+            delay_ms_max: 1 + some(5),
+            late_percent: some(10),
+            flush_ms_max: some(10),
+            drift_percent: 5,
+            crash: rare(some(200)),
+            pause: rare(some(300)),
+            partition,
+            membership: rare(some(300)),
+            transfer: rare(some(300)),
+            hang: rare(some(600)),
+            propose: if quiet { 10 * PROPOSE } else { PROPOSE },
+            ..Faults::default()
         }
     }
 }
@@ -62,6 +102,9 @@ pub struct Node {
     dies_at: Option<u64>,
     paused_until: u64,
     clock_ms: u64,
+    /// How fast the clock is: a thousand is right.
+    clock_rate: u64,
+    hangs_until: u64,
     checkpoint_wanted: bool,
     /// Proposals that wait for their entry.
     proposed: BTreeMap<LogId, Bytes>,
@@ -87,8 +130,8 @@ pub struct World {
     sent: u64,
     /// Answers to the senders of checkpoints, by time and number.
     reports: BTreeMap<(u64, u64), (usize, Input)>,
-    /// Which side of the partition each node is on.
-    side: Vec<u64>,
+    /// From where to where nothing comes through.
+    cut: BTreeSet<(usize, usize)>,
     payloads: u64,
     pub checks: Checks,
     /// A hash over all that happened.
@@ -98,7 +141,9 @@ pub struct World {
 impl World {
     pub fn new(seed: u64, nodes: usize, founders: usize, faults: Faults) -> World {
         let mut rng = Rng::new(seed);
-        let node = |clock_ms| Node {
+        let mut clock_rate = || 1000 - 10 * faults.drift_percent + rng.below(20 * faults.drift_percent + 1);
+        let rates: Vec<u64> = (0..nodes).map(|_| clock_rate()).collect();
+        let node = |(clock_ms, clock_rate)| Node {
             group: None,
             disk: Disk::default(),
             incarnation: 0,
@@ -107,6 +152,8 @@ impl World {
             dies_at: None,
             paused_until: 0,
             clock_ms,
+            clock_rate,
+            hangs_until: 0,
             checkpoint_wanted: false,
             proposed: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -114,14 +161,14 @@ impl World {
         World {
             seed,
             now: 0,
-            nodes: (0..nodes).map(|_| node(rng.below(1_000_000))).collect(),
+            nodes: rates.into_iter().map(|rate| node((rng.below(1_000_000), rate))).collect(),
             rng,
             faults,
             founders,
             flying: BTreeMap::new(),
             reports: BTreeMap::new(),
             sent: 0,
-            side: vec![0; nodes],
+            cut: BTreeSet::new(),
             payloads: 0,
             checks: Checks::default(),
             trace: seed,
@@ -158,7 +205,12 @@ impl World {
             self.deliver(from, to, &bytes);
         }
         for at in 0..self.nodes.len() {
+            let may_campaign = self.nodes[at].hangs_until <= self.now;
+            if let Some(group) = &mut self.nodes[at].group {
+                group.set_may_campaign(may_campaign);
+            }
             self.tick(at);
+            self.read_by_lease(at);
         }
         self.client();
     }
@@ -194,6 +246,7 @@ impl World {
     fn flush(&mut self, at: usize) {
         while self.nodes[at].writes.front().is_some_and(|write| write.durable_at <= self.now)
             && self.awake(at)
+            && self.nodes[at].hangs_until <= self.now
         {
             let Write { ticket, then_send, .. } = self.nodes[at].writes.pop_front().expect("it was there");
             self.nodes[at].disk.flush_one(&mut self.checks);
@@ -209,7 +262,8 @@ impl World {
     }
 
     fn clock(&self, at: usize) -> Millis {
-        Millis(self.nodes[at].clock_ms + self.now)
+        let Node { clock_ms, clock_rate, .. } = self.nodes[at];
+        Millis(clock_ms + self.now * clock_rate / 1000)
     }
 
     fn tick(&mut self, at: usize) {
@@ -222,7 +276,7 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, bytes: &[u8]) {
         let at = to.0 as usize - 1;
-        let reachable = self.side[at] == self.side[from.0 as usize - 1];
+        let reachable = !self.cut.contains(&(from.0 as usize - 1, at));
         if !reachable || self.nodes[at].group.is_none() {
             self.report(from, to, bytes, false);
             return;
@@ -307,6 +361,16 @@ impl World {
         if let Some(group) = &self.nodes[at].group {
             group.assert_invariants();
         }
+        self.read_by_lease(at);
+    }
+
+    /// Whoever may read without a round does.
+    fn read_by_lease(&mut self, at: usize) {
+        let now = self.clock(at);
+        let group = self.nodes[at].group.as_ref();
+        if self.awake(at) && group.is_some_and(|group| group.may_read(now)) {
+            self.checks.on_read_by_lease(at);
+        }
     }
 
     fn send(&mut self, at: usize, to: NodeId, message: &Message) {
@@ -321,14 +385,18 @@ impl World {
         let copies = if self.rng.below(100) < self.faults.repeat_percent { 2 } else { 1 };
         for _ in 0..copies {
             self.sent += 1;
-            let due = self.now + 1 + self.rng.below(self.faults.delay_ms_max);
+            let late_percent = self.faults.late_percent;
+            let late_percent = if bytes[0] == TIMEOUT_NOW { 50.min(50 * late_percent) } else { late_percent };
+            let late = self.rng.below(100) < late_percent;
+            let delay_ms_max = if late { LATE_MS_MAX } else { self.faults.delay_ms_max };
+            let due = self.now + 1 + self.rng.below(delay_ms_max);
             self.flying.insert((due, self.sent), (from, to, bytes.clone()));
         }
     }
 
     fn make_trouble(&mut self) {
         let strikes = |rng: &mut Rng, one_in: u64| one_in > 0 && rng.one_in(one_in);
-        let Faults { crash, pause, partition, membership, transfer, checkpoint, .. } = self.faults;
+        let Faults { crash, pause, partition, membership, transfer, checkpoint, hang, .. } = self.faults;
         let at = self.rng.below(self.nodes.len() as u64) as usize;
         let other = NodeId(1 + self.rng.below(self.nodes.len() as u64));
         for at in 0..self.nodes.len() {
@@ -337,17 +405,17 @@ impl World {
             }
         }
         if strikes(&mut self.rng, crash) && self.nodes[at].group.is_some() {
-            let down_ms = self.rng.below(600);
+            let down_ms = if self.rng.one_in(2) { 1 } else { self.rng.below(600) };
             self.crash(at, down_ms);
         }
         if strikes(&mut self.rng, pause) {
             self.nodes[at].paused_until = self.now + self.rng.below(1000);
         }
         if strikes(&mut self.rng, partition) {
-            let healed = self.rng.one_in(2);
-            for side in &mut self.side {
-                *side = if healed { 0 } else { self.rng.below(2) };
-            }
+            self.partition();
+        }
+        if strikes(&mut self.rng, hang) {
+            self.nodes[at].hangs_until = self.now + self.rng.below(800);
         }
         if strikes(&mut self.rng, membership) {
             self.change_membership(other);
@@ -360,6 +428,27 @@ impl World {
         if strikes(&mut self.rng, checkpoint) && self.awake(at) {
             let behind = self.rng.below(20);
             self.checkpoint(at, behind);
+        }
+    }
+
+    /// Divides the nodes, or cuts some ways between them, or heals it all.
+    fn partition(&mut self) {
+        self.cut.clear();
+        let kind = self.rng.below(4);
+        let pair = [0, 1].map(|_| self.rng.below(self.nodes.len() as u64) as usize);
+        let sides: Vec<u64> = self.nodes.iter().map(|_| self.rng.below(2)).collect();
+        for from in 0..sides.len() {
+            for to in 0..sides.len() {
+                let cut = match kind {
+                    0 => false,
+                    1 => sides[from] != sides[to],
+                    2 => pair == [from, to] || pair == [to, from],
+                    _ => self.rng.one_in(3),
+                };
+                if cut {
+                    self.cut.insert((from, to));
+                }
+            }
         }
     }
 
@@ -400,7 +489,7 @@ impl World {
 
     /// Proposes to every node that takes it and asks any for a read, now and then.
     fn client(&mut self) {
-        if self.rng.one_in(10) {
+        if self.rng.one_in(self.faults.propose) {
             for at in 0..self.nodes.len() {
                 self.propose(at);
             }
@@ -446,10 +535,11 @@ impl World {
 
     /// Ends all trouble and waits until every member has applied an entry proposed after it ended.
     pub fn heal(&mut self, within_ms: u64) {
-        self.faults = Faults { delay_ms_max: 2, ..Faults::default() };
-        self.side.fill(0);
+        let transfers = self.faults.transfer > 0;
+        self.faults = Faults { delay_ms_max: 2, propose: PROPOSE, ..Faults::default() };
+        self.cut.clear();
         for node in &mut self.nodes {
-            (node.down_until, node.paused_until, node.dies_at) = (0, 0, None);
+            (node.down_until, node.paused_until, node.hangs_until, node.dies_at) = (0, 0, 0, None);
         }
         let from = self.now;
         let mut target = None;
@@ -464,6 +554,10 @@ impl World {
                 .filter_map(|node| node.group.as_ref())
                 .find(|group| group.is_leader() && target.is_some_and(|id| group.applied() >= id.index));
             let Some(leader) = leader else { continue };
+            let now = self.clock(leader.node().0 as usize - 1);
+            if !transfers && !leader.may_read(now) {
+                continue;
+            }
             let membership = leader.membership();
             let caught_up = |id: &NodeId| {
                 let group = self.nodes[id.0 as usize - 1].group.as_ref();
