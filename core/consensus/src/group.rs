@@ -414,6 +414,11 @@ impl Group {
         self.memberships.current()
     }
 
+    /// Whether a checkpoint of the leader's was recorded and its [`Output::Install`] is still to come.
+    pub fn is_installing(&self) -> bool {
+        self.installing.is_some()
+    }
+
     /// The node to which leadership is being handed.
     pub fn transferring(&self) -> Option<NodeId> {
         self.raw.raft.lead_transferee.map(NodeId)

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{LogId, LogIndex, Millis, NodeId, Term};
+use skep_log::Membership;
 use std::fmt;
+
+use crate::convert;
 
 /// Entries in one message. A message of the largest usual size holds fewer even if they are empty.
 pub const MESSAGE_ENTRIES_MAX: usize = 65_536;
@@ -49,6 +52,12 @@ impl Message {
     pub fn checkpoint(&self) -> Option<LogId> {
         let metadata = &self.raft.snapshot.as_ref()?.metadata;
         Some(LogId { term: Term(metadata.term), index: LogIndex(metadata.index) })
+    }
+
+    /// The membership that comes with [`Message::checkpoint`].
+    pub fn checkpoint_membership(&self) -> Option<Membership> {
+        let metadata = &self.raft.snapshot.as_ref()?.metadata;
+        Some(convert::membership_from_library(&metadata.conf_state))
     }
 
     /// Bytes of payload that it carries; for flow control.

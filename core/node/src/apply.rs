@@ -1,54 +1,58 @@
-//! Committed entries become state, and replies to the clients whose operations they carry.
+//! Committed entries become state, and replies to those whose operations they carry.
 
-use skep_base::{GroupId, LogId, Millis, Rng};
+use std::collections::VecDeque;
+
+use skep_base::{Args, GroupId, LogId, Rng, Term};
 use skep_keyspace::{Handler, WriteCx};
 use skep_log::{Entry, EntryKind};
+use skep_placement::MetaCommand;
 use skep_resp::{Protocol, Reply};
 
-use crate::batch::InFlight;
-use crate::entry::{EntryReader, OpKind};
+use crate::answer::{Desk, desk};
+use crate::batch::{Call, InFlight, Origin};
+use crate::entry::{EntryReader, OpKind, Source};
 use crate::local::Route;
-use crate::on_log::SWEEP_LIMIT;
+use crate::shard::Forwarded;
 use crate::{Node, Output};
-use skep_placement::MetaCommand;
+
+/// Keys and fields that one entry removes because they are due: about 100 us of work.
+const SWEEP_LIMIT: usize = 1_000;
 
 impl Node {
     /// Applies committed entries of a group, in order.
     pub(crate) fn apply(&mut self, group: GroupId, entries: Vec<Entry>, out: &mut Vec<Output>) {
-        for entry in entries {
-            if group == GroupId::META {
-                self.apply_meta(entry);
-            } else {
-                self.apply_data(entry, out);
-            }
+        if group == GroupId::META {
+            return entries.into_iter().for_each(|entry| self.apply_meta(entry, out));
         }
+        let at = self.shard_of_group(group).expect("a group that applies is a shard's");
+        for entry in entries {
+            self.apply_data(at, &entry, out);
+        }
+        self.list_grown(out);
     }
 
-    fn apply_meta(&mut self, entry: Entry) {
-        assert_eq!(
-            entry.id.index,
-            self.meta_applied.index.next(),
-            "INV-APPLY-1: entries are applied in order"
-        );
+    fn apply_meta(&mut self, entry: Entry, out: &mut Vec<Output>) {
+        let index = entry.id.index;
+        assert_eq!(index, self.meta.applied.index.next(), "INV-APPLY-1: entries are applied in order");
+        self.meta.applied = entry.id;
         if entry.kind == EntryKind::Normal && !entry.payload.is_empty() {
-            match MetaCommand::decode(&entry.payload) {
-                // A refusal changed nothing; whoever proposed the command looks at the state.
-                Ok(command) => drop(self.meta.apply(command)),
+            let command = match MetaCommand::decode(&entry.payload) {
+                Ok(command) => command,
                 Err(cause) => {
                     panic!("meta entry {:?} passed its checksum but does not parse: {cause}", entry.id)
                 }
-            }
+            };
+            let outcome = self.meta.state.apply(command);
+            self.on_meta_changed(out);
+            self.answer_meta(entry.id, outcome, out);
         }
-        self.meta_applied = entry.id;
     }
 
-    fn apply_data(&mut self, entry: Entry, out: &mut Vec<Output>) {
-        assert_eq!(
-            entry.id.index,
-            self.shard.applied.index.next(),
-            "INV-APPLY-1: entries are applied in order"
-        );
-        self.shard.applied = entry.id;
+    fn apply_data(&mut self, at: usize, entry: &Entry, out: &mut Vec<Output>) {
+        let own = self.settle(at, entry.id, out);
+        let replica = self.shards[at].replica.as_mut().expect("what is applied has a replica");
+        assert_eq!(entry.id.index, replica.applied.index.next(), "INV-APPLY-1: entries are applied in order");
+        replica.applied = entry.id;
         if entry.kind != EntryKind::Normal || entry.payload.is_empty() {
             return;
         }
@@ -56,151 +60,186 @@ impl Node {
             Ok(reader) => reader,
             Err(cause) => panic!("entry {:?} passed its checksum but does not parse: {cause}", entry.id),
         };
-        self.shard.keyspace.advance(reader.stamp);
+        replica.keyspace.advance(reader.stamp);
         let mut rng = Rng::new(reader.seed);
-        match self.take_in_flight(entry.id) {
-            Some(batch) => self.apply_own(&mut reader, &entry, batch, &mut rng, out),
-            None => self.apply_foreign(&mut reader, entry.id, &mut rng),
+        match own.and_then(|proposed| proposed.batch) {
+            Some(batch) => self.apply_own(at, entry.id, &mut reader, &batch, &mut rng),
+            None => self.apply_foreign(at, entry.id, &mut reader, &mut rng),
         }
-        self.shard.keyspace.sweep(SWEEP_LIMIT);
+        if let Some(replica) = &mut self.shards[at].replica {
+            replica.keyspace.sweep(SWEEP_LIMIT);
+        }
     }
 
-    /// The batch that this node proposed at `at`, if it did.
-    fn take_in_flight(&mut self, at: LogId) -> Option<InFlight> {
-        if self.shard.in_flight.front()?.at != at {
-            return None;
-        }
-        self.shard.in_flight.pop_front()?.batch
-    }
-
-    /// Applies an entry whose clients wait here: their reads run in their place among the writes, and all get replies.
+    /// Applies an entry that this node proposed: reads run in their place among the writes, and all get replies.
     fn apply_own(
         &mut self,
+        at: usize,
+        id: LogId,
         reader: &mut EntryReader<'_>,
-        entry: &Entry,
-        batch: InFlight,
+        batch: &InFlight,
         rng: &mut Rng,
-        out: &mut Vec<Output>,
     ) {
-        let now = self.shard.keyspace.stamp();
-        self.apply_evictions(reader, &batch);
-        let mut unheard = Vec::new();
-        let mut last = None;
-        let output_max = self.settings.output_limits().normal.hard_bytes;
-        for op in &batch.ops {
-            let args = batch.args(op, &entry.payload);
-            let client = self.clients.get_mut(op.client);
-            if client.is_none() && !op.logged {
-                continue;
-            }
-            self.shard.keyspace.access.set_paused(client.as_ref().is_some_and(|c| c.no_touch));
-            let (buffer, protocol) = match client {
-                Some(client) => {
-                    client.pending -= 1;
-                    if client.pending == 0 && client.waiting {
-                        self.to_resume.push(op.client);
-                    }
-                    (&mut client.output, client.protocol)
-                }
-                None => (&mut unheard, Protocol::Resp2),
-            };
-            let mark = buffer.len();
-            let mut reply = Reply::new(buffer, protocol);
-            let rng = if op.logged { &mut *rng } else { &mut self.rng };
-            let mut cx = WriteCx { keyspace: &mut self.shard.keyspace, db: op.db, now, rng };
-            op.handler.write(&mut cx, args, &mut reply);
-            self.stats.called(op.command);
-            if reply.since(mark).first() == Some(&b'-') {
-                self.stats.failed_reply(op.command, reply.since(mark));
-            }
-            if op.silent {
-                reply.rewind(mark);
-            }
-            // Thousands of reads of large values may be waiting behind one write: their client is cut off among them.
-            if output_max > 0 && buffer.len() as u64 > output_max {
-                self.list_output(op.client, out);
-            }
-            unheard.clear();
-            if last != Some(op.client)
-                && let Some(previous) = last.replace(op.client)
-            {
-                self.list_output(previous, out);
-            }
-        }
-        if let Some(previous) = last {
-            self.list_output(previous, out);
-        }
-    }
-
-    /// Tells clients whose operations wait for longer than `request-timeout`. What is in the log may still be carried out,
-    /// what is not in it will not be.
-    pub(crate) fn answer_overdue(&mut self, out: &mut Vec<Output>) {
-        let timeout = self.settings.request_timeout_ms();
-        let Some(limit) = self.now.mono.0.checked_sub(timeout).map(Millis) else { return };
-        if self.shard.waits_since().is_none_or(|since| since >= limit) {
-            return;
-        }
-        let (proposed, dropped) = self.shard.take_overdue(limit);
-        let uncertain = format!(
-            "UNCERTAIN the disk took longer than {timeout} ms; the write may or may not be carried out, read before you \
-             repeat it"
-        );
-        let not_done = format!("TRYAGAIN the disk took longer than {timeout} ms; nothing was done");
-        for (batches, of_writes) in [(proposed, &uncertain), (dropped, &not_done)] {
-            for op in batches.iter().flat_map(|batch| &batch.ops) {
-                let Some(client) = self.clients.get_mut(op.client) else { continue };
-                client.pending -= 1;
-                if client.pending == 0 && client.waiting {
-                    self.to_resume.push(op.client);
-                }
-                if !op.silent {
-                    let text = if op.logged { of_writes } else { &not_done };
-                    Reply::new(&mut client.output, client.protocol).error(text);
-                }
-                self.list_output(op.client, out);
-            }
-        }
-    }
-
-    /// Evictions stand in front of the operations they make room for; the batch does not repeat them.
-    fn apply_evictions(&mut self, reader: &mut EntryReader<'_>, batch: &InFlight) {
-        if batch.evictions == 0 {
-            return;
-        }
         let mut spans = Vec::new();
         for _ in 0..batch.evictions {
             match reader.next_op(&mut spans) {
-                Ok(Some((OpKind::Evict, db))) => self.evict(db, reader.args(&spans)),
+                Ok(Some((OpKind::Evict, db))) => self.evict(at, db, reader.args(&spans)),
                 other => panic!("an eviction of the batch is missing from its entry: {other:?}"),
             }
         }
+        let shard = &mut self.shards[at];
+        let Some(replica) = &mut shard.replica else { return };
+        let now = replica.keyspace.stamp();
+        let mut desk = desk!(self, shard.id, id.term);
+        for op in &batch.ops {
+            if !op.logged && desk.is_unheard(&op.call) {
+                desk.answer(&op.call, |_| {});
+                continue;
+            }
+            replica.keyspace.access.set_paused(op.call.no_touch);
+            let rng = if op.logged { &mut *rng } else { &mut self.rng };
+            let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: op.call.db, now, rng };
+            desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
+        }
     }
 
-    /// Applies an entry that nobody here waits for: after a restart, or proposed by another node.
-    fn apply_foreign(&mut self, reader: &mut EntryReader<'_>, at: LogId, rng: &mut Rng) {
-        let now = self.shard.keyspace.stamp();
-        self.shard.keyspace.access.set_paused(false);
+    /// Applies an entry that another node proposed, or this one in an earlier life. Where it carries what this node forwarded,
+    /// its clients get their replies from here, so that they need not know whether the leader is still there.
+    fn apply_foreign(&mut self, at: usize, id: LogId, reader: &mut EntryReader<'_>, rng: &mut Rng) {
+        let mut forwarded = std::mem::take(&mut self.shards[at].forwarded);
+        let mut part: Option<Part> = None;
         let mut spans = Vec::new();
-        let mut unheard = Vec::new();
         loop {
             let (kind, db) = match reader.next_op(&mut spans) {
                 Ok(Some(op)) => op,
-                Ok(None) => return,
-                Err(cause) => panic!("entry {at:?} passed its checksum but does not parse: {cause}"),
+                Ok(None) => break,
+                Err(cause) => panic!("entry {id:?} passed its checksum but does not parse: {cause}"),
             };
             let args = reader.args(&spans);
-            if kind == OpKind::Evict {
-                self.evict(db, args);
-                continue;
+            match kind {
+                OpKind::Evict => self.evict(at, db, args),
+                OpKind::From => {
+                    let source = Source::decode(args)
+                        .unwrap_or_else(|cause| panic!("entry {id:?} does not parse: {cause}"));
+                    self.run_reads_of(at, id.term, part, &mut forwarded);
+                    part = self.part_of(at, id.term, source, &forwarded);
+                }
+                OpKind::Command => {
+                    part = self.run_reads_of(at, id.term, part, &mut forwarded);
+                    let call = part.as_mut().and_then(|part| part.take_write(&mut forwarded));
+                    self.run_logged(at, id, db, args, rng, call);
+                }
             }
-            let handler = match skep_command::resolve(args).map(|command| self.routes.of(command)) {
-                Ok(Route::Keyspace(handler @ Handler::Write(_))) => handler,
-                _ => panic!("entry {at:?} holds {:?}, which is no write", args.get(0)),
-            };
-            unheard.clear();
-            let mut cx = WriteCx { keyspace: &mut self.shard.keyspace, db, now, rng };
-            handler.write(&mut cx, args, &mut Reply::new(&mut unheard, Protocol::Resp2));
         }
+        self.run_reads_of(at, id.term, part, &mut forwarded);
+        self.shards[at].forwarded = forwarded;
+        self.drop_answered_forwards(at);
+    }
+
+    /// The part of this node's forwards that an entry goes on with, if it is one.
+    fn part_of(
+        &self,
+        at: usize,
+        term: Term,
+        source: Source,
+        forwarded: &VecDeque<Forwarded>,
+    ) -> Option<Part> {
+        let mine = (source.node, source.incarnation) == (self.id, self.incarnation);
+        if !mine || self.shards[at].session.term != term {
+            return None;
+        }
+        let first = forwarded.front()?.number;
+        let place = usize::try_from(source.number.checked_sub(first)?).ok()?;
+        (place < forwarded.len()).then_some(Part { place, next: source.first as usize })
+    }
+
+    /// Runs the reads of a part up to its next write, and answers them. Gives the part from there on.
+    fn run_reads_of(
+        &mut self,
+        at: usize,
+        term: Term,
+        part: Option<Part>,
+        forwarded: &mut VecDeque<Forwarded>,
+    ) -> Option<Part> {
+        let mut part = part?;
+        let of = forwarded.get_mut(part.place)?;
+        let shard = &mut self.shards[at];
+        let replica = shard.replica.as_mut()?;
+        let now = replica.keyspace.stamp();
+        let mut desk = desk!(self, shard.id, term);
+        while of.batch.ops.get(part.next).is_some_and(|op| !op.logged) {
+            let call = of.batch.ops[part.next].call;
+            if call.origin != Origin::Nobody {
+                if desk.is_unheard(&call) {
+                    desk.answer(&call, |_| {});
+                } else {
+                    let args = of.batch.args(&of.batch.ops[part.next]);
+                    let rng = &mut self.rng;
+                    let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: call.db, now, rng };
+                    desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply));
+                }
+                of.batch.ops[part.next].call.origin = Origin::Nobody;
+                of.open -= 1;
+            }
+            part.next += 1;
+        }
+        Some(part)
+    }
+
+    /// Runs a logged command; `call` tells who waits for it here.
+    fn run_logged(
+        &mut self,
+        at: usize,
+        id: LogId,
+        db: u8,
+        args: Args<'_>,
+        rng: &mut Rng,
+        call: Option<Call>,
+    ) {
+        let handler = match skep_command::resolve(args).map(|command| self.routes.of(command)) {
+            Ok(Route::Keyspace(handler @ Handler::Write(_))) => handler,
+            _ => panic!("entry {id:?} holds {:?}, which is no write", args.get(0)),
+        };
+        let shard = &mut self.shards[at];
+        let Some(replica) = &mut shard.replica else { return };
+        let now = replica.keyspace.stamp();
+        replica.keyspace.access.set_paused(call.is_some_and(|call| call.no_touch));
+        let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng };
+        match call {
+            Some(call) => {
+                let mut desk = desk!(self, shard.id, id.term);
+                desk.answer(&call, |reply| handler.write(&mut cx, args, reply));
+            }
+            None => {
+                self.reply_scratch.clear();
+                handler.write(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, Protocol::Resp2));
+            }
+        }
+    }
+}
+
+/// Where an entry goes on with the operations of one of this node's forwards.
+#[derive(Clone, Copy)]
+struct Part {
+    /// The forward's place among those not answered.
+    place: usize,
+    /// The place of the next operation in the forward.
+    next: usize,
+}
+
+impl Part {
+    /// Who waits for the next write of the part, which is taken for answered.
+    fn take_write(&mut self, forwarded: &mut VecDeque<Forwarded>) -> Option<Call> {
+        let of = forwarded.get_mut(self.place)?;
+        let op = of.batch.ops.get_mut(self.next)?;
+        self.next += 1;
+        let call = op.call;
+        if call.origin == Origin::Nobody {
+            return None;
+        }
+        op.call.origin = Origin::Nobody;
+        of.open -= 1;
+        Some(call)
     }
 }
 
@@ -215,13 +254,13 @@ mod tests {
         let (greedy, other) = (world.connect(), world.connect());
         let value = "x".repeat(1_000);
         world.ask(other, &format!("SET a {value}"));
-        let before = world.node.shard.keyspace.access.hits();
+        let before = world.node.shards[0].replica.as_ref().unwrap().keyspace.access.hits();
         let reads = "GET a\n".repeat(1_000);
         world.receive(greedy, pipeline(&format!("SET b 1\n{reads}SET c 1")));
         world.receive(other, pipeline("SET d 1\nGET a"));
         world.settle();
         assert_eq!(world.closed, [greedy]);
-        let run = world.node.shard.keyspace.access.hits() - before;
+        let run = world.node.shards[0].replica.as_ref().unwrap().keyspace.access.hits() - before;
         assert_eq!(run, 11, "the tenth reply was too much; the last is the other client's");
         assert_eq!(world.replies(other), format!("+OK $1000 {value}"));
         assert_eq!(world.ask(other, "GET c"), "$1 1", "a write that is in the log is carried out");

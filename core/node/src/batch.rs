@@ -1,26 +1,63 @@
-//! What clients have asked for in this turn and must run in the log's order.
+//! Operations on one shard that were collected in a turn and must run in the log's order.
 //!
-//! Writes become one log entry. Reads that follow an unanswered write of their own connection keep their place among the
-//! writes without being logged: they run on the leader while it applies the entry, so that a pipeline of mixed commands
-//! costs one fsync and still sees its own writes in order.
+//! On the leader they become one log entry; elsewhere they are forwarded to the leader, which puts them into its own batch.
+//! Reads that follow an unanswered write of their own connection keep their place among the writes without being logged:
+//! they run while the entry is applied, so that a pipeline of mixed commands costs one fsync and still sees its own writes
+//! in order.
 
 use bytes::Bytes;
-use skep_base::{Args, ConnId, Millis, Span};
+use skep_base::{Args, ConnId, Millis, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
+use skep_peer::Forward;
+use skep_resp::Protocol;
 
-use crate::entry::{self, OpKind};
+use crate::entry::{self, OpKind, Source};
 
-/// One operation and whom it is for.
-pub struct Op {
-    pub client: ConnId,
-    pub handler: Handler,
+/// Flags of an operation in a forward.
+pub mod flags {
+    pub const READ: u8 = 1;
+    pub const RESP3: u8 = 2;
+    pub const SILENT: u8 = 4;
+    pub const NO_TOUCH: u8 = 8;
+    /// A read that follows no unanswered write of its own connection, so that it need not keep its place.
+    pub const FREE: u8 = 16;
+}
+
+/// Who waits for an operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Origin {
+    /// Nobody any more: it has been answered.
+    Nobody,
+    /// A client of this node; `seq` counts its operations.
+    Client { conn: ConnId, seq: u64 },
+    /// Another node, for one of its clients: the operation at place `index` of its forward `number`.
+    Peer { node: NodeId, incarnation: u64, number: u64, index: u32 },
+}
+
+/// What an operation is, but for its arguments.
+#[derive(Clone, Copy)]
+pub struct Call {
+    pub origin: Origin,
     pub command: &'static CommandSpec,
+    pub handler: Handler,
     pub db: u8,
+    pub protocol: Protocol,
+    /// The client wants no reply.
+    pub silent: bool,
+    /// The client's uses of keys do not count (`CLIENT NO-TOUCH`).
+    pub no_touch: bool,
+    /// See [`flags::FREE`].
+    pub free: bool,
+}
+
+/// One operation of a batch.
+pub struct Op {
+    pub call: Call,
     /// True if it is in the entry's payload; else its arguments are in [`InFlight::reads`].
     pub logged: bool,
-    /// True if the client wants no reply.
-    pub silent: bool,
+    /// The leader said that it was not and will not be carried out.
+    pub not_done: bool,
     first_span: u32,
     span_count: u32,
 }
@@ -32,13 +69,30 @@ pub struct Batch {
     spans: Vec<Span>,
     ops: Vec<Op>,
     evictions: usize,
+    /// Operations in the payload.
+    logged: usize,
+    /// An entry is wanted even if nothing is logged.
+    wants_entry: bool,
+    /// It has reads that need not keep a place but for want of a lease.
+    pub holds_reads: bool,
+    /// The forward whose operations are being added, and the place of the next one.
+    source: Option<(NodeId, u64, u64, u32)>,
 }
 
-/// A proposed batch, until its entry is applied.
+/// A closed batch, until its operations are answered.
+#[derive(Default)]
 pub struct InFlight {
     pub ops: Vec<Op>,
     /// Evictions at the front of the payload.
     pub evictions: usize,
+    /// True if it must become a log entry: it changes something, or its reads need a logged stamp.
+    pub needs_entry: bool,
+    /// See [`Batch::holds_reads`].
+    pub holds_reads: bool,
+    /// The payload while it can still be stamped.
+    open: Vec<u8>,
+    /// The payload once it is an entry's.
+    payload: Bytes,
     spans: Vec<Span>,
     reads: Vec<u8>,
 }
@@ -47,13 +101,34 @@ impl Default for Batch {
     fn default() -> Batch {
         let mut payload = Vec::new();
         entry::begin(&mut payload);
-        Batch { payload, reads: Vec::new(), spans: Vec::new(), ops: Vec::new(), evictions: 0 }
+        Batch {
+            payload,
+            reads: Vec::new(),
+            spans: Vec::new(),
+            ops: Vec::new(),
+            evictions: 0,
+            logged: 0,
+            wants_entry: false,
+            holds_reads: false,
+            source: None,
+        }
+    }
+}
+
+impl Call {
+    fn flags(&self, logged: bool) -> u8 {
+        let of = |set: bool, flag: u8| if set { flag } else { 0 };
+        of(!logged, flags::READ)
+            | of(self.protocol == Protocol::Resp3, flags::RESP3)
+            | of(self.silent, flags::SILENT)
+            | of(self.no_touch, flags::NO_TOUCH)
+            | of(self.free, flags::FREE)
     }
 }
 
 impl Batch {
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty() && self.evictions == 0
+        self.ops.is_empty() && self.evictions == 0 && !self.wants_entry
     }
 
     /// Operations collected.
@@ -63,41 +138,41 @@ impl Batch {
 
     /// Bytes of the payload so far.
     pub fn bytes(&self) -> usize {
-        self.payload.len()
+        self.payload.len() + self.reads.len()
     }
 
     #[inline]
-    pub fn push_write(
-        &mut self,
-        client: ConnId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        db: u8,
-        silent: bool,
-        args: Args<'_>,
-    ) {
+    pub fn push_write(&mut self, call: Call, args: Args<'_>) {
+        self.mark_source(call.origin);
         let first_span = self.spans.len() as u32;
-        entry::put_op(&mut self.payload, OpKind::Command, db, args, &mut self.spans);
-        let span_count = args.len() as u32;
-        self.ops.push(Op { client, handler, command, db, logged: true, silent, first_span, span_count });
+        entry::put_op(&mut self.payload, OpKind::Command, call.db, args, &mut self.spans);
+        self.logged += 1;
+        self.ops.push(Op { call, logged: true, not_done: false, first_span, span_count: args.len() as u32 });
     }
 
-    pub fn push_read(
-        &mut self,
-        client: ConnId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        db: u8,
-        silent: bool,
-        args: Args<'_>,
-    ) {
+    pub fn push_read(&mut self, call: Call, args: Args<'_>) {
+        self.pass(call.origin);
+        self.holds_reads |= call.free;
         let first_span = self.spans.len() as u32;
         for arg in args.iter() {
             self.spans.push(Span { start: self.reads.len() as u32, len: arg.len() as u32 });
             self.reads.extend_from_slice(arg);
         }
-        let span_count = args.len() as u32;
-        self.ops.push(Op { client, handler, command, db, logged: false, silent, first_span, span_count });
+        self.ops.push(Op { call, logged: false, not_done: false, first_span, span_count: args.len() as u32 });
+    }
+
+    /// Takes note that a read of a forward was answered without a place in the batch.
+    pub fn pass(&mut self, origin: Origin) {
+        if let (Origin::Peer { node, incarnation, number, index }, Some(source)) = (origin, &mut self.source)
+            && *source == (node, incarnation, number, index)
+        {
+            source.3 = index + 1;
+        }
+    }
+
+    /// Makes the batch an entry even if nothing in it is logged: its stamp is what counts.
+    pub fn want_entry(&mut self) {
+        self.wants_entry = true;
     }
 
     /// Adds keys to be evicted. Panics if there are operations already: evictions come first.
@@ -108,28 +183,98 @@ impl Batch {
         self.evictions += 1;
     }
 
-    /// Closes the batch: the payload to propose, and what is to be kept until it is applied. Empty afterwards.
-    pub fn seal(&mut self, stamp: Millis, seed: u64) -> (Bytes, InFlight) {
+    /// Closes the batch. Empty afterwards.
+    pub fn close(&mut self) -> InFlight {
         let full = std::mem::take(self);
-        let mut payload = full.payload;
-        entry::seal(&mut payload, stamp, seed);
         // Roughly as much comes in the next turn.
-        self.payload.reserve(payload.len().min(1 << 20));
+        self.payload.reserve(full.payload.len().min(1 << 20));
         self.ops.reserve(full.ops.len().min(4_096));
         self.spans.reserve(full.spans.len().min(16_384));
-        (
-            Bytes::from(payload),
-            InFlight { ops: full.ops, evictions: full.evictions, spans: full.spans, reads: full.reads },
-        )
+        InFlight {
+            ops: full.ops,
+            evictions: full.evictions,
+            needs_entry: full.logged > 0 || full.evictions > 0 || full.wants_entry,
+            holds_reads: full.holds_reads,
+            open: full.payload,
+            payload: Bytes::new(),
+            spans: full.spans,
+            reads: full.reads,
+        }
+    }
+
+    /// Marks in the payload whose clients the next write comes from, if it is not the same as before.
+    fn mark_source(&mut self, origin: Origin) {
+        match origin {
+            Origin::Peer { node, incarnation, number, index } => {
+                if self.source != Some((node, incarnation, number, index)) {
+                    let source = Source { node, incarnation, number, first: index };
+                    entry::put_source(&mut self.payload, source);
+                }
+                self.source = Some((node, incarnation, number, index + 1));
+            }
+            _ if self.source.is_some() => {
+                entry::put_source(&mut self.payload, Source::LEADER);
+                self.source = None;
+            }
+            _ => {}
+        }
     }
 }
 
 impl InFlight {
-    /// The arguments of an operation; `payload` is that of the batch's entry.
+    /// The arguments of an operation.
     #[inline]
-    pub fn args<'a>(&'a self, op: &Op, payload: &'a [u8]) -> Args<'a> {
-        let buffer = if op.logged { payload } else { &self.reads };
+    pub fn args(&self, op: &Op) -> Args<'_> {
+        let buffer: &[u8] = match op.logged {
+            false => &self.reads,
+            true if self.payload.is_empty() => &self.open,
+            true => &self.payload,
+        };
         let first = op.first_span as usize;
         Args::new(buffer, &self.spans[first..first + op.span_count as usize])
+    }
+
+    /// Bytes that it takes up while it waits.
+    pub fn bytes(&self) -> usize {
+        self.open.len() + self.payload.len() + self.reads.len()
+    }
+
+    /// The payload of the entry that this batch becomes, with the stamp by which its deadlines are judged and the seed of
+    /// its random choices. Panics if it was asked for before.
+    pub fn payload(&mut self, stamp: Millis, seed: u64) -> Bytes {
+        assert!(self.payload.is_empty(), "a batch becomes an entry once");
+        let mut open = std::mem::take(&mut self.open);
+        entry::seal(&mut open, stamp, seed);
+        self.payload = Bytes::from(open);
+        self.payload.clone()
+    }
+
+    /// Adds all operations to a forward, each at the place that it has here.
+    pub fn forward(&self, forward: &mut Forward) {
+        for op in &self.ops {
+            forward.push(op.call.flags(op.logged), op.call.db, self.args(op));
+        }
+    }
+
+    /// A batch of those operations that a client of this node still waits for; `None` if there are none.
+    pub fn rest(mut self) -> Option<InFlight> {
+        self.take_where(|_| true)
+    }
+
+    /// Takes out those of this node's clients' open operations that `pick` names, as a batch of their own; `None` if there are
+    /// none. Their places stay, with nobody to be answered.
+    pub fn take_where(&mut self, pick: impl Fn(&Op) -> bool) -> Option<InFlight> {
+        let mut batch = Batch::default();
+        for at in 0..self.ops.len() {
+            let op = &self.ops[at];
+            if matches!(op.call.origin, Origin::Client { .. }) && pick(op) {
+                match op.logged {
+                    true => batch.push_write(op.call, self.args(op)),
+                    false => batch.push_read(op.call, self.args(op)),
+                }
+                self.ops[at].call.origin = Origin::Nobody;
+            }
+        }
+        (!batch.is_empty()).then(|| batch.close())
     }
 }

@@ -1,6 +1,6 @@
 //! When to take a checkpoint, and its way to the disk in steps that stall nobody.
 //!
-//! One checkpoint is written at a time. The meta group's state is one chunk; the shard's is a cut, of which each turn gives
+//! One checkpoint is written at a time. The meta group's state is one chunk; a shard's is a cut, of which each turn gives
 //! out a piece while the shell has room for it. Once the file is durable the group records it, which frees the log.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use skep_base::{ConnId, GroupId, LogId, Millis, Refusal};
 use skep_consensus as consensus;
 use skep_resp::Reply;
 
-use crate::{DATA, Node, Note, Output};
+use crate::{Node, Note, Output};
 
 /// Bytes of a cut per turn: about 100 us of work.
 const STEP_BYTES: usize = 128 << 10;
@@ -40,6 +40,7 @@ pub(crate) struct Checkpoints {
 /// A client whose `SAVE` waits. It is the only one: while it waits a checkpoint is under way, and another `SAVE` is refused.
 struct Saver {
     conn: ConnId,
+    seq: u64,
     /// False if it wants no reply.
     heard: bool,
 }
@@ -47,6 +48,8 @@ struct Saver {
 struct Current {
     group: GroupId,
     at: LogId,
+    /// The whole state of the meta group at `at`.
+    meta: Option<Vec<u8>>,
     /// The disk is behind.
     waits: bool,
     /// All chunks are given out.
@@ -75,11 +78,6 @@ impl Checkpoints {
         self.current.is_some() || !self.queue.is_empty()
     }
 
-    /// True if a client waits for the one under way.
-    pub fn is_awaited(&self) -> bool {
-        self.saver.is_some()
-    }
-
     /// How long the one under way has been.
     pub fn elapsed_ms(&self, now: Millis) -> Option<u64> {
         self.is_active().then(|| now.since(self.asked))
@@ -87,23 +85,49 @@ impl Checkpoints {
 }
 
 impl Node {
-    /// Asks for a checkpoint of both groups, if none is under way.
+    /// Asks for a checkpoint of all groups, if none is under way.
     pub(crate) fn request_checkpoint(&mut self) -> bool {
         if self.checkpoints.is_active() || !self.ready {
             return false;
         }
-        self.checkpoints.queue.extend([GroupId::META, DATA]);
+        let shards = self.shards.iter().filter(|s| s.replica.is_some()).map(|s| s.id);
+        self.checkpoints.queue.extend(std::iter::once(GroupId::META).chain(shards));
         self.checkpoints.asked = self.now.mono;
         true
+    }
+
+    /// A follower needs a checkpoint of this group that is newer than the last.
+    pub(crate) fn want_checkpoint(&mut self, group: GroupId) {
+        let checkpoints = &mut self.checkpoints;
+        let under_way = checkpoints.current.as_ref().is_some_and(|c| c.group == group);
+        if self.ready && !under_way && !checkpoints.queue.contains(&group) {
+            checkpoints.queue.push_back(group);
+        }
+    }
+
+    /// Another node's checkpoint of the group takes the place of the one that is being written.
+    pub(crate) fn abandon_own_checkpoint(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        self.checkpoints.queue.retain(|queued| *queued != group);
+        if self.checkpoints.current.take_if(|current| current.group == group).is_some() {
+            self.abandon_cut(group);
+            out.push(Output::CheckpointAbandon { group });
+        }
+    }
+
+    fn abandon_cut(&mut self, group: GroupId) {
+        let at = self.shard_of_group(group);
+        if let Some(replica) = at.and_then(|at| self.shards[at].replica.as_mut()) {
+            replica.keyspace.abandon_cut();
+        }
     }
 
     /// Lets a client wait until the checkpoint under way is durable; nothing it sends runs before that. `heard` is false if
     /// it wants no reply.
     pub(crate) fn await_checkpoint(&mut self, conn: ConnId, heard: bool) {
-        self.checkpoints.saver = Some(Saver { conn, heard });
         let client = self.client(conn);
-        client.pending += 1;
+        let seq = client.begin_op(false);
         client.waiting = true;
+        self.checkpoints.saver = Some(Saver { conn, seq, heard });
     }
 
     /// Goes on with the checkpoint of this turn, or begins one when the log has grown enough.
@@ -129,13 +153,14 @@ impl Node {
             return;
         }
         let group = current.group;
-        let mut bytes = Vec::new();
-        let done = if group == GroupId::META {
-            self.meta.encode(&mut bytes);
-            true
-        } else {
-            bytes.reserve(STEP_BYTES + STEP_BYTES / 8);
-            self.shard.keyspace.cut_step(&mut bytes, STEP_BYTES)
+        let mut bytes = current.meta.take().unwrap_or_default();
+        let place = self.shard_of_group(group);
+        let done = match place.and_then(|at| self.shards[at].replica.as_mut()) {
+            None => true,
+            Some(replica) => {
+                bytes.reserve(STEP_BYTES + STEP_BYTES / 8);
+                replica.keyspace.cut_step(&mut bytes, STEP_BYTES)
+            }
         };
         out.push(Output::CheckpointChunk { group, bytes });
         if done {
@@ -147,36 +172,43 @@ impl Node {
     }
 
     pub(crate) fn on_checkpoint_saved(&mut self, group: GroupId, at: LogId, out: &mut Vec<Output>) {
-        let current = self.checkpoints.current.take();
-        assert!(
-            current.is_some_and(|c| c.group == group && c.at == at && c.finished),
-            "checkpoint of {group:?} at {at:?} was saved, but it is not the one under way"
-        );
-        if group == GroupId::META {
-            self.meta_saved = at;
-        } else {
-            self.shard.saved = at;
+        if self.on_fetched(group, at, out) {
+            return;
         }
-        self.note_saved(group);
+        let current = self.checkpoints.current.take_if(|c| c.group == group && c.at == at && c.finished);
+        if current.is_none() {
+            // It was given up when its last bytes were on their way already.
+            return;
+        }
+        if group == GroupId::META {
+            self.meta.saved = at;
+        } else if let Some(place) = self.shard_of_group(group)
+            && let Some(replica) = &mut self.shards[place].replica
+        {
+            replica.saved = at;
+        }
+        self.note_saved();
         out.push(Output::Note(Note::CheckpointSaved { group, at }));
         self.group_input(group, consensus::Input::Checkpointed { at }, out);
     }
 
     /// The log is kept, so nothing is lost; the next one is tried when as much log again has been written.
     pub(crate) fn on_checkpoint_failed(&mut self, group: GroupId, reason: String, out: &mut Vec<Output>) {
-        self.checkpoints.current = None;
-        self.checkpoints.queue.clear();
-        self.checkpoints.log_bytes = 0;
-        self.checkpoints.last_failed = true;
-        self.shard.keyspace.abandon_cut();
-        out.push(Output::CheckpointAbandon { group });
+        if !self.on_fetch_failed(group, out) {
+            self.checkpoints.current = None;
+            self.checkpoints.queue.clear();
+            self.checkpoints.log_bytes = 0;
+            self.checkpoints.last_failed = true;
+            self.abandon_cut(group);
+            out.push(Output::CheckpointAbandon { group });
+        }
         out.push(Output::Note(Note::CheckpointFailed { group, reason }));
     }
 
-    /// The data's part is the last and stands for the whole.
-    fn note_saved(&mut self, group: GroupId) {
-        if group == DATA {
-            let checkpoints = &mut self.checkpoints;
+    /// The last of the groups stands for the whole.
+    fn note_saved(&mut self) {
+        let checkpoints = &mut self.checkpoints;
+        if checkpoints.queue.is_empty() {
             checkpoints.last_saved = self.now.wall.0;
             checkpoints.last_took_ms = Some(self.now.mono.since(checkpoints.asked));
             checkpoints.last_failed = false;
@@ -185,10 +217,9 @@ impl Node {
     }
 
     fn answer_saver(&mut self, out: &mut Vec<Output>) {
-        let Some(Saver { conn, heard }) = self.checkpoints.saver.take() else { return };
+        let Some(Saver { conn, seq, heard }) = self.checkpoints.saver.take() else { return };
         let Some(client) = self.clients.get_mut(conn) else { return };
-        client.pending -= 1;
-        self.to_resume.push(conn);
+        assert!(client.is_next(seq), "INV-NODE-1: SAVE waits behind other commands");
         let mut reply = Reply::new(&mut client.output, client.protocol);
         if self.checkpoints.last_failed {
             let refusal =
@@ -201,27 +232,40 @@ impl Node {
         } else if heard {
             reply.ok();
         }
+        if client.answered() {
+            self.to_resume.push(conn);
+        }
         self.list_output(conn, out);
     }
 
     fn begin_checkpoint(&mut self, group: GroupId, out: &mut Vec<Output>) {
-        let (at, saved) = if group == GroupId::META {
-            (self.meta_applied, self.meta_saved)
-        } else {
-            (self.shard.applied, self.shard.saved)
-        };
-        if at == saved {
-            // Nothing was applied since the last one, so that one holds the present state.
-            self.note_saved(group);
+        if self.fetch.is_writing(group) {
             return;
         }
-        let membership = self.group_mut(group).membership().clone();
-        if group == DATA {
-            self.shard.keyspace.begin_cut();
+        let Some(of) = self.group(group) else { return };
+        let membership = of.membership().clone();
+        let mut meta = None;
+        let at = if group == GroupId::META {
+            let mut bytes = Vec::new();
+            self.meta.state.encode(&mut bytes);
+            meta = Some(bytes);
+            (self.meta.applied != self.meta.saved).then_some(self.meta.applied)
+        } else {
+            let place = self.shard_of_group(group).expect("its group was found");
+            let replica = self.shards[place].replica.as_mut().expect("its group was found");
+            (replica.applied != replica.saved)
+                .then_some(replica.applied)
+                .inspect(|_| replica.keyspace.begin_cut())
+        };
+        let Some(at) = at else {
+            // Nothing was applied since the last one, so that one holds the present state.
+            return self.note_saved();
+        };
+        if group != GroupId::META {
             let log_bytes = std::mem::take(&mut self.checkpoints.log_bytes);
             out.push(Output::Note(Note::CheckpointBegun { group, at, log_bytes }));
         }
-        self.checkpoints.current = Some(Current { group, at, waits: false, finished: false });
+        self.checkpoints.current = Some(Current { group, at, meta, waits: false, finished: false });
         out.push(Output::CheckpointBegin { group, at, membership });
     }
 }

@@ -1,4 +1,9 @@
 //! Client connections as the node knows them: what they sent, what they are owed, and how they like it.
+//!
+//! Operations of a client are numbered. Their replies leave in that order: one that comes early (from another shard, or
+//! another node) is parked until those before it have come.
+
+use std::collections::VecDeque;
 
 use skep_base::{ConnId, Millis};
 use skep_resp::{Decoder, Protocol};
@@ -45,9 +50,14 @@ pub struct Client {
     /// Bytes at the front of `input` that are consumed and not removed yet.
     pub consumed: usize,
     pub decoder: Decoder,
-    /// Operations of this client in batches whose replies are still to come.
-    pub pending: u32,
-    /// True if `input` holds a command that waits until `pending` is 0.
+    /// The number of the next operation, and of the oldest that is not answered.
+    next_op: u64,
+    first_open: u64,
+    /// Replies that came before their turn, from `first_open` on; empty as long as they come in order.
+    parked: VecDeque<Option<Vec<u8>>>,
+    /// One more than the number of the last write that was begun.
+    writes_to: u64,
+    /// True if `input` holds a command that waits until nothing is pending.
     pub waiting: bool,
     /// Replies, the first `sent` bytes of which have left.
     pub output: Vec<u8>,
@@ -69,12 +79,79 @@ impl Client {
         self.input.len() - self.consumed
     }
 
+    /// Operations whose replies are still to come.
+    #[inline]
+    pub fn pending(&self) -> u64 {
+        self.next_op - self.first_open
+    }
+
+    /// True if the reply of a write is still to come.
+    #[inline]
+    pub fn writes_pending(&self) -> bool {
+        self.writes_to > self.first_open
+    }
+
+    /// Gives the next operation its number.
+    #[inline]
+    pub fn begin_op(&mut self, write: bool) -> u64 {
+        let op = self.next_op;
+        self.next_op += 1;
+        if write {
+            self.writes_to = self.next_op;
+        }
+        op
+    }
+
+    /// True if the reply of `op` goes straight to the output.
+    #[inline]
+    pub fn is_next(&self, op: u64) -> bool {
+        op == self.first_open
+    }
+
+    /// Takes note that the reply of the oldest open operation is in the output; replies parked behind it follow. True if
+    /// the client waited for that, and can go on.
+    #[inline]
+    pub fn answered(&mut self) -> bool {
+        self.first_open += 1;
+        assert!(self.first_open <= self.next_op, "INV-NODE-1: a reply that nobody waits for");
+        if !self.parked.is_empty() {
+            self.unpark();
+        }
+        self.waiting && self.pending() == 0
+    }
+
+    /// Keeps the reply of an operation that is not the oldest open one.
+    pub fn park(&mut self, op: u64, reply: Vec<u8>) {
+        assert!(op > self.first_open && op < self.next_op, "INV-NODE-1: a reply that nobody waits for");
+        let place = (op - self.first_open) as usize;
+        if self.parked.len() <= place {
+            self.parked.resize_with(place + 1, || None);
+        }
+        let before = self.parked[place].replace(reply);
+        assert!(before.is_none(), "INV-NODE-1: operation {op} was answered twice");
+    }
+
+    fn unpark(&mut self) {
+        self.parked.pop_front();
+        while let Some(reply) = self.parked.front_mut().and_then(Option::take) {
+            self.output.extend_from_slice(&reply);
+            self.parked.pop_front();
+            self.first_open += 1;
+        }
+    }
+
+    /// Bytes of replies that wait for those before them.
+    pub fn parked_bytes(&self) -> usize {
+        self.parked.iter().flatten().map(Vec::len).sum()
+    }
+
     /// Bytes that this connection takes, its buffers included.
     pub fn memory_bytes(&self) -> usize {
         let texts = [&self.name, &self.library_name, &self.library_version];
         size_of::<Client>()
             + self.input.capacity()
             + self.output.capacity()
+            + self.parked_bytes()
             + texts.iter().map(|t| t.capacity()).sum::<usize>()
             + self.address.capacity()
             + self.local_address.capacity()
@@ -181,7 +258,10 @@ impl Clients {
             input: Vec::new(),
             consumed: 0,
             decoder: Decoder::new(),
-            pending: 0,
+            next_op: 0,
+            first_open: 0,
+            parked: VecDeque::new(),
+            writes_to: 0,
             waiting: false,
             output: Vec::new(),
             sent: 0,

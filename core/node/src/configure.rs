@@ -34,11 +34,14 @@ impl Node {
             list_max_listpack_size: settings.list_max_listpack_size(),
         };
         let (factor, decay) = (settings.lfu_log_factor(), settings.lfu_decay_minutes());
-        let keyspace = &mut self.shard.keyspace;
-        keyspace.encodings = encodings;
-        keyspace.access.set_mode(mode);
-        keyspace.access.lfu_log_factor = factor;
-        keyspace.access.lfu_decay_minutes = decay;
+        self.output_max = self.settings.output_limits().normal.hard_bytes;
+        for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
+            let keyspace = &mut replica.keyspace;
+            keyspace.encodings = encodings.clone();
+            keyspace.access.set_mode(mode);
+            keyspace.access.lfu_log_factor = factor;
+            keyspace.access.lfu_decay_minutes = decay;
+        }
         if self.settings.requirepass().is_empty() {
             self.clients.authenticate_all();
         }
@@ -56,7 +59,7 @@ impl Node {
         }
         self.idle_checked = now;
         let idle = |c: &&crate::client::Client| {
-            c.pending == 0 && !c.waiting && now.since(c.last_active) > seconds * 1_000
+            c.pending() == 0 && !c.waiting && now.since(c.last_active) > seconds * 1_000
         };
         let expired: Vec<_> = self.clients.iter().filter(idle).map(|c| c.id).collect();
         for conn in expired {

@@ -3,8 +3,9 @@
 //! Layout: version `u8`, stamp `u64`, seed `u64`, then operations to the end: kind `u8`, database `u8`, argument count and the
 //! arguments as varint-prefixed bytes. A command carries its name, so that the log does not depend on table order.
 
+use skep_base::args::OwnedArgs;
 use skep_base::varint::{self, Malformed, Reader};
-use skep_base::{Args, Millis, Span};
+use skep_base::{Args, Millis, NodeId, Span};
 
 const VERSION: u8 = 1;
 /// Bytes in front of the first operation.
@@ -18,6 +19,50 @@ pub enum OpKind {
     Command = 0,
     /// Keys to remove because memory is short; the arguments are the keys.
     Evict = 1,
+    /// Whose clients sent the commands that follow: one argument, a [`Source`].
+    From = 2,
+}
+
+/// The forward that brought the commands behind it, so that the node that sent it recognises them when it applies the
+/// entry, and can answer its clients even if the leader is gone. Node 0: the leader's own clients, which is what an entry
+/// begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Source {
+    pub node: NodeId,
+    pub incarnation: u64,
+    /// Of the forward, within its session.
+    pub number: u64,
+    /// The place in the forward of the first command that follows.
+    pub first: u32,
+}
+
+impl Source {
+    /// The leader's own clients.
+    pub const LEADER: Source = Source { node: NodeId(0), incarnation: 0, number: 0, first: 0 };
+
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(20);
+        for number in [self.node.0, self.incarnation, self.number, u64::from(self.first)] {
+            varint::put(&mut bytes, number);
+        }
+        bytes
+    }
+
+    /// Reads the arguments of a [`OpKind::From`].
+    pub fn decode(args: Args<'_>) -> Result<Source, Malformed> {
+        let mut input = Reader::new(args.get(0).unwrap_or_default());
+        let node = NodeId(input.varint()?);
+        let (incarnation, number) = (input.varint()?, input.varint()?);
+        let Ok(first) = u32::try_from(input.varint()?) else { return input.malformed("a place below 2^32") };
+        input.end()?;
+        Ok(Source { node, incarnation, number, first })
+    }
+}
+
+/// Appends a mark of whose clients sent what follows.
+pub fn put_source(payload: &mut Vec<u8>, source: Source) {
+    let bytes = OwnedArgs::collect([&source.encode()[..]]);
+    put_op(payload, OpKind::From, 0, bytes.args(), &mut Vec::new());
 }
 
 /// Begins a payload. [`seal`] fills in the header when the batch is complete.
@@ -72,7 +117,8 @@ impl<'a> EntryReader<'a> {
         let kind = match self.input.u8()? {
             0 => OpKind::Command,
             1 => OpKind::Evict,
-            _ => return self.input.malformed("an operation of kind 0 or 1"),
+            2 => OpKind::From,
+            _ => return self.input.malformed("an operation of kind 0 to 2"),
         };
         let db = self.input.u8()?;
         spans.clear();
@@ -95,7 +141,6 @@ impl<'a> EntryReader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_base::args::OwnedArgs;
 
     #[test]
     fn payloads_round_trip_and_no_prefix_panics() {
@@ -106,6 +151,8 @@ mod tests {
         begin(&mut payload);
         put_op(&mut payload, OpKind::Command, 3, set.args(), &mut spans);
         put_op(&mut payload, OpKind::Evict, 0, del.args(), &mut spans);
+        let source = Source { node: NodeId(3), incarnation: u64::MAX, number: 7, first: 12 };
+        put_source(&mut payload, source);
         seal(&mut payload, Millis(17), 99);
 
         let mut reader = EntryReader::new(&payload).unwrap();
@@ -116,6 +163,8 @@ mod tests {
         assert_eq!(OwnedArgs::copy(reader.args(&read)), set);
         assert_eq!(reader.next_op(&mut read).unwrap(), Some((OpKind::Evict, 0)));
         assert_eq!(OwnedArgs::copy(reader.args(&read)), del);
+        assert_eq!(reader.next_op(&mut read).unwrap(), Some((OpKind::From, 0)));
+        assert_eq!(Source::decode(reader.args(&read)), Ok(source));
         assert_eq!(reader.next_op(&mut read).unwrap(), None);
 
         for cut in 0..payload.len() {

@@ -7,7 +7,7 @@ use skep_base::args::OwnedArgs;
 use skep_keyspace::EvictionPolicy;
 
 use crate::Node;
-use crate::shard::IN_FLIGHT_BYTES_MAX;
+use crate::shard::{IN_FLIGHT_BYTES_MAX, Shard};
 
 /// Keys chosen per turn at the least, so that a lowered limit is reached soon, but does not stall the node.
 const EVICTIONS_PER_TURN: usize = 512;
@@ -78,6 +78,12 @@ impl Memory {
         self.exhausted = false;
     }
 
+    /// Evictions that were chosen will not be applied: this node does not lead any more.
+    pub fn forget_chosen(&mut self) {
+        self.chosen.clear();
+        self.chosen_bytes = 0;
+    }
+
     fn choose(&mut self, db: u8, key: &[u8], bytes: u64) {
         self.chosen.insert((db, key.to_vec()), bytes);
         self.chosen_bytes += bytes;
@@ -91,11 +97,12 @@ impl Node {
         self.memory.used = bytes;
     }
 
-    /// Puts keys to be evicted into the batch, which must be empty, while memory is above the limit. `ops` is the number
-    /// of operations that this turn has proposed.
+    /// Puts keys to be evicted into the batches of the shards that this node leads, which must be empty, while memory is
+    /// above the limit. `ops` is the number of operations that this turn has proposed.
     pub(crate) fn evict_if_short(&mut self, ops: usize) {
         self.memory.peak = self.memory.peak.max(self.memory.used);
-        self.memory.log_bytes = self.persist.bytes_waiting.saturating_sub(self.shard.bytes_waiting() as u64);
+        let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
+        self.memory.log_bytes = self.persist.bytes_waiting.saturating_sub(waiting as u64);
         self.memory.admitted = 0;
         let (policy, limit) = (self.memory.policy, self.memory.limit);
         let evicts = policy != EvictionPolicy::NoEviction && limit > 0;
@@ -104,58 +111,67 @@ impl Node {
         }
         let excess = self.memory.held() - limit;
         let count = EVICTIONS_PER_TURN.max(EVICTIONS_PER_OP * ops);
-        if policy == EvictionPolicy::VolatileTtl {
-            self.evict_soonest(excess, count);
-        } else {
-            self.evict_sampled(excess, count);
+        let mut found = false;
+        for at in 0..self.shards.len() {
+            if self.shards[at].leads() && self.shards[at].batch.is_empty() {
+                found |= match policy {
+                    EvictionPolicy::VolatileTtl => self.evict_soonest(at, excess, count),
+                    _ => self.evict_sampled(at, excess, count),
+                };
+            }
         }
+        self.memory.exhausted = !found && self.memory.chosen.is_empty();
     }
 
-    /// Samples do not know what is chosen already: where the choice repeats itself, that goes first.
-    fn evict_sampled(&mut self, excess: u64, count: usize) {
+    /// Samples do not know what is chosen already: where the choice repeats itself, that goes first. False if nothing was
+    /// found.
+    fn evict_sampled(&mut self, at: usize, excess: u64, count: usize) -> bool {
         let (policy, samples) = (self.memory.policy, self.memory.samples);
         for _ in 0..count {
             if self.memory.chosen_bytes >= excess {
-                return;
+                break;
             }
-            let found = self.shard.keyspace.eviction_candidate(policy, samples, &mut self.rng);
-            let Some((db, key)) = found.map(|(db, key)| (db, key.to_vec())) else {
-                self.memory.exhausted = self.memory.chosen.is_empty();
-                return;
-            };
-            self.choose(db, &key);
+            let Some(replica) = &self.shards[at].replica else { return false };
+            let found = replica.keyspace.eviction_candidate(policy, samples, &mut self.rng);
+            let Some((db, key)) = found.map(|(db, key)| (db, key.to_vec())) else { return false };
+            self.choose(at, db, &key);
         }
+        true
     }
 
-    fn evict_soonest(&mut self, excess: u64, count: usize) {
-        let soonest = self.shard.keyspace.soonest(self.memory.chosen.len() + count);
+    fn evict_soonest(&mut self, at: usize, excess: u64, count: usize) -> bool {
+        let wanted = self.memory.chosen.len() + count;
+        let Some(replica) = &self.shards[at].replica else { return false };
+        let soonest = replica.keyspace.soonest(wanted);
         let soonest: Vec<(u8, Vec<u8>)> = soonest.into_iter().map(|(db, key)| (db, key.to_vec())).collect();
-        self.memory.exhausted = soonest.is_empty();
+        let found = !soonest.is_empty();
         for (db, key) in soonest {
             if self.memory.chosen_bytes >= excess {
-                return;
+                break;
             }
-            self.choose(db, &key);
+            self.choose(at, db, &key);
         }
+        found
     }
 
-    fn choose(&mut self, db: u8, key: &[u8]) {
-        self.memory.exhausted = false;
+    fn choose(&mut self, at: usize, db: u8, key: &[u8]) {
         if self.memory.chosen.contains_key(&(db, key.to_vec())) {
             return;
         }
-        let bytes = self.shard.keyspace.entry_bytes(db, key).unwrap_or(0);
+        let shard = &mut self.shards[at];
+        let bytes = shard.replica.as_ref().and_then(|r| r.keyspace.entry_bytes(db, key)).unwrap_or(0);
         self.memory.choose(db, key, bytes as u64);
         let key = OwnedArgs::collect([key]);
-        self.shard.batch.push_evict(db, key.args());
+        shard.batch.push_evict(db, key.args());
     }
 
     /// Carries out a logged eviction.
-    pub(crate) fn evict(&mut self, db: u8, keys: Args<'_>) {
+    pub(crate) fn evict(&mut self, at: usize, db: u8, keys: Args<'_>) {
+        let Some(replica) = &mut self.shards[at].replica else { return };
         for key in keys.iter() {
             let chosen = self.memory.chosen.remove(&(db, key.to_vec()));
             self.memory.chosen_bytes -= chosen.unwrap_or(0);
-            if self.shard.keyspace.remove(db, key) {
+            if replica.keyspace.remove(db, key) {
                 self.memory.evicted_keys += 1;
             }
         }

@@ -4,41 +4,48 @@
 //! [`Node::unsent`] to the clients; the simulator does the same from a seed. A turn ends with [`Input::Turn`], which
 //! proposes what came in as one log entry: everything is batched by turn, nothing is delayed by a timer.
 
+mod answer;
 mod apply;
 mod batch;
 mod checkpoint;
 mod client;
+mod cluster;
 mod configure;
 mod entry;
 mod evict;
+mod fetch;
+mod groups;
+mod join;
 mod local;
 mod on_client;
-mod on_log;
+mod on_peer;
+mod peers;
+mod persist;
 mod recover;
+mod requests;
 mod shard;
 mod stats;
 mod status;
+mod stop;
 #[cfg(test)]
 mod testing;
+mod turn;
 
 use std::collections::VecDeque;
 
-use skep_base::{ConnId, GroupId, LogId, Millis, NodeId, Rng};
-use skep_consensus::Group;
+use skep_base::{ConnId, GroupId, LinkId, LogId, Millis, NodeId, Rng};
 use skep_keyspace::Garbage;
-use skep_log::{Membership, Record};
+use skep_log::{Membership, NodeIdentity, Record};
+use skep_peer::LinkNote;
 use skep_settings::Settings;
 
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
 pub use skep_placement::{MetaState, NodeRecord, ShardRecord};
-pub use status::{ShardStatus, Status};
+pub use status::{NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};
 
 use client::Clients;
 use shard::Shard;
 use stats::Stats;
-
-/// The group of the one data shard.
-pub const DATA: GroupId = GroupId(1);
 
 /// The time of an input. `mono` never goes backwards and goes on while the process is stopped; `wall` may jump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,12 +74,34 @@ pub enum Input<'a> {
     CheckpointSaved { group: GroupId, at: LogId },
     /// The checkpoint could not be written and was removed; the log stays as it is.
     CheckpointFailed { group: GroupId, reason: String },
+    /// A link that [`Output::Dial`] asked for is connected.
+    LinkDialed { link: LinkId },
+    /// Bytes came from another node.
+    LinkReceived { link: LinkId, bytes: &'a [u8] },
+    /// A link is gone, or could not be made.
+    LinkClosed { link: LinkId, reason: String },
+    /// A chunk of a checkpoint file, as [`Output::ReadCheckpoint`] asked.
+    CheckpointRead { group: GroupId, at: LogId, chunk: u64, piece: Piece },
+    /// The identity given out last is durable.
+    IdentitySaved,
     /// New figures of the process; once a second is enough.
     Measured(Process),
     /// The end of a loop turn, or the instant of [`Node::next_wakeup`].
     Turn(Load),
     /// Finish what is in flight, then [`Output::Stopped`]. New commands are refused.
     Stop,
+}
+
+/// What came of reading a chunk of a checkpoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Piece {
+    Bytes {
+        bytes: Vec<u8>,
+        /// No chunk follows.
+        last: bool,
+    },
+    /// There is no such checkpoint any more, or no such chunk, or it cannot be read.
+    Gone,
 }
 
 /// What the node should know of the process it runs in, at the end of a turn.
@@ -119,6 +148,17 @@ pub enum Output {
     CheckpointAbandon { group: GroupId },
     /// The log durably names the checkpoint at `at`: remove older ones of the group.
     CheckpointRecorded { group: GroupId, at: LogId },
+    /// Read a chunk (they count from 0) of a finished checkpoint, then answer [`Input::CheckpointRead`].
+    ReadCheckpoint { group: GroupId, at: LogId, chunk: u64 },
+    /// Connect to a node's peer address (`host:port`; names are allowed), then answer [`Input::LinkDialed`] or
+    /// [`Input::LinkClosed`].
+    Dial { link: LinkId, address: String },
+    /// Close a link at once; what is unsent is lost. No [`Input::LinkClosed`] follows.
+    CloseLink { link: LinkId },
+    /// Make this the node's identity, durably, then answer [`Input::IdentitySaved`].
+    SaveIdentity(NodeIdentity),
+    /// The peer addresses of the other members have changed: keep them for a start that cannot read the log.
+    SavePeers(Vec<String>),
     /// Drop this where it stalls nobody.
     Drop(Garbage),
     /// Close a connection; what it is owed has been sent or given up.
@@ -159,11 +199,71 @@ pub enum Note {
     DiskFull,
     /// Writes are accepted again.
     DiskHasSpace,
+    /// This node belongs to no cluster yet, and why.
+    Waits {
+        why: String,
+    },
+    /// This node founded a cluster, or was taken into one.
+    Joined {
+        node: NodeId,
+        cluster_id: String,
+    },
+    /// Another node is connected.
+    PeerUp {
+        node: NodeId,
+        name: String,
+    },
+    /// A connection to or from another node ended.
+    PeerDown {
+        peer: String,
+        reason: String,
+    },
+    /// A connection to or from another node was refused, or broke a rule.
+    Link(LinkNote),
+    /// A group has another leader.
+    Leader {
+        group: GroupId,
+        leader: NodeId,
+        term: skep_base::Term,
+    },
+    /// Who belongs to a group has changed, or the leader has begun to change it.
+    Members {
+        group: GroupId,
+        what: String,
+    },
+    /// A replica's state is being replaced by a checkpoint of another node.
+    Fetching {
+        group: GroupId,
+        at: LogId,
+        from: NodeId,
+    },
+    /// It has been replaced.
+    Fetched {
+        group: GroupId,
+        at: LogId,
+    },
+    /// Leadership was given away since the disk does not answer.
+    DiskSlow {
+        ms: u64,
+    },
+    /// The cluster has removed this node.
+    Removed,
+    /// The state of a replica differs from its leader's.
+    Diverged {
+        group: GroupId,
+        at: LogId,
+        node: NodeId,
+    },
 }
 
 /// The state of one node.
 pub struct Node {
+    /// 0 until the cluster has given it one.
     id: NodeId,
+    identity: NodeIdentity,
+    /// Another in each run.
+    incarnation: u64,
+    seed: u64,
     /// 40 hexadecimal digits, another in each run.
     run_id: String,
     process_id: u32,
@@ -180,22 +280,33 @@ pub struct Node {
     with_output: VecDeque<ConnId>,
     /// Clients whose input waits for replies that have come.
     to_resume: Vec<ConnId>,
-    meta: MetaState,
-    meta_group: Group,
-    meta_applied: LogId,
-    /// The position of the meta group's newest checkpoint.
-    meta_saved: LogId,
-    shard: Shard,
+    /// Clients whose output has grown and was not looked at.
+    grown: Vec<ConnId>,
+    /// The hard limit on unsent replies; 0 for none.
+    output_max: u64,
+    /// Kept for their memory.
+    answer_scratch: Vec<u8>,
+    reply_scratch: Vec<u8>,
+    meta: cluster::Meta,
+    shards: Vec<Shard>,
+    peers: peers::Peers,
+    /// Answers to what other nodes forwarded, until the end of the turn.
+    answers: answer::PeerAnswers,
+    join: join::Joining,
+    fetch: fetch::Fetches,
     /// The record this node announces for itself.
     announced: NodeRecord,
     new_cluster_id: String,
     /// Effects of a group being carried out; kept for its memory.
     effects: Vec<skep_consensus::Output>,
-    /// Persist outputs given out, and those durable.
-    persist: on_log::PersistProgress,
+    /// Checkpoints that a group sent and for which there is no link.
+    undelivered: Vec<(GroupId, NodeId)>,
+    persist: persist::PersistProgress,
     checkpoints: checkpoint::Checkpoints,
     memory: evict::Memory,
     disk_full: bool,
+    /// The disk has not answered for too long.
+    disk_slow: bool,
     decoder_limits: skep_resp::Limits,
     /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
     active_expire: bool,
@@ -203,6 +314,9 @@ pub struct Node {
     idle_checked: Millis,
     paused: Option<local::Pause>,
     ready: bool,
+    /// Told to stop, and giving away what it leads since then.
+    handing_over: Option<Millis>,
+    /// Told to stop, and refusing new commands.
     stopping: bool,
     /// When to stop in any case, if the disk is full.
     stop_by: Option<Millis>,
@@ -218,6 +332,17 @@ impl Node {
             Input::Received { conn, bytes } => self.on_received(conn, bytes, out),
             Input::Ended { conn } => self.on_ended(conn),
             Input::Disconnected { conn } => self.on_disconnected(conn),
+            Input::LinkDialed { link } => self.on_link(skep_peer::LinkInput::Dialed { link }, out),
+            Input::LinkReceived { link, bytes } => {
+                self.on_link(skep_peer::LinkInput::Received { link, bytes }, out);
+            }
+            Input::LinkClosed { link, reason } => {
+                self.on_link(skep_peer::LinkInput::Closed { link, reason }, out);
+            }
+            Input::CheckpointRead { group, at, chunk, piece } => {
+                self.on_checkpoint_read(group, at, chunk, piece);
+            }
+            Input::IdentitySaved => self.on_identity_saved(out),
             Input::Persisted { through } => self.on_persisted(through, out),
             Input::DiskFull(full) => self.on_disk_full(full, out),
             Input::LogPinned => drop(self.request_checkpoint()),
@@ -225,7 +350,7 @@ impl Node {
             Input::CheckpointFailed { group, reason } => self.on_checkpoint_failed(group, reason, out),
             Input::Measured(process) => self.stats.process = Some(process),
             Input::Turn(load) => self.on_turn(load, out),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.begin_stop(),
         }
     }
 
@@ -239,44 +364,51 @@ impl Node {
         if !self.to_resume.is_empty() || self.may_stop() {
             at_most(self.now.mono);
         }
-        if self.may_sweep()
-            && self.shard.group.is_leader()
-            && self.shard.is_idle()
-            && let Some(deadline) = self.shard.keyspace.next_deadline()
-        {
-            at_most(self.shard.instant_after(deadline, self.now));
-        }
-        for group in [&self.meta_group, &self.shard.group] {
-            if let Some(instant) = group.next_wakeup() {
-                at_most(instant);
+        for shard in &self.shards {
+            let Some(replica) = &shard.replica else { continue };
+            if self.may_sweep()
+                && replica.group.is_leader()
+                && shard.is_idle()
+                && let Some(deadline) = replica.keyspace.next_deadline()
+            {
+                at_most(replica.instant_after(deadline, self.now));
             }
+            replica.group.next_wakeup().into_iter().for_each(&mut at_most);
+        }
+        if let Some(instant) = self.meta.group.as_ref().and_then(|group| group.next_wakeup()) {
+            at_most(instant);
         }
         next
     }
 
-    /// True once the node serves clients: its groups have leaders and everything recovered is applied.
+    /// True once the node serves clients: it belongs to a cluster, and every shard had a leader.
     pub fn is_ready(&self) -> bool {
         self.ready
     }
 
-    /// False while so much waits for the disk that clients should not be read. They are not told; TCP slows them down.
+    /// False while so much waits for the disk or for other nodes that clients should not be read. They are not told; TCP
+    /// slows them down.
     pub fn accepts_input(&self) -> bool {
-        let waiting = self.shard.bytes_waiting() as u64 + self.persist.bytes_waiting;
-        waiting < self.memory.in_flight_bytes_max()
+        let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
+        waiting as u64 + self.persist.bytes_waiting < self.memory.in_flight_bytes_max()
     }
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).
     pub fn assert_invariants(&self) {
-        self.shard.keyspace.assert_invariants();
-        self.shard.group.assert_invariants();
-        self.meta_group.assert_invariants();
-        let pending: u64 = self.clients.iter().map(|c| u64::from(c.pending)).sum();
-        let waited_for = self.shard.ops_waiting() + usize::from(self.checkpoints.is_awaited());
-        assert!(pending <= waited_for as u64, "INV-NODE-1: clients wait for {pending} operations");
+        for replica in self.shards.iter().filter_map(|s| s.replica.as_ref()) {
+            replica.keyspace.assert_invariants();
+            replica.group.assert_invariants();
+        }
+        if let Some(group) = &self.meta.group {
+            group.assert_invariants();
+        }
+        self.peers.links.assert_invariants();
     }
 
-    /// A digest of the shard's replicated state. Cost: O(state).
-    pub fn digest(&self) -> u64 {
-        self.shard.keyspace.digest()
+    /// The positions up to which this node's replicas of shards have applied the log, and digests of their states there. Cost:
+    /// O(state).
+    pub fn digests(&self) -> Vec<(GroupId, LogId, u64)> {
+        let of = |s: &Shard| s.replica.as_ref().map(|r| (s.id, r.applied, r.keyspace.digest()));
+        self.shards.iter().filter_map(of).collect()
     }
 }

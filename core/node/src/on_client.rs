@@ -1,12 +1,13 @@
 //! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
 
-use skep_base::{Args, ConnId, Refusal};
+use skep_base::{Args, ConnId, Refusal, slot_of};
 use skep_command::{CommandSpec, Flags};
 use skep_keyspace::{Handler, ReadCx};
 use skep_resp::{Limits, Reply, Step};
 
+use crate::batch::{Call, Origin};
 use crate::client::{Client, ReplyMode};
-use crate::local::{Call, Route};
+use crate::local::{Call as LocalCall, Route};
 use crate::{Node, Note, Output};
 
 /// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
@@ -68,7 +69,7 @@ impl Node {
         }
         self.stats.bytes_out += bytes as u64;
         let done = client.closing || client.ended && !client.waiting;
-        done && client.unsent() == 0 && client.pending == 0
+        done && client.unsent() == 0 && client.pending() == 0
     }
 
     pub(crate) fn on_received(&mut self, conn: ConnId, bytes: &[u8], out: &mut Vec<Output>) {
@@ -116,7 +117,7 @@ impl Node {
         for conn in std::mem::take(&mut self.to_resume) {
             if let Some(client) = self.clients.get_mut(conn)
                 && client.waiting
-                && client.pending == 0
+                && client.pending() == 0
             {
                 client.waiting = false;
                 self.run_kept_input(conn, out);
@@ -155,6 +156,16 @@ impl Node {
             self.stats.output_limit_disconnections += 1;
             self.drop_client(conn, format!("{unsent} bytes of replies are unread"), out);
         }
+    }
+
+    /// Looks at the clients whose output has grown.
+    pub(crate) fn list_grown(&mut self, out: &mut Vec<Output>) {
+        if self.grown.is_empty() {
+            return;
+        }
+        let mut grown = std::mem::take(&mut self.grown);
+        grown.drain(..).for_each(|conn| self.list_output(conn, out));
+        self.grown = grown;
     }
 
     fn run_kept_input(&mut self, conn: ConnId, out: &mut Vec<Output>) {
@@ -197,7 +208,7 @@ impl Node {
                 Ok(Step::Incomplete { .. }) => break,
                 Err(error) => {
                     let Some(client) = self.clients.get_mut(conn) else { return input.len() };
-                    if client.pending > 0 {
+                    if client.pending() > 0 {
                         client.waiting = true;
                         // The decoder says the same again when it is asked again.
                         break;
@@ -244,11 +255,10 @@ impl Node {
             return Flow::Wait;
         }
         match route {
-            Route::Keyspace(handler @ Handler::Read(_)) => self.run_read(conn, command, handler, args),
-            Route::Keyspace(handler @ Handler::Write(_)) => self.run_write(conn, command, handler, args, out),
+            Route::Keyspace(handler) => self.run_on_shard(conn, command, handler, args, out),
             Route::Local(run) => {
                 let client = self.client(conn);
-                if client.pending > 0 {
+                if client.pending() > 0 {
                     client.waiting = true;
                     return Flow::Wait;
                 }
@@ -261,7 +271,7 @@ impl Node {
                 let mark = output.len();
                 let mut reply = Reply::new(&mut output, client.protocol);
                 if let Err(refusal) =
-                    run(self, Call { conn, args, reply: &mut reply, out, heard: &mut heard })
+                    run(self, LocalCall { conn, args, reply: &mut reply, out, heard: &mut heard })
                 {
                     reply.rewind(mark);
                     reply.refusal(&refusal);
@@ -279,45 +289,9 @@ impl Node {
         }
     }
 
+    /// Runs a command of the keyspace here, or takes it into the batch of its shard.
     #[inline]
-    fn run_read(
-        &mut self,
-        conn: ConnId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-    ) -> Flow {
-        if !self.ready {
-            return self.refuse(conn, Some(command), &not_ready());
-        }
-        let time = self.shard.time(self.now);
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        client.last_command = command.name;
-        client.commands += 1;
-        let silent = begin_silence(&mut client.reply_mode);
-        if client.pending > 0 {
-            client.pending += 1;
-            self.shard.batch.push_read(conn, command, handler, client.db, silent, args);
-            return Flow::Done;
-        }
-        self.stats.called(command);
-        let keyspace = &self.shard.keyspace;
-        keyspace.access.set_paused(client.no_touch);
-        let mark = client.output.len();
-        let mut reply = Reply::new(&mut client.output, client.protocol);
-        let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
-        handler.read(&mut cx, args, &mut reply);
-        if reply.since(mark).first() == Some(&b'-') {
-            self.stats.failed_reply(command, reply.since(mark));
-        }
-        if silent {
-            client.output.truncate(mark);
-        }
-        Flow::Done
-    }
-
-    #[inline]
-    fn run_write(
+    fn run_on_shard(
         &mut self,
         conn: ConnId,
         command: &'static CommandSpec,
@@ -325,30 +299,136 @@ impl Node {
         args: Args<'_>,
         out: &mut Vec<Output>,
     ) -> Flow {
-        if let Err(refusal) = self.admit_write(command, args) {
+        if !self.ready || self.stopping {
+            return self.refuse(conn, Some(command), &not_ready());
+        }
+        let at = match self.shard_for(command, args) {
+            Ok(at) => at,
+            Err(refusal) => return self.refuse(conn, Some(command), &refusal),
+        };
+        match handler {
+            Handler::Read(_) => self.run_read(conn, at, command, handler, args),
+            Handler::Write(_) => self.run_write(conn, at, command, handler, args, out),
+        }
+    }
+
+    /// The place of the shard that a command's keys belong to.
+    #[inline]
+    fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
+        if self.shards.len() == 1 {
+            return Ok(0);
+        }
+        self.shard_of_many(command, args)
+    }
+
+    fn shard_of_many(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
+        let keys = command.keys(args).map_err(|_| Refusal::Syntax)?;
+        let mut shards = keys.iter().map(|key| self.meta.state.shard_of(slot_of(&args[key.index])));
+        let Some(first) = shards.next() else {
+            let text = format!(
+                "ERR {} concerns all {} shards of this cluster; such commands are not available with more than one shard",
+                command.name,
+                self.shards.len()
+            );
+            return Err(Refusal::format(text));
+        };
+        if let Some(other) = shards.find(|shard| *shard != first) {
+            let (first, other) = (first.unwrap_or_default(), other.unwrap_or_default());
+            let text = format!(
+                "ERR the keys of {} are in shards {first} and {other}; commands over several shards are not available: \
+                 give keys that belong together a hash tag, as in {{tag}}key",
+                command.name
+            );
+            return Err(Refusal::format(text));
+        }
+        first.and_then(|shard| self.shard_of_group(shard)).ok_or_else(not_ready)
+    }
+
+    #[inline]
+    fn run_read(
+        &mut self,
+        conn: ConnId,
+        at: usize,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+    ) -> Flow {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        client.last_command = command.name;
+        client.commands += 1;
+        let silent = begin_silence(&mut client.reply_mode);
+        let shard = &mut self.shards[at];
+        if client.pending() == 0
+            && let Some(replica) = &mut shard.replica
+            && replica.group.may_read(now.mono)
+        {
+            let time = replica.time(now);
+            let keyspace = &replica.keyspace;
+            keyspace.access.set_paused(client.no_touch);
+            let mark = client.output.len();
+            let mut reply = Reply::new(&mut client.output, client.protocol);
+            let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
+            handler.read(&mut cx, args, &mut reply);
+            if !keyspace.access.take_saw_due() {
+                self.stats.called(command);
+                if reply.since(mark).first() == Some(&b'-') {
+                    self.stats.failed_reply(command, reply.since(mark));
+                }
+                if silent {
+                    client.output.truncate(mark);
+                }
+                return Flow::Done;
+            }
+            // Its answer rests on a deadline that no entry of the log has passed yet: another leader, whose clock is
+            // behind, must not bring back what this one says is gone.
+            client.output.truncate(mark);
+            shard.batch.want_entry();
+        }
+        let free = !client.writes_pending();
+        let call = call_of(client, command, handler, silent, free);
+        shard.batch.push_read(call, args);
+        Flow::Done
+    }
+
+    #[inline]
+    fn run_write(
+        &mut self,
+        conn: ConnId,
+        at: usize,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> Flow {
+        // A leader elsewhere admits or refuses by its own disk and memory.
+        if self.shards[at].leads()
+            && let Err(refusal) = self.admit_write(command, args)
+        {
             return self.refuse(conn, Some(command), &refusal);
         }
         if args.bytes() > COMMAND_BYTES_MAX {
             let text = format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes());
             return self.refuse(conn, Some(command), &Refusal::format(text));
         }
-        if self.shard.batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
-            self.propose_batch(out);
+        if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
+            self.drive_shard(at, out);
         }
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         client.last_command = command.name;
         client.commands += 1;
-        client.pending += 1;
         let silent = begin_silence(&mut client.reply_mode);
-        self.shard.batch.push_write(conn, command, handler, client.db, silent, args);
+        let call = call_of(client, command, handler, silent, false);
+        self.shards[at].batch.push_write(call, args);
         Flow::Done
     }
 
     /// Says no to what cannot be carried out now, before it reaches the log.
-    fn admit_write(&mut self, command: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
-        if !self.ready || self.stopping {
-            return Err(not_ready());
-        }
+    pub(crate) fn admit_write(
+        &mut self,
+        command: &'static CommandSpec,
+        args: Args<'_>,
+    ) -> Result<(), Refusal> {
         if self.disk_full {
             return Err(Refusal::text(
                 "TRYAGAIN the disk is full; nothing was done; free space in the data directory",
@@ -363,7 +443,7 @@ impl Node {
     /// Answers with an error, or waits if replies before it are still to come.
     fn refuse(&mut self, conn: ConnId, command: Option<&'static CommandSpec>, refusal: &Refusal) -> Flow {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        if client.pending > 0 {
+        if client.pending() > 0 {
             client.waiting = true;
             return Flow::Wait;
         }
@@ -373,6 +453,21 @@ impl Node {
         self.stats.rejected(command, refusal);
         Flow::Done
     }
+}
+
+/// Numbers the operation that a client begins.
+#[inline]
+fn call_of(
+    client: &mut Client,
+    command: &'static CommandSpec,
+    handler: Handler,
+    silent: bool,
+    free: bool,
+) -> Call {
+    let seq = client.begin_op(matches!(handler, Handler::Write(_)));
+    let origin = Origin::Client { conn: client.id, seq };
+    let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
+    Call { origin, command, handler, db, protocol, silent, no_touch, free }
 }
 
 /// True if the command about to run gets no reply; ends the effect of `CLIENT REPLY SKIP`.

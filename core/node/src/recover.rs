@@ -4,26 +4,32 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use skep_base::varint::Malformed;
-use skep_base::{GroupId, LogId, NodeId, NodeUuid, Rng, hash};
-use skep_consensus::{Group, GroupConfig, Input as GroupInput};
+use skep_base::{GroupId, LogId, NodeId, Rng};
 use skep_keyspace::{Keyspace, Restore, RestoreError};
-use skep_log::{GroupLog, Membership, Record};
+use skep_log::{GroupLog, NodeIdentity};
+use skep_peer::{LinkLimits, Links};
+use skep_placement::{MetaState, NodeRecord};
 use skep_settings::Settings;
 
+use crate::answer::PeerAnswers;
 use crate::checkpoint::Checkpoints;
 use crate::client::Clients;
+use crate::cluster::Meta;
 use crate::evict::Memory;
+use crate::fetch::Fetches;
+use crate::join::{Joining, introduction};
 use crate::local::Routes;
-use crate::on_log::PersistProgress;
-use crate::shard::Shard;
+use crate::peers::Peers;
+use crate::persist::PersistProgress;
+use crate::shard::{Replica, Shard};
 use crate::stats::Stats;
-use crate::{DATA, Node, Note, Now, Output};
-use skep_placement::{MetaCommand, MetaState, NodeRecord};
+use crate::{Node, Now, Output};
 
 /// Who this node is, and what only its surroundings can choose.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub node: NodeId,
+    /// As the data directory has it.
+    pub saved: NodeIdentity,
     /// What the node announces of itself.
     pub record: NodeRecord,
     /// 40 hexadecimal digits; the cluster's id if this start founds one.
@@ -36,6 +42,8 @@ pub struct Identity {
     /// Never the same for two starts of this node.
     pub incarnation: u64,
     pub seed: u64,
+    /// The node whose damaged data this one had before; it is gone, and this one takes its place.
+    pub replaces: Option<NodeId>,
 }
 
 /// What was read back from the disk.
@@ -43,7 +51,7 @@ pub struct Identity {
 pub struct Recovered {
     logs: BTreeMap<GroupId, GroupLog>,
     meta: MetaState,
-    keyspace: Keyspace,
+    keyspaces: BTreeMap<GroupId, Keyspace>,
 }
 
 /// A checkpoint's position as its file says.
@@ -58,8 +66,6 @@ pub struct RecoveredCheckpoint {
 pub enum RecoverError {
     Meta(Malformed),
     Shard(RestoreError),
-    /// A group that this release does not know.
-    UnknownGroup(GroupId),
     /// The log continues from a checkpoint that was not read.
     Missing {
         group: GroupId,
@@ -72,9 +78,6 @@ impl fmt::Display for RecoverError {
         match self {
             RecoverError::Meta(cause) => write!(f, "checkpoint of the meta group: {cause}"),
             RecoverError::Shard(cause) => write!(f, "checkpoint of the shard: {cause}"),
-            RecoverError::UnknownGroup(group) => {
-                write!(f, "the log holds group {group}, which this version of skep does not know")
-            }
             RecoverError::Missing { group, at } => {
                 write!(
                     f,
@@ -92,12 +95,12 @@ impl std::error::Error for RecoverError {}
 pub struct Restoring {
     logs: BTreeMap<GroupId, GroupLog>,
     meta: Vec<u8>,
-    shard: Option<Restore>,
+    shards: BTreeMap<GroupId, Restore>,
 }
 
 impl Restoring {
     pub fn new(logs: BTreeMap<GroupId, GroupLog>) -> Restoring {
-        Restoring { logs, meta: Vec::new(), shard: None }
+        Restoring { logs, meta: Vec::new(), shards: BTreeMap::new() }
     }
 
     /// The checkpoints to be read and fed.
@@ -113,8 +116,7 @@ impl Restoring {
                 self.meta.extend_from_slice(bytes);
                 Ok(())
             }
-            DATA => self.shard.get_or_insert_default().feed(bytes).map_err(RecoverError::Shard),
-            _ => Err(RecoverError::UnknownGroup(group)),
+            _ => self.shards.entry(group).or_default().feed(bytes).map_err(RecoverError::Shard),
         }
     }
 
@@ -123,8 +125,7 @@ impl Restoring {
         for (group, log) in &self.logs {
             let fed = match *group {
                 GroupId::META => !self.meta.is_empty(),
-                DATA => self.shard.is_some(),
-                _ => return Err(RecoverError::UnknownGroup(*group)),
+                _ => self.shards.contains_key(group),
             };
             if !fed && log.checkpoint != LogId::default() {
                 return Err(RecoverError::Missing { group: *group, at: log.checkpoint });
@@ -134,11 +135,11 @@ impl Restoring {
             true => MetaState::default(),
             false => MetaState::decode(&self.meta).map_err(RecoverError::Meta)?,
         };
-        let keyspace = match self.shard {
-            None => Keyspace::default(),
-            Some(restore) => restore.finish().map_err(RecoverError::Shard)?,
-        };
-        Ok(Recovered { logs: self.logs, meta, keyspace })
+        let mut keyspaces = BTreeMap::new();
+        for (group, restore) in self.shards {
+            keyspaces.insert(group, restore.finish().map_err(RecoverError::Shard)?);
+        }
+        Ok(Recovered { logs: self.logs, meta, keyspaces })
     }
 }
 
@@ -150,26 +151,27 @@ impl Node {
     pub fn start(
         identity: Identity,
         settings: Settings,
-        mut recovered: Recovered,
+        recovered: Recovered,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Node {
-        let mut persist = PersistProgress::default();
-        let mut group = |id: GroupId| {
-            let alone = Membership { voters: vec![identity.node], ..Membership::default() };
-            let log = recovered.logs.remove(&id).unwrap_or_else(|| {
-                let at = LogId::default();
-                persist.begin(Record::Checkpoint { group: id, at, membership: alone.clone() });
-                GroupLog { membership: alone.clone(), ..GroupLog::default() }
-            });
-            let at = log.checkpoint;
-            (Group::new(GroupConfig::new(id, identity.node, identity.incarnation, identity.seed), log), at)
+        let me = introduction(
+            &identity.saved,
+            identity.incarnation,
+            &identity.record.name,
+            settings.requirepass(),
+        );
+        let links = Links::new(me, LinkLimits::default(), identity.seed);
+        // Only a founder writes to its log before its identity is durable.
+        let id = match identity.saved.node {
+            NodeId(0) if !recovered.logs.is_empty() => NodeId(1),
+            id => id,
         };
-        let (meta_group, meta_applied) = group(GroupId::META);
-        let (shard_group, applied) = group(DATA);
-        let shard = Shard::new(shard_group, recovered.keyspace, applied);
         let mut node = Node {
-            id: identity.node,
+            id,
+            identity: identity.saved,
+            incarnation: identity.incarnation,
+            seed: identity.seed,
             run_id: identity.run_id,
             process_id: identity.process_id,
             clients_fit: identity.clients_fit,
@@ -181,57 +183,63 @@ impl Node {
             clients: Clients::default(),
             with_output: VecDeque::new(),
             to_resume: Vec::new(),
-            effects: Vec::new(),
-            meta: recovered.meta,
-            meta_group,
-            meta_applied,
-            meta_saved: meta_applied,
-            shard,
+            grown: Vec::new(),
+            output_max: 0,
+            answer_scratch: Vec::new(),
+            reply_scratch: Vec::new(),
+            meta: Meta::new(recovered.meta),
+            shards: Vec::new(),
+            peers: Peers::new(links),
+            answers: PeerAnswers::default(),
+            join: Joining::default(),
+            fetch: Fetches::default(),
             announced: identity.record,
             new_cluster_id: identity.new_cluster_id,
-            persist,
+            effects: Vec::new(),
+            undelivered: Vec::new(),
+            persist: PersistProgress::default(),
             checkpoints: Checkpoints::new(now.wall),
             memory: Memory::default(),
-            decoder_limits: Default::default(),
             disk_full: false,
+            disk_slow: false,
+            decoder_limits: Default::default(),
             active_expire: true,
             idle_checked: now.mono,
             paused: None,
             ready: false,
+            handing_over: None,
             stopping: false,
             stop_by: None,
             stopped: false,
             stats: Stats::default(),
         };
+        node.take_over(recovered.logs, recovered.keyspaces);
         node.configure();
-        node.group_input(GroupId::META, GroupInput::Tick, out);
-        node.group_input(DATA, GroupInput::Tick, out);
-        node.go_on_starting(out);
+        if node.id == NodeId(0) {
+            node.begin_joining(out);
+        } else {
+            node.on_meta_changed(out);
+            node.start_groups(out);
+            node.go_on_starting(out);
+        }
         node
     }
 
-    /// Founds the cluster or announces this node's addresses, and says when the node is ready.
-    pub(crate) fn go_on_starting(&mut self, out: &mut Vec<Output>) {
-        if self.ready || !self.meta_group.leads_with_all_applied() {
-            return;
+    /// Makes groups of the logs that were recovered.
+    fn take_over(&mut self, logs: BTreeMap<GroupId, GroupLog>, mut keyspaces: BTreeMap<GroupId, Keyspace>) {
+        for (group, log) in logs {
+            let at = log.checkpoint;
+            let made = self.new_group(group, log);
+            if group == GroupId::META {
+                self.meta.group = Some(made);
+                (self.meta.applied, self.meta.saved) = (at, at);
+            } else {
+                let keyspace = keyspaces.remove(&group).unwrap_or_default();
+                self.shards.push(Shard::new(group, Some(Replica::new(made, keyspace, at))));
+            }
         }
-        let (node, record) = (self.id, self.announced.clone());
-        if self.meta.cluster_id.is_empty() {
-            let cluster_id = self.new_cluster_id.clone();
-            let replicas = self.settings.replicas() as u32;
-            let founder = hash::seeded(1, cluster_id.as_bytes()).max(1);
-            let uuid = NodeUuid(u128::from(founder));
-            let found = MetaCommand::Found { cluster_id, replicas, shards: 1, node, uuid, record };
-            return self.propose_meta(found, out);
-        }
-        if self.meta.nodes.get(&node).is_none_or(|member| member.record != record) {
-            return self.propose_meta(MetaCommand::Announce { node, record }, out);
-        }
-        if self.shard.group.leads_with_all_applied() {
-            self.ready = true;
-            let keys = self.shard.keyspace.total_len() as u64;
-            let cluster_id = self.meta.cluster_id.clone();
-            out.push(Output::Note(Note::Ready { cluster_id, keys, applied: self.shard.applied }));
+        if self.id != NodeId(0) && self.meta.group.is_none() {
+            self.meta.group = Some(self.new_group(GroupId::META, GroupLog::default()));
         }
     }
 }

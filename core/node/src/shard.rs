@@ -1,33 +1,50 @@
-//! A data shard on this node: its Raft group, its state machine, and the operations on their way through the log.
+//! A data shard as this node knows it: its replica here, if there is one, and the operations on their way to the leader and
+//! through the log. What is done with them is in `requests.rs`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use skep_base::{LogId, Millis};
-use skep_consensus::Group;
-use skep_keyspace::Keyspace;
+use skep_base::{GroupId, LogId, Millis, NodeId, Term};
+use skep_consensus::{Group, ReadId};
+use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
 
 use crate::Now;
 use crate::batch::{Batch, InFlight};
 
-/// Proposed bytes not yet applied above which clients are not read: some tens of milliseconds of a good disk.
+/// Bytes of operations proposed or forwarded and not answered above which clients are not read: some tens of milliseconds of
+/// a good disk.
 pub const IN_FLIGHT_BYTES_MAX: u64 = 32 << 20;
 
 /// After the wall clock went back by an hour, deadlines come a tenth late for ten hours.
 const CATCH_UP_SHARE: u64 = 10;
 
-/// Bytes proposed at once; below the group's own limit on what is uncommitted. One larger entry goes alone.
+/// Bytes proposed, or forwarded, at once; below the group's own limit on what is uncommitted. One larger entry goes alone.
 const PROPOSED_BYTES_MAX: usize = 48 << 20;
 
 pub(crate) struct Shard {
-    pub group: Group,
-    pub keyspace: Keyspace,
+    pub id: GroupId,
+    pub replica: Option<Replica>,
+    /// The term in which this node leads.
+    pub led: Option<Term>,
+    /// Who leads as other nodes say; for a node without a replica.
+    pub heard: Option<(NodeId, Term)>,
     /// What this turn has collected.
     pub batch: Batch,
-    /// Batches that wait for those before them to be applied.
-    sealed: VecDeque<Sealed>,
-    /// Batches proposed by this node as leader, by the position of their entries.
+    /// Closed batches that are on their way nowhere yet, oldest first.
+    pub closed: VecDeque<Closed>,
+    /// Batches that this node took into its hands as leader, in the order in which they are answered.
     pub in_flight: VecDeque<Proposed>,
+    /// Batches given to another node that leads, in the order of their numbers.
+    pub forwarded: VecDeque<Forwarded>,
+    /// The leader that `forwarded` went to, and the number of the next forward.
+    pub session: Session,
+    /// What other nodes forwarded to this one as leader.
+    pub inbound: BTreeMap<NodeId, Inbound>,
+}
+
+/// The copy of a shard on this node.
+pub(crate) struct Replica {
+    pub group: Group,
+    pub keyspace: Keyspace,
     pub applied: LogId,
     /// The position of the newest checkpoint.
     pub saved: LogId,
@@ -51,36 +68,77 @@ impl Clock {
     }
 }
 
-/// A closed batch that is not proposed yet.
-pub(crate) struct Sealed {
-    pub payload: Bytes,
+/// A closed batch.
+pub(crate) struct Closed {
     pub batch: InFlight,
-    /// When it was closed, monotonic.
+    /// When it was closed first, monotonic.
     pub since: Millis,
 }
 
-/// A batch in the log.
+/// A batch of the leader.
 pub(crate) struct Proposed {
-    pub at: LogId,
+    pub place: Place,
+    /// The term in which this node led.
+    pub term: Term,
     pub bytes: usize,
     pub since: Millis,
     /// `None` once its clients have been told that it takes too long.
     pub batch: Option<InFlight>,
 }
 
-impl Shard {
-    /// A shard whose state is that at `applied`.
-    pub fn new(group: Group, keyspace: Keyspace, applied: LogId) -> Shard {
-        Shard {
-            group,
-            keyspace,
-            batch: Batch::default(),
-            sealed: VecDeque::new(),
-            in_flight: VecDeque::new(),
-            applied,
-            saved: applied,
-            clock: Clock { time: Millis(0), mono: Millis(0) },
-        }
+/// What a batch waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// Its entry.
+    Entry(LogId),
+    /// Reads only: those before it, and that a quorum confirms that this node leads.
+    Read(ReadId),
+    /// Reads only: those before it. That this node leads is certain.
+    Confirmed,
+}
+
+/// A batch of another node's leader.
+pub(crate) struct Forwarded {
+    pub number: u64,
+    pub bytes: usize,
+    pub since: Millis,
+    pub batch: InFlight,
+    /// Operations not answered yet.
+    pub open: usize,
+    /// Its clients were told that it takes too long, or a checkpoint took the place of entries that may have held it.
+    pub fate_unknown: bool,
+}
+
+/// To whom operations are forwarded. A new term, or a new leader, is a new session; numbers begin with 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Session {
+    pub leader: NodeId,
+    pub term: Term,
+    pub next: u64,
+    /// That node said that it does not lead in that term.
+    pub rejected: bool,
+}
+
+/// What a node forwarded to this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Inbound {
+    pub incarnation: u64,
+    pub term: Term,
+    /// The last forward taken in.
+    pub last: u64,
+}
+
+impl Replica {
+    /// A replica whose state is that at `applied`.
+    pub fn new(group: Group, keyspace: Keyspace, applied: LogId) -> Replica {
+        let clock = Clock { time: Millis(0), mono: Millis(0) };
+        Replica { group, keyspace, applied, saved: applied, clock }
+    }
+
+    /// What is left of the state, to be dropped where it stalls nobody.
+    pub fn into_garbage(mut self) -> Option<Garbage> {
+        (0..DB_COUNT).for_each(|db| self.keyspace.flush(db));
+        self.keyspace.take_garbage()
     }
 
     /// The time for a read or a stamp.
@@ -99,71 +157,93 @@ impl Shard {
         self.clock.at(now).max(self.keyspace.stamp())
     }
 
-    /// The monotonic instant by which [`Shard::time`] is past `deadline`, if the clocks go on as they do.
+    /// The monotonic instant by which [`Replica::time`] is past `deadline`, if the clocks go on as they do.
     pub fn instant_after(&self, deadline: Millis, now: Now) -> Millis {
         let left = deadline.plus(1).since(self.time_shown(now));
         let behind = now.wall < self.time_shown(now);
         now.mono.plus(if behind { left + left.div_ceil(CATCH_UP_SHARE - 1) } else { left })
     }
+}
 
-    /// Closes the batch collected; the next operation begins another.
-    pub fn seal_batch(&mut self, stamp: Millis, seed: u64, mono: Millis) {
-        let (payload, batch) = self.batch.seal(stamp, seed);
-        self.sealed.push_back(Sealed { payload, batch, since: mono });
+impl Shard {
+    pub fn new(id: GroupId, replica: Option<Replica>) -> Shard {
+        Shard {
+            id,
+            replica,
+            led: None,
+            heard: None,
+            batch: Batch::default(),
+            closed: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            forwarded: VecDeque::new(),
+            session: Session::default(),
+            inbound: BTreeMap::new(),
+        }
     }
 
-    /// Takes out what waits since before `limit`: batches that were not proposed, which are dropped, and those that were,
-    /// which stay in the log. In the order in which their clients asked.
-    pub fn take_overdue(&mut self, limit: Millis) -> (Vec<InFlight>, Vec<InFlight>) {
-        let proposed = self.in_flight.iter_mut().take_while(|p| p.since < limit);
-        let proposed = proposed.filter_map(|p| p.batch.take()).collect();
-        // Nobody waits for evictions, and the node counts on them.
-        let overdue = |s: &Sealed| s.since < limit && s.batch.evictions == 0;
-        let (dropped, kept) = std::mem::take(&mut self.sealed).into_iter().partition::<Vec<_>, _>(overdue);
-        self.sealed = kept.into();
-        (proposed, dropped.into_iter().map(|s| s.batch).collect())
+    /// Who leads, and in which term, as far as this node knows.
+    pub fn leader(&self) -> Option<(NodeId, Term)> {
+        match &self.replica {
+            Some(replica) => Some((replica.group.leader()?, replica.group.term())),
+            None => self.heard,
+        }
+    }
+
+    /// The replica here, if it leads.
+    pub fn leading(&mut self) -> Option<&mut Replica> {
+        self.replica.as_mut().filter(|r| r.group.is_leader())
+    }
+
+    pub fn leads(&self) -> bool {
+        self.replica.as_ref().is_some_and(|r| r.group.is_leader())
+    }
+
+    /// True if reads wait that could have run at once under a lease; a later one must not overtake them.
+    #[inline]
+    pub fn holds_reads(&self) -> bool {
+        self.batch.holds_reads
+            || self.closed.iter().any(|c| c.batch.holds_reads)
+            || self.in_flight.iter().any(|p| p.batch.as_ref().is_some_and(|b| b.holds_reads))
+    }
+
+    /// Closes the batch collected; the next operation begins another.
+    pub fn close_batch(&mut self, mono: Millis) {
+        let batch = self.batch.close();
+        self.closed.push_back(Closed { batch, since: mono });
     }
 
     /// Since when the oldest batch waits whose clients have not been told.
     pub fn waits_since(&self) -> Option<Millis> {
         let proposed = self.in_flight.iter().find(|p| p.batch.is_some()).map(|p| p.since);
-        proposed.or_else(|| self.sealed.iter().find(|s| s.batch.evictions == 0).map(|s| s.since))
+        let forwarded = self.forwarded.iter().find(|f| f.open > 0).map(|f| f.since);
+        let closed = self.closed.iter().find(|s| s.batch.evictions == 0).map(|s| s.since);
+        [proposed, forwarded, closed].into_iter().flatten().min()
     }
 
-    /// The next closed batch, if it can be proposed beside what is in flight.
-    pub fn next_to_propose(&mut self) -> Option<Sealed> {
-        let next = self.sealed.front()?.payload.len();
-        if self.in_flight.is_empty() || self.proposed_bytes() + next <= PROPOSED_BYTES_MAX {
-            self.sealed.pop_front()
-        } else {
-            None
-        }
+    /// True if `bytes` more can be proposed or forwarded beside what is on its way.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let on_its_way = self.on_its_way();
+        on_its_way == 0 || on_its_way + bytes <= PROPOSED_BYTES_MAX
     }
 
     /// True if nothing is collected, waits or is in flight.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.is_empty() && self.sealed.is_empty() && self.batch.is_empty()
+        self.in_flight.is_empty()
+            && self.forwarded.is_empty()
+            && self.closed.is_empty()
+            && self.batch.is_empty()
     }
 
-    /// Bytes of operations that are not applied yet.
+    /// Bytes of operations that are not answered yet.
     pub fn bytes_waiting(&self) -> usize {
-        self.proposed_bytes()
-            + self.sealed.iter().map(|s| s.payload.len()).sum::<usize>()
-            + self.batch.bytes()
+        self.on_its_way() + self.closed.iter().map(|s| s.batch.bytes()).sum::<usize>() + self.batch.bytes()
     }
 
-    /// Operations that are not applied yet, whose clients wait.
-    pub fn ops_waiting(&self) -> usize {
-        let sealed = self.sealed.iter().map(|s| &s.batch);
-        let batches = self.in_flight.iter().filter_map(|p| p.batch.as_ref()).chain(sealed);
-        batches.map(|batch| batch.ops.len()).sum::<usize>() + self.batch.len()
-    }
-
-    fn proposed_bytes(&self) -> usize {
-        self.in_flight.iter().map(|p| p.bytes).sum()
+    fn on_its_way(&self) -> usize {
+        self.in_flight.iter().map(|p| p.bytes).sum::<usize>()
+            + self.forwarded.iter().map(|f| f.bytes).sum::<usize>()
     }
 }
-
 #[cfg(test)]
 mod tests {
     use skep_base::Millis;

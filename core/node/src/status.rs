@@ -1,9 +1,12 @@
 //! What the node tells its operator's tools: the cluster as JSON would show it, and figures for metrics.
 
 use skep_base::{GroupId, NodeId};
-
-use crate::{DATA, Node};
+use skep_peer::LinkStats;
 use skep_placement::NodeRecord;
+
+use crate::Node;
+use crate::peers::{DOWN_MS, SUSPECT_MS};
+use crate::shard::{Replica, Shard};
 
 /// A snapshot of the node. Cheap enough to take every second.
 #[derive(Clone, Debug, Default)]
@@ -13,8 +16,11 @@ pub struct Status {
     pub reason: String,
     pub cluster_id: String,
     pub node: NodeId,
-    pub nodes: Vec<(NodeId, NodeRecord)>,
+    pub nodes: Vec<NodeStatus>,
     pub shards: Vec<ShardStatus>,
+    /// Shards that this node leads.
+    pub leading: u64,
+    pub links: LinkStats,
     pub uptime_ms: u64,
     pub clients: u64,
     pub clients_accepted: u64,
@@ -41,6 +47,25 @@ pub struct Status {
     pub checkpoint_saved: u64,
 }
 
+/// A node as this one sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeState {
+    Up,
+    /// Not heard for a moment.
+    Suspect,
+    Down,
+    /// Everything on it is moving away.
+    Draining,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    pub id: NodeId,
+    pub record: NodeRecord,
+    pub state: NodeState,
+}
+
 /// One shard as this node knows it.
 #[derive(Clone, Debug)]
 pub struct ShardStatus {
@@ -50,36 +75,37 @@ pub struct ShardStatus {
     pub leader: Option<NodeId>,
     pub term: u64,
     pub keys: u64,
-    pub replicas: Vec<NodeId>,
+    pub replicas: Vec<ReplicaStatus>,
+    /// The position of this node's own replica; 0 if it has none.
     pub applied: u64,
+}
+
+/// A copy of a shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplicaStatus {
+    pub node: NodeId,
+    pub voter: bool,
+    /// The last entry that it has, as far as this node knows: the leader knows it of all, others of themselves.
+    pub applied: Option<u64>,
 }
 
 impl Node {
     /// A snapshot for dashboards, metrics and health checks.
     pub fn status(&self) -> Status {
-        let keyspace = &self.shard.keyspace;
-        let group = &self.shard.group;
-        let shards = self.meta.shards.iter().filter(|(id, _)| **id == DATA).map(|(id, record)| ShardStatus {
+        let sum = |of: fn(&Replica) -> u64| self.replicas().map(of).sum::<u64>();
+        let nodes = self.meta.state.nodes.iter().map(|(id, member)| NodeStatus {
             id: *id,
-            epoch: record.epoch,
-            slots: record.slots.clone(),
-            leader: group.leader(),
-            term: group.term().0,
-            keys: keyspace.total_len() as u64,
-            replicas: record.replicas.clone(),
-            applied: self.shard.applied.index.0,
+            record: member.record.clone(),
+            state: self.state_of(*id, member.draining),
         });
         Status {
-            ready: self.ready && !self.stopping,
-            reason: match (self.ready, self.stopping) {
-                (_, true) => "the node is stopping".into(),
-                (false, _) => "the node is recovering its log".into(),
-                _ => String::new(),
-            },
-            cluster_id: self.meta.cluster_id.clone(),
+            ready: self.ready && self.why_not_ready().is_empty(),
+            reason: self.why_not_ready(),
+            cluster_id: self.meta.state.cluster_id.clone(),
             node: self.id,
-            nodes: self.meta.nodes.iter().map(|(id, member)| (*id, member.record.clone())).collect(),
-            shards: shards.collect(),
+            nodes: nodes.collect(),
+            shards: self.shards.iter().map(|shard| self.shard_status(shard)).collect(),
+            leading: self.shards.iter().filter(|shard| shard.leads()).count() as u64,
             uptime_ms: self.now.mono.since(self.started.mono),
             clients: self.clients.len() as u64,
             clients_accepted: self.clients.accepted(),
@@ -91,18 +117,78 @@ impl Node {
             memory_used: self.memory.used,
             memory_peak: self.memory.peak,
             memory_max: self.memory.limit,
-            keys: keyspace.total_len() as u64,
-            keys_volatile: keyspace.total_volatile_len() as u64,
-            expired_keys: keyspace.stats().expired_keys,
+            keys: sum(|r| r.keyspace.total_len() as u64),
+            keys_volatile: sum(|r| r.keyspace.total_volatile_len() as u64),
+            expired_keys: sum(|r| r.keyspace.stats().expired_keys),
             evicted_keys: self.memory.evicted_keys,
-            keyspace_hits: keyspace.access.hits(),
-            keyspace_misses: keyspace.access.misses(),
-            entries_applied: group.stats().entries_applied,
+            keyspace_hits: sum(|r| r.keyspace.access.hits()),
+            keyspace_misses: sum(|r| r.keyspace.access.misses()),
+            entries_applied: sum(|r| r.group.stats().entries_applied),
+            links: self.peers.links.stats(),
             persists: self.persist.issued,
             disk_full: self.disk_full,
             checkpoint_active: self.checkpoints.is_active(),
             checkpoint_failed: self.checkpoints.last_failed,
             checkpoint_saved: self.checkpoints.last_saved,
+        }
+    }
+    fn state_of(&self, node: NodeId, draining: bool) -> NodeState {
+        let silent_ms = match node == self.id {
+            true => 0,
+            false => self.now.mono.since(self.peers.heard(node).unwrap_or(self.started.mono)),
+        };
+        match silent_ms {
+            DOWN_MS.. => NodeState::Down,
+            _ if draining => NodeState::Draining,
+            SUSPECT_MS.. => NodeState::Suspect,
+            _ => NodeState::Up,
+        }
+    }
+
+    /// Why the node cannot serve every shard; empty if it can.
+    fn why_not_ready(&self) -> String {
+        if self.stopping {
+            return "the node is stopping".into();
+        }
+        if self.id == NodeId(0) {
+            return format!("the node belongs to no cluster yet: {}", self.join.why());
+        }
+        match self.shards.iter().find(|shard| shard.leader().is_none()) {
+            Some(shard) if self.ready => format!("shard {} has no leader", shard.id),
+            _ if !self.ready => "the node is recovering its log or waiting for its cluster".into(),
+            _ => String::new(),
+        }
+    }
+
+    fn shard_status(&self, shard: &Shard) -> ShardStatus {
+        let record = self.meta.state.shards.get(&shard.id);
+        let leader = shard.leader();
+        let replicas = match &shard.replica {
+            Some(replica) => {
+                let of = replica.group.membership();
+                let voters = of.voters.iter().map(|node| (*node, true));
+                let learners = of.learners.iter().map(|node| (*node, false));
+                let applied = |node: NodeId| match node == self.id {
+                    true => Some(replica.applied.index.0),
+                    false => replica.group.matched(node).map(|index| index.0),
+                };
+                let status = |(node, voter)| ReplicaStatus { node, voter, applied: applied(node) };
+                voters.chain(learners).map(status).collect()
+            }
+            None => {
+                let nodes = record.map(|record| &record.replicas[..]).unwrap_or_default();
+                nodes.iter().map(|node| ReplicaStatus { node: *node, voter: true, applied: None }).collect()
+            }
+        };
+        ShardStatus {
+            id: shard.id,
+            epoch: record.map_or(0, |record| record.epoch),
+            slots: record.map(|record| record.slots.clone()).unwrap_or_default(),
+            leader: leader.map(|(leader, _)| leader),
+            term: leader.map_or(0, |(_, term)| term.0),
+            keys: shard.replica.as_ref().map_or(0, |r| r.keyspace.total_len() as u64),
+            replicas,
+            applied: shard.replica.as_ref().map_or(0, |r| r.applied.index.0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A node with a disk and clients that a test plays, one input at a time.
 
-use skep_base::{ConnId, GroupId, LogId, Millis, NodeId};
+use skep_base::{ConnId, GroupId, LogId, Millis, NodeUuid};
+use skep_log::NodeIdentity;
 use skep_settings::Settings;
 
 use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
@@ -21,6 +22,7 @@ pub(crate) struct World {
     finished: Vec<(GroupId, LogId)>,
     begun: Option<(GroupId, LogId)>,
     persist_through: u64,
+    identity_given: bool,
 }
 
 impl World {
@@ -38,7 +40,7 @@ impl World {
         settings.iter().for_each(|(name, value)| values.set(name, value).unwrap());
         let now = Now { mono: Millis(1_000_000), wall: Millis(1_700_000_000_123) };
         let identity = Identity {
-            node: NodeId(1),
+            saved: NodeIdentity { uuid: NodeUuid(1), ..NodeIdentity::default() },
             record: NodeRecord {
                 name: "n1".into(),
                 client: "127.0.0.1:7001".into(),
@@ -53,6 +55,7 @@ impl World {
             clients_fit: u64::MAX,
             incarnation: 1,
             seed: 7,
+            replaces: None,
         };
         let mut out = Vec::new();
         let node = Node::start(identity, values, Recovered::default(), now, &mut out);
@@ -67,6 +70,7 @@ impl World {
             finished: Vec::new(),
             begun: None,
             persist_through: 0,
+            identity_given: false,
         };
         world.take(out);
         world
@@ -106,6 +110,9 @@ impl World {
     pub fn persist(&mut self) {
         let through = self.persist_through;
         self.input(Input::Persisted { through });
+        if std::mem::take(&mut self.identity_given) {
+            self.input(Input::IdentitySaved);
+        }
     }
 
     /// Checkpoints that are written become durable, and those that wait for them are written.
@@ -157,6 +164,7 @@ impl World {
                 Output::Note(note) => self.notes.push(note),
                 Output::Stopped => self.stopped = true,
                 Output::CheckpointBegin { group, at, .. } => self.begun = Some((group, at)),
+                Output::SaveIdentity(_) => self.identity_given = true,
                 Output::CheckpointFinish { .. } => self.finished.extend(self.begun.take()),
                 _ => {}
             }

@@ -48,9 +48,9 @@ impl<'a> Reply<'a> {
         &self.out[mark..]
     }
 
-    /// A whole reply that was written before, in this connection's protocol.
-    pub fn raw(&mut self, reply: &[u8]) {
-        self.out.extend_from_slice(reply);
+    /// A reply that another node, or an earlier run of the command, wrote in this protocol.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     #[inline]

@@ -5,10 +5,11 @@
 use std::fmt::Write;
 
 use skep_base::{GroupId, NodeId, Refusal, SLOT_COUNT, hash, number, slot_of};
+use skep_keyspace::Entry;
+use skep_placement::{NodeRecord, ShardRecord};
 
 use super::{Call, Group};
-use crate::{DATA, Node};
-use skep_placement::{NodeRecord, ShardRecord};
+use crate::Node;
 
 pub const COMMANDS: Group = &[
     ("asking", accept),
@@ -43,16 +44,15 @@ fn keyslot(_: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 fn myid(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.bulk(public_id(&node.meta.cluster_id, node.id).as_bytes());
+    call.reply.bulk(public_id(&node.meta.state.cluster_id, node.id).as_bytes());
     Ok(())
 }
 
 fn countkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let slot = number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
     let slot = valid_slot(slot).ok_or(Refusal::text("ERR Invalid slot"))?;
-    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now));
-    let live = node.shard.keyspace.slot_entries(db, slot).filter(|e| e.is_live(now));
-    call.reply.len(live.count());
+    let db = node.client(call.conn).db;
+    call.reply.len(node.live_in_slot(db, slot)?.count());
     Ok(())
 }
 
@@ -62,8 +62,8 @@ fn getkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let (Some(slot), Ok(count)) = (valid_slot(slot), usize::try_from(count)) else {
         return Err(Refusal::text("ERR Invalid slot or number of keys"));
     };
-    let (db, now) = (node.client(call.conn).db, node.shard.time(node.now));
-    let live = node.shard.keyspace.slot_entries(db, slot).filter(|e| e.is_live(now));
+    let db = node.client(call.conn).db;
+    let live = node.live_in_slot(db, slot)?;
     let keys: Vec<&[u8]> = live.take(count).map(|e| &e.key[..]).collect();
     call.reply.array(keys.len());
     keys.iter().for_each(|key| call.reply.bulk(key));
@@ -75,7 +75,7 @@ fn valid_slot(slot: i64) -> Option<u16> {
 }
 
 fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let shards = node.meta.shards.values();
+    let shards = node.meta.state.shards.values();
     let assigned: u32 = shards.clone().flat_map(|s| &s.slots).map(|(a, b)| u32::from(b - a) + 1).sum();
     let served = if node.ready { assigned } else { 0 };
     let epoch = shards.map(|s| s.epoch).max().unwrap_or(0);
@@ -86,8 +86,8 @@ fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
          cluster_stats_messages_received:0\r\ntotal_cluster_links_buffer_limit_exceeded:0\r\n",
         if node.ready { "ok" } else { "fail" },
         assigned - served,
-        node.meta.nodes.len(),
-        node.meta.shards.len(),
+        node.meta.state.nodes.len(),
+        node.meta.state.shards.len(),
     );
     call.reply.verbatim(&text);
     Ok(())
@@ -95,10 +95,11 @@ fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let mut text = String::new();
-    for (id, member) in &node.meta.nodes {
+    for (id, member) in &node.meta.state.nodes {
         let record = &member.record;
         let led: Vec<&ShardRecord> = node
             .meta
+            .state
             .shards
             .iter()
             .filter(|(s, r)| node.leader_of(**s, r) == Some(*id))
@@ -106,13 +107,14 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
             .collect();
         let followed = node
             .meta
+            .state
             .shards
             .iter()
             .find(|(_, r)| r.replicas.contains(id))
             .and_then(|(s, r)| node.leader_of(*s, r));
         let is_master = !led.is_empty() || followed.is_none();
         let master = match followed.filter(|_| !is_master) {
-            Some(leader) => public_id(&node.meta.cluster_id, leader),
+            Some(leader) => public_id(&node.meta.state.cluster_id, leader),
             None => "-".into(),
         };
         let (host, port) = host_and_port(&record.client);
@@ -122,7 +124,7 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
         let _ = write!(
             text,
             "{} {host}:{port}@{peer_port} {}{} {master} 0 0 {epoch} connected",
-            public_id(&node.meta.cluster_id, *id),
+            public_id(&node.meta.state.cluster_id, *id),
             if *id == node.id { "myself," } else { "" },
             if is_master { "master" } else { "slave" },
         );
@@ -137,7 +139,7 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let mut ranges: Vec<(u16, u16, GroupId)> = Vec::new();
-    for (shard, record) in &node.meta.shards {
+    for (shard, record) in &node.meta.state.shards {
         ranges.extend(record.slots.iter().map(|(first, last)| (*first, *last, *shard)));
     }
     ranges.sort_unstable();
@@ -152,7 +154,7 @@ fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
             call.reply.array(4);
             call.reply.bulk(host.as_bytes());
             call.reply.int(i64::from(port));
-            call.reply.bulk(public_id(&node.meta.cluster_id, id).as_bytes());
+            call.reply.bulk(public_id(&node.meta.state.cluster_id, id).as_bytes());
             call.reply.map(0);
         }
     }
@@ -161,8 +163,8 @@ fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn shards(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let reply = call.reply;
-    reply.array(node.meta.shards.len());
-    for (shard, shard_record) in &node.meta.shards {
+    reply.array(node.meta.state.shards.len());
+    for (shard, shard_record) in &node.meta.state.shards {
         let leader = node.leader_of(*shard, shard_record);
         let members = node.members_of(*shard);
         reply.map(2);
@@ -179,7 +181,7 @@ fn shards(node: &mut Node, call: Call) -> Result<(), Refusal> {
             let role = if leader == Some(id) { "master" } else { "replica" };
             reply.map(7);
             reply.bulk(b"id");
-            reply.bulk(public_id(&node.meta.cluster_id, id).as_bytes());
+            reply.bulk(public_id(&node.meta.state.cluster_id, id).as_bytes());
             reply.bulk(b"port");
             reply.int(i64::from(port));
             for (name, value) in [("ip", host), ("endpoint", host), ("role", role)] {
@@ -187,7 +189,9 @@ fn shards(node: &mut Node, call: Call) -> Result<(), Refusal> {
                 reply.bulk(value.as_bytes());
             }
             reply.bulk(b"replication-offset");
-            reply.int(if *shard == DATA { node.shard.applied.index.0 as i64 } else { 0 });
+            let place = node.shard_of_group(*shard);
+            let replica = place.and_then(|at| node.shards[at].replica.as_ref());
+            reply.int(replica.filter(|_| id == node.id).map_or(0, |r| r.applied.index.0 as i64));
             reply.bulk(b"health");
             reply.bulk(if node.ready { b"online" } else { b"loading" });
         }
@@ -202,17 +206,30 @@ pub(crate) fn host_and_port(address: &str) -> (&str, u16) {
 }
 
 impl Node {
-    /// The leader of a shard as far as this node knows; for a shard of others the first of its replicas.
+    /// The leader of a shard as far as this node knows; the first of its replicas if it knows of none.
     fn leader_of(&self, shard: GroupId, record: &ShardRecord) -> Option<NodeId> {
-        if shard == DATA { self.shard.group.leader() } else { record.replicas.first().copied() }
+        let known = self.shard_of_group(shard).and_then(|at| self.shards[at].leader());
+        known.map(|(leader, _)| leader).or(record.replicas.first().copied())
+    }
+
+    /// The keys of a slot that are not due, as this node's replica has them.
+    fn live_in_slot(&mut self, db: u8, slot: u16) -> Result<impl Iterator<Item = &Entry>, Refusal> {
+        let now = self.now;
+        let place = self.meta.state.shard_of(slot).and_then(|shard| self.shard_of_group(shard));
+        let elsewhere =
+            "ERR this node has no copy of the slot; ask one of the nodes that CLUSTER SHARDS names";
+        let replica = place.and_then(|at| self.shards[at].replica.as_mut());
+        let replica = replica.ok_or(Refusal::text(elsewhere))?;
+        let time = replica.time(now);
+        Ok(replica.keyspace.slot_entries(db, slot).filter(move |e| e.is_live(time)))
     }
 
     /// The nodes of a shard, its leader first.
     fn members_of(&self, shard: GroupId) -> Vec<(NodeId, &NodeRecord)> {
-        let Some(record) = self.meta.shards.get(&shard) else { return Vec::new() };
+        let Some(record) = self.meta.state.shards.get(&shard) else { return Vec::new() };
         let leader = self.leader_of(shard, record);
         let mut ids = record.replicas.clone();
         ids.sort_by_key(|id| (Some(*id) != leader, *id));
-        ids.into_iter().filter_map(|id| Some((id, &self.meta.nodes.get(&id)?.record))).collect()
+        ids.into_iter().filter_map(|id| Some((id, &self.meta.state.nodes.get(&id)?.record))).collect()
     }
 }

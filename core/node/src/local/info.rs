@@ -9,13 +9,14 @@
 use std::fmt::Write;
 
 use skep_base::{Args, Refusal};
-use skep_keyspace::DB_COUNT;
+use skep_keyspace::{DB_COUNT, Keyspace};
 
 use super::cluster::host_and_port;
 use super::connection::REDIS_VERSION;
 use super::{Call, Group};
+use crate::Node;
+use crate::shard::Replica;
 use crate::stats::Elsewhere;
-use crate::{DATA, Node};
 
 pub const COMMANDS: Group = &[("info", info)];
 
@@ -199,9 +200,9 @@ fn replication(node: &Node, lines: &mut Lines) {
     lines.put("role", "master");
     lines.put("connected_slaves", 0);
     lines.put("master_failover_state", "no-failover");
-    lines.put("master_replid", &node.meta.cluster_id);
+    lines.put("master_replid", &node.meta.state.cluster_id);
     lines.put("master_replid2", "0".repeat(40));
-    lines.put("master_repl_offset", node.shard.applied.index);
+    lines.put("master_repl_offset", node.applied_index());
     lines.put("second_repl_offset", -1);
     lines.put("repl_backlog_active", 0);
 }
@@ -250,28 +251,32 @@ fn cluster(_: &Node, lines: &mut Lines) {
     lines.put("cluster_enabled", 0);
 }
 
+/// Of the replicas on this node.
 fn keyspace(node: &Node, lines: &mut Lines) {
-    let now = node.shard.time_shown(node.now);
     for db in 0..DB_COUNT {
-        let keyspace = &node.shard.keyspace;
-        let (keys, volatile) = (keyspace.len(db), keyspace.volatile_len(db));
+        let sum = |of: fn(&Keyspace, u8) -> usize| -> usize {
+            node.replicas().map(|replica| of(&replica.keyspace, db)).sum()
+        };
+        let (keys, volatile) = (sum(Keyspace::len), sum(Keyspace::volatile_len));
         if keys > 0 {
-            let ttl_ms = keyspace.mean_deadline(db).map_or(0, |deadline| deadline.since(now));
+            let ttl_ms = |r: &Replica| Some(r.keyspace.mean_deadline(db)?.since(r.time_shown(node.now)));
+            let ttls: Vec<u64> = node.replicas().filter_map(ttl_ms).collect();
+            let ttl_ms = ttls.iter().sum::<u64>() / ttls.len().max(1) as u64;
             lines.put(&format!("db{db}"), format_args!("keys={keys},expires={volatile},avg_ttl={ttl_ms}"));
         }
     }
 }
 
 fn skep(node: &Node, lines: &mut Lines) {
-    let leads = node.shard.group.is_leader();
+    let leads = node.shards.iter().filter(|shard| shard.leads()).count();
     lines.put("node_id", node.id);
     lines.put("node_name", &node.announced.name);
-    lines.put("cluster_id", &node.meta.cluster_id);
-    lines.put("leading_shards", u8::from(leads));
-    lines.put("shards", node.meta.shards.len());
+    lines.put("cluster_id", &node.meta.state.cluster_id);
+    lines.put("leading_shards", leads);
+    lines.put("shards", node.meta.state.shards.len());
     lines.put("cluster_state", node.cluster_state());
     lines.put("durability", node.settings.get("durability").unwrap_or_default());
-    lines.put("entries_applied", node.shard.applied.index);
+    lines.put("entries_applied", node.applied_index());
     lines.put("entries_since_checkpoint", node.entries_since_checkpoint());
 }
 
@@ -284,14 +289,19 @@ impl Node {
     /// `unavailable` while shards cannot be served, `degraded` while they take no writes for lack of space.
     pub(crate) fn cluster_state(&self) -> &'static str {
         match () {
-            () if !self.ready || !self.meta.shards.contains_key(&DATA) => "unavailable",
+            () if !self.ready || self.shards.iter().any(|shard| shard.leader().is_none()) => "unavailable",
             () if self.disk_full => "degraded",
             () => "ok",
         }
     }
 
+    /// The positions of this node's replicas of shards, added up: what grows with every write.
+    pub(crate) fn applied_index(&self) -> u64 {
+        self.replicas().map(|replica| replica.applied.index.0).sum()
+    }
+
     fn entries_since_checkpoint(&self) -> u64 {
-        self.shard.applied.index.0 - self.shard.saved.index.0
+        self.replicas().map(|r| r.applied.index.0 - r.saved.index.0).sum()
     }
 
     /// Bytes allocated at the end of the last turn, and the most at the end of any.
@@ -306,14 +316,14 @@ impl Node {
     }
 
     fn counters_elsewhere(&self) -> Elsewhere {
-        let keyspace = &self.shard.keyspace;
+        let sum = |of: fn(&Keyspace) -> u64| self.replicas().map(|r| of(&r.keyspace)).sum::<u64>();
         Elsewhere {
             connections: self.clients.accepted(),
-            expired_keys: keyspace.stats().expired_keys,
-            expired_fields: keyspace.stats().expired_fields,
+            expired_keys: sum(|k| k.stats().expired_keys),
+            expired_fields: sum(|k| k.stats().expired_fields),
             evicted_keys: self.memory.evicted_keys,
-            hits: keyspace.access.hits(),
-            misses: keyspace.access.misses(),
+            hits: sum(|k| k.access.hits()),
+            misses: sum(|k| k.access.misses()),
         }
     }
 }

@@ -53,9 +53,9 @@ fn purge(_: &mut Node, call: Call) -> Result<(), Refusal> {
 /// The names are Redis's; those that we have no figure for are left out.
 fn stats(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let (used, peak) = node.memory_used_and_peak();
-    let keys = node.shard.keyspace.total_len() as u64;
+    let keys = node.replicas().map(|r| r.keyspace.total_len() as u64).sum::<u64>();
     let clients: usize = node.clients.iter().map(|c| c.memory_bytes()).sum();
-    let used_dbs = (0..DB_COUNT).filter(|db| node.shard.keyspace.len(*db) > 0).count();
+    let used_dbs = (0..DB_COUNT).filter(|db| node.replicas().any(|r| r.keyspace.len(*db) > 0)).count();
     let figures = [
         ("peak.allocated", peak),
         ("total.allocated", used),

@@ -45,6 +45,6 @@ impl Node {
     /// Lets waiting clients go on.
     pub(crate) fn unpause(&mut self) {
         self.paused = None;
-        self.to_resume.extend(self.clients.iter().filter(|c| c.waiting && c.pending == 0).map(|c| c.id));
+        self.to_resume.extend(self.clients.iter().filter(|c| c.waiting && c.pending() == 0).map(|c| c.id));
     }
 }

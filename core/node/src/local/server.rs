@@ -97,7 +97,7 @@ fn bgrewriteaof(node: &mut Node, call: Call) -> Result<(), Refusal> {
 fn role(node: &mut Node, call: Call) -> Result<(), Refusal> {
     call.reply.array(3);
     call.reply.bulk(b"master");
-    call.reply.int(node.shard.applied.index.0 as i64);
+    call.reply.int(node.applied_index() as i64);
     call.reply.array(0);
     Ok(())
 }
@@ -132,7 +132,7 @@ fn shutdown(node: &mut Node, call: Call) -> Result<(), Refusal> {
     if abort {
         return Err(Refusal::text("ERR No shutdown in progress."));
     }
-    node.stopping = true;
+    node.begin_stop();
     node.client(call.conn).closing = true;
     Ok(())
 }

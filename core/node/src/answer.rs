@@ -1,0 +1,143 @@
+//! Replies on their way to whoever asked: a client of this node, or another node for one of its clients.
+
+use skep_base::{ConnId, GroupId, NodeId, Term};
+use skep_peer::{Answer, ForwardAnswers};
+use skep_resp::{Protocol, Reply};
+
+use crate::batch::{Call, Origin};
+use crate::client::Clients;
+use crate::stats::Stats;
+
+/// Answers for other nodes, collected in a turn.
+#[derive(Default)]
+pub(crate) struct PeerAnswers {
+    pub of: Vec<(NodeId, u64, ForwardAnswers)>,
+}
+
+/// Everything that an answer touches, apart from the state that it is read from.
+pub(crate) struct Desk<'a> {
+    pub clients: &'a mut Clients,
+    pub peers: &'a mut PeerAnswers,
+    pub stats: &'a mut Stats,
+    /// Clients that waited for their replies.
+    pub to_resume: &'a mut Vec<ConnId>,
+    /// Clients whose output has grown; see [`crate::Node::list_outputs`].
+    pub grown: &'a mut Vec<ConnId>,
+    /// For replies that do not go straight to a client's output.
+    pub scratch: &'a mut Vec<u8>,
+    /// Unsent bytes above which a client gets no more replies, since it is about to be dropped; 0 for no limit.
+    pub output_max: u64,
+    pub group: GroupId,
+    /// The term of the forwards that are answered.
+    pub term: Term,
+}
+
+/// The desk of a node, while its shards stay free to be borrowed.
+macro_rules! desk {
+    ($node:ident, $group:expr, $term:expr) => {
+        Desk {
+            clients: &mut $node.clients,
+            peers: &mut $node.answers,
+            stats: &mut $node.stats,
+            to_resume: &mut $node.to_resume,
+            grown: &mut $node.grown,
+            scratch: &mut $node.answer_scratch,
+            output_max: $node.output_max,
+            group: $group,
+            term: $term,
+        }
+    };
+}
+pub(crate) use desk;
+
+impl Desk<'_> {
+    /// Writes the reply to an operation whose place in its client's order has come, or parks it.
+    #[inline]
+    pub fn answer(&mut self, call: &Call, write: impl FnOnce(&mut Reply<'_>)) {
+        match call.origin {
+            Origin::Client { conn, seq } => self.answer_client(call, conn, seq, write),
+            Origin::Peer { node, incarnation, number, index } => {
+                self.scratch.clear();
+                write(&mut Reply::new(self.scratch, call.protocol));
+                if call.silent {
+                    self.scratch.clear();
+                }
+                let answer = Answer::Reply(self.scratch);
+                self.peers.push((node, incarnation), (self.group, self.term), (number, index), answer);
+            }
+            Origin::Nobody => self.run_unheard(write),
+        }
+    }
+
+    /// True if nobody would hear the answer, so that what only reads need not run.
+    pub fn is_unheard(&self, call: &Call) -> bool {
+        match call.origin {
+            Origin::Nobody => true,
+            Origin::Peer { .. } => false,
+            Origin::Client { conn, .. } => {
+                let cut_off = |unsent: usize| self.output_max > 0 && unsent as u64 > self.output_max;
+                self.clients.get(conn).is_none_or(|client| cut_off(client.unsent()))
+            }
+        }
+    }
+
+    /// The reply is an error.
+    pub fn refuse(&mut self, call: &Call, text: &str) {
+        self.answer(call, |reply| reply.error(text));
+    }
+
+    #[inline]
+    fn answer_client(&mut self, call: &Call, conn: ConnId, seq: u64, write: impl FnOnce(&mut Reply<'_>)) {
+        let Some(client) = self.clients.get_mut(conn) else { return self.run_unheard(write) };
+        self.stats.called(call.command);
+        if client.is_next(seq) && !(self.output_max > 0 && client.unsent() as u64 > self.output_max) {
+            let mark = client.output.len();
+            write(&mut Reply::new(&mut client.output, call.protocol));
+            if client.output.get(mark) == Some(&b'-') {
+                self.stats.failed_reply(call.command, &client.output[mark..]);
+            }
+            if call.silent {
+                client.output.truncate(mark);
+            }
+        } else {
+            self.scratch.clear();
+            write(&mut Reply::new(self.scratch, call.protocol));
+            if self.scratch.first() == Some(&b'-') {
+                self.stats.failed_reply(call.command, self.scratch);
+            }
+            if call.silent || client.is_next(seq) {
+                self.scratch.clear();
+            }
+            if !client.is_next(seq) {
+                return client.park(seq, std::mem::take(self.scratch));
+            }
+        }
+        if client.answered() {
+            self.to_resume.push(conn);
+        }
+        if self.grown.last() != Some(&conn) {
+            self.grown.push(conn);
+        }
+    }
+
+    fn run_unheard(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
+        self.scratch.clear();
+        write(&mut Reply::new(self.scratch, Protocol::Resp2));
+    }
+}
+
+impl PeerAnswers {
+    pub fn push(&mut self, to: (NodeId, u64), session: (GroupId, Term), op: (u64, u32), answer: Answer<'_>) {
+        let known = self.of.iter_mut().rev().find(|(node, incarnation, answers)| {
+            (*node, *incarnation) == to && (answers.group, answers.term) == session
+        });
+        match known {
+            Some((_, _, answers)) => answers.push(op.0, op.1, answer),
+            None => {
+                let mut answers = ForwardAnswers::new(session.0, session.1);
+                answers.push(op.0, op.1, answer);
+                self.of.push((to.0, to.1, answers));
+            }
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! This node as a member of the cluster: the meta group, changes of its state, and what a leader does about placement.
+//!
+//! Decisions are in `skep_placement`; here they are asked for and carried out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use skep_base::varint::Reader;
+use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, Millis, NodeId, NodeUuid, Refusal, Term};
+use skep_consensus::{self as consensus, Group};
+use skep_peer::PeerMessage;
+use skep_placement::{MetaCommand, MetaState, NodeRecord, Step, View, is_settled, membership_step, plan};
+use skep_resp::{Protocol, Reply};
+
+use crate::peers::{DOWN_MS, SUSPECT_MS};
+use crate::shard::Shard;
+use crate::{Node, Note, Output};
+
+/// How often a leader looks whether something is to be done about placement, and members whether their wishes were met.
+const TICK_MS: u64 = 100;
+/// Changes of the meta state that may wait for their answer at once.
+const ASKS_MAX: usize = 1_024;
+/// A leader whose disk has not answered for this long gives leadership away.
+const DISK_SLOW_MS: u64 = 500;
+
+/// The meta group on this node.
+#[derive(Default)]
+pub(crate) struct Meta {
+    /// `None` until this node belongs to a cluster.
+    pub group: Option<Group>,
+    pub state: MetaState,
+    pub applied: LogId,
+    /// The position of its newest checkpoint.
+    pub saved: LogId,
+    /// Changes that this node proposed as leader, by position.
+    proposed: BTreeMap<LogIndex, (Term, Asker)>,
+    /// Changes that this node wants made, by number.
+    asks: BTreeMap<u64, Ask>,
+    next_ask: u64,
+    tick_at: Millis,
+    /// The peer addresses that the shell was told.
+    saved_peers: Vec<String>,
+    /// Since when members have been down, as this node sees it.
+    down: BTreeMap<NodeId, Millis>,
+}
+
+impl Meta {
+    pub fn new(state: MetaState) -> Meta {
+        Meta { state, ..Meta::default() }
+    }
+}
+
+/// Who wants to know what became of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asker {
+    Nobody,
+    /// This node, under a number of its own.
+    Here(u64),
+    Peer {
+        node: NodeId,
+        number: u64,
+    },
+}
+
+/// A change that this node wants made.
+struct Ask {
+    command: MetaCommand,
+    client: Option<AskingClient>,
+    since: Millis,
+    /// The leader it was given to, in its term.
+    given_to: Option<(NodeId, Term)>,
+}
+
+#[derive(Clone, Copy)]
+struct AskingClient {
+    conn: ConnId,
+    seq: u64,
+    protocol: Protocol,
+    heard: bool,
+}
+
+impl Node {
+    // ---- changes of the meta state -----------------------------------------------------------------------------------
+
+    /// Asks for a change on behalf of a client, which waits for the answer.
+    ///
+    /// # Errors
+    /// Too many changes wait already; nothing was asked.
+    pub(crate) fn ask_meta_for(
+        &mut self,
+        conn: ConnId,
+        command: MetaCommand,
+        heard: bool,
+    ) -> Result<(), Refusal> {
+        if self.meta.asks.len() >= ASKS_MAX {
+            return Err(Refusal::text(
+                "TRYAGAIN too many changes of the cluster wait already; nothing was done",
+            ));
+        }
+        let client = self.client(conn);
+        let (seq, protocol) = (client.begin_op(true), client.protocol);
+        client.waiting = true;
+        self.ask_meta(command, Some(AskingClient { conn, seq, protocol, heard }));
+        Ok(())
+    }
+
+    fn ask_meta(&mut self, command: MetaCommand, client: Option<AskingClient>) {
+        let ask = Ask { command, client, since: self.now.mono, given_to: None };
+        self.meta.asks.insert(self.meta.next_ask, ask);
+        self.meta.next_ask += 1;
+    }
+
+    /// Asks for a change that this node wants itself, unless it has asked already.
+    fn wish(&mut self, command: MetaCommand) {
+        let known = self.meta.asks.values().any(|ask| ask.command == command);
+        if !known && self.meta.asks.len() < ASKS_MAX {
+            self.ask_meta(command, None);
+        }
+    }
+
+    /// Gives wishes to the meta group's leader, and gives up what takes too long.
+    fn drive_asks(&mut self, out: &mut Vec<Output>) {
+        let Some(group) = &self.meta.group else { return };
+        let (leader, term) = (group.leader(), group.term());
+        let limit = self.now.mono.0.saturating_sub(self.settings.request_timeout_ms());
+        let numbers: Vec<u64> = self.meta.asks.keys().copied().collect();
+        for number in numbers {
+            let Some(ask) = self.meta.asks.get_mut(&number) else { continue };
+            if ask.since.0 < limit {
+                let why = "UNCERTAIN the cluster's leader did not answer in time; look with `skep status` before you repeat it";
+                self.end_ask(number, Err(why.into()), out);
+                continue;
+            }
+            let Some(leader) = leader else { continue };
+            if ask.given_to == Some((leader, term)) {
+                continue;
+            }
+            ask.given_to = Some((leader, term));
+            let command = ask.command.clone();
+            if leader == self.id {
+                self.propose_meta(command, Asker::Here(number), out);
+            } else if let Some(link) = self.peers.link_to(leader) {
+                let command = Bytes::from(command.encode());
+                self.peers.links.send(link, &PeerMessage::MetaAsk { number, command });
+            } else if let Some(ask) = self.meta.asks.get_mut(&number) {
+                ask.given_to = None;
+            }
+        }
+    }
+
+    fn end_ask(&mut self, number: u64, outcome: Result<(), String>, out: &mut Vec<Output>) {
+        let Some(Ask { client: Some(asking), .. }) = self.meta.asks.remove(&number) else { return };
+        let Some(client) = self.clients.get_mut(asking.conn) else { return };
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, asking.protocol);
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(why) => reply.error(&why),
+        }
+        if !asking.heard {
+            bytes.clear();
+        }
+        // The client waits for this alone, so it is the next reply.
+        assert!(
+            client.is_next(asking.seq),
+            "INV-NODE-1: a change of the cluster was asked for behind other commands"
+        );
+        client.output.extend_from_slice(&bytes);
+        if client.answered() {
+            self.to_resume.push(asking.conn);
+        }
+        self.list_output(asking.conn, out);
+    }
+
+    /// Appends a change to the meta group's log, if this node leads it.
+    fn propose_meta(&mut self, command: MetaCommand, asker: Asker, out: &mut Vec<Output>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let outcome = match &mut self.meta.group {
+            Some(group) => group.propose([Bytes::from(command.encode())], &mut effects).ok(),
+            None => None,
+        };
+        match outcome {
+            Some(at) => drop(self.meta.proposed.insert(at.index, (at.term, asker))),
+            None => self.tell_asker(asker, Err(None), out),
+        }
+        self.carry_out(GroupId::META, &mut effects, out);
+        self.effects = effects;
+    }
+
+    /// Appends a change that nobody waits for.
+    pub(crate) fn propose_meta_for_nobody(&mut self, command: MetaCommand, out: &mut Vec<Output>) {
+        self.propose_meta(command, Asker::Nobody, out);
+    }
+
+    /// Another node wants a change made.
+    pub(crate) fn on_meta_ask(&mut self, from: NodeId, number: u64, command: &[u8], out: &mut Vec<Output>) {
+        let asker = Asker::Peer { node: from, number };
+        match MetaCommand::decode(command) {
+            Ok(command) if self.leads_meta() => self.propose_meta(command, asker, out),
+            Ok(_) => self.tell_asker(asker, Err(None), out),
+            Err(cause) => {
+                let why = format!("ERR node {} does not understand the change: {cause}", self.id);
+                self.tell_asker(asker, Err(Some(why)), out);
+            }
+        }
+    }
+
+    /// What became of a change that was given to the leader.
+    pub(crate) fn on_meta_answer(
+        &mut self,
+        number: u64,
+        refused: Option<String>,
+        retry: bool,
+        out: &mut Vec<Output>,
+    ) {
+        match retry {
+            true => {
+                if let Some(ask) = self.meta.asks.get_mut(&number) {
+                    ask.given_to = None;
+                }
+            }
+            false => self.end_ask(number, refused.map_or(Ok(()), Err), out),
+        }
+    }
+
+    /// A change was applied.
+    pub(crate) fn answer_meta(&mut self, at: LogId, outcome: Result<(), String>, out: &mut Vec<Output>) {
+        // What stands before it and was not applied was lost with its term.
+        while let Some((index, (term, asker))) = self.meta.proposed.first_key_value().map(|(i, v)| (*i, *v)) {
+            if index > at.index && term >= at.term {
+                break;
+            }
+            self.meta.proposed.remove(&index);
+            let applied = (index, term) == (at.index, at.term);
+            let told =
+                if applied { outcome.clone().map_err(|why| Some(format!("ERR {why}"))) } else { Err(None) };
+            self.tell_asker(asker, told, out);
+        }
+    }
+
+    /// `Err(None)`: it was not done, and can be asked again.
+    fn tell_asker(&mut self, asker: Asker, outcome: Result<(), Option<String>>, out: &mut Vec<Output>) {
+        match asker {
+            Asker::Nobody => {}
+            Asker::Here(number) => match outcome {
+                Err(None) => self.on_meta_answer(number, None, true, out),
+                Err(Some(why)) => self.end_ask(number, Err(why), out),
+                Ok(()) => self.end_ask(number, Ok(()), out),
+            },
+            Asker::Peer { node, number } => {
+                let retry = outcome == Err(None);
+                let refused = outcome.err().flatten();
+                if let Some(link) = self.peers.link_to(node) {
+                    self.peers.links.send(link, &PeerMessage::MetaAnswer { number, refused, retry });
+                }
+            }
+        }
+    }
+
+    /// A node that belongs to no cluster wants to belong to this one.
+    pub(crate) fn on_join_ask(&mut self, link: LinkId, uuid: NodeUuid, record: &[u8], out: &mut Vec<Output>) {
+        use skep_peer::JoinAnswer;
+        let answer = match self.meta.state.node_of(uuid) {
+            Some(node) => JoinAnswer::Joined { node, cluster_id: self.meta.state.cluster_id.clone() },
+            None if self.id == NodeId(0) => JoinAnswer::Later,
+            None => match NodeRecord::decode(&mut Reader::new(record)) {
+                Err(cause) => JoinAnswer::Refused { reason: format!("its record cannot be read: {cause}") },
+                Ok(record) => {
+                    let command = MetaCommand::Join { uuid, record };
+                    match self.meta.state.clone().apply(command.clone()) {
+                        Err(reason) => JoinAnswer::Refused { reason },
+                        Ok(()) => {
+                            self.wish(command);
+                            self.drive_asks(out);
+                            JoinAnswer::Later
+                        }
+                    }
+                }
+            },
+        };
+        self.peers.links.send(link, &PeerMessage::JoinAnswer(answer));
+    }
+
+    // ---- what follows from the state ---------------------------------------------------------------------------------
+
+    /// Brings everything that follows from the meta state up to date.
+    pub(crate) fn on_meta_changed(&mut self, out: &mut Vec<Output>) {
+        for shard in self.meta.state.shards.keys() {
+            if self.shard_of_group(*shard).is_none() {
+                self.shards.push(Shard::new(*shard, None));
+            }
+        }
+        self.shards.sort_by_key(|shard| shard.id);
+        self.drop_replicas_gone(out);
+        let members: BTreeMap<NodeId, NodeUuid> =
+            self.meta.state.nodes.iter().map(|(node, member)| (*node, member.uuid)).collect();
+        self.peers.retain(|node| members.contains_key(&node));
+        let removed: BTreeSet<NodeId> = self.meta.state.removed.keys().copied().collect();
+        let mut outputs = std::mem::take(&mut self.peers.outputs);
+        self.peers.links.set_known(members, removed, &mut outputs);
+        self.carry_out_links(&mut outputs, out);
+        self.peers.outputs = outputs;
+        self.set_addresses(out);
+        self.tell_peers_to_shell(out);
+        if self.meta.state.was_removed(self.id) && !self.stopping {
+            out.push(Output::Note(Note::Removed));
+            self.stopping = true;
+        }
+    }
+
+    /// Keeps links to all members, and to the addresses given with `--join`, where they may be found if they moved.
+    pub(crate) fn set_addresses(&mut self, out: &mut Vec<Output>) {
+        let members = self.meta.state.nodes.iter().filter(|(node, _)| **node != self.id);
+        let members = members.map(|(_, member)| member.record.peer.clone());
+        let addresses = members.chain(self.settings.join().iter().cloned()).collect();
+        let mut outputs = std::mem::take(&mut self.peers.outputs);
+        self.peers.links.set_addresses(addresses, &mut outputs);
+        self.carry_out_links(&mut outputs, out);
+        self.peers.outputs = outputs;
+    }
+
+    fn tell_peers_to_shell(&mut self, out: &mut Vec<Output>) {
+        let others = self.meta.state.nodes.iter().filter(|(node, _)| **node != self.id);
+        let peers: Vec<String> = others.map(|(_, member)| member.record.peer.clone()).collect();
+        if peers != self.meta.saved_peers {
+            self.meta.saved_peers = peers.clone();
+            out.push(Output::SavePeers(peers));
+        }
+    }
+
+    /// A replica that the cluster has taken from this node is of no more use.
+    fn drop_replicas_gone(&mut self, out: &mut Vec<Output>) {
+        let me = self.id;
+        for shard in &mut self.shards {
+            let record = self.meta.state.shards.get(&shard.id);
+            let gone = record.is_some_and(|record| !record.may_be_on(me));
+            if gone && let Some(replica) = shard.replica.take() {
+                self.persist.forget_group(shard.id);
+                out.extend(replica.into_garbage().map(Output::Drop));
+            }
+        }
+    }
+
+    // ---- leading -----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn leads_meta(&self) -> bool {
+        self.meta.group.as_ref().is_some_and(Group::is_leader)
+    }
+
+    pub(crate) fn on_meta_role(&mut self, leads: bool, out: &mut Vec<Output>) {
+        self.note_leader(GroupId::META, out);
+        if leads {
+            self.meta.tick_at = self.now.mono;
+        }
+    }
+
+    pub(crate) fn note_leader(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        let Some(of) = self.group(group) else { return };
+        if let Some(leader) = of.leader() {
+            let term = of.term();
+            out.push(Output::Note(Note::Leader { group, leader, term }));
+        }
+    }
+
+    /// What only time brings about.
+    pub(crate) fn tick_cluster(&mut self, out: &mut Vec<Output>) {
+        self.tell_undelivered(out);
+        if self.meta.tick_at > self.now.mono {
+            return;
+        }
+        self.meta.tick_at = self.now.mono.plus(TICK_MS);
+        self.tick_join(out);
+        self.tick_fetch(out);
+        if self.id == NodeId(0) {
+            return;
+        }
+        self.look_at_members();
+        self.announce();
+        self.plan_placement(out);
+        self.step_memberships(out);
+        self.watch_disk(out);
+        self.drive_asks(out);
+        self.go_on_starting(out);
+    }
+
+    /// When [`Node::tick_cluster`] or the links need a turn.
+    pub(crate) fn next_cluster_timer(&self) -> Option<Millis> {
+        let alone = self.meta.state.nodes.len() <= 1 && self.id != NodeId(0) && self.ready;
+        let busy = !self.meta.asks.is_empty() || self.handing_over.is_some();
+        let tick = (!alone || busy).then_some(self.meta.tick_at);
+        [tick, self.next_link_timer(), self.fetch.next_wakeup()].into_iter().flatten().min()
+    }
+
+    /// What the groups sent and could not leave, since there is no link.
+    fn tell_undelivered(&mut self, out: &mut Vec<Output>) {
+        for (group, to) in std::mem::take(&mut self.undelivered) {
+            self.group_input(group, consensus::Input::CheckpointSent { to, arrived: false }, out);
+        }
+    }
+
+    fn look_at_members(&mut self) {
+        let now = self.now.mono;
+        let others = self.meta.state.nodes.keys().filter(|node| **node != self.id);
+        let silent = |node: &NodeId| {
+            let heard = self.peers.heard(*node).unwrap_or(self.started.mono);
+            (now.since(heard) >= DOWN_MS).then_some((*node, heard))
+        };
+        self.meta.down = others.filter_map(silent).collect();
+    }
+
+    /// True if a node was heard lately.
+    pub(crate) fn is_alive(&self, node: NodeId) -> bool {
+        let heard = self.peers.heard(node);
+        node == self.id || heard.is_some_and(|heard| self.now.mono.since(heard) < SUSPECT_MS)
+    }
+
+    /// Tells the cluster of this node's addresses, if it knows others.
+    fn announce(&mut self) {
+        let (node, record) = (self.id, &self.announced);
+        if self.meta.state.nodes.get(&node).is_some_and(|member| member.record != *record) {
+            self.wish(MetaCommand::Announce { node, record: record.clone() });
+        }
+    }
+
+    fn plan_placement(&mut self, out: &mut Vec<Output>) {
+        if !self.leads_meta() || !self.meta.proposed.is_empty() {
+            return;
+        }
+        let view = View { down: self.meta.down.clone(), ..View::default() };
+        if let Some(command) = plan(&self.meta.state, &view, self.now.mono) {
+            self.propose_meta(command, Asker::Nobody, out);
+        }
+    }
+
+    /// Goes a step towards the wanted members of each group that this node leads.
+    fn step_memberships(&mut self, out: &mut Vec<Output>) {
+        let led: Vec<GroupId> = std::iter::once(GroupId::META)
+            .chain(self.shards.iter().map(|shard| shard.id))
+            .filter(|group| self.group(*group).is_some_and(Group::is_leader))
+            .collect();
+        for group in led {
+            self.step_membership(group, out);
+        }
+    }
+
+    fn step_membership(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        let Some(record) = self.meta.state.group(group) else { return };
+        let (epoch, settled) = (record.epoch, record.settled);
+        let wanted = self.meta.state.wanted(group);
+        let Some(of) = self.group(group) else { return };
+        let step = membership_step(
+            self.id,
+            &wanted,
+            of.membership(),
+            |node| of.caught_up(node),
+            |node| self.is_alive(node),
+        );
+        if !settled && is_settled(&wanted, of.membership()) {
+            self.wish(MetaCommand::Settled { shard: group, epoch });
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let Some(of) = self.group_mut(group) else { return };
+        // A refusal means that it is too early; the next tick asks again.
+        let what = match step {
+            Step::Nothing => None,
+            Step::Change(changes) => {
+                let begun = of.change_membership(&changes, &mut effects);
+                begun.ok().map(|_| format!("{changes:?}"))
+            }
+            Step::Transfer(to) => {
+                let begun = of.transfer_leadership(to, &mut effects);
+                begun.ok().map(|()| format!("leadership goes to {to}"))
+            }
+        };
+        if let Some(what) = what {
+            out.push(Output::Note(Note::Members { group, what }));
+        }
+        self.carry_out(group, &mut effects, out);
+        self.effects = effects;
+    }
+
+    /// Gives leadership away while the disk does not answer: others can go on.
+    fn watch_disk(&mut self, out: &mut Vec<Output>) {
+        let busy_ms = self.persist.disk_busy_since().map_or(0, |since| self.now.mono.since(since));
+        let slow = busy_ms >= DISK_SLOW_MS && !self.disk_full;
+        if slow != self.disk_slow {
+            self.disk_slow = slow;
+            if slow {
+                out.push(Output::Note(Note::DiskSlow { ms: busy_ms }));
+            }
+            let shards = self.shards.iter_mut().filter_map(|s| s.replica.as_mut()).map(|r| &mut r.group);
+            for group in self.meta.group.iter_mut().chain(shards) {
+                group.set_may_campaign(!slow);
+            }
+        }
+        if slow {
+            self.give_away_leadership(out);
+        }
+    }
+
+    /// Begins to hand each group that this node leads to another voter that is up to date. True if there is such a group.
+    pub(crate) fn give_away_leadership(&mut self, out: &mut Vec<Output>) -> bool {
+        let groups: Vec<GroupId> =
+            std::iter::once(GroupId::META).chain(self.shards.iter().map(|s| s.id)).collect();
+        let mut any = false;
+        for group in groups {
+            let Some(of) = self.group(group).filter(|of| of.is_leader()) else { continue };
+            let voters = of.membership().voters.iter().filter(|node| **node != self.id);
+            let mut able: Vec<NodeId> = voters.copied().filter(|node| self.is_alive(*node)).collect();
+            able.sort_by_key(|node| std::cmp::Reverse(of.matched(*node)));
+            let Some(to) = able.first().copied() else { continue };
+            any = true;
+            if of.transferring().is_some() {
+                continue;
+            }
+            let mut effects = std::mem::take(&mut self.effects);
+            // A refusal means that it is on its way or that nobody can take it: looked at again in the next turn.
+            let _ = self.group_mut(group).map(|of| of.transfer_leadership(to, &mut effects));
+            self.carry_out(group, &mut effects, out);
+            self.effects = effects;
+        }
+        any
+    }
+}

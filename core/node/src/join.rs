@@ -1,0 +1,267 @@
+//! From an empty data directory to a member of a cluster: founding one, alone or as one of several that list each other, or
+//! joining one. Who founds is decided in `skep_placement::Forming`.
+
+use skep_base::{GroupId, LinkId, LogId, NodeId, NodeUuid};
+use skep_consensus::{Group, GroupConfig, Input as GroupInput};
+use skep_keyspace::Keyspace;
+use skep_log::{GroupLog, Membership, NodeIdentity, Record};
+use skep_peer::{JoinAnswer, Me, PeerMessage};
+use skep_placement::{Decision, Forming, FormingInput, JoinReply, MetaCommand, Offer};
+
+use crate::shard::{Replica, Shard};
+use crate::{Node, Note, Output};
+
+/// A node on its way into a cluster.
+#[derive(Default)]
+pub(crate) struct Joining {
+    /// `None` once it is decided.
+    forming: Option<Forming>,
+    decisions: Vec<Decision>,
+    /// The identity that is being made durable.
+    saving: Option<NodeIdentity>,
+    /// The founding was proposed.
+    founding: bool,
+}
+
+impl Joining {
+    /// What an empty node waits for.
+    pub fn why(&self) -> &str {
+        self.forming.as_ref().map_or("", Forming::why)
+    }
+}
+
+/// What this node says of itself to others.
+pub(crate) fn introduction(identity: &NodeIdentity, incarnation: u64, name: &str, password: &str) -> Me {
+    Me {
+        uuid: identity.uuid,
+        node: identity.node,
+        cluster_id: identity.cluster_id.clone(),
+        incarnation,
+        name: name.to_owned(),
+        password: password.as_bytes().to_vec(),
+    }
+}
+
+impl Node {
+    /// Begins to look for a cluster, or to found one.
+    pub(crate) fn begin_joining(&mut self, out: &mut Vec<Output>) {
+        let addresses = self.settings.join().to_vec();
+        if addresses.is_empty() {
+            return self.found(out);
+        }
+        self.join.forming = Some(Forming::new(self.identity.uuid, addresses));
+        self.set_addresses(out);
+        self.form(FormingInput::Tick, out);
+    }
+
+    fn form(&mut self, input: FormingInput, out: &mut Vec<Output>) {
+        let Some(forming) = &mut self.join.forming else { return };
+        let mut decisions = std::mem::take(&mut self.join.decisions);
+        forming.handle(self.now.mono, input, &mut decisions);
+        for decision in decisions.drain(..) {
+            match decision {
+                Decision::Offer(offer) => self.send_offer(&offer, None),
+                Decision::Wait { why } => out.push(Output::Note(Note::Waits { why })),
+                Decision::AskToJoin { link } => {
+                    let mut record = Vec::new();
+                    self.announced.encode(&mut record);
+                    self.peers.links.send(link, &PeerMessage::JoinAsk { record: record.into() });
+                }
+                Decision::Found => self.found(out),
+                Decision::Joined { node, cluster_id } => {
+                    self.join.forming = None;
+                    self.save_identity(NodeIdentity { uuid: self.identity.uuid, node, cluster_id }, out);
+                }
+            }
+        }
+        self.join.decisions = decisions;
+    }
+
+    /// Tells nodes that belong to no cluster whom this one has met.
+    fn send_offer(&mut self, offer: &Offer, only: Option<LinkId>) {
+        let message = PeerMessage::Offer { met: offer.met.clone(), complete: offer.complete };
+        let links: Vec<LinkId> = self
+            .peers
+            .all_up()
+            .filter(|(link, up)| up.cluster_id.is_empty() && only.is_none_or(|only| only == *link))
+            .map(|(link, _)| link)
+            .collect();
+        for link in links {
+            self.peers.links.send(link, &message);
+        }
+    }
+
+    // ---- what the links bring ----------------------------------------------------------------------------------------
+
+    pub(crate) fn on_met(&mut self, link: LinkId, out: &mut Vec<Output>) {
+        let Some(forming) = &self.join.forming else { return };
+        let offer = forming.offer();
+        let Some(up) = self.peers.up(link).cloned() else { return };
+        self.send_offer(&offer, Some(link));
+        if let Some(address) = up.dialed {
+            let (uuid, cluster_id) = (up.uuid, up.cluster_id);
+            self.form(FormingInput::Answered { address, link, uuid, cluster_id }, out);
+        }
+    }
+
+    /// A link to `address` is gone, or could not be made; or one that another node had made.
+    pub(crate) fn on_lost(
+        &mut self,
+        address: Option<String>,
+        uuid: Option<NodeUuid>,
+        reason: String,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(address) = address {
+            self.form(FormingInput::Unreachable { address, reason }, out);
+        }
+        if let Some(uuid) = uuid.filter(|uuid| self.peers.all_up().all(|(_, up)| up.uuid != *uuid)) {
+            self.form(FormingInput::Gone { uuid }, out);
+        }
+    }
+
+    pub(crate) fn on_self_found(&mut self, address: String, out: &mut Vec<Output>) {
+        self.form(FormingInput::SelfFound { address }, out);
+    }
+
+    pub(crate) fn on_offer(
+        &mut self,
+        from: NodeUuid,
+        met: Vec<NodeUuid>,
+        complete: bool,
+        out: &mut Vec<Output>,
+    ) {
+        self.form(FormingInput::Offered { from, offer: Offer { met, complete } }, out);
+    }
+
+    pub(crate) fn on_join_answer(&mut self, answer: JoinAnswer, out: &mut Vec<Output>) {
+        let reply = match answer {
+            JoinAnswer::Joined { node, cluster_id } => JoinReply::Joined { node, cluster_id },
+            JoinAnswer::Later => JoinReply::Later,
+            JoinAnswer::Refused { reason } => JoinReply::Refused { reason },
+        };
+        self.form(FormingInput::JoinAnswered { reply }, out);
+    }
+
+    pub(crate) fn tick_join(&mut self, out: &mut Vec<Output>) {
+        self.form(FormingInput::Tick, out);
+    }
+
+    // ---- becoming a member -------------------------------------------------------------------------------------------
+
+    /// Founds a cluster of this node alone. Its identity is written when the founding is durable: what a node has voted
+    /// under an id must never be forgotten while the id is known.
+    fn found(&mut self, out: &mut Vec<Output>) {
+        self.join.forming = None;
+        self.id = NodeId(1);
+        let shards = self.settings.shards();
+        for group in 0..=shards {
+            self.begin_alone(GroupId(group));
+        }
+        self.configure();
+        self.start_groups(out);
+        self.go_on_starting(out);
+    }
+
+    /// A new group of this node alone.
+    fn begin_alone(&mut self, group: GroupId) {
+        let membership = Membership { voters: vec![self.id], ..Membership::default() };
+        self.persist.begin(Record::Checkpoint {
+            group,
+            at: LogId::default(),
+            membership: membership.clone(),
+        });
+        let made = self.new_group(group, GroupLog { membership, ..GroupLog::default() });
+        if group == GroupId::META {
+            self.meta.group = Some(made);
+        } else {
+            let replica = Replica::new(made, Keyspace::default(), LogId::default());
+            self.shards.push(Shard::new(group, Some(replica)));
+        }
+    }
+
+    pub(crate) fn new_group(&self, group: GroupId, log: GroupLog) -> Group {
+        Group::new(GroupConfig::new(group, self.id, self.incarnation, self.seed), log)
+    }
+
+    /// Lets the groups that were recovered, or made, begin.
+    pub(crate) fn start_groups(&mut self, out: &mut Vec<Output>) {
+        self.group_input(GroupId::META, GroupInput::Tick, out);
+        for at in 0..self.shards.len() {
+            self.group_input(self.shards[at].id, GroupInput::Tick, out);
+        }
+    }
+
+    fn save_identity(&mut self, identity: NodeIdentity, out: &mut Vec<Output>) {
+        self.join.saving = Some(identity.clone());
+        out.push(Output::SaveIdentity(identity));
+    }
+
+    /// This node's id is durable.
+    pub(crate) fn on_identity_saved(&mut self, out: &mut Vec<Output>) {
+        let Some(identity) = self.join.saving.take() else { return };
+        let (node, cluster_id) = (identity.node, identity.cluster_id.clone());
+        self.id = node;
+        self.identity = identity;
+        if self.meta.group.is_none() {
+            self.meta.group = Some(self.new_group(GroupId::META, GroupLog::default()));
+        }
+        out.push(Output::Note(Note::Joined { node, cluster_id }));
+        let me =
+            introduction(&self.identity, self.incarnation, &self.announced.name, self.settings.requirepass());
+        let mut outputs = std::mem::take(&mut self.peers.outputs);
+        self.peers.links.set_me(me, &mut outputs);
+        self.carry_out_links(&mut outputs, out);
+        self.peers.outputs = outputs;
+        self.start_groups(out);
+        self.go_on_starting(out);
+    }
+
+    /// Goes on from whatever is done of: the founding, the identity, the first sight of every shard's leader.
+    pub(crate) fn go_on_starting(&mut self, out: &mut Vec<Output>) {
+        if self.ready || self.id == NodeId(0) || self.join.saving.is_some() {
+            return;
+        }
+        if !self.meta.state.is_founded() {
+            let leads = self.meta.group.as_ref().is_some_and(Group::leads_with_all_applied);
+            if leads && !self.join.founding && self.is_alone(GroupId::META) {
+                self.join.founding = true;
+                self.propose_founding(out);
+            }
+            return;
+        }
+        if self.identity.node == NodeId(0) {
+            let (uuid, cluster_id) = (self.identity.uuid, self.meta.state.cluster_id.clone());
+            return self.save_identity(NodeIdentity { uuid, node: self.id, cluster_id }, out);
+        }
+        let is_member = self.meta.state.nodes.contains_key(&self.id);
+        let serves = |shard: &Shard| match &shard.replica {
+            Some(replica) if replica.group.is_leader() => replica.group.leads_with_all_applied(),
+            _ => shard.leader().is_some(),
+        };
+        if is_member && !self.shards.is_empty() && self.shards.iter().all(serves) {
+            self.ready = true;
+            let keys = self.replicas().map(|replica| replica.keyspace.total_len() as u64).sum();
+            let applied = self.replicas().map(|replica| replica.applied).next().unwrap_or_default();
+            let cluster_id = self.meta.state.cluster_id.clone();
+            out.push(Output::Note(Note::Ready { cluster_id, keys, applied }));
+        }
+    }
+
+    fn propose_founding(&mut self, out: &mut Vec<Output>) {
+        let command = MetaCommand::Found {
+            cluster_id: self.new_cluster_id.clone(),
+            replicas: self.settings.replicas() as u32,
+            shards: self.settings.shards() as u32,
+            node: self.id,
+            uuid: self.identity.uuid,
+            record: self.announced.clone(),
+        };
+        self.propose_meta_for_nobody(command, out);
+    }
+
+    /// The replicas of shards on this node.
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.shards.iter().filter_map(|shard| shard.replica.as_ref())
+    }
+}

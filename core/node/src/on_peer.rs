@@ -1,0 +1,334 @@
+//! What other nodes send, and what is sent to them at the end of a turn.
+
+use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
+use skep_consensus as consensus;
+use skep_keyspace::{Handler, ReadCx};
+use skep_peer::{Answer, Forward, LinkInput, LinkOutput, PeerMessage};
+use skep_resp::{Protocol, Reply};
+
+use crate::answer::{Desk, desk};
+use crate::batch::{Call, Origin, flags};
+use crate::local::Route;
+use crate::peers::Up;
+use crate::shard::Inbound;
+use crate::{Node, Note, Now, Output};
+
+/// How often each node tells each other that it is there, and what it leads.
+const BEAT_MS: u64 = 100;
+
+impl Node {
+    /// Takes a new connection from another node; `None` if there are too many.
+    pub fn accept_link(&mut self, now: Now, address: String) -> Option<LinkId> {
+        self.peers.links.accept(now.mono, address)
+    }
+
+    /// The next link that has something to send; each is named once until it has more.
+    pub fn next_link_with_output(&mut self) -> Option<LinkId> {
+        self.peers.links.next_with_output()
+    }
+
+    /// The bytes that wait to be sent on a link.
+    pub fn unsent_on(&self, link: LinkId) -> &[u8] {
+        self.peers.links.unsent(link)
+    }
+
+    /// Takes note that the first `bytes` of [`Node::unsent_on`] have left.
+    pub fn on_link_sent(&mut self, link: LinkId, bytes: usize) {
+        self.peers.links.on_sent(link, bytes);
+    }
+
+    /// Gives the links an input and carries out what they answer.
+    pub(crate) fn on_link(&mut self, input: LinkInput<'_>, out: &mut Vec<Output>) {
+        let mut outputs = std::mem::take(&mut self.peers.outputs);
+        self.peers.links.handle(self.now.mono, input, &mut outputs);
+        self.carry_out_links(&mut outputs, out);
+        self.peers.outputs = outputs;
+    }
+
+    pub(crate) fn carry_out_links(&mut self, outputs: &mut Vec<LinkOutput>, out: &mut Vec<Output>) {
+        for output in outputs.drain(..) {
+            match output {
+                LinkOutput::Dial { link, address } => {
+                    self.peers.dialing.insert(link, address.clone());
+                    out.push(Output::Dial { link, address });
+                }
+                LinkOutput::Close { link } => out.push(Output::CloseLink { link }),
+                LinkOutput::Up { link, peer, dialed } => self.on_link_up(link, peer, dialed, out),
+                LinkOutput::Message { link, message } => self.on_message(link, message, out),
+                LinkOutput::Down { link, peer, reason } => {
+                    let peer =
+                        peer.map_or_else(|| "a peer".to_string(), |p| format!("{} ({})", p.name, p.node));
+                    self.on_link_down(link, peer, reason, out);
+                }
+                LinkOutput::SelfFound { address } => self.on_self_found(address, out),
+                LinkOutput::Note(note) => out.push(Output::Note(Note::Link(note))),
+            }
+        }
+    }
+
+    fn on_link_up(
+        &mut self,
+        link: LinkId,
+        peer: skep_peer::Peer,
+        dialed: Option<String>,
+        out: &mut Vec<Output>,
+    ) {
+        let (node, name) = (peer.node, peer.name.clone());
+        self.peers.dialing.remove(&link);
+        let another_way = self.peers.on_up(link, peer, dialed, self.now.mono);
+        self.on_met(link, out);
+        if node == NodeId(0) {
+            return;
+        }
+        if another_way {
+            out.push(Output::Note(Note::PeerUp { node, name }));
+            self.on_unreachable(node, out);
+            self.forward_again(node);
+        }
+        self.send_beat(link);
+    }
+
+    fn on_link_down(&mut self, link: LinkId, peer: String, reason: String, out: &mut Vec<Output>) {
+        let up = self.peers.up(link).cloned();
+        let was_up = up.is_some();
+        let dialing = self.peers.dialing.remove(&link);
+        let (address, uuid) = up.map_or((dialing, None), |up| (up.dialed, Some(up.uuid)));
+        if let Some(node) = self.peers.on_down(link) {
+            self.on_unreachable(node, out);
+            match self.peers.link_to(node) {
+                Some(_) => self.forward_again(node),
+                None => self.on_leader_unreachable(node, out),
+            }
+        }
+        self.on_lost(address, uuid, reason.clone(), out);
+        if was_up {
+            out.push(Output::Note(Note::PeerDown { peer, reason }));
+        }
+    }
+
+    /// What was sent to a node may be lost.
+    fn on_unreachable(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        self.on_fetch_interrupted(node);
+        self.group_input(GroupId::META, consensus::Input::Unreachable(node), out);
+        for at in 0..self.shards.len() {
+            self.group_input(self.shards[at].id, consensus::Input::Unreachable(node), out);
+        }
+    }
+
+    fn on_message(&mut self, link: LinkId, message: PeerMessage, out: &mut Vec<Output>) {
+        self.peers.on_heard(link, self.now.mono);
+        let Some(Up { node, incarnation, uuid, .. }) = self.peers.up(link).cloned() else { return };
+        match message {
+            PeerMessage::Offer { met, complete } => return self.on_offer(uuid, met, complete, out),
+            PeerMessage::JoinAsk { record } => return self.on_join_ask(link, uuid, &record, out),
+            PeerMessage::JoinAnswer(answer) => return self.on_join_answer(answer, out),
+            // The rest is for members only.
+            _ if node == NodeId(0) || self.id == NodeId(0) => return,
+            _ => {}
+        }
+        match message {
+            PeerMessage::Raft { group, message } => self.on_raft(node, group, message, out),
+            PeerMessage::Forward(forward) => self.on_forward(node, incarnation, &forward),
+            PeerMessage::ForwardAnswers(answers) => self.on_forward_answers(node, &answers, out),
+            PeerMessage::ForwardRejected { group, term, number, leader, leader_term } => {
+                self.on_heard_leader(group, leader, leader_term);
+                self.on_forward_rejected(node, group, term, number);
+            }
+            PeerMessage::CheckpointAsk { group, at, chunk } => {
+                self.on_checkpoint_ask(node, group, at, chunk, out)
+            }
+            PeerMessage::CheckpointPiece { group, at, chunk, bytes, last } => {
+                self.on_checkpoint_piece(group, at, chunk, &bytes, last, out);
+            }
+            PeerMessage::CheckpointGone { group, at } => self.on_checkpoint_gone(group, at, out),
+            PeerMessage::CheckpointTaken { group, at: _, arrived } => {
+                self.group_input(group, consensus::Input::CheckpointSent { to: node, arrived }, out);
+            }
+            PeerMessage::MetaAsk { number, command } => self.on_meta_ask(node, number, &command, out),
+            PeerMessage::MetaAnswer { number, refused, retry } => {
+                self.on_meta_answer(number, refused, retry, out);
+            }
+            PeerMessage::Beat { leading, .. } => self.on_beat(node, leading),
+            PeerMessage::StateDigest { .. } => {}
+            PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
+        }
+    }
+
+    fn on_raft(&mut self, from: NodeId, group: GroupId, message: consensus::Message, out: &mut Vec<Output>) {
+        if message.from() != from || message.to() != self.id {
+            return;
+        }
+        if group != GroupId::META {
+            self.ensure_replica(group);
+        }
+        if self.group(group).is_none() {
+            return;
+        }
+        match message.checkpoint() {
+            Some(at) => self.begin_fetch(from, group, at, message, out),
+            None => self.group_input(group, consensus::Input::Receive(message), out),
+        }
+    }
+
+    fn on_beat(&mut self, node: NodeId, leading: Vec<(GroupId, Term)>) {
+        self.peers.on_leads(node, leading);
+        for at in 0..self.shards.len() {
+            let said = self.peers.leader_of(self.shards[at].id);
+            if let Some((leader, term)) = said {
+                self.on_heard_leader(self.shards[at].id, Some(leader), term);
+            }
+        }
+    }
+
+    /// Somebody says who leads a shard; what a replica of ours knows of it counts more.
+    fn on_heard_leader(&mut self, group: GroupId, leader: Option<NodeId>, term: Term) {
+        let Some(at) = self.shard_of_group(group) else { return };
+        let heard = &mut self.shards[at].heard;
+        if let Some(leader) = leader
+            && heard.is_none_or(|(_, known)| known < term)
+        {
+            *heard = Some((leader, term));
+        }
+    }
+
+    // ---- operations of other nodes' clients --------------------------------------------------------------------------
+
+    fn on_forward(&mut self, from: NodeId, incarnation: u64, forward: &Forward) {
+        let Some(at) = self.shard_of_group(forward.group) else { return self.reject(from, forward, None) };
+        let shard = &mut self.shards[at];
+        if !shard.leads() || shard.leader() != Some((self.id, forward.term)) {
+            let leader = shard.leader();
+            return self.reject(from, forward, leader);
+        }
+        let term = forward.term;
+        let inbound = shard.inbound.entry(from).or_insert(Inbound { incarnation, term, last: 0 });
+        if (inbound.incarnation, inbound.term) != (incarnation, term) {
+            *inbound = Inbound { incarnation, term, last: 0 };
+        }
+        // Sent again over a new link, since the answers may be lost: the log has them for the sender.
+        if forward.number <= inbound.last {
+            return;
+        }
+        inbound.last = forward.number;
+        let mut reader = forward.reader();
+        let mut spans = Vec::new();
+        let mut index = 0;
+        while let Some((flags, db)) = reader.next_op(&mut spans) {
+            let origin = Origin::Peer { node: from, incarnation, number: forward.number, index };
+            self.take_in(at, term, origin, flags, db, reader.args(&spans));
+            index += 1;
+        }
+    }
+
+    fn reject(&mut self, from: NodeId, forward: &Forward, leader: Option<(NodeId, Term)>) {
+        let (leader, leader_term) = leader.map_or((None, Term(0)), |(leader, term)| (Some(leader), term));
+        let Forward { group, term, number, .. } = *forward;
+        if let Some(link) = self.peers.link_to(from) {
+            let message = PeerMessage::ForwardRejected { group, term, number, leader, leader_term };
+            self.peers.links.send(link, &message);
+        }
+    }
+
+    /// Takes in one operation of another node's client as if it were one of ours.
+    fn take_in(
+        &mut self,
+        at: usize,
+        term: Term,
+        origin: Origin,
+        flag: u8,
+        db: u8,
+        args: skep_base::Args<'_>,
+    ) {
+        let has = |wanted: u8| flag & wanted != 0;
+        let protocol = if has(flags::RESP3) { Protocol::Resp3 } else { Protocol::Resp2 };
+        let resolved = skep_command::resolve(args).map(|command| (command, self.routes.of(command)));
+        let (command, handler) = match resolved {
+            Ok((command, Route::Keyspace(handler))) => (command, handler),
+            // A version of skep that knows other commands than this one.
+            Ok((command, _)) => return self.answer_peer(at, term, origin, protocol, &command.wrong_arity()),
+            Err(refusal) => return self.answer_peer(at, term, origin, protocol, &refusal),
+        };
+        let (silent, no_touch, free) = (has(flags::SILENT), has(flags::NO_TOUCH), has(flags::FREE));
+        let call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
+        if matches!(handler, Handler::Write(_)) {
+            if let Err(refusal) = self.admit_write(command, args) {
+                return self.answer_peer(at, term, origin, protocol, &refusal);
+            }
+            self.shards[at].batch.push_write(call, args);
+        } else if !(free && self.read_at_once(at, term, &call, args)) {
+            self.shards[at].batch.push_read(call, args);
+        }
+    }
+
+    /// Runs a read under the lease. False if it has to wait.
+    fn read_at_once(&mut self, at: usize, term: Term, call: &Call, args: skep_base::Args<'_>) -> bool {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        if shard.holds_reads() {
+            return false;
+        }
+        let Some(replica) = &mut shard.replica else { return false };
+        if !replica.group.may_read(now.mono) {
+            return false;
+        }
+        let time = replica.time(now);
+        let keyspace = &replica.keyspace;
+        keyspace.access.set_paused(call.no_touch);
+        self.reply_scratch.clear();
+        let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
+        call.handler.read(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, call.protocol));
+        if keyspace.access.take_saw_due() {
+            shard.batch.want_entry();
+            return false;
+        }
+        let bytes = &self.reply_scratch;
+        let mut desk = desk!(self, shard.id, term);
+        desk.answer(call, |reply| reply.raw(bytes));
+        shard.batch.pass(call.origin);
+        true
+    }
+
+    fn answer_peer(&mut self, at: usize, term: Term, origin: Origin, protocol: Protocol, refusal: &Refusal) {
+        let Origin::Peer { node, incarnation, number, index } = origin else { return };
+        self.reply_scratch.clear();
+        Reply::new(&mut self.reply_scratch, protocol).refusal(refusal);
+        let answer = Answer::Reply(&self.reply_scratch);
+        self.answers.push((node, incarnation), (self.shards[at].id, term), (number, index), answer);
+    }
+
+    // ---- the end of a turn -------------------------------------------------------------------------------------------
+
+    /// Sends what was collected for other nodes in this turn.
+    pub(crate) fn flush_peers(&mut self, out: &mut Vec<Output>) {
+        for (node, incarnation, answers) in std::mem::take(&mut self.answers.of) {
+            // Of an earlier run of that node nobody waits any more.
+            if self.peers.incarnation_of(node) == Some(incarnation)
+                && let Some(link) = self.peers.link_to(node)
+            {
+                self.peers.links.send(link, &PeerMessage::ForwardAnswers(answers));
+            }
+        }
+        let now = self.now.mono;
+        if self.peers.beat_at <= now {
+            self.peers.beat_at = now.plus(BEAT_MS);
+            let links: Vec<LinkId> = self.peers.all_up().map(|(link, _)| link).collect();
+            links.into_iter().for_each(|link| self.send_beat(link));
+        }
+        self.on_link(LinkInput::Tick, out);
+        self.peers.links.flush();
+    }
+
+    /// When the links or the beats need a turn.
+    pub(crate) fn next_link_timer(&self) -> Option<Millis> {
+        let beat = self.peers.all_up().next().map(|_| self.peers.beat_at);
+        [beat, self.peers.links.next_wakeup()].into_iter().flatten().min()
+    }
+
+    fn send_beat(&mut self, link: LinkId) {
+        let leads = |group: &consensus::Group| group.is_leader().then(|| (group.id(), group.term()));
+        let groups = self.shards.iter().filter_map(|s| s.replica.as_ref()).map(|r| &r.group);
+        let leading = self.meta.group.iter().chain(groups).filter_map(leads).collect();
+        let sent_at = self.now.mono;
+        self.peers.links.send(link, &PeerMessage::Beat { leading, sent_at });
+    }
+}

@@ -1,0 +1,139 @@
+//! The other nodes, as this one reaches them: which link leads to whom, and when each was heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_base::{GroupId, LinkId, Millis, NodeId, NodeUuid, Term};
+use skep_peer::{LinkOutput, Links, Peer};
+
+/// A node that was not heard for this long may be gone.
+pub(crate) const SUSPECT_MS: u64 = 1_000;
+/// A node that was not heard for this long is taken for gone.
+pub(crate) const DOWN_MS: u64 = 5_000;
+
+pub(crate) struct Peers {
+    pub links: Links,
+    /// Members of the cluster, by the ids that they say they have.
+    nodes: BTreeMap<NodeId, Reach>,
+    /// Links that are up.
+    up: BTreeMap<LinkId, Up>,
+    /// The addresses of links that are being made.
+    pub dialing: BTreeMap<LinkId, String>,
+    /// Effects of the links being carried out; kept for their memory.
+    pub outputs: Vec<LinkOutput>,
+    /// When the next beat is due.
+    pub beat_at: Millis,
+}
+
+/// A link over which messages go.
+#[derive(Clone, Debug)]
+pub(crate) struct Up {
+    pub uuid: NodeUuid,
+    pub node: NodeId,
+    pub incarnation: u64,
+    pub cluster_id: String,
+    /// The address that this node dialed; `None` for a link that the other one made.
+    pub dialed: Option<String>,
+}
+
+/// How to reach a node.
+#[derive(Default)]
+struct Reach {
+    dialed: Option<LinkId>,
+    accepted: BTreeSet<LinkId>,
+    incarnation: u64,
+    heard: Option<Millis>,
+    leads: Vec<(GroupId, Term)>,
+}
+
+impl Peers {
+    pub fn new(links: Links) -> Peers {
+        Peers {
+            links,
+            nodes: BTreeMap::new(),
+            up: BTreeMap::new(),
+            dialing: BTreeMap::new(),
+            outputs: Vec::new(),
+            beat_at: Millis(0),
+        }
+    }
+
+    /// The link to send on: the one that this node made, or one that the other made while there is none.
+    #[inline]
+    pub fn link_to(&self, node: NodeId) -> Option<LinkId> {
+        let reach = self.nodes.get(&node)?;
+        reach.dialed.or_else(|| reach.accepted.last().copied())
+    }
+
+    pub fn up(&self, link: LinkId) -> Option<&Up> {
+        self.up.get(&link)
+    }
+
+    /// All links that are up.
+    pub fn all_up(&self) -> impl Iterator<Item = (LinkId, &Up)> {
+        self.up.iter().map(|(link, up)| (*link, up))
+    }
+
+    /// The start of a node that links lead to now.
+    pub fn incarnation_of(&self, node: NodeId) -> Option<u64> {
+        self.nodes.get(&node).map(|reach| reach.incarnation)
+    }
+
+    /// Takes note of a new link. True if what is sent to the node now takes another way than before.
+    pub fn on_up(&mut self, link: LinkId, peer: Peer, dialed: Option<String>, now: Millis) -> bool {
+        let Peer { uuid, node, cluster_id, incarnation, .. } = peer;
+        let before = self.link_to(node);
+        if node != NodeId(0) {
+            let reach = self.nodes.entry(node).or_default();
+            reach.incarnation = incarnation;
+            reach.heard = Some(now);
+            match dialed {
+                Some(_) => reach.dialed = Some(link),
+                None => drop(reach.accepted.insert(link)),
+            }
+        }
+        self.up.insert(link, Up { uuid, node, incarnation, cluster_id, dialed });
+        self.link_to(node) != before
+    }
+
+    /// Takes note that a link is gone. The node that it led to, if what was sent to it took this way.
+    pub fn on_down(&mut self, link: LinkId) -> Option<NodeId> {
+        let up = self.up.remove(&link)?;
+        let before = self.link_to(up.node);
+        let reach = self.nodes.get_mut(&up.node)?;
+        reach.accepted.remove(&link);
+        reach.dialed.take_if(|dialed| *dialed == link);
+        (before == Some(link)).then_some(up.node)
+    }
+
+    /// Takes note that something came from a node.
+    pub fn on_heard(&mut self, link: LinkId, now: Millis) {
+        let Some(up) = self.up.get(&link) else { return };
+        if let Some(reach) = self.nodes.get_mut(&up.node) {
+            reach.heard = Some(now);
+        }
+    }
+
+    /// What a node says that it leads.
+    pub fn on_leads(&mut self, node: NodeId, leads: Vec<(GroupId, Term)>) {
+        if let Some(reach) = self.nodes.get_mut(&node) {
+            reach.leads = leads;
+        }
+    }
+
+    /// When a node was heard last.
+    pub fn heard(&self, node: NodeId) -> Option<Millis> {
+        self.nodes.get(&node)?.heard
+    }
+
+    /// Who leads a group, by what the nodes say of themselves.
+    pub fn leader_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
+        let says = |reach: &Reach| reach.leads.iter().find(|(of, _)| *of == group).map(|(_, term)| *term);
+        let all = self.nodes.iter().filter_map(|(node, reach)| Some((*node, says(reach)?)));
+        all.max_by_key(|(_, term)| *term)
+    }
+
+    /// Forgets nodes that are no members any more.
+    pub fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
+        self.nodes.retain(|node, _| is_member(*node));
+    }
+}

@@ -1,0 +1,39 @@
+//! The end: leadership is handed over first, so that nobody notices; then what is in flight is finished.
+
+use crate::{Node, Output};
+
+/// How long a node that is to stop waits for space on a full disk: the log's thread looks ten times a second.
+pub(crate) const STOP_FULL_MS: u64 = 500;
+/// How long it tries to hand over what it leads.
+const HAND_OVER_MS: u64 = 3_000;
+
+impl Node {
+    /// Takes note that the node is to stop. Until its groups are led by others it serves as before.
+    pub(crate) fn begin_stop(&mut self) {
+        self.handing_over.get_or_insert(self.now.mono);
+    }
+
+    /// Stops once every reply owed has been earned and everything logged is durable. On a full disk that may never be:
+    /// what then is left was not acknowledged.
+    pub(crate) fn go_on_stopping(&mut self, out: &mut Vec<Output>) {
+        let Some(since) = self.handing_over.filter(|_| !self.stopped) else { return };
+        if !self.stopping {
+            let late = self.now.mono.since(since) >= HAND_OVER_MS;
+            self.stopping = late || !self.ready || !self.give_away_leadership(out);
+        }
+        if self.stopping && self.stop_by.is_none() {
+            self.stop_by = Some(self.now.mono.plus(STOP_FULL_MS));
+        }
+        let waited_enough = self.disk_full && self.stop_by.is_some_and(|by| by <= self.now.mono);
+        if self.may_stop() || self.stopping && waited_enough {
+            self.stopped = true;
+            out.push(Output::Stopped);
+        }
+    }
+
+    /// True if the node is to stop and nothing holds it up.
+    pub(crate) fn may_stop(&self) -> bool {
+        let idle = self.shards.iter().all(|shard| shard.is_idle());
+        self.stopping && !self.stopped && idle && self.persist.is_idle()
+    }
+}
