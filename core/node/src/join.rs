@@ -104,20 +104,9 @@ impl Node {
         }
     }
 
-    /// A link to `address` is gone, or could not be made; or one that another node had made.
-    pub(crate) fn on_lost(
-        &mut self,
-        address: Option<String>,
-        uuid: Option<NodeUuid>,
-        reason: String,
-        out: &mut Vec<Output>,
-    ) {
-        if let Some(address) = address {
-            self.form(FormingInput::Unreachable { address, reason }, out);
-        }
-        if let Some(uuid) = uuid.filter(|uuid| self.peers.all_up().all(|(_, up)| up.uuid != *uuid)) {
-            self.form(FormingInput::Gone { uuid }, out);
-        }
+    /// A link to `address` is gone, or could not be made.
+    pub(crate) fn on_lost(&mut self, address: String, reason: String, out: &mut Vec<Output>) {
+        self.form(FormingInput::Unreachable { address, reason }, out);
     }
 
     pub(crate) fn on_self_found(&mut self, address: String, out: &mut Vec<Output>) {
@@ -134,13 +123,13 @@ impl Node {
         self.form(FormingInput::Offered { from, offer: Offer { met, complete } }, out);
     }
 
-    pub(crate) fn on_join_answer(&mut self, answer: JoinAnswer, out: &mut Vec<Output>) {
+    pub(crate) fn on_join_answer(&mut self, link: LinkId, answer: JoinAnswer, out: &mut Vec<Output>) {
         let reply = match answer {
             JoinAnswer::Joined { node, cluster_id } => JoinReply::Joined { node, cluster_id },
             JoinAnswer::Later => JoinReply::Later,
             JoinAnswer::Refused { reason } => JoinReply::Refused { reason },
         };
-        self.form(FormingInput::JoinAnswered { reply }, out);
+        self.form(FormingInput::JoinAnswered { link, reply }, out);
     }
 
     pub(crate) fn tick_join(&mut self, out: &mut Vec<Output>) {

@@ -92,7 +92,7 @@ impl Node {
         let up = self.peers.up(link).cloned();
         let was_up = up.is_some();
         let dialing = self.peers.dialing.remove(&link);
-        let (address, uuid) = up.map_or((dialing, None), |up| (up.dialed, Some(up.uuid)));
+        let address = up.map_or(dialing, |up| up.dialed);
         if let Some(node) = self.peers.on_down(link) {
             self.on_unreachable(node, out);
             match self.peers.link_to(node) {
@@ -100,7 +100,9 @@ impl Node {
                 None => self.on_leader_unreachable(node, out),
             }
         }
-        self.on_lost(address, uuid, reason.clone(), out);
+        if let Some(address) = address {
+            self.on_lost(address, reason.clone(), out);
+        }
         if was_up {
             out.push(Output::Note(Note::PeerDown { peer, reason }));
         }
@@ -121,7 +123,7 @@ impl Node {
         match message {
             PeerMessage::Offer { met, complete } => return self.on_offer(uuid, met, complete, out),
             PeerMessage::JoinAsk { record } => return self.on_join_ask(link, uuid, &record, out),
-            PeerMessage::JoinAnswer(answer) => return self.on_join_answer(answer, out),
+            PeerMessage::JoinAnswer(answer) => return self.on_join_answer(link, answer, out),
             // The rest is for members only.
             _ if node == NodeId(0) || self.id == NodeId(0) => return,
             _ => {}

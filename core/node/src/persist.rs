@@ -54,9 +54,9 @@ struct Waiting {
 }
 
 impl PersistProgress {
-    /// True if nothing given out is on its way to the disk.
+    /// True if nothing is on its way to the disk, or to be.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
+        self.waiting.is_empty() && self.records.is_empty()
     }
 
     /// Since when records wait to be given out.

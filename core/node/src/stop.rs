@@ -13,19 +13,21 @@ impl Node {
         self.handing_over.get_or_insert(self.now.mono);
     }
 
+    /// Hands over what this node leads; once nothing is left, new commands are refused.
+    pub(crate) fn go_on_handing_over(&mut self, out: &mut Vec<Output>) {
+        let Some(since) = self.handing_over.filter(|_| !self.stopping) else { return };
+        let late = self.now.mono.since(since) >= HAND_OVER_MS;
+        self.stopping = late || !self.ready || !self.give_away_leadership(out);
+    }
+
     /// Stops once every reply owed has been earned and everything logged is durable. On a full disk that may never be:
     /// what then is left was not acknowledged.
     pub(crate) fn go_on_stopping(&mut self, out: &mut Vec<Output>) {
-        let Some(since) = self.handing_over.filter(|_| !self.stopped) else { return };
-        if !self.stopping {
-            let late = self.now.mono.since(since) >= HAND_OVER_MS;
-            self.stopping = late || !self.ready || !self.give_away_leadership(out);
-        }
         if self.stopping && self.stop_by.is_none() {
             self.stop_by = Some(self.now.mono.plus(STOP_FULL_MS));
         }
         let waited_enough = self.disk_full && self.stop_by.is_some_and(|by| by <= self.now.mono);
-        if self.may_stop() || self.stopping && waited_enough {
+        if self.may_stop() || self.stopping && !self.stopped && waited_enough {
             self.stopped = true;
             out.push(Output::Stopped);
         }

@@ -37,6 +37,7 @@ impl Node {
         self.drive_requests(out);
         self.tick_groups(out);
         self.tick_cluster(out);
+        self.go_on_handing_over(out);
         self.step_checkpoint(load.checkpoint_bytes, out);
         self.flush_persist(out);
         self.flush_peers(out);
