@@ -6,7 +6,7 @@ use skep_base::{GroupId, NodeId, NodeUuid, SLOT_COUNT};
 
 use crate::command::MetaCommand;
 use crate::record::{Member, NodeRecord, REPLICAS_MAX, ShardRecord};
-use crate::state::{MetaState, NODES_MAX, SHARDS_MAX};
+use crate::state::{FOUNDER_MAX, MetaState, NODES_MAX, SHARDS_MAX};
 
 /// Longest cluster id: what the identity file of a node holds.
 const CLUSTER_ID_BYTES_MAX: usize = skep_log::identity::CLUSTER_ID_BYTES_MAX;
@@ -54,8 +54,8 @@ impl MetaState {
                 "a cluster id of {len} bytes, between 1 and {CLUSTER_ID_BYTES_MAX} are needed"
             ));
         }
-        if node == NodeId(0) || member.uuid == NodeUuid(0) {
-            return Err(format!("the founder is node {node} with uuid {}; neither may be 0", member.uuid));
+        if node == NodeId(0) || node > FOUNDER_MAX || member.uuid == NodeUuid(0) {
+            return Err(format!("node {node} with uuid {} cannot found a cluster", member.uuid));
         }
         if !(1..=REPLICAS_MAX as u32).contains(&replicas) {
             return Err(format!("{replicas} replicas, between 1 and {REPLICAS_MAX} are possible"));

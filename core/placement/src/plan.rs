@@ -82,26 +82,31 @@ impl<'a> Planner<'a> {
 
     /// The replicas that a group should have next, if it lacks some, has too many or unfit ones.
     fn repair(&self, group: GroupId, record: &ShardRecord) -> Option<Vec<NodeId>> {
-        let may_move = group == GroupId::META || self.moving < MOVES_MAX;
-        let aim = self.copies_wanted(group, record);
-        let spare = self.spare(record);
-        // Not waiting for the group to settle: it may be waiting itself for the very node that is unfit.
-        if let (Some(unfit), Some(spare)) = (self.unfit(record), spare)
-            && record.replicas.len() <= aim
-            && (may_move || !record.settled)
-            && self.most_are_up(&record.replicas)
-        {
-            return Some(swapped(record, unfit, spare));
-        }
-        if !record.settled && !self.waits_for_unfit(record) {
+        let unfit = self.unfit(record);
+        // A group on its way waits, unless it cannot arrive: a replica is dead or is to go.
+        if !record.settled && unfit.is_none() {
             return None;
         }
-        if record.replicas.len() < aim && record.settled && may_move {
-            return spare.map(|new| record.replicas.iter().copied().chain([new]).collect());
+        let aim = self.copies_wanted(group, record);
+        if record.replicas.len() > aim
+            && let Some(fewer) = self.fewer(record)
+        {
+            return Some(fewer);
         }
-        let fewer = without(record, self.least_useful(record)?);
-        let draining_only = !fewer.iter().any(|node| !self.is_draining(*node));
-        (record.replicas.len() > aim && !draining_only && self.most_are_up(&fewer)).then_some(fewer)
+        let may_move = group == GroupId::META || self.moving < MOVES_MAX || !record.settled;
+        let new = self.spare(record).filter(|_| may_move)?;
+        if let Some(old) = unfit.filter(|_| self.most_are_up(&record.replicas)) {
+            return Some(swapped(record, old, new));
+        }
+        let more = || record.replicas.iter().copied().chain([new]).collect();
+        (record.replicas.len() < aim && record.settled).then(more)
+    }
+
+    /// One replica less, if that leaves a majority that is up and one that stays.
+    fn fewer(&self, record: &ShardRecord) -> Option<Vec<NodeId>> {
+        let rest = without(record, self.least_useful(record)?);
+        let one_stays = rest.iter().any(|node| !self.is_draining(*node));
+        (one_stays && self.most_are_up(&rest)).then_some(rest)
     }
 
     /// As many as asked for, as far as there are nodes. A dead node counts where it is a replica, so that its death alone
@@ -124,11 +129,6 @@ impl<'a> Planner<'a> {
         unfit
             .filter(|node| self.is_draining(*node) || self.is_dead(*node))
             .min_by_key(|node| (!self.is_dead(*node), *node))
-    }
-
-    /// True if a group that is on its way cannot arrive, as one that it should reach is dead or is to go.
-    fn waits_for_unfit(&self, record: &ShardRecord) -> bool {
-        self.unfit(record).is_some()
     }
 
     /// The best live node that does not hold the group: in the zone with the fewest copies, with the fewest shards.

@@ -14,6 +14,8 @@ pub const NODES_MAX: usize = 256;
 pub const SHARDS_MAX: u32 = 4096;
 /// Removed nodes remembered; the oldest are forgotten. In a cluster of a handful that is a removal a day for ten years.
 const REMOVED_MAX: usize = 4096;
+/// Greatest id of a founder: far from the end of the numbers, so that joining never gets there.
+pub(crate) const FOUNDER_MAX: NodeId = NodeId(u32::MAX as u64);
 const STATE_VERSION: u8 = 2;
 
 /// Everything that all nodes agree on. Fields are for reading; [`MetaState::apply`] changes them.
@@ -166,7 +168,7 @@ impl MetaState {
         }
     }
 
-    /// Panics, naming the broken rule, if the state is impossible. Cost: O(slots + nodes + groups).
+    /// Panics, naming the broken rule, if the state is impossible. Cost: O(slots + nodes + groups * replicas).
     pub fn assert_invariants(&self) {
         if let Some(rule) = self.broken_rule_of_shape() {
             panic!(
@@ -174,13 +176,11 @@ impl MetaState {
                 (&self.nodes, &self.meta_group, &self.shards)
             );
         }
-        for slot in 0..SLOT_COUNT {
-            let owner = self.shards.iter().find(|(_, record)| covers(&record.slots, slot));
-            assert_eq!(
-                self.shard_of(slot),
-                owner.map(|(shard, _)| *shard),
-                "INV-PLACE-1: the table says otherwise of slot {slot}"
-            );
+        for (shard, record) in &self.shards {
+            for slot in record.slots.iter().flat_map(|(first, last)| *first..=*last) {
+                let said = self.shard_of(slot);
+                assert_eq!(said, Some(*shard), "INV-PLACE-1: the table says otherwise of slot {slot}");
+            }
         }
     }
 
@@ -222,6 +222,7 @@ impl MetaState {
         (1..=NODES_MAX).contains(&self.nodes.len())
             && self.removed.len() <= REMOVED_MAX
             && self.nodes.keys().all(|node| !self.removed.contains_key(node))
+            && self.next_node.0 < 1 << 62
             && ids().all(|node| *node != NodeId(0) && *node < self.next_node)
             && uuids.len() == self.nodes.len() + self.removed.len()
             && names.len() == self.nodes.len()
@@ -243,8 +244,4 @@ impl MetaState {
             && record.replicas.iter().all(|node| record.holders.contains(node))
             && (!record.settled || record.replicas == record.holders)
     }
-}
-
-fn covers(slots: &[(u16, u16)], slot: u16) -> bool {
-    slots.iter().any(|(first, last)| (*first..=*last).contains(&slot))
 }
