@@ -183,7 +183,8 @@ impl Links {
                     message::end(out, start);
                 });
             }
-            State::Doomed { .. } => self.doomed = true,
+            // Closed at the end of each input.
+            State::Doomed { .. } => {}
             State::Refused { reason } => {
                 let reason = reason.clone();
                 self.close(id, reason, out);

@@ -176,3 +176,136 @@ impl FrameReader {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn framed(body: &[u8]) -> Vec<u8> {
+        let mut out = b"before".to_vec();
+        let start = begin(&mut out);
+        out.extend_from_slice(body);
+        seal(&mut out, start);
+        out.split_off(start)
+    }
+
+    fn read_all(reader: &mut FrameReader, mut bytes: &[u8], max: usize) -> Result<Vec<Vec<u8>>, NoFrame> {
+        let mut bodies = Vec::new();
+        while let Some(body) = reader.next(&mut bytes, max)? {
+            bodies.push(body.to_vec());
+        }
+        assert!(bytes.is_empty());
+        reader.assert_invariants();
+        Ok(bodies)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_cut_in_any_way_give_the_same_bodies(
+            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..300), 1..6),
+            pieces in proptest::collection::vec(1..400usize, 1..20),
+        ) {
+            let stream: Vec<u8> = bodies.iter().flat_map(|body| framed(body)).collect();
+            let mut reader = FrameReader::new();
+            let (mut found, mut rest, mut pieces) = (Vec::new(), &stream[..], pieces.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rest.len().min(*pieces.next().unwrap()));
+                found.extend(read_all(&mut reader, piece, 300).unwrap());
+                rest = after;
+            }
+            prop_assert_eq!(found, bodies);
+        }
+
+        #[test]
+        fn noise_never_panics_nor_allocates_what_it_announces(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut reader = FrameReader::new();
+            let _ = read_all(&mut reader, &noise, FRAME_BODY_BYTES_MAX);
+            prop_assert!(reader.memory_bytes() <= 2 * noise.len().max(8));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_came_whole_is_read_in_place() {
+        let stream = [framed(b"first"), framed(b"second"), framed(b"third")].concat();
+        let (mut reader, mut rest) = (FrameReader::new(), &stream[..stream.len() - 1]);
+        for expected in [&b"first"[..], b"second"] {
+            let body = reader.next(&mut rest, 100).unwrap().unwrap();
+            assert_eq!(body, expected);
+            assert!(stream.as_ptr_range().contains(&body.as_ptr()), "{expected:?} was copied");
+        }
+        assert_eq!(reader.next(&mut rest, 100), Ok(None));
+        assert!(reader.memory_bytes() <= FRAME_HEADER_BYTES + b"third".len(), "{}", reader.memory_bytes());
+        let mut last = &stream[stream.len() - 1..];
+        assert_eq!(reader.next(&mut last, 100), Ok(Some(&b"third"[..])));
+    }
+
+    #[test]
+    fn every_prefix_waits_for_more() {
+        let stream = framed(b"some body");
+        for cut in 0..stream.len() {
+            assert_eq!(
+                read_all(&mut FrameReader::new(), &stream[..cut], 100),
+                Ok(Vec::new()),
+                "cut at {cut}"
+            );
+        }
+        assert_eq!(read_all(&mut FrameReader::new(), &stream, 100), Ok(vec![b"some body".to_vec()]));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found_out() {
+        let stream = [framed(b"some body"), framed(&[7; 60])].concat();
+        for at in 0..FRAME_HEADER_BYTES + 9 {
+            for bit in 0..8 {
+                let mut damaged = stream.clone();
+                damaged[at] ^= 1 << bit;
+                // A length that grew waits for what will never come or takes it for its own; no body is given out.
+                let found = read_all(&mut FrameReader::new(), &damaged, 100);
+                assert!(
+                    found.as_ref().is_err() || found == Ok(Vec::new()),
+                    "bit {bit} of byte {at}: {found:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_out_of_bounds_are_refused_as_soon_as_they_are_known() {
+        for len in [0, 101, u32::MAX] {
+            let mut header = len.to_le_bytes().to_vec();
+            header.extend_from_slice(&[0; 4]);
+            let mut reader = FrameReader::new();
+            assert_eq!(read_all(&mut reader, &header[..7], 100), Ok(Vec::new()));
+            let refused = Err(NoFrame::Length { len: len as usize, max: 100 });
+            assert_eq!(read_all(&mut reader, &header[7..], 100), refused);
+            assert_eq!(read_all(&mut FrameReader::new(), &header, 100), refused);
+        }
+    }
+
+    #[test]
+    fn the_bound_may_change_between_frames() {
+        let stream = [framed(&[1; 10]), framed(&[2; 1000])].concat();
+        let (mut reader, mut rest) = (FrameReader::new(), &stream[..]);
+        assert_eq!(reader.next(&mut rest, 10), Ok(Some(&[1; 10][..])));
+        assert_eq!(reader.next(&mut rest, 1000), Ok(Some(&[2; 1000][..])));
+    }
+
+    #[test]
+    fn a_large_frame_takes_memory_as_it_comes_and_gives_it_back() {
+        let stream = framed(&vec![5; 5 << 20]);
+        let mut reader = FrameReader::new();
+        let mut came = 0;
+        for piece in stream.chunks(100_000) {
+            came += piece.len();
+            let found = read_all(&mut reader, piece, FRAME_BODY_BYTES_MAX).unwrap();
+            assert_eq!(found.len(), usize::from(came == stream.len()));
+            assert!(
+                reader.memory_bytes() <= (2 * came).min(stream.len()),
+                "{} of {came}",
+                reader.memory_bytes()
+            );
+        }
+        assert_eq!(reader.memory_bytes(), 0);
+    }
+}

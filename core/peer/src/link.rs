@@ -15,9 +15,9 @@ pub(crate) struct Link {
     pub state: State,
     /// What this node said of itself here, once it has.
     pub said: Option<Said>,
-    /// When it came to be, or its connection stood.
+    /// When it was dialed, its connection stood, or it was up, whichever was last.
     pub since: Millis,
-    /// When bytes last came or left.
+    /// When the other side last gave a sign of life: bytes came, or it took some of what was waiting for it.
     pub moved: Millis,
     /// When the other side was last asked for a sign of life.
     pub asked: Millis,

@@ -36,7 +36,7 @@ pub struct Links {
     /// Links with an open frame.
     open: Vec<LinkId>,
     /// True if a link is doomed.
-    pub(crate) doomed: bool,
+    doomed: bool,
     /// Reasons given in notes of late.
     noted: BTreeMap<String, Millis>,
 }
@@ -166,7 +166,8 @@ impl Links {
     pub fn on_sent(&mut self, link: LinkId, bytes: usize) {
         let Some(link) = self.links.get_mut(&link) else { return };
         link.output.on_sent(bytes);
-        if bytes > 0 {
+        // What fits the kernel's buffer is gone in any case. Where more waits, it has taken some since the other side has.
+        if bytes > 0 && link.output.waiting() > 0 {
             link.moved = self.now;
         }
         self.stats.bytes_out += bytes as u64;

@@ -1,6 +1,6 @@
 //! What arrives on links: frames, the steps of the handshake, messages.
 
-use skep_base::{LinkId, Millis};
+use skep_base::LinkId;
 
 use crate::PeerMessage;
 use crate::event::{LinkNote, LinkOutput, Peer};
@@ -162,10 +162,13 @@ impl Links {
             panic!("a proof is taken for {id:?}, which awaits none");
         };
         let peer = peer.clone();
-        if transcript.is_proof(&self.me.password, Side::Dialer, proof) {
-            self.up(id, peer, out);
-        } else {
-            self.refuse(id, wrong_password(&peer), out);
+        if !transcript.is_proof(&self.me.password, Side::Dialer, proof) {
+            return self.refuse(id, wrong_password(&peer), out);
+        }
+        // It may have been removed since its hello.
+        match self.known.objection(&self.me, &peer) {
+            Some(reason) => self.refuse(id, reason, out),
+            None => self.up(id, peer, out),
         }
     }
 
@@ -184,7 +187,7 @@ impl Links {
     fn up(&mut self, id: LinkId, peer: Peer, out: &mut Vec<LinkOutput>) {
         self.set_state(id, State::Up { peer: peer.clone() });
         let link = self.links.get_mut(&id).expect("set above");
-        link.asked = link.since;
+        (link.since, link.asked) = (self.now, self.now);
         let dialed = link.dialed.then(|| link.address.clone());
         out.push(LinkOutput::Up { link: id, peer, dialed });
     }
@@ -199,12 +202,7 @@ impl Links {
     }
 
     fn set_state(&mut self, id: LinkId, state: State) {
-        let now: Millis = self.now;
         let link = self.links.get_mut(&id).expect("a link that is being handled is there");
-        // The time of the handshake runs on until it is over.
-        if matches!(state, State::Up { .. }) {
-            link.since = now;
-        }
         link.state = state;
     }
 }

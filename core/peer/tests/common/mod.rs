@@ -13,6 +13,8 @@ pub struct Faults {
     pub flips: u64,
     pub stalls: u64,
     pub refused_dials: u64,
+    /// Dials that are never answered.
+    pub lost_dials: u64,
 }
 
 pub fn me(number: u64) -> Me {
@@ -42,6 +44,10 @@ pub struct Host {
     pub ends: BTreeMap<LinkId, End>,
     pub notes: Vec<LinkNote>,
     pub own_addresses: BTreeSet<String>,
+    /// When each address was dialed.
+    pub dialed_at: Vec<(u64, String)>,
+    /// Links whose socket had no room for all.
+    unsent: BTreeSet<LinkId>,
 }
 
 impl Host {
@@ -56,11 +62,16 @@ impl Host {
     }
 }
 
+/// What a kernel takes for a peer that is gone.
+const KERNEL_BUFFER_BYTES: usize = 50_000;
+
 /// One direction of a pipe.
 #[derive(Default)]
 struct Way {
     bytes: VecDeque<u8>,
     stalled_until: u64,
+    /// What goes in never comes out, and what has room is this much more.
+    lost: Option<usize>,
     /// Nothing more will come; told to the reader when it has read the rest.
     ended: bool,
     told: bool,
@@ -74,6 +85,12 @@ struct Pipe {
     flipped: bool,
 }
 
+impl Pipe {
+    fn side(&self, host: usize, link: LinkId) -> Option<usize> {
+        self.ends.iter().position(|end| *end == (host, link))
+    }
+}
+
 pub struct Net {
     pub now: u64,
     pub rng: Rng,
@@ -81,6 +98,8 @@ pub struct Net {
     pub faults: Faults,
     /// Bytes that one read gives at most.
     pub read_max: u64,
+    /// Bytes that one write takes at most.
+    pub write_max: u64,
     dials: VecDeque<(usize, LinkId, String)>,
     pipes: Vec<Pipe>,
 }
@@ -93,6 +112,7 @@ impl Net {
             hosts: Vec::new(),
             faults,
             read_max: 5_000,
+            write_max: 20_000,
             dials: VecDeque::new(),
             pipes: Vec::new(),
         }
@@ -107,6 +127,8 @@ impl Net {
             ends: BTreeMap::new(),
             notes: Vec::new(),
             own_addresses: BTreeSet::new(),
+            dialed_at: Vec::new(),
+            unsent: BTreeSet::new(),
         });
         self.hosts.len() - 1
     }
@@ -134,6 +156,7 @@ impl Net {
             match output {
                 LinkOutput::Dial { link, address } => {
                     assert!(h.ends.insert(link, End::default()).is_none(), "{link:?} was given out twice");
+                    h.dialed_at.push((self.now, address.clone()));
                     self.dials.push_back((host, link, address));
                 }
                 LinkOutput::Close { link } => self.end_pipe(host, link),
@@ -164,7 +187,7 @@ impl Net {
     fn end_pipe(&mut self, host: usize, link: LinkId) {
         self.dials.retain(|(h, l, _)| (*h, *l) != (host, link));
         for pipe in &mut self.pipes {
-            if let Some(side) = pipe.ends.iter().position(|end| *end == (host, link)) {
+            if let Some(side) = pipe.side(host, link) {
                 pipe.ways[side].ended = true;
                 let back = &mut pipe.ways[1 - side];
                 back.bytes.clear();
@@ -216,6 +239,9 @@ impl Net {
     }
 
     fn dial(&mut self, host: usize, link: LinkId, address: &str) {
+        if self.faults.lost_dials > 0 && self.rng.one_in(self.faults.lost_dials) {
+            return;
+        }
         let refused = self.faults.refused_dials > 0 && self.rng.one_in(self.faults.refused_dials);
         let listener = self.hosts.iter().position(|h| h.address == address).filter(|_| !refused);
         let now = Millis(self.now);
@@ -231,40 +257,30 @@ impl Net {
     }
 
     fn write_out(&mut self, host: usize) {
-        let mut again = Vec::new();
         while let Some(link) = self.hosts[host].links.next_with_output() {
-            let Some((pipe, side)) = self.pipe_of(host, link) else { continue };
-            let unsent = self.hosts[host].links.unsent(link);
-            let taken = unsent.len().min(1 + self.rng.below(20_000) as usize);
-            let way = &mut self.pipes[pipe].ways[side];
-            if !way.ended && way.stalled_until <= self.now {
-                way.bytes.extend(&unsent[..taken]);
-                self.hosts[host].links.on_sent(link, taken);
+            self.hosts[host].unsent.insert(link);
+        }
+        for link in self.hosts[host].unsent.clone() {
+            let h = &mut self.hosts[host];
+            let found = self.pipes.iter_mut().find_map(|pipe| Some((pipe.side(host, link)?, pipe)));
+            if let Some((side, pipe)) = found
+                && !pipe.ways[side].ended
+                && pipe.ways[side].stalled_until <= self.now
+            {
+                let unsent = h.links.unsent(link);
+                let mut taken = unsent.len().min(1 + self.rng.below(self.write_max) as usize);
+                if let Some(room) = &mut pipe.ways[side].lost {
+                    taken = taken.min(*room);
+                    *room -= taken;
+                }
+                pipe.ways[side].bytes.extend(&unsent[..taken]);
+                h.links.on_sent(link, taken);
             }
-            if !self.hosts[host].links.unsent(link).is_empty() {
-                again.push(link);
+            if h.links.unsent(link).is_empty() {
+                h.unsent.remove(&link);
             }
         }
         self.hosts[host].links.assert_invariants();
-        // The shell asks again when the socket has room.
-        for link in again {
-            if let Some((pipe, side)) = self.pipe_of(host, link) {
-                let taken = self.hosts[host].links.unsent(link).len();
-                let way = &mut self.pipes[pipe].ways[side];
-                if !way.ended && way.stalled_until <= self.now {
-                    let unsent = self.hosts[host].links.unsent(link);
-                    way.bytes.extend(&unsent[..taken]);
-                    self.hosts[host].links.on_sent(link, taken);
-                }
-            }
-        }
-    }
-
-    fn pipe_of(&self, host: usize, link: LinkId) -> Option<(usize, usize)> {
-        self.pipes
-            .iter()
-            .enumerate()
-            .find_map(|(index, pipe)| Some((index, pipe.ends.iter().position(|end| *end == (host, link))?)))
     }
 
     fn trouble(&mut self, pipe: usize) {
@@ -295,6 +311,11 @@ impl Net {
         if way.told || way.stalled_until > self.now {
             return;
         }
+        if way.lost.is_some() {
+            way.bytes.clear();
+            way.told = way.ended;
+            return;
+        }
         let len = way.bytes.len().min(1 + self.rng.below(self.read_max) as usize);
         let bytes: Vec<u8> = way.bytes.drain(..len).collect();
         let (host, link) = self.pipes[pipe].ends[1 - side];
@@ -321,6 +342,19 @@ impl Net {
         assert!(received.len() <= sent.len(), "{} messages came of {}", received.len(), sent.len());
         if let Some(last) = received.len().checked_sub(1) {
             assert_eq!(received[last], sent[last], "message {last}");
+        }
+    }
+
+    /// Ends all pipes between two hosts without a word to either: a cable is pulled.
+    pub fn cut(&mut self, a: usize, b: usize) {
+        for pipe in &mut self.pipes {
+            let hosts = pipe.ends.map(|(host, _)| host);
+            if hosts == [a, b] || hosts == [b, a] {
+                pipe.ways.iter_mut().for_each(|way| {
+                    way.bytes.clear();
+                    way.lost = Some(KERNEL_BUFFER_BYTES);
+                });
+            }
         }
     }
 
