@@ -1,6 +1,6 @@
 //! The one place that reads clocks for the node.
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use skep_base::Millis;
 use skep_node::Now;
 
@@ -12,6 +12,22 @@ pub struct Clock;
 impl Clock {
     pub fn now(self) -> Now {
         Now { mono: millis(ClockId::Boottime), wall: millis(ClockId::Realtime) }
+    }
+}
+
+/// Measures how long something takes, in nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch(Timespec);
+
+impl Stopwatch {
+    pub fn start() -> Stopwatch {
+        Stopwatch(clock_gettime(ClockId::Monotonic))
+    }
+
+    pub fn nanos(self) -> u64 {
+        let now = clock_gettime(ClockId::Monotonic);
+        let nanos = (now.tv_sec - self.0.tv_sec) * 1_000_000_000 + (now.tv_nsec - self.0.tv_nsec) as i64;
+        u64::try_from(nanos).unwrap_or(0)
     }
 }
 

@@ -15,8 +15,9 @@ use skep_log::checkpoint::CHUNK_BYTES_MAX;
 use skep_log::{CheckpointHeader, LogFault};
 use skep_node::{Input, Load, Node, Note, Now, Output, Status};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::connections::{self, Connections, Received};
+use crate::process;
 
 const LISTENER: Token = Token(0);
 const WAKER: Token = Token(1);
@@ -329,8 +330,7 @@ impl EventLoop {
                 self.readable.push_back(id);
             }
             if bytes > 0 {
-                let input = Input::Received { conn: id, bytes: &buffer[..bytes] };
-                self.node.handle(now, input, &mut self.outputs);
+                self.feed(now, Input::Received { conn: id, bytes: &buffer[..bytes] });
             }
         }
     }
@@ -343,7 +343,7 @@ impl EventLoop {
         }
         let queued = self.surroundings.checkpointer.queued_bytes() + self.checkpoint_bytes;
         let load = Load { memory_used: (self.surroundings.memory_used)(), checkpoint_bytes: queued as u64 };
-        self.node.handle(now, Input::Turn(load), &mut self.outputs);
+        self.feed(now, Input::Turn(load));
         let mut outputs = std::mem::take(&mut self.outputs);
         for output in outputs.drain(..) {
             self.carry_out(output);
@@ -410,7 +410,10 @@ impl EventLoop {
     fn take_disk_events(&mut self, now: Now) {
         for event in self.surroundings.log.events() {
             let input = match event {
-                LogEvent::Durable { ticket } => Input::Persisted { through: ticket },
+                LogEvent::Durable { ticket } => {
+                    self.feed(now, Input::Persisted { through: ticket });
+                    continue;
+                }
                 LogEvent::Full(full) => Input::DiskFull(full),
                 LogEvent::Pinned(_) => Input::LogPinned,
                 LogEvent::Failed(fault) => {
@@ -436,6 +439,13 @@ impl EventLoop {
         }
     }
 
+    /// Gives the node an input that makes commands run, and tells it how long that took.
+    fn feed(&mut self, now: Now, input: Input<'_>) {
+        let stopwatch = Stopwatch::start();
+        self.node.handle(now, input, &mut self.outputs);
+        self.node.attribute_time(stopwatch.nanos());
+    }
+
     fn write_clients(&mut self) {
         while let Some(id) = self.node.next_with_output() {
             self.write_client(id);
@@ -458,6 +468,9 @@ impl EventLoop {
     fn publish(&mut self, now: Now) {
         if now.mono >= self.publish_at {
             self.publish_at = now.mono.plus(PUBLISH_MS);
+            if let Some(process) = process::measure() {
+                self.node.handle(now, Input::Measured(process), &mut self.outputs);
+            }
             (self.surroundings.publish)(self.node.status());
         }
     }

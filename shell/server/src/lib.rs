@@ -6,6 +6,7 @@
 mod clock;
 mod connections;
 mod event_loop;
+mod process;
 
 pub use clock::Clock;
 pub use event_loop::{Listening, RunFault, Surroundings, Waker};
