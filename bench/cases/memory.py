@@ -6,6 +6,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 
@@ -30,11 +31,13 @@ def resident(scale: float, _repeats: int) -> None:
     table(f"Memory of {int(KEYS * scale):,} keys of 16 bytes with 8-byte values", ("server", "empty MiB", "full MiB", "bytes per key"), rows)
 
 
-def probe(port: int, stop: Event, answer: Queue) -> None:
+def probe(port: int, ready: Event, stop: Event, answer: Queue) -> None:
     """Asks for one reply after the other. A process of its own: a busy thread beside it would delay its clock."""
     delays_ms = []
     with Connection(port) as connection:
-        while not stop.is_set():
+        connection.call("GET", "key:000000000001")
+        ready.set()
+        while not stop.is_set() or not delays_ms:
             begun = time.perf_counter()
             connection.call("GET", "key:000000000001")
             delays_ms.append((time.perf_counter() - begun) * 1000)
@@ -43,52 +46,74 @@ def probe(port: int, stop: Event, answer: Queue) -> None:
     answer.put((delays_ms[-1], delays_ms[int(len(delays_ms) * 0.999)]))
 
 
-def observed(server: Server, work: Callable[[], None]) -> tuple[float, float, int, int]:
-    """Slowest reply and 99.9th percentile in ms while `work` runs, resident KiB before it and at its peak."""
+@dataclass
+class Observed:
+    """What could be seen of a server while it did something."""
+
+    seconds: float
+    slowest_ms: float
+    p999_ms: float
+    before_kib: int
+    peak_kib: int
+
+    def growth_percent(self) -> float:
+        return (self.peak_kib - self.before_kib) * 100 / self.before_kib
+
+
+def observed(server: Server, work: Callable[[], None]) -> Observed:
+    """Watches replies and resident memory while `work` runs."""
+    ready, stop, answer = multiprocessing.Event(), multiprocessing.Event(), multiprocessing.Queue()
+    process = multiprocessing.Process(target=probe, args=(server.port, ready, stop, answer), daemon=True)
+    process.start()
+    assert ready.wait(60), "the probe asks"
     forget_peak(server)
     before = status_kib(server, "VmRSS")
-    stop, answer = multiprocessing.Event(), multiprocessing.Queue()
-    process = multiprocessing.Process(target=probe, args=(server.port, stop, answer))
-    process.start()
+    begun = time.monotonic()
     work()
+    seconds = time.monotonic() - begun
     stop.set()
     slowest, high = answer.get(timeout=60)
     process.join()
-    return slowest, high, before, status_kib(server, "VmHWM")
+    return Observed(seconds, slowest, high, before, status_kib(server, "VmHWM"))
 
 
 def checkpoint(scale: float, repeats: int) -> None:
     """A checkpoint of a full server, and beside it as long without one: the probe itself and the machine have delays."""
     rows = []
     count = int(KEYS * scale)
+
+    def row(name: object, seen: Observed, calm: Observed) -> None:
+        rows.append(
+            (name, seen.seconds, seen.before_kib // 1024, seen.growth_percent(), seen.slowest_ms, seen.p999_ms, calm.slowest_ms, calm.p999_ms)
+        )
+
     with PinnedSkep(extra=["--durability", "memory", "--checkpoint-log-bytes", "1gb"]) as skep:
         fill(skep, count)
         save(skep)  # The first one may take memory that later ones use again.
         for turn in range(repeats):
-            begun = time.monotonic()
-            slowest, high, before, peak = observed(skep, lambda: save(skep))
-            lasted = time.monotonic() - begun
-            calm = observed(skep, lambda: time.sleep(lasted))
-            rows.append((turn + 1, lasted, before // 1024, (peak - before) * 100 / before, slowest, high, calm[0], calm[1]))
-        slowest, high, before, peak = observed(skep, lambda: overwrite(skep, count))
-        rows.append(("under writes", 0.0, before // 1024, (peak - before) * 100 / before, slowest, high, 0.0, 0.0))
+            fill(skep, 1)  # Else there would be nothing to save.
+            seen = observed(skep, lambda: save(skep))
+            row(turn + 1, seen, observed(skep, lambda: time.sleep(seen.seconds)))
+        seen = observed(skep, lambda: overwrite(skep, count // 10, save))
+        row("under writes", seen, observed(skep, lambda: overwrite(skep, count // 10)))
     columns = ("turn", "s", "MiB before", "more at peak %", "slowest reply ms", "p99.9 ms", "slowest without ms", "p99.9 without ms")
     table(f"A checkpoint of {count:,} keys (goals: at most 5 % more memory, no reply later than 5 ms)", columns, rows)
 
 
-def overwrite(server: Server, count: int) -> None:
-    """A checkpoint while every tenth key is written again."""
-    writer = threading.Thread(target=fill, args=(server, count // 10))
+def overwrite(server: Server, count: int, beside: Callable[[Server], None] | None = None) -> None:
+    """Writes the first keys again, and does something else at the same time."""
+    writer = threading.Thread(target=fill, args=(server, count))
     writer.start()
-    save(server)
+    if beside is not None:
+        beside(server)
     writer.join()
 
 
 def save(server: Server) -> None:
-    """One checkpoint begun; skep answers at once, and may be at one already."""
+    """One checkpoint, or RDB file, from begin to end."""
     with Connection(server.port, timeout=300) as connection:
         reply = connection.call("SAVE")
-        assert reply == ("+", b"OK") or b"in progress" in reply[1], reply
+        assert reply == ("+", b"OK"), reply
 
 
 def loading(scale: float, repeats: int) -> None:
