@@ -95,29 +95,25 @@ impl Group {
             self.ticket_of_term = self.ticket_last + 1;
         }
         self.stats.messages_sent += messages.len() as u64;
-        let messages = messages.into_iter().map(|raft| {
-            let echo = self.echo(&raft);
-            (NodeId(raft.to), Message { raft, echo })
-        });
 
-        // A leader's messages vouch for nothing but its term, so they go beside its own write. The term of a leader that
-        // needed no other vote may not be durable yet, and the library does not see to that: its learners would hear
-        // from two leaders of one term if it died now.
-        let vouches = !leads || self.ticket_of_term > self.ticket_persisted;
-        if vouches && (!records.is_empty() || !self.unpersisted.is_empty()) {
-            let then_send: Vec<_> = messages.collect();
-            if !records.is_empty() || !then_send.is_empty() {
-                self.persist(records, self.batch_last, then_send, out);
-                return;
-            }
-        } else {
-            out.extend(messages.map(|(to, message)| Output::Send { to, message }));
-            if !records.is_empty() {
-                self.persist(records, self.batch_last, Vec::new(), out);
-                return;
-            }
+        // A leader's messages vouch for nothing but its term, so they go beside its own write; the answer to a heartbeat does
+        // not wait for a slow disk either, or the lease would. The term of a leader that needed no other vote may not be
+        // durable yet, and the library does not see to that: its learners would hear from two leaders of one term if it
+        // died now.
+        let term_is_durable = self.ticket_of_term <= self.ticket_persisted;
+        let (mut then_send, mut at_once) = (Vec::new(), Vec::new());
+        for raft in messages {
+            let vouches_for_term = leads || raft.msg_type == MessageType::MsgHeartbeatResponse;
+            let held = if vouches_for_term && term_is_durable { &mut at_once } else { &mut then_send };
+            held.push((NodeId(raft.to), Message { echo: self.echo(&raft), raft }));
         }
-        if self.unpersisted.is_empty() {
+        if records.is_empty() && self.unpersisted.is_empty() {
+            at_once.append(&mut then_send);
+        }
+        out.extend(at_once.into_iter().map(|(to, message)| Output::Send { to, message }));
+        if !records.is_empty() || !then_send.is_empty() {
+            self.persist(records, self.batch_last, then_send, out);
+        } else if self.unpersisted.is_empty() {
             self.raw.on_persist_ready(self.batch_last);
         }
     }

@@ -41,7 +41,7 @@ pub struct Group {
     pub(crate) reads: Reads,
     /// What the last [`Output::RoleChanged`] said.
     pub(crate) role_told: (Role, Term, Option<NodeId>),
-    /// Elections begun since creation, to draw a new timeout for each.
+    /// Campaigns begun since creation.
     attempts: u64,
     /// The latest instant told. Messages are stamped with it.
     pub(crate) now: Millis,
@@ -67,6 +67,11 @@ pub(crate) struct Unpersisted {
 /// Payload bytes of applied entries that a replica without others keeps in memory: forgetting in steps costs less.
 const ALONE_BYTES_MAX: u64 = 256 << 10;
 
+/// Ticks by which the promises of others may end after one's own: their ticks fall between ours, and they may have heard
+/// the leader a little later.
+const PROMISES_END_TICKS: usize = 2;
+/// Ticks in which a campaign is usually won, two rounds and two writes: the next candidate waits for so long.
+const TURN_TICKS: usize = 3;
 /// More ticks than any silence lasts: a node that may not campaign waits for them.
 const NO_ELECTION_TICKS: usize = usize::MAX >> 1;
 /// Entries that a node may lack and still count as caught up: what is written while one message goes there and back.
@@ -476,13 +481,15 @@ impl Group {
         if self.is_leader() {
             return self.tick_leader(now);
         }
-        let timeout = if self.may_campaign { self.election_timeout() } else { NO_ELECTION_TICKS };
-        self.raw.raft.set_randomized_election_timeout(timeout);
-        let elapsed = self.raw.raft.election_elapsed;
+        let election_ticks = self.config.election_ticks;
+        let silent = self.raw.raft.election_elapsed;
+        let due = self.may_campaign && !self.promise.holds() && silent + 1 >= self.patience_ticks();
+        // The library draws its own patience from the operating system at each change of role (INV-CONSENSUS-7), and none
+        // shorter than an election; overruled here, before the only place that reads it.
+        self.raw.raft.set_randomized_election_timeout(if due { election_ticks } else { NO_ELECTION_TICKS });
+        self.raw.raft.election_elapsed = if due { silent.max(election_ticks) } else { silent };
         self.raw.tick();
-        if self.raw.raft.election_elapsed < elapsed {
-            self.attempts += 1;
-        }
+        self.attempts += u64::from(due);
     }
 
     /// In place of the library's, whose heartbeats count from the election: these fall on the same ticks in all groups of a
@@ -504,15 +511,24 @@ impl Group {
         }
     }
 
-    /// INV-CONSENSUS-7. The library draws its timeout from the operating system at each change of role; overwritten before
-    /// each tick, which alone reads it.
-    fn election_timeout(&self) -> usize {
+    /// Ticks without a leader after which this node campaigns. Those that could take over take turns, in an order that
+    /// changes with the term: who comes first is nearly always alone, and the next one comes soon if it is dead too.
+    fn patience_ticks(&self) -> usize {
         let raft = &self.raw.raft;
-        let words =
-            [self.config.node.0, self.config.group.0, raft.term, raft.vote, raft.state as u64, self.attempts];
-        let drawn =
-            words.iter().fold(mix(self.config.seed), |hash, word| mix(hash ^ mix(word.wrapping_add(1))));
-        self.config.election_ticks + (drawn % self.config.election_ticks as u64) as usize
+        let luck = |node: NodeId| mix(mix(mix(self.config.group.0) ^ raft.term) ^ node.0);
+        let myself = self.config.node;
+        let members = self.membership();
+        let candidates = members.voters.iter().chain(&members.outgoing);
+        let before_me = candidates
+            .filter(|node| Some(**node) != self.leader() && (luck(**node), **node) < (luck(myself), myself));
+        let turn = before_me.count() * TURN_TICKS;
+        if raft.state == StateRole::Follower {
+            return self.config.election_ticks + PROMISES_END_TICKS + turn;
+        }
+        // Again, since others promised something or campaigned too; perhaps they think of another term or membership.
+        let words = [self.config.seed, myself.0, self.config.group.0, self.attempts];
+        let drawn = words.iter().fold(0, |hash, word| mix(hash ^ word));
+        TURN_TICKS + turn + (drawn % TURN_TICKS as u64) as usize
     }
 
     fn on_receive(&mut self, message: Message, out: &mut Vec<Output>) {
@@ -529,6 +545,9 @@ impl Group {
             Some("this node may not campaign")
         } else if message.msg_type == MessageType::MsgTimeoutNow && self.installing.is_some() {
             Some("a checkpoint is being installed")
+        } else if message.msg_type == MessageType::MsgHeartbeat && message.commit > self.last_index().0 {
+            // It takes no part until another leader asks for what it has. The library would stop the process.
+            Some("its sender believes that this replica holds entries that it does not: it lost records")
         } else if message.msg_type == MessageType::MsgReadIndex && !self.is_leader() {
             // The library would pass it on, in the name of the node that asked; who asked asks again.
             Some("it asks a leader")

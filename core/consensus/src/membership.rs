@@ -2,6 +2,7 @@
 //! here: the library's own automatic leave is lost when the leader steps down at the wrong moment (etcd issue 12136).
 
 use crate::convert;
+use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
 use skep_base::{LogIndex, NodeId};
 use skep_log::Membership;
@@ -108,6 +109,14 @@ pub(crate) fn joint_change(changes: &[(NodeId, Standing)]) -> ConfChangeV2 {
     }
 }
 
+/// Whether these bytes are a change that [`joint_change`] makes, or the one that ends a joint membership.
+pub(crate) fn is_change(bytes: &[u8]) -> bool {
+    let mut change = ConfChangeV2::default();
+    change.merge_from_bytes(bytes).is_ok()
+        && (bytes.is_empty()
+            || change.enter_joint() == Some(false) && (1..=CHANGES_MAX).contains(&change.changes.len()))
+}
+
 /// The memberships in force since the last checkpoint, each with the index whose application brought it.
 pub(crate) struct History {
     changes: VecDeque<(LogIndex, Membership)>,
@@ -151,7 +160,6 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protobuf::Message as _;
 
     #[test]
     fn a_change_survives_its_bytes_and_refuses_every_prefix() {
@@ -162,9 +170,11 @@ mod tests {
         assert_eq!(back, change);
         assert!(back.enter_joint() == Some(false) && !back.leave_joint());
         for cut in 1..bytes.len() {
-            assert!(ConfChangeV2::default().merge_from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(!is_change(&bytes[..cut]), "cut at {cut}");
         }
-        assert!(ConfChangeV2::default().merge_from_bytes(&[2, 255, 255, 255, 255, 15]).is_err());
+        assert!(is_change(&bytes) && is_change(&[]));
+        assert!(!is_change(&[2, 255, 255, 255, 255, 15]), "more changes than bytes");
+        assert!(!is_change(&[0, 1, 0, 2, 0]) && !is_change(&[1, 1, 0, 2, 0]), "left by itself");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! checksum; this refuses what no correct peer sends, since the library trusts its input and stops the process on some
 //! of it.
 
+use crate::membership::is_change;
 use bytes::Bytes;
-use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
+use raft::eraftpb::{self, ConfState, EntryType, MessageType, Snapshot, SnapshotMetadata};
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{LogId, LogIndex, Millis, NodeId, Term};
 use skep_log::Membership;
@@ -185,10 +186,24 @@ fn read_checkpoint(reader: &mut Reader<'_>) -> Result<SnapshotMetadata, Malforme
         1 => true,
         _ => return reader.malformed("a flag"),
     };
-    if members.voters.is_empty() {
-        return reader.malformed("a membership with voters");
+    if !is_membership(members) {
+        return reader.malformed("a membership that can be");
     }
     Ok(metadata)
+}
+
+/// Whether these lists fit each other. Else the library stops the process.
+fn is_membership(members: &ConfState) -> bool {
+    let ConfState { voters, learners, voters_outgoing: outgoing, learners_next, auto_leave } = members;
+    let distinct = |list: &[u64]| (1..list.len()).all(|at| !list[..at].contains(&list[at]));
+    let apart = |list: &[u64], other: &[u64]| !list.iter().any(|node| other.contains(node));
+    !voters.is_empty()
+        && [voters, learners, outgoing, learners_next].into_iter().all(|list| distinct(list))
+        && apart(learners, voters)
+        && apart(learners, outgoing)
+        && apart(learners_next, voters)
+        && learners_next.iter().all(|node| outgoing.contains(node))
+        && (!auto_leave || !outgoing.is_empty())
 }
 
 fn read_nodes(reader: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
@@ -213,6 +228,10 @@ fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(),
     if !count_fits {
         return reader.malformed("a count of entries that fits the kind of message");
     }
+    // The library takes any position that it does not know for one of term 0.
+    if m.msg_type == MessageType::MsgAppend && (m.log_term == 0) != (m.index == 0) {
+        return reader.malformed("the position of an entry");
+    }
     m.entries.reserve_exact(count);
     let (mut index, mut term) = (m.index, m.log_term);
     for _ in 0..count {
@@ -236,6 +255,9 @@ fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(),
         let payload = reader.bytes()?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             return reader.malformed("a payload within its limit");
+        }
+        if entry_type == EntryType::EntryConfChangeV2 && !is_change(payload) {
+            return reader.malformed("a change of the membership");
         }
         m.entries.push(eraftpb::Entry { data: Bytes::copy_from_slice(payload), ..entry });
     }
@@ -306,8 +328,9 @@ mod tests {
     fn checkpoint() -> Snapshot {
         let conf_state = eraftpb::ConfState {
             voters: vec![1, 2, 300],
-            voters_outgoing: vec![1, 2],
-            learners_next: vec![5],
+            voters_outgoing: vec![1, 4],
+            learners: vec![5],
+            learners_next: vec![4],
             ..eraftpb::ConfState::default()
         };
         Snapshot { metadata: SnapshotMetadata { conf_state, index: 70_000, term: 8 }, ..Snapshot::default() }
@@ -399,6 +422,8 @@ mod tests {
         refused(|m| m.index = 1);
         refused(|m| m.index = u64::MAX);
         refused(|m| m.log_term = 6);
+        refused(|m| m.log_term = 0);
+        refused(|m| m.entries[1].entry_type = EntryType::EntryConfChangeV2);
         refused(|m| m.term = 6);
         refused(|m| m.msg_type = MessageType::MsgHeartbeat);
         refused(|m| m.context = Bytes::from_static(&[0; CONTEXT_BYTES_MAX + 1]));
@@ -415,6 +440,16 @@ mod tests {
         refused_checkpoint(|metadata| metadata.term = 0);
         refused_checkpoint(|metadata| metadata.term = 8);
         refused_checkpoint(|metadata| metadata.conf_state.voters.clear());
+        refused_checkpoint(|metadata| metadata.conf_state.voters.push(300));
+        refused_checkpoint(|metadata| metadata.conf_state.learners = vec![2]);
+        refused_checkpoint(|metadata| metadata.conf_state.learners = vec![4]);
+        refused_checkpoint(|metadata| metadata.conf_state.learners_next = vec![2]);
+        refused_checkpoint(|metadata| metadata.conf_state.learners_next = vec![5]);
+        refused_checkpoint(|metadata| {
+            let members = &mut metadata.conf_state;
+            (members.voters_outgoing, members.learners_next) = (Vec::new(), Vec::new());
+            members.auto_leave = true;
+        });
         refused_checkpoint(|metadata| metadata.conf_state.learners = vec![0]);
         refused_checkpoint(|metadata| metadata.conf_state.learners = vec![9; MEMBERS_MAX + 1]);
     }

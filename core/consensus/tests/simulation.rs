@@ -12,6 +12,8 @@ use world::{Faults, World};
 
 /// Histories in one run, unless the build says otherwise; about ten seconds.
 const SEEDS: u64 = 300;
+/// Leaders that die, to see how long writes pause.
+const PAUSES: u64 = 500;
 /// Simulated milliseconds of trouble in each.
 const TROUBLE_MS: u64 = 6_000;
 /// In which a healthy group must be of one mind again: a few elections.
@@ -85,6 +87,43 @@ fn the_same_seed_gives_the_same_history() {
         assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
     }
     assert_ne!(run(1).trace, run(2).trace);
+}
+
+/// From the death of a leader to the first entry that its successor committed, in milliseconds, sorted.
+fn pauses(same_clock: bool) -> Vec<u64> {
+    let mut pauses: Vec<u64> = (0..PAUSES)
+        .map(|seed| {
+            let faults = Faults { delay_ms_max: 1, propose: 10, ..Faults::default() };
+            let mut world = World::new(seed, 3, 3, faults);
+            if same_clock {
+                world.nodes.iter_mut().for_each(|node| node.clock_ms = seed);
+            }
+            let lived = 2_000 + seed % 97;
+            while world.now < lived || world.leader_that_reads().is_none() {
+                world.step();
+            }
+            let leader = world.leader_that_reads().expect("just seen");
+            world.crash(leader, u64::MAX / 2);
+            let died = world.now;
+            while world.leader_that_reads().is_none() {
+                world.step();
+                assert!(world.now < died + 10_000, "no leader in seed {seed}");
+            }
+            world.now - died
+        })
+        .collect();
+    pauses.sort_unstable();
+    pauses
+}
+
+#[test]
+fn writes_resume_soon_after_a_leader_dies() {
+    for same_clock in [false, true] {
+        let pauses = pauses(same_clock);
+        let of = |percent: usize| pauses[(pauses.len() * percent / 100).min(pauses.len() - 1)];
+        println!("same clock {same_clock}: p50 {} p99 {} most {} ms", of(50), of(99), of(100));
+        assert!(of(99) < 400, "{pauses:?}");
+    }
 }
 
 #[test]

@@ -229,13 +229,15 @@ fn followers_acknowledge_only_durable_entries_and_in_order() {
         panic!("{first:?}")
     };
     assert_eq!((records.len(), then_send.len()), (1, 1));
-    let heartbeat = step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
-    let [Output::Persist { ticket: 3, records, must_sync: false, then_send }] = &heartbeat[..] else {
-        panic!("{heartbeat:?}")
+    let repeated = step(&mut follower, 0, Input::Receive(message(APPEND, 2, 1, 3, (0, 0), 2)));
+    let [Output::Persist { ticket: 3, records, must_sync: false, then_send }] = &repeated[..] else {
+        panic!("{repeated:?}")
     };
     assert_eq!((records.len(), then_send.len()), (0, 1), "the answer waits for the write before it");
+    let heartbeat = step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    assert!(matches!(heartbeat[..], [Output::Send { .. }]), "leases wait for no write: {heartbeat:?}");
     step(&mut follower, 0, Input::Persisted(3));
-    let idle = step(&mut follower, 0, Input::Receive(message(HEARTBEAT, 2, 1, 3, (0, 0), 0)));
+    let idle = step(&mut follower, 0, Input::Receive(message(APPEND, 2, 1, 3, (0, 0), 2)));
     assert!(matches!(idle[..], [Output::Send { .. }]), "{idle:?}");
 }
 
