@@ -1,6 +1,7 @@
 //! The meta group's state: members, groups, and the shard of each slot. Changed by [`MetaState::apply`] only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{GroupId, NodeId, NodeUuid, SLOT_COUNT};
@@ -32,8 +33,17 @@ pub struct MetaState {
     pub meta_group: Option<ShardRecord>,
     pub shards: BTreeMap<GroupId, ShardRecord>,
     pub(crate) next_node: NodeId,
-    /// The shard of each slot, as a number. Made from `shards`.
-    table: Vec<u16>,
+    table: SlotTable,
+}
+
+/// The shard of each slot, as a number; empty before the founding. Made from the shards' slots.
+#[derive(Clone, PartialEq, Eq, Default)]
+struct SlotTable(Vec<u16>);
+
+impl fmt::Debug for SlotTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} slots", self.0.len())
+    }
 }
 
 impl MetaState {
@@ -45,7 +55,7 @@ impl MetaState {
     #[inline]
     pub fn shard_of(&self, slot: u16) -> Option<GroupId> {
         assert!(slot < SLOT_COUNT, "slot {slot} of {SLOT_COUNT}");
-        self.table.get(usize::from(slot)).map(|shard| GroupId(u64::from(*shard)))
+        self.table.0.get(usize::from(slot)).map(|shard| GroupId(u64::from(*shard)))
     }
 
     /// The record of a shard or of the meta group.
@@ -93,13 +103,12 @@ impl MetaState {
 
     /// Makes the table from the shards' slots. Cost: O(slots).
     pub(crate) fn rebuild_table(&mut self) {
-        self.table.clear();
-        if self.is_founded() {
-            self.table.resize(usize::from(SLOT_COUNT), 0);
-        }
+        let table = &mut self.table.0;
+        table.clear();
+        table.resize(if self.cluster_id.is_empty() { 0 } else { usize::from(SLOT_COUNT) }, 0);
         for (shard, record) in &self.shards {
             for (first, last) in &record.slots {
-                self.table[usize::from(*first)..=usize::from(*last)].fill(shard.0 as u16);
+                table[usize::from(*first)..=usize::from(*last)].fill(shard.0 as u16);
             }
         }
     }
@@ -171,10 +180,7 @@ impl MetaState {
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(slots + nodes + groups * replicas).
     pub fn assert_invariants(&self) {
         if let Some(rule) = self.broken_rule_of_shape() {
-            panic!(
-                "the meta state does not have {rule}: {:?}",
-                (&self.nodes, &self.meta_group, &self.shards)
-            );
+            panic!("the meta state does not have {rule}: {self:?}");
         }
         for (shard, record) in &self.shards {
             for slot in record.slots.iter().flat_map(|(first, last)| *first..=*last) {
@@ -187,9 +193,8 @@ impl MetaState {
     /// The first rule that the state breaks, apart from the table.
     fn broken_rule_of_shape(&self) -> Option<&'static str> {
         if !self.is_founded() {
-            let is_empty = *self == MetaState { table: self.table.clone(), ..MetaState::default() };
-            return (!is_empty || !self.table.is_empty())
-                .then_some("INV-PLACE-1: nothing before the founding");
+            let is_empty = *self == MetaState::default();
+            return (!is_empty).then_some("INV-PLACE-1: nothing before the founding");
         }
         let rules = [
             (self.has_each_slot_once(), "INV-PLACE-1: each slot in exactly one shard"),
