@@ -9,20 +9,10 @@ use bytes::Bytes;
 use skep_base::{Args, ConnId, Millis, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
-use skep_peer::Forward;
+use skep_peer::{FREE, Forward, NO_TOUCH, READ, RESP3, SILENT};
 use skep_resp::Protocol;
 
 use crate::entry::{self, OpKind, Source};
-
-/// Flags of an operation in a forward.
-pub mod flags {
-    pub const READ: u8 = 1;
-    pub const RESP3: u8 = 2;
-    pub const SILENT: u8 = 4;
-    pub const NO_TOUCH: u8 = 8;
-    /// A read that follows no unanswered write of its own connection, so that it need not keep its place.
-    pub const FREE: u8 = 16;
-}
 
 /// Who waits for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +37,7 @@ pub struct Call {
     pub silent: bool,
     /// The client's uses of keys do not count (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
-    /// See [`flags::FREE`].
+    /// See [`skep_peer::FREE`].
     pub free: bool,
 }
 
@@ -118,11 +108,11 @@ impl Default for Batch {
 impl Call {
     fn flags(&self, logged: bool) -> u8 {
         let of = |set: bool, flag: u8| if set { flag } else { 0 };
-        of(!logged, flags::READ)
-            | of(self.protocol == Protocol::Resp3, flags::RESP3)
-            | of(self.silent, flags::SILENT)
-            | of(self.no_touch, flags::NO_TOUCH)
-            | of(self.free, flags::FREE)
+        of(!logged, READ)
+            | of(self.protocol == Protocol::Resp3, RESP3)
+            | of(self.silent, SILENT)
+            | of(self.no_touch, NO_TOUCH)
+            | of(self.free, FREE)
     }
 }
 

@@ -371,7 +371,7 @@ impl Node {
         let wanted = self.meta.state.shards.get(&group).is_some_and(|record| record.replicas.contains(&me));
         let Some(at) = self.shard_of_group(group).filter(|_| wanted) else { return };
         if self.shards[at].replica.is_none() {
-            let group = self.new_group(group, skep_log::GroupLog::default());
+            let group = self.first_replica(group);
             self.shards[at].replica = Some(Replica::new(group, Keyspace::default(), LogId::default()));
             self.configure();
         }

@@ -11,6 +11,9 @@ use skep_placement::{Decision, Forming, FormingInput, JoinReply, MetaCommand, Of
 use crate::shard::{Replica, Shard};
 use crate::{Node, Note, Output};
 
+/// The id of the node that founds a cluster.
+pub(crate) const FOUNDER: NodeId = NodeId(1);
+
 /// A node on its way into a cluster.
 #[derive(Default)]
 pub(crate) struct Joining {
@@ -142,31 +145,28 @@ impl Node {
     /// under an id must never be forgotten while the id is known.
     fn found(&mut self, out: &mut Vec<Output>) {
         self.join.forming = None;
-        self.id = NodeId(1);
-        let shards = self.settings.shards();
-        for group in 0..=shards {
-            self.begin_alone(GroupId(group));
+        self.id = FOUNDER;
+        self.meta.group = Some(self.first_replica(GroupId::META));
+        for shard in 1..=self.settings.shards() {
+            let group = self.first_replica(GroupId(shard));
+            let replica = Replica::new(group, Keyspace::default(), LogId::default());
+            self.shards.push(Shard::new(GroupId(shard), Some(replica)));
         }
         self.configure();
         self.start_groups(out);
         self.go_on_starting(out);
     }
 
-    /// A new group of this node alone.
-    fn begin_alone(&mut self, group: GroupId) {
-        let membership = Membership { voters: vec![self.id], ..Membership::default() };
+    /// A replica of a group from its very beginning, when the founder was alone in it. The log tells the rest, or a
+    /// checkpoint does; without the first membership the changes in the log would not fit.
+    pub(crate) fn first_replica(&mut self, group: GroupId) -> Group {
+        let membership = Membership { voters: vec![FOUNDER], ..Membership::default() };
         self.persist.begin(Record::Checkpoint {
             group,
             at: LogId::default(),
             membership: membership.clone(),
         });
-        let made = self.new_group(group, GroupLog { membership, ..GroupLog::default() });
-        if group == GroupId::META {
-            self.meta.group = Some(made);
-        } else {
-            let replica = Replica::new(made, Keyspace::default(), LogId::default());
-            self.shards.push(Shard::new(group, Some(replica)));
-        }
+        self.new_group(group, GroupLog { membership, ..GroupLog::default() })
     }
 
     pub(crate) fn new_group(&self, group: GroupId, log: GroupLog) -> Group {
@@ -193,7 +193,7 @@ impl Node {
         self.id = node;
         self.identity = identity;
         if self.meta.group.is_none() {
-            self.meta.group = Some(self.new_group(GroupId::META, GroupLog::default()));
+            self.meta.group = Some(self.first_replica(GroupId::META));
         }
         out.push(Output::Note(Note::Joined { node, cluster_id }));
         let me =

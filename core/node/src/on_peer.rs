@@ -3,11 +3,11 @@
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
 use skep_consensus as consensus;
 use skep_keyspace::{Handler, ReadCx};
-use skep_peer::{Answer, Forward, LinkInput, LinkOutput, PeerMessage};
+use skep_peer::{Answer, FREE, Forward, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT};
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
-use crate::batch::{Call, Origin, flags};
+use crate::batch::{Call, Origin};
 use crate::local::Route;
 use crate::peers::Up;
 use crate::shard::Inbound;
@@ -60,7 +60,11 @@ impl Node {
                         peer.map_or_else(|| "a peer".to_string(), |p| format!("{} ({})", p.name, p.node));
                     self.on_link_down(link, peer, reason, out);
                 }
-                LinkOutput::SelfFound { address } => self.on_self_found(address, out),
+                LinkOutput::SelfFound { address } => {
+                    // Its link ends, which says nothing of the address.
+                    self.peers.dialing.retain(|_, dialed| *dialed != address);
+                    self.on_self_found(address, out);
+                }
                 LinkOutput::Note(note) => out.push(Output::Note(Note::Link(note))),
             }
         }
@@ -242,7 +246,7 @@ impl Node {
         args: skep_base::Args<'_>,
     ) {
         let has = |wanted: u8| flag & wanted != 0;
-        let protocol = if has(flags::RESP3) { Protocol::Resp3 } else { Protocol::Resp2 };
+        let protocol = if has(RESP3) { Protocol::Resp3 } else { Protocol::Resp2 };
         let resolved = skep_command::resolve(args).map(|command| (command, self.routes.of(command)));
         let (command, handler) = match resolved {
             Ok((command, Route::Keyspace(handler))) => (command, handler),
@@ -250,7 +254,7 @@ impl Node {
             Ok((command, _)) => return self.answer_peer(at, term, origin, protocol, &command.wrong_arity()),
             Err(refusal) => return self.answer_peer(at, term, origin, protocol, &refusal),
         };
-        let (silent, no_touch, free) = (has(flags::SILENT), has(flags::NO_TOUCH), has(flags::FREE));
+        let (silent, no_touch, free) = (has(SILENT), has(NO_TOUCH), has(FREE));
         let call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
         if matches!(handler, Handler::Write(_)) {
             if let Err(refusal) = self.admit_write(command, args) {

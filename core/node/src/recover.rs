@@ -7,7 +7,7 @@ use skep_base::varint::Malformed;
 use skep_base::{GroupId, LogId, NodeId, Rng};
 use skep_keyspace::{Keyspace, Restore, RestoreError};
 use skep_log::{GroupLog, NodeIdentity};
-use skep_peer::{LinkLimits, Links};
+use skep_peer::{LinkInput, LinkLimits, Links};
 use skep_placement::{MetaState, NodeRecord};
 use skep_settings::Settings;
 
@@ -17,7 +17,7 @@ use crate::client::Clients;
 use crate::cluster::Meta;
 use crate::evict::Memory;
 use crate::fetch::Fetches;
-use crate::join::{Joining, introduction};
+use crate::join::{FOUNDER, Joining, introduction};
 use crate::local::Routes;
 use crate::peers::Peers;
 use crate::persist::PersistProgress;
@@ -164,7 +164,7 @@ impl Node {
         let links = Links::new(me, LinkLimits::default(), identity.seed);
         // Only a founder writes to its log before its identity is durable.
         let id = match identity.saved.node {
-            NodeId(0) if !recovered.logs.is_empty() => NodeId(1),
+            NodeId(0) if !recovered.logs.is_empty() => FOUNDER,
             id => id,
         };
         let mut node = Node {
@@ -215,6 +215,8 @@ impl Node {
         };
         node.take_over(recovered.logs, recovered.keyspaces);
         node.configure();
+        // The links know the time from their inputs.
+        node.on_link(LinkInput::Tick, out);
         if node.id == NodeId(0) {
             node.begin_joining(out);
         } else {
@@ -239,7 +241,7 @@ impl Node {
             }
         }
         if self.id != NodeId(0) && self.meta.group.is_none() {
-            self.meta.group = Some(self.new_group(GroupId::META, GroupLog::default()));
+            self.meta.group = Some(self.first_replica(GroupId::META));
         }
     }
 }

@@ -1,7 +1,11 @@
-//! A node with a disk and clients that a test plays, one input at a time.
+//! A node with a disk and clients that a test plays, one input at a time; and several of them with a network between.
+
+mod cluster;
+
+use std::collections::BTreeMap;
 
 use skep_base::{ConnId, GroupId, LogId, Millis, NodeUuid};
-use skep_log::NodeIdentity;
+use skep_log::{NodeIdentity, Record};
 use skep_settings::Settings;
 
 use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
@@ -23,6 +27,12 @@ pub(crate) struct World {
     begun: Option<(GroupId, LogId)>,
     persist_through: u64,
     identity_given: bool,
+    /// What the node asked of the network, and of its checkpoints.
+    pub asked: Vec<Output>,
+    /// Chunks of checkpoints, those being written last.
+    pub chunks: BTreeMap<(GroupId, LogId), Vec<Vec<u8>>>,
+    /// What the disk was given, for a node that starts again.
+    pub log: Vec<Record>,
 }
 
 impl World {
@@ -36,25 +46,30 @@ impl World {
 
     /// A node that waits for its disk before it is ready.
     pub fn starting(settings: &[(&str, &str)]) -> World {
+        World::numbered(1, settings)
+    }
+
+    /// The same, with a number in its name, its addresses and all that is drawn by chance.
+    pub fn numbered(number: u16, settings: &[(&str, &str)]) -> World {
         let mut values = Settings::default();
         settings.iter().for_each(|(name, value)| values.set(name, value).unwrap());
         let now = Now { mono: Millis(1_000_000), wall: Millis(1_700_000_000_123) };
         let identity = Identity {
-            saved: NodeIdentity { uuid: NodeUuid(1), ..NodeIdentity::default() },
+            saved: NodeIdentity { uuid: NodeUuid(u128::from(number)), ..NodeIdentity::default() },
             record: NodeRecord {
-                name: "n1".into(),
-                client: "127.0.0.1:7001".into(),
-                peer: "127.0.0.1:17001".into(),
-                http: "127.0.0.1:8001".into(),
+                name: format!("n{number}"),
+                client: format!("127.0.0.1:{}", 7_000 + number),
+                peer: format!("n{number}:17001"),
+                http: format!("127.0.0.1:{}", 8_000 + number),
                 zone: String::new(),
                 version: "0.1.0".into(),
             },
-            new_cluster_id: "c".repeat(40),
+            new_cluster_id: format!("{number}").repeat(40),
             run_id: "f".repeat(40),
             process_id: 4711,
             clients_fit: u64::MAX,
             incarnation: 1,
-            seed: 7,
+            seed: 7 * u64::from(number),
             replaces: None,
         };
         let mut out = Vec::new();
@@ -71,6 +86,9 @@ impl World {
             begun: None,
             persist_through: 0,
             identity_given: false,
+            asked: Vec::new(),
+            chunks: BTreeMap::new(),
+            log: Vec::new(),
         };
         world.take(out);
         world
@@ -118,10 +136,16 @@ impl World {
     /// Checkpoints that are written become durable, and those that wait for them are written.
     pub fn save_checkpoints(&mut self) {
         self.settle();
-        while let Some((group, at)) = self.finished.pop() {
-            self.input(Input::CheckpointSaved { group, at });
+        while self.save_checkpoint() {
             self.settle();
         }
+    }
+
+    /// A checkpoint that is written becomes durable. False if there is none.
+    pub fn save_checkpoint(&mut self) -> bool {
+        let Some((group, at)) = self.finished.pop() else { return false };
+        self.input(Input::CheckpointSaved { group, at });
+        true
     }
 
     /// The group whose checkpoint is being written, or waits to be confirmed.
@@ -156,16 +180,27 @@ impl World {
     fn take(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Persist { number, .. } => {
+                Output::Persist { number, records } => {
+                    self.log.extend(records);
                     assert_eq!(number, self.persist_through + 1, "numbers are consecutive");
                     self.persist_through = number;
                 }
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Note(note) => self.notes.push(note),
                 Output::Stopped => self.stopped = true,
-                Output::CheckpointBegin { group, at, .. } => self.begun = Some((group, at)),
                 Output::SaveIdentity(_) => self.identity_given = true,
+                Output::CheckpointBegin { group, at, .. } => {
+                    self.begun = Some((group, at));
+                    self.chunks.insert((group, at), Vec::new());
+                }
+                Output::CheckpointChunk { bytes, .. } => {
+                    let begun = self.begun.expect("a chunk belongs to a checkpoint");
+                    self.chunks.get_mut(&begun).expect("it was begun").push(bytes);
+                }
                 Output::CheckpointFinish { .. } => self.finished.extend(self.begun.take()),
+                Output::Dial { .. } | Output::CloseLink { .. } | Output::ReadCheckpoint { .. } => {
+                    self.asked.push(output);
+                }
                 _ => {}
             }
         }

@@ -14,8 +14,10 @@ pub const RESP3: u8 = 2;
 pub const SILENT: u8 = 4;
 /// Flag of an operation: keys that it reads do not count as used.
 pub const NO_TOUCH: u8 = 8;
+/// Flag of a read that follows no unanswered write of its own connection, so that it need not keep its place.
+pub const FREE: u8 = 16;
 
-const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH;
+const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE;
 
 /// The smallest operation: flags, database, count, one argument without bytes.
 const OP_BYTES_MIN: usize = 4;

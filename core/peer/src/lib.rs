@@ -16,7 +16,7 @@ mod message;
 mod receive;
 
 pub use event::{LinkInput, LinkLimits, LinkNote, LinkOutput, LinkStats, Me, OUTPUT_BYTES_MAX, Peer};
-pub use forward::{Answer, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT};
+pub use forward::{Answer, FREE, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT};
 pub use frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameReader, HANDSHAKE_BODY_BYTES_MAX, NoFrame};
 pub use handshake::{VERSION_MAX, VERSION_MIN};
 pub use links::Links;

@@ -1,0 +1,255 @@
+//! Several nodes, each with its disk, and a network that delivers at once unless it is cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_base::{ConnId, LinkId};
+
+use super::{World, pipeline};
+use crate::{Input, Output, Piece};
+
+/// Milliseconds that pass in a step.
+const STEP_MS: u64 = 5;
+
+pub(crate) struct Cluster {
+    /// By number from 1; `None` where a node is dead.
+    pub nodes: Vec<Option<World>>,
+    /// Both ends of each connection.
+    links: BTreeMap<(usize, LinkId), (usize, LinkId)>,
+    /// Pairs of nodes between which nothing is delivered, in either direction.
+    pub cut: BTreeSet<(usize, usize)>,
+}
+
+impl Cluster {
+    /// Nodes that form a cluster, until all are ready.
+    pub fn of(count: u16, settings: &[(&str, &str)]) -> Cluster {
+        let join = (1..=count).map(|n| format!("n{n}:17001")).collect::<Vec<_>>().join(",");
+        let mut cluster = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new() };
+        for number in 1..=count {
+            cluster.start(number, &[settings, &[("join", &join)]].concat());
+        }
+        cluster.run_until("all are ready", |c| c.alive().all(|w| w.node.is_ready()));
+        cluster
+    }
+
+    /// Starts an empty node.
+    pub fn start(&mut self, number: u16, settings: &[(&str, &str)]) {
+        let at = usize::from(number);
+        self.nodes.resize_with(self.nodes.len().max(at + 1), || None);
+        let mut world = World::numbered(number, settings);
+        if let Some(other) = self.alive().next() {
+            world.now = other.now;
+        }
+        self.nodes[at] = Some(world);
+    }
+
+    pub fn alive(&self) -> impl Iterator<Item = &World> {
+        self.nodes.iter().flatten()
+    }
+
+    pub fn node(&mut self, number: usize) -> &mut World {
+        self.nodes[number].as_mut().expect("the node lives")
+    }
+
+    /// A node dies; what it had not sent is lost.
+    pub fn kill(&mut self, number: usize) {
+        self.nodes[number] = None;
+        let ends: Vec<_> = self.links.keys().filter(|(node, _)| *node == number).copied().collect();
+        ends.into_iter().for_each(|end| self.close(end));
+    }
+
+    /// The number of the node that leads shard 1 as most others see it.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |w: &World| w.node.shards.first().is_some_and(|s| s.leads());
+        (1..self.nodes.len()).find(|n| self.nodes[*n].as_ref().is_some_and(leads))
+    }
+
+    /// Lets time pass until `done`.
+    pub fn run_until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
+        for _ in 0..4_000 {
+            if done(self) {
+                return;
+            }
+            self.step();
+        }
+        let notes: Vec<_> = self.alive().map(|w| (&w.notes, w.node.status())).collect();
+        panic!("not within 20 s: {what}: {notes:#?}");
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, ms: u64) {
+        (0..ms.div_ceil(STEP_MS)).for_each(|_| self.step());
+    }
+
+    pub fn step(&mut self) {
+        for at in 1..self.nodes.len() {
+            let Some(world) = &mut self.nodes[at] else { continue };
+            world.advance(STEP_MS);
+            world.turn();
+            if !world.holds_disk {
+                world.persist();
+                while world.save_checkpoint() {}
+            }
+            world.turn();
+            self.carry(at);
+        }
+    }
+
+    /// Sends commands to a node and gives the replies when all are there.
+    pub fn ask(&mut self, number: usize, conn: ConnId, commands: &str) -> String {
+        self.node(number).receive(conn, pipeline(commands));
+        let mut replies = String::new();
+        for _ in 0..400 {
+            self.step();
+            let more = self.node(number).replies(conn);
+            if !more.is_empty() {
+                replies = [replies, more].join(" ").trim().to_string();
+            }
+            let client = self.node(number).node.clients.get(conn);
+            if client.is_none_or(|c| c.pending() == 0 && !c.waiting) {
+                break;
+            }
+        }
+        replies
+    }
+
+    /// Moves what a node has for others.
+    fn carry(&mut self, at: usize) {
+        for asked in std::mem::take(&mut self.node(at).asked) {
+            match asked {
+                Output::Dial { link, address } => self.dial(at, link, &address),
+                Output::CloseLink { link } => self.close((at, link)),
+                Output::ReadCheckpoint { group, at: position, chunk } => {
+                    let world = self.node(at);
+                    let chunks = world.chunks.get(&(group, position));
+                    let piece = chunks.and_then(|chunks| {
+                        let bytes = chunks.get(chunk as usize)?.clone();
+                        Some(Piece::Bytes { bytes, last: chunk as usize + 1 == chunks.len() })
+                    });
+                    let piece = piece.unwrap_or(Piece::Gone);
+                    world.input(Input::CheckpointRead { group, at: position, chunk, piece });
+                }
+                other => panic!("not asked of the network: {other:?}"),
+            }
+        }
+        while let Some(link) = self.node(at).node.next_link_with_output() {
+            let bytes = self.node(at).node.unsent_on(link).to_vec();
+            self.node(at).node.on_link_sent(link, bytes.len());
+            let Some((to, other)) = self.links.get(&(at, link)).copied() else { continue };
+            if self.cut.contains(&(at.min(to), at.max(to))) {
+                continue;
+            }
+            if let Some(peer) = &mut self.nodes[to] {
+                peer.input(Input::LinkReceived { link: other, bytes: &bytes });
+            }
+        }
+    }
+
+    fn dial(&mut self, from: usize, link: LinkId, address: &str) {
+        let to = address.strip_prefix('n').and_then(|a| a.split_once(':')).and_then(|(n, _)| n.parse().ok());
+        let to: usize = to.expect("addresses are n<number>:<port>");
+        let is_cut = self.cut.contains(&(from.min(to), from.max(to)));
+        let now = self.node(from).now;
+        let other = match self.nodes.get_mut(to).and_then(Option::as_mut) {
+            Some(peer) if !is_cut => peer.node.accept_link(now, format!("n{from}:5000")),
+            _ => None,
+        };
+        match other {
+            Some(other) => {
+                self.links.insert((from, link), (to, other));
+                self.links.insert((to, other), (from, link));
+                self.node(from).input(Input::LinkDialed { link });
+            }
+            None => {
+                let reason = "connection refused".to_string();
+                self.node(from).input(Input::LinkClosed { link, reason });
+            }
+        }
+    }
+
+    fn close(&mut self, end: (usize, LinkId)) {
+        let Some((to, link)) = self.links.remove(&end) else { return };
+        self.links.remove(&(to, link));
+        if let Some(peer) = &mut self.nodes[to] {
+            peer.input(Input::LinkClosed { link, reason: "connection reset".into() });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn applied(world: &World) -> u64 {
+        world.node.applied_index()
+    }
+
+    #[test]
+    fn three_empty_nodes_form_one_cluster_and_share_every_write() {
+        let mut c = Cluster::of(3, &[]);
+        c.run_until("three voters everywhere", |c| {
+            c.alive().all(|w| {
+                let status = w.node.status();
+                status.shards.iter().all(|s| s.replicas.iter().filter(|r| r.voter).count() == 3)
+            })
+        });
+        let ids: BTreeSet<String> = c.alive().map(|w| w.node.status().cluster_id).collect();
+        assert_eq!(ids.len(), 1);
+        for number in 1..=3 {
+            let conn = c.node(number).connect();
+            let reply = c.ask(number, conn, &format!("SET k{number} v{number}\nGET k{number}"));
+            assert_eq!(reply, format!("+OK $2 v{number}"));
+        }
+        let conn = c.node(3).connect();
+        assert_eq!(c.ask(3, conn, "GET k1\nGET k2\nDBSIZE"), "$2 v1 $2 v2 :3");
+        c.run_until("all have applied all", |c| {
+            let all: BTreeSet<u64> = c.alive().map(applied).collect();
+            all.len() == 1
+        });
+        let digests: BTreeSet<_> = c.alive().map(|w| w.node.digests()).collect();
+        assert_eq!(digests.len(), 1);
+    }
+
+    #[test]
+    fn a_dead_leader_is_not_noticed_by_clients_of_others() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let dead = c.leader().expect("one leads");
+        let number = if dead == 1 { 2 } else { 1 };
+        let conn = c.node(number).connect();
+        assert_eq!(c.ask(number, conn, "SET a 1"), "+OK");
+        // On its way when the leader dies.
+        c.node(number).receive(conn, pipeline("INCR a\nRPUSH list x\nGET a"));
+        c.node(number).turn();
+        c.carry(number);
+        c.kill(dead);
+        let mut replies = Vec::new();
+        for _ in 0..400 {
+            c.step();
+            replies.extend(Some(c.node(number).replies(conn)).filter(|r| !r.is_empty()));
+        }
+        assert_eq!(replies.join(" "), ":2 :1 $1 2");
+        assert_eq!(c.ask(number, conn, "LRANGE list 0 -1"), "*1 $1 x", "carried out once");
+    }
+
+    #[test]
+    fn a_node_joins_one_that_has_data_and_gets_a_copy() {
+        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new() };
+        c.start(1, &[]);
+        c.run_until("it is ready", |c| c.alive().all(|w| w.node.is_ready()));
+        let conn = c.node(1).connect();
+        for round in 0..20 {
+            let sets: String = (0..50).map(|n| format!("SET k{round}-{n} {}\n", "v".repeat(100))).collect();
+            c.ask(1, conn, &sets);
+        }
+        c.ask(1, conn, "BGSAVE");
+        c.start(2, &[("join", "n1:17001")]);
+        c.run_until("it has a copy", |c| {
+            c.alive().count() == 2 && c.alive().all(|w| w.node.status().keys == 1_000)
+        });
+        let conn = c.node(2).connect();
+        assert_eq!(c.ask(2, conn, "DBSIZE\nSET last 1\nGET last"), ":1000 +OK $1 1");
+        c.run(1_000);
+        let digests: BTreeSet<_> = c.alive().map(|w| w.node.digests()).collect();
+        assert_eq!(digests.len(), 1);
+    }
+}
