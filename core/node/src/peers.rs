@@ -132,8 +132,9 @@ impl Peers {
         all.max_by_key(|(_, term)| *term)
     }
 
-    /// Forgets nodes that are no members any more.
+    /// Forgets nodes that are no members any more. One that is linked may be a member that this node has not heard of yet.
     pub fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
-        self.nodes.retain(|node, _| is_member(*node));
+        let is_linked = |reach: &Reach| reach.dialed.is_some() || !reach.accepted.is_empty();
+        self.nodes.retain(|node, reach| is_member(*node) || is_linked(reach));
     }
 }
