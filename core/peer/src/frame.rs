@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::message::MESSAGE_BYTES_MAX;
+use crate::message::{MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES};
 
 pub const FRAME_HEADER_BYTES: usize = 8;
 
@@ -14,7 +14,7 @@ pub const FRAME_HEADER_BYTES: usize = 8;
 pub(crate) const FRAME_BODY_BYTES_FULL: usize = 1 << 20;
 
 /// The largest body: one that was not full yet, and the largest message behind it.
-pub const FRAME_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_FULL + MESSAGE_BYTES_MAX;
+pub const FRAME_BODY_BYTES_MAX: usize = FRAME_BODY_BYTES_FULL + MESSAGE_HEADER_BYTES + MESSAGE_BYTES_MAX;
 
 /// The largest body before the other side has proved that it knows the password. A handshake takes a few hundred bytes,
 /// with the longest names about 9 KiB.

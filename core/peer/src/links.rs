@@ -67,6 +67,9 @@ impl Links {
     /// again; a changed password alone closes none.
     pub fn set_me(&mut self, me: Me, out: &mut Vec<LinkOutput>) {
         check_me(&me);
+        if self.me == me {
+            return;
+        }
         self.me = me;
         let public = self.me.public();
         let differs = |link: &&Link| link.said.as_ref().is_some_and(|said| said.public != public);
