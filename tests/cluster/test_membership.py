@@ -107,7 +107,7 @@ def test_a_drained_node_gives_its_copies_and_leadership_away_and_is_removed_for_
             states = {each["name"]: each["state"] for each in rest[0].status()["nodes"]}
             assert states[f"n{drained.number}"] == "draining", states
         load.finish()
-        run(cluster, rest[0], "node", "remove", f"n{drained.number}")
+        run(cluster, rest[0], "node", "remove", f"n{drained.number}", "--yes")
         cluster.forget(drained)
         cluster.wait_whole()
         check_filled(rest[1])
@@ -131,7 +131,7 @@ def test_a_dead_node_is_replaced_by_a_new_one_under_load() -> None:
             (spare,) = cluster.spares
             cluster.add(spare)
             until(lambda: spare.status() is not None, "the new node is a member")
-            run(cluster, cluster.others(dead)[0], "node", "remove", f"n{dead.number}")
+            run(cluster, cluster.others(dead)[0], "node", "remove", f"n{dead.number}", "--yes")
             cluster.forget(dead)
             cluster.wait_whole()
             load.progress(50)
@@ -151,7 +151,7 @@ def test_a_node_that_lost_its_disk_comes_back_as_a_new_one_under_its_old_name() 
         victim.kill()
         shutil.rmtree(victim.data)
         other = cluster.others(victim)[0]
-        run(cluster, other, "node", "remove", f"n{victim.number}")
+        run(cluster, other, "node", "remove", f"n{victim.number}", "--yes")
         victim.begin()
         cluster.wait_whole()
         assert victim.status()["node_id"] > old_id
@@ -174,9 +174,9 @@ def test_a_second_node_of_the_same_name_is_refused_with_the_name() -> None:
 
 def test_removing_what_is_not_there_is_refused_and_says_what_there_is() -> None:
     with Cluster() as cluster:
-        done = cluster.command(cluster.node(1), "node", "remove", "n9")
+        done = cluster.command(cluster.node(1), "node", "remove", "n9", "--yes")
         assert done.returncode != 0 and "n9" in done.stderr, done
-        done = cluster.command(cluster.node(1), "node", "remove", "n2")
+        done = cluster.command(cluster.node(1), "node", "remove", "n2", "--yes")
         assert done.returncode != 0, f"a living node that holds copies was removed: {done.stdout}"
         cluster.wait_whole()
 
