@@ -103,6 +103,9 @@ impl Group {
         let term_is_durable = self.ticket_of_term <= self.ticket_persisted;
         let (mut then_send, mut at_once) = (Vec::new(), Vec::new());
         for raft in messages {
+            if raft.msg_type == MessageType::MsgTimeoutNow {
+                self.lease.forgo(Term(raft.term));
+            }
             let vouches_for_term = leads || raft.msg_type == MessageType::MsgHeartbeatResponse;
             let held = if vouches_for_term && term_is_durable { &mut at_once } else { &mut then_send };
             held.push((NodeId(raft.to), Message { echo: self.echo(&raft), raft }));

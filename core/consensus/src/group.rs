@@ -309,8 +309,6 @@ impl Group {
         if to == self.config.node || !self.membership().voters.contains(&to) {
             return Err(TransferRefusal::NotAVoter { to });
         }
-        self.lease.lead(self.term());
-        self.lease.forgo();
         self.raw.transfer_leader(to.0);
         self.pump(out);
         Ok(())

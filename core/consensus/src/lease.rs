@@ -59,7 +59,7 @@ pub(crate) struct Lease {
     term: Term,
     /// The newest stamp that each node echoed, sorted by node.
     stamps: Vec<(NodeId, Millis)>,
-    /// A transfer of leadership was begun in this term.
+    /// Another node was ordered to campaign in this term.
     forgone: bool,
     until: Millis,
     stale: bool,
@@ -92,9 +92,9 @@ impl Lease {
         self.stale = true;
     }
 
-    /// No lease any more in this term: the campaign of the node that leadership is handed to ignores promises, and the
-    /// message that begins it may be under way for ever.
-    pub fn forgo(&mut self) {
+    /// No lease any more in this term: the campaign that is ordered ignores promises, and the order may be under way for ever.
+    pub fn forgo(&mut self, term: Term) {
+        self.lead(term);
         self.forgone = true;
         self.stale = true;
     }
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(lease.until(&config, &members), Millis(50).plus(config.lease_ms()));
         lease.lead(Term(3));
         assert_eq!(lease.until(&config, &members), Millis(50).plus(config.lease_ms()));
-        lease.forgo();
+        lease.forgo(Term(3));
         lease.echoed(NodeId(2), Millis(60));
         assert_eq!(lease.until(&config, &members), NEVER);
         lease.lead(Term(4));

@@ -7,7 +7,7 @@
 mod world;
 
 use skep_base::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use world::{Faults, World};
 
 /// Histories in one run, unless the build says otherwise; about ten seconds.
@@ -87,6 +87,30 @@ fn the_same_seed_gives_the_same_history() {
         assert_eq!(run(seed).trace, run(seed).trace, "seed {seed}");
     }
     assert_ne!(run(1).trace, run(2).trace);
+}
+
+/// The one voter that both a leader and somebody who has lost the leader hear restarts again and again.
+#[test]
+fn a_voter_that_forgets_at_each_restart_what_it_promised_breaks_no_lease() {
+    let mut reads_by_lease = 0;
+    for seed in 0..50 {
+        let announce = Announce(seed);
+        let faults = Faults { delay_ms_max: 3, propose: 2_000, ..Faults::default() };
+        let mut world = World::new(seed, 3, 3, faults);
+        for _ in 0..5_000 {
+            world.step();
+            if let Some(leader) = world.leader_that_reads() {
+                let (voter, cut_off) = ((leader + 1) % 3, (leader + 2) % 3);
+                world.cut = BTreeSet::from([(leader, cut_off), (cut_off, leader)]);
+                if world.rng.one_in(100) {
+                    world.crash(voter, 1);
+                }
+            }
+        }
+        reads_by_lease += world.checks.reads_by_lease;
+        drop(announce);
+    }
+    assert!(reads_by_lease > 50 * 2_000, "hardly any lease was had: {reads_by_lease}");
 }
 
 /// From the death of a leader to the first entry that its successor committed, in milliseconds, sorted.

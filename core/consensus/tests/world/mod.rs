@@ -134,7 +134,7 @@ pub struct World {
     /// Answers to the senders of checkpoints, by time and number.
     reports: BTreeMap<(u64, u64), (usize, Input)>,
     /// From where to where nothing comes through.
-    cut: BTreeSet<(usize, usize)>,
+    pub cut: BTreeSet<(usize, usize)>,
     payloads: u64,
     pub checks: Checks,
     /// A hash over all that happened.
