@@ -20,8 +20,8 @@ const OFFER_EVERY_MS: u64 = 500;
 const ASK_EVERY_MS: u64 = 500;
 /// After a refusal, which only an operator can change.
 const ASK_AGAIN_AFTER_REFUSAL_MS: u64 = 5000;
-/// Causes listed in one [`Decision::Wait`].
-const CAUSES_MAX: usize = 8;
+/// Items of a list told in words; the rest are counted.
+const TOLD_MAX: usize = 8;
 
 /// What a node tells all nodes that belong to no cluster, as it does itself.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -103,6 +103,8 @@ pub struct Forming {
     told_why: String,
     offer_due: Millis,
     ask_due: Millis,
+    /// Requests to join so far: each goes to another member, as one may be cut off from the rest.
+    asked: usize,
     refusal: Option<String>,
     is_decided: bool,
 }
@@ -131,6 +133,7 @@ impl Forming {
             told_why: String::new(),
             offer_due: Millis(0),
             ask_due: Millis(0),
+            asked: 0,
             refusal: None,
             is_decided: false,
         }
@@ -229,13 +232,13 @@ impl Forming {
 
     fn decide(&mut self, now: Millis, out: &mut Vec<Decision>) {
         match self.cluster_in_sight() {
-            Sight::One { link, cluster_id } => self.ask(now, link, &cluster_id, out),
+            Sight::One { links, cluster_id } => self.ask(now, &links, &cluster_id, out),
             Sight::Several { clusters } => self.wait(clusters, out),
             Sight::None => {
                 self.refusal = None;
                 match self.causes_to_wait() {
                     causes if causes.is_empty() => return self.found(out),
-                    causes => self.wait(causes.join("; "), out),
+                    causes => self.wait(some_of(&causes, "; "), out),
                 }
             }
         }
@@ -243,31 +246,29 @@ impl Forming {
     }
 
     fn cluster_in_sight(&self) -> Sight {
-        let members = self.addresses.iter().filter_map(|(address, answer)| match answer {
-            Answer::Member { link, cluster_id } => Some((cluster_id, (address, *link))),
-            _ => None,
-        });
-        let mut clusters: BTreeMap<&String, (&String, LinkId)> = BTreeMap::new();
-        for (cluster_id, place) in members {
-            clusters.entry(cluster_id).or_insert(place);
-        }
-        match clusters.len() {
-            0 => Sight::None,
-            1 => {
-                let (cluster_id, (_, link)) = clusters.pop_first().expect("there is one");
-                Sight::One { link, cluster_id: cluster_id.clone() }
+        let mut clusters: BTreeMap<&String, Vec<(&String, LinkId)>> = BTreeMap::new();
+        for (address, answer) in &self.addresses {
+            if let Answer::Member { link, cluster_id } = answer {
+                clusters.entry(cluster_id).or_default().push((address, *link));
             }
-            _ => {
-                let places = clusters.iter().map(|(cluster, (address, _))| format!("{cluster} at {address}"));
-                let places = places.take(CAUSES_MAX).collect::<Vec<_>>().join(", ");
-                let clusters =
-                    format!("--join leads to different clusters: {places}; list nodes of one only");
-                Sight::Several { clusters }
+        }
+        if clusters.len() > 1 {
+            let places: Vec<String> =
+                clusters.iter().map(|(cluster, members)| format!("{cluster} at {}", members[0].0)).collect();
+            let places = some_of(&places, ", ");
+            let clusters = format!("--join leads to different clusters: {places}; list nodes of one only");
+            return Sight::Several { clusters };
+        }
+        match clusters.pop_first() {
+            None => Sight::None,
+            Some((cluster_id, members)) => {
+                let links = members.into_iter().map(|(_, link)| link).collect();
+                Sight::One { links, cluster_id: cluster_id.clone() }
             }
         }
     }
 
-    fn ask(&mut self, now: Millis, link: LinkId, cluster_id: &str, out: &mut Vec<Decision>) {
+    fn ask(&mut self, now: Millis, links: &[LinkId], cluster_id: &str, out: &mut Vec<Decision>) {
         match &self.refusal {
             Some(reason) => {
                 self.wait(format!("cluster {cluster_id} refused this node: {reason}"), out);
@@ -279,7 +280,8 @@ impl Forming {
                 Some(_) => ASK_AGAIN_AFTER_REFUSAL_MS,
                 None => ASK_EVERY_MS,
             });
-            out.push(Decision::AskToJoin { link });
+            out.push(Decision::AskToJoin { link: links[self.asked % links.len()] });
+            self.asked += 1;
         }
     }
 
@@ -298,13 +300,12 @@ impl Forming {
                 Answer::None { reason } => Some(format!("waiting for {address}: {reason}")),
                 _ => None,
             })
-            .take(CAUSES_MAX)
             .collect();
         if !causes.is_empty() {
             return causes;
         }
         let mine = self.offer();
-        for other in mine.met.iter().filter(|uuid| **uuid != self.me).take(CAUSES_MAX) {
+        for other in mine.met.iter().filter(|uuid| **uuid != self.me) {
             causes.extend(self.disagreement(&mine, *other));
         }
         if causes.is_empty() && mine.met[0] != self.me {
@@ -319,8 +320,10 @@ impl Forming {
             return Some(format!("waiting for {name} to say whom it met"));
         };
         if theirs.met != mine.met {
-            let listed =
-                |offer: &Offer| offer.met.iter().map(|u| self.called(*u)).collect::<Vec<_>>().join(", ");
+            let listed = |offer: &Offer| {
+                let names: Vec<String> = offer.met.iter().map(|uuid| self.called(*uuid)).collect();
+                some_of(&names, ", ")
+            };
             return Some(format!(
                 "{name} has met {}, this node has met {}; if that stays, give all of them the same --join list",
                 listed(theirs),
@@ -362,6 +365,15 @@ impl Forming {
 /// What members the listed addresses lead to.
 enum Sight {
     None,
-    One { link: LinkId, cluster_id: String },
+    One { links: Vec<LinkId>, cluster_id: String },
     Several { clusters: String },
+}
+
+/// The first of `texts`, and how many more there are.
+fn some_of(texts: &[String], between: &str) -> String {
+    let told = texts[..texts.len().min(TOLD_MAX)].join(between);
+    match texts.len().saturating_sub(TOLD_MAX) {
+        0 => told,
+        more => format!("{told}{between}and {more} more"),
+    }
 }

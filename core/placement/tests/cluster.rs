@@ -281,7 +281,7 @@ fn enter_joint(now: &mut Membership, changes: &[(NodeId, Standing)]) {
 #[test]
 fn a_cluster_comes_to_rest_where_it_should_whatever_happened() {
     let (mut removed, mut moved, mut largest) = (0, 0, 0);
-    for seed in 0..400 {
+    for seed in common::seeds(400) {
         let mut sim = Sim::new(seed);
         for _ in 0..150 {
             if sim.rng.one_in(3) {

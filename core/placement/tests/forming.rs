@@ -167,6 +167,42 @@ fn a_member_in_sight_is_asked_until_it_answers() {
 }
 
 #[test]
+fn each_member_in_sight_is_asked_in_its_turn() {
+    let mut a = forming(A, &["b:1", "c:1"]);
+    let mut out = Vec::new();
+    a.handle(Millis(0), answered("b:1", B, "x"), &mut out);
+    a.handle(Millis(0), answered("c:1", C, "x"), &mut out);
+    for now in (0..2000).step_by(100) {
+        a.handle(Millis(now), FormingInput::Tick, &mut out);
+    }
+    let asked: Vec<u64> = out
+        .iter()
+        .filter_map(|decision| match decision {
+            Decision::AskToJoin { link } => Some(link.0),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [2, 3, 2, 3]);
+}
+
+#[test]
+fn of_many_nodes_each_must_agree() {
+    let all: Vec<NodeUuid> = (1..=30).map(NodeUuid).collect();
+    let addresses: Vec<String> = (2..=30).map(|n| format!("n{n:02}:1")).collect();
+    let mut a = Forming::new(A, addresses.iter().cloned());
+    let said = decisions(&mut a, [FormingInput::Tick]);
+    assert!(last_wait(&said).ends_with("waiting for n09:1: not reached yet; and 21 more"), "{said:?}");
+    for (uuid, address) in all[1..].iter().zip(&addresses) {
+        decisions(&mut a, [answered(address, *uuid, "")]);
+    }
+    for uuid in &all[1..] {
+        assert_ne!(a.why(), "", "founded without the consent of {uuid}");
+        decisions(&mut a, [offered(*uuid, &all, true)]);
+    }
+    assert_eq!((a.why(), a.next_wakeup()), ("", None));
+}
+
+#[test]
 fn answers_of_a_cluster_that_is_out_of_sight_are_ignored() {
     let mut a = forming(A, &["b:1"]);
     decisions(&mut a, [answered("b:1", B, "x")]);
@@ -200,8 +236,14 @@ fn strangers_and_oversized_offers_change_nothing() {
 #[test]
 fn nodes_with_one_list_found_one_cluster_and_all_join_it() {
     let mut clusters_lost = 0;
-    for seed in 0..1000 {
-        let mut world = World::new(seed, &WorldConfig { nodes: 1 + seed as usize % 5, wipes: seed % 3 == 0 });
+    for seed in common::seeds(1000) {
+        let mut world = World::new(
+            seed,
+            &WorldConfig {
+                nodes: 1 + seed as usize % 5 + 6 * usize::from(seed % 50 == 0),
+                wipes: seed % 3 == 0,
+            },
+        );
         world.run_with_faults();
         world.run_in_peace();
         let clusters = world.clusters_on_disks();
@@ -218,7 +260,7 @@ fn nodes_with_one_list_found_one_cluster_and_all_join_it() {
 #[test]
 fn lists_that_disagree_never_split_those_that_agreed() {
     let (mut founded, mut waiting) = (0, 0);
-    for seed in 0..600 {
+    for seed in common::seeds(600) {
         let mut world = World::with_random_lists(seed, 2 + seed as usize % 5);
         world.run_with_faults();
         world.run_in_peace();

@@ -82,7 +82,7 @@ fn a_shard_on_its_way_is_left_in_peace() {
 #[test]
 fn transfers_end_and_leave_no_leader_with_two_more_than_its_heir() {
     let mut transfers = 0;
-    for seed in 0..2000 {
+    for seed in common::seeds(2000) {
         let mut rng = Rng::new(seed);
         let (state, view) = random(&mut rng);
         let any = |replicas: &[NodeId], rng: &mut Rng| replicas[rng.below(replicas.len() as u64) as usize];

@@ -278,7 +278,7 @@ fn few_shards_move_at_once() {
 #[test]
 fn any_state_reaches_a_fixed_point_that_obeys_the_rules() {
     let mut planned = 0;
-    for seed in 0..3000 {
+    for seed in common::seeds(3000) {
         let (mut state, view) = random(&mut Rng::new(seed));
         let groups = state.shards.len() + 1;
         planned += run(&mut state, &view, 40 * groups).len();
