@@ -20,6 +20,8 @@ use crate::{Node, Note, Output};
 const TICK_MS: u64 = 100;
 /// Changes of the meta state that may wait for their answer at once.
 const ASKS_MAX: usize = 1_024;
+/// How long a node that was removed keeps its links, to be told.
+const GOODBYE_MS: u64 = 1_000;
 /// A leader whose disk has not answered for this long gives leadership away.
 const DISK_SLOW_MS: u64 = 500;
 
@@ -40,6 +42,8 @@ pub(crate) struct Meta {
     tick_at: Millis,
     /// The peer addresses that the shell was told.
     saved_peers: Vec<String>,
+    /// Nodes that were removed and are being told, each until when.
+    leaving: BTreeMap<NodeId, Millis>,
     /// Since when members have been down, as this node sees it.
     down: BTreeMap<NodeId, Millis>,
 }
@@ -292,18 +296,57 @@ impl Node {
         }
         self.shards.sort_by_key(|shard| shard.id);
         self.drop_replicas_gone(out);
-        let members: BTreeMap<NodeId, NodeUuid> =
-            self.meta.state.nodes.iter().map(|(node, member)| (*node, member.uuid)).collect();
+        self.say_goodbye();
+        self.tell_links_of_members(out);
+        self.set_addresses(out);
+        self.tell_peers_to_shell(out);
+        if self.meta.state.was_removed(self.id) {
+            self.on_removed(out);
+        }
+    }
+
+    fn tell_links_of_members(&mut self, out: &mut Vec<Output>) {
+        let state = &self.meta.state;
+        let mut members: BTreeMap<NodeId, NodeUuid> =
+            state.nodes.iter().map(|(node, member)| (*node, member.uuid)).collect();
         self.peers.retain(|node| members.contains_key(&node));
-        let removed: BTreeSet<NodeId> = self.meta.state.removed.keys().copied().collect();
+        let mut removed: BTreeSet<NodeId> = state.removed.keys().copied().collect();
+        for node in self.meta.leaving.keys() {
+            removed.remove(node);
+            members.extend(state.removed.get(node).map(|uuid| (*node, *uuid)));
+        }
         let mut outputs = std::mem::take(&mut self.peers.outputs);
         self.peers.links.set_known(members, removed, &mut outputs);
         self.carry_out_links(&mut outputs, out);
         self.peers.outputs = outputs;
-        self.set_addresses(out);
-        self.tell_peers_to_shell(out);
-        if self.meta.state.was_removed(self.id) && !self.stopping {
+    }
+
+    /// Tells nodes that were removed, as long as there is a link: they will not see it in the log.
+    fn say_goodbye(&mut self) {
+        let linked: Vec<(LinkId, NodeId)> = self.peers.all_up().map(|(link, up)| (link, up.node)).collect();
+        for (link, node) in linked {
+            if self.meta.state.removed.contains_key(&node) && !self.meta.leaving.contains_key(&node) {
+                let reason = format!("node {node} was removed from the cluster");
+                let goodbye = skep_peer::JoinAnswer::Refused { reason };
+                self.peers.links.send(link, &PeerMessage::JoinAnswer(goodbye));
+                self.meta.leaving.insert(node, self.now.mono.plus(GOODBYE_MS));
+            }
+        }
+    }
+
+    fn end_goodbyes(&mut self, out: &mut Vec<Output>) {
+        let (now, before) = (self.now.mono, self.meta.leaving.len());
+        self.meta.leaving.retain(|_, until| *until > now);
+        if self.meta.leaving.len() != before {
+            self.tell_links_of_members(out);
+        }
+    }
+
+    /// The cluster has removed this node: nobody listens to it any more.
+    pub(crate) fn on_removed(&mut self, out: &mut Vec<Output>) {
+        if !self.stopping {
             out.push(Output::Note(Note::Removed));
+            self.begin_stop();
             self.stopping = true;
         }
     }
@@ -374,6 +417,7 @@ impl Node {
         if self.id == NodeId(0) {
             return;
         }
+        self.end_goodbyes(out);
         self.look_at_members();
         self.announce();
         self.plan_placement(out);

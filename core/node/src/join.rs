@@ -127,6 +127,12 @@ impl Node {
     }
 
     pub(crate) fn on_join_answer(&mut self, link: LinkId, answer: JoinAnswer, out: &mut Vec<Output>) {
+        if self.join.forming.is_none() {
+            if matches!(answer, JoinAnswer::Refused { .. }) && self.join.saving.is_none() {
+                self.on_removed(out);
+            }
+            return;
+        }
         let reply = match answer {
             JoinAnswer::Joined { node, cluster_id } => JoinReply::Joined { node, cluster_id },
             JoinAnswer::Later => JoinReply::Later,

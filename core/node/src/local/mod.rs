@@ -9,6 +9,7 @@ mod info;
 mod memory;
 mod pause;
 mod server;
+mod skep;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +61,7 @@ const LOCAL: &[Group] = &[
     info::COMMANDS,
     memory::COMMANDS,
     server::COMMANDS,
+    skep::COMMANDS,
 ];
 
 impl Routes {

@@ -252,4 +252,82 @@ mod tests {
         let digests: BTreeSet<_> = c.alive().map(|w| w.node.digests()).collect();
         assert_eq!(digests.len(), 1);
     }
+
+    #[test]
+    fn a_drained_node_gives_up_its_copies_and_can_be_removed() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let conn = c.node(2).connect();
+        assert_eq!(
+            c.ask(2, conn, "SET a 1\nSKEP NODE REMOVE n1"),
+            "+OK -ERR node 1 is not drained; run 'skep node drain 1' first"
+        );
+        assert_eq!(c.ask(2, conn, "SKEP NODE DRAIN n1"), "+OK");
+        c.run_until("no copy is on node 1", |c| {
+            let status = c.nodes[2].as_ref().unwrap().node.status();
+            status.shards.iter().all(|s| s.leader.is_some() && s.replicas.iter().all(|r| r.node.0 != 1))
+        });
+        c.run(1_000);
+        assert_eq!(
+            c.ask(2, conn, "SKEP NODE REMOVE n1\nGET a\nSKEP NODE DRAIN nobody"),
+            "+OK $1 1 -ERR no node is called nobody; there are n2, n3"
+        );
+        c.run_until("it stops", |c| c.nodes[1].as_ref().unwrap().stopped);
+        c.kill(1);
+        assert_eq!(c.ask(2, conn, "SET a 2\nGET a"), "+OK $1 2");
+        c.start(4, &[("join", "n2:17001,n3:17001")]);
+        c.run_until("the new one has a copy", |c| {
+            let status = c.nodes[2].as_ref().unwrap().node.status();
+            status.shards.iter().all(|s| s.replicas.iter().filter(|r| r.voter).count() == 3)
+        });
+        let conn = c.node(4).connect();
+        assert_eq!(c.ask(4, conn, "GET a"), "$1 2");
+    }
+
+    #[test]
+    fn a_node_that_is_told_to_stop_hands_over_and_nobody_notices() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let leader = c.leader().expect("one leads");
+        let other = if leader == 1 { 2 } else { 1 };
+        let (conn, own) = (c.node(other).connect(), c.node(leader).connect());
+        assert_eq!(c.ask(other, conn, "SET a 1"), "+OK");
+        c.node(leader).input(Input::Stop);
+        let mut replies = Vec::new();
+        for _ in 0..40 {
+            c.node(other).receive(conn, pipeline("INCR a"));
+            c.node(leader).receive(own, pipeline("INCR b"));
+            c.step();
+            replies.push(c.node(other).replies(conn));
+            if c.node(leader).stopped {
+                break;
+            }
+        }
+        assert!(c.node(leader).stopped);
+        assert!(!c.node(leader).replies(own).contains("UNCERTAIN"));
+        c.kill(leader);
+        c.run(1_000);
+        replies.push(c.node(other).replies(conn));
+        assert!(replies.iter().all(|r| !r.contains('-')), "{replies:?}");
+        assert!(c.leader().is_some_and(|now| now != leader));
+    }
+
+    #[test]
+    fn shards_are_spread_over_slots_and_a_command_over_several_says_so() {
+        let mut c = Cluster::of(3, &[("shards", "4")]);
+        c.run(3_000);
+        let conn = c.node(2).connect();
+        let sets: String = (0..100).map(|n| format!("SET k{n} {n}\n")).collect();
+        let reply = c.ask(2, conn, &sets);
+        assert_eq!(reply, vec!["+OK"; 100].join(" "), "replies keep their order over shards");
+        let conn = c.node(3).connect();
+        let gets: String = (0..100).map(|n| format!("GET k{n}\n")).collect();
+        let expected: Vec<String> = (0..100).map(|n: i32| format!("${} {n}", n.to_string().len())).collect();
+        assert_eq!(c.ask(3, conn, &gets), expected.join(" "));
+        let refused = c.ask(3, conn, "MSET a 1 b 2");
+        assert!(refused.starts_with("-ERR the keys of mset are in shards"), "{refused}");
+        assert_eq!(c.ask(3, conn, "MSET {t}a 1 {t}b 2"), "+OK");
+        let refused = c.ask(3, conn, "DBSIZE");
+        assert!(refused.starts_with("-ERR dbsize concerns all 4 shards"), "{refused}");
+    }
 }

@@ -93,7 +93,7 @@ fn info_has_the_fields_that_clients_read() {
         ("db9", "keys=1,expires=0,avg_ttl=0"),
         ("node_id", "1"),
         ("node_name", "n1"),
-        ("cluster_id", "cccccccccccccccccccccccccccccccccccccccc"),
+        ("cluster_id", "1111111111111111111111111111111111111111"),
         ("leading_shards", "1"),
         ("shards", "1"),
         ("cluster_state", "ok"),
