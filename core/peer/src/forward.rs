@@ -44,8 +44,7 @@ impl Forward {
         Forward { group, term, number, count: 0, ops: Vec::new() }
     }
 
-    /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`], [`RESP3`], [`SILENT`] and
-    /// [`NO_TOUCH`].
+    /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`] and those that follow it.
     ///
     /// # Panics
     /// On other flags, or without an argument.

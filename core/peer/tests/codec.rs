@@ -20,7 +20,7 @@ type Item = (u64, u32, Option<Vec<u8>>);
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let args = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..5);
-    proptest::collection::vec((0..16u8, any::<u8>(), args), 0..8)
+    proptest::collection::vec((0..32u8, any::<u8>(), args), 0..8)
 }
 
 fn items() -> impl Strategy<Value = Vec<Item>> {
@@ -270,7 +270,7 @@ fn what_no_node_says_is_refused() {
     let mut sound = Vec::new();
     op(0, &[b"PING"])(&mut sound);
     assert!(PeerMessage::decode(17, &sound).is_ok());
-    refused(17, &op(16, &[b"PING"]));
+    refused(17, &op(32, &[b"PING"]));
     refused(17, &op(0, &[]));
     // Counts that the rest cannot hold, or that break the limit.
     refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 9, 0, 0, 1, 0]));
