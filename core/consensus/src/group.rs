@@ -269,7 +269,7 @@ impl Group {
             return Err(MembershipRefusal::Transferring { to });
         }
         // The library would accept a second change and turn it into an empty entry.
-        if self.raw.raft.has_pending_conf() || !self.membership().outgoing.is_empty() {
+        if self.may_be_changing() {
             return Err(MembershipRefusal::ChangeInFlight);
         }
         let invalid = |why: String| Err(MembershipRefusal::Invalid { why });
@@ -292,6 +292,13 @@ impl Group {
         accepted.map_err(|_| MembershipRefusal::ChangeInFlight)?;
         self.pump(out);
         Ok(at)
+    }
+
+    /// Whether a change of membership is under way, by this leader or one before: also true until a new leader has applied
+    /// the entries of earlier terms, which may hold one. While it is, [`membership`](Self::membership) is not the last word.
+    /// Says nothing on a node that does not lead.
+    pub fn may_be_changing(&self) -> bool {
+        self.raw.raft.has_pending_conf() || !self.membership().outgoing.is_empty()
     }
 
     /// Begins to hand leadership to `to`. Proposals are refused until it succeeded, which [`Output::RoleChanged`] tells, or

@@ -299,12 +299,14 @@ fn membership_changes_one_at_a_time_through_a_joint_one_that_is_left() {
         assert_eq!(refusal, Err(MembershipRefusal::WouldRemoveLeader));
     }
     assert!(matches!(group.change_membership(&[], &mut out), Err(MembershipRefusal::Invalid { .. })));
+    assert!(!group.may_be_changing());
     group.change_membership(&[(other, Standing::Removed)], &mut out).unwrap();
+    assert!(group.may_be_changing() && group.membership().voters.len() == 3, "not applied yet");
     let refusal = group.change_membership(&[(other, Standing::Voter)], &mut out);
     assert_eq!(refusal, Err(MembershipRefusal::ChangeInFlight));
     trio.carry_out(leader, out);
     let group = &trio.groups[leader];
-    assert!(group.membership().outgoing.is_empty());
+    assert!(group.membership().outgoing.is_empty() && !group.may_be_changing());
     assert_eq!(group.membership().voters.len(), 2);
     let changes = |output: &&(NodeId, Output)| {
         output.0 == myself && matches!(output.1, Output::MembershipChanged { .. })

@@ -499,7 +499,8 @@ impl Node {
             |node| of.caught_up(node),
             |node| self.is_alive(node),
         );
-        if !settled && is_settled(&wanted, of.membership()) {
+        // A change that is on its way may make it otherwise.
+        if !settled && !of.may_be_changing() && is_settled(&wanted, of.membership()) {
             self.wish(MetaCommand::Settled { shard: group, epoch });
         }
         let mut effects = std::mem::take(&mut self.effects);

@@ -17,7 +17,10 @@ const ROUND_MS: u64 = 20_000;
 const NODES_MAX: u64 = 12;
 
 struct Group {
+    /// As the leader has applied it.
     now: Membership,
+    /// A change in the log of the leader, not applied yet.
+    pending: Option<Vec<(NodeId, Standing)>>,
     leader: Option<NodeId>,
     /// Nodes that do not have all of the group's data.
     behind: BTreeSet<NodeId>,
@@ -42,7 +45,8 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let state = cluster(1 + rng.below(5) as u32, 1 + rng.below(4) as u32, &[""]);
         let alone = || Membership { voters: vec![NodeId(1)], ..Membership::default() };
-        let group = || Group { now: alone(), leader: None, behind: (2..=NODES_MAX).map(NodeId).collect() };
+        let behind: BTreeSet<NodeId> = (2..=NODES_MAX).map(NodeId).collect();
+        let group = || Group { now: alone(), pending: None, leader: None, behind: behind.clone() };
         let groups = state.groups().map(|(id, _)| (id, group())).collect();
         let known = BTreeMap::from([(NodeId(1), 0)]);
         let mut sim = Sim {
@@ -160,6 +164,12 @@ impl Sim {
             self.groups.get_mut(&id).unwrap().leader = None;
             return false;
         }
+        if self.groups[&id].pending.is_some() && self.rng.one_in(2) {
+            let group = self.groups.get_mut(&id).unwrap();
+            let changes = group.pending.take().expect("it is there");
+            enter_joint(&mut group.now, &changes);
+            return true;
+        }
         let Some(me) = self.leader_or_elected(id) else { return false };
         let known = self.known[&me];
         let state = &self.states[known];
@@ -175,7 +185,9 @@ impl Sim {
             return true;
         }
         let record = state.group(id).unwrap();
-        if !record.settled && is_settled(&wanted, &group.now) {
+        // A change that is on its way, perhaps by an earlier leader, may make it otherwise.
+        let is_changing = group.pending.is_some();
+        if !record.settled && !is_changing && is_settled(&wanted, &group.now) {
             let epoch = record.epoch;
             return self.command(MetaCommand::Settled { shard: id, epoch }).is_ok();
         }
@@ -186,9 +198,12 @@ impl Sim {
                 self.elect(id, to);
             }
             Step::Change(changes) => {
-                let group = self.groups.get_mut(&id).unwrap();
-                enter_joint(&mut group.now, &changes);
-                assert!(group.now.voters.contains(&me), "{me} took its own vote in {id:?}");
+                let ours = changes.iter().find(|(node, _)| *node == me);
+                assert!(ours.is_none(), "{me} changes its own vote in {id:?}: {ours:?}");
+                if is_changing {
+                    return false;
+                }
+                self.groups.get_mut(&id).unwrap().pending = Some(changes);
             }
         }
         true
