@@ -36,6 +36,7 @@ def run_stream(pair: Pair, group: str, seed: int, peer: str, length: int = LENGT
     """One stream. The protocol comes from the seed: even is RESP2, odd is RESP3."""
     protocol = 2 + seed % 2
     commands = stream(GROUPS[group], f"{group}/{seed}", length)
+    pair.group = group
     found = pair.run(commands, protocol)
     if found is None:
         return None

@@ -21,6 +21,8 @@ class Known:
 
     reason: str
     matches: Callable[[Words, Reply, Reply], bool]
+    groups: tuple[str, ...] = ()
+    """Only in streams of these groups; in all if there are none."""
 
 
 def shortest(value: float) -> bytes:
@@ -207,7 +209,7 @@ def sines(words: Words, left: Reply, right: Reply) -> bool:
 
 
 KNOWN = (
-    Known("stored distances differ in their last digits", sines),
+    Known("stored distances differ in their last digits", sines, ("geo", "mixed")),
     Known("the keys of a SORT that is refused anyway", two_stores),
     Known("errors are UTF-8", text_is_utf8),
     Known("Redis's error texts end at a zero byte", text_behind_a_zero_byte),
@@ -226,11 +228,12 @@ KNOWN = (
 )
 
 
-def excuse(words: Words, left: Reply, right: Reply) -> str | None:
-    """The reason why this difference is meant, or None."""
-    return next((known.reason for known in KNOWN if known.matches(words, left, right)), None)
+def excuse(words: Words, left: Reply, right: Reply, group: str = "") -> str | None:
+    """The reason why this difference is meant in a stream of this group, or None."""
+    here = (known for known in KNOWN if not known.groups or group in known.groups)
+    return next((known.reason for known in here if known.matches(words, left, right)), None)
 
 
-def nothing(words: Words, left: Reply, right: Reply) -> str | None:
+def nothing(words: Words, left: Reply, right: Reply, group: str = "") -> str | None:
     """For two servers of one version: no difference is meant."""
     return None

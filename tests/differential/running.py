@@ -20,7 +20,7 @@ NOT_A_FLOAT: Words = [b"ZINCRBY", b"errno", b"x", b"m"]
 """Refused by both servers. Redis sets errno to 0 for it: its SORT takes an ERANGE that any earlier command left behind for
 one of its own, and refuses what it would sort otherwise."""
 
-Excuse = Callable[[Words, Reply, Reply], str | None]
+Excuse = Callable[[Words, Reply, Reply, str], str | None]
 """Tells why a difference is expected, or None."""
 
 
@@ -46,7 +46,7 @@ def line(words: Words, limit: int = 300) -> str:
 
 
 class Pair:
-    """Two servers under comparison. `excuse` knows the differences that are meant."""
+    """Two servers under comparison. `excuse` knows the differences that are meant; some only in streams of one `group`."""
 
     def __init__(self, left_port: int, right_port: int, excuse: Excuse, connect: Callable[[int], Connection] = Connection) -> None:
         self.ports = left_port, right_port
@@ -54,6 +54,7 @@ class Pair:
         self.connect = connect
         self.left = Connection(left_port)
         self.right = connect(right_port)
+        self.group = ""
         self.commands = 0
         self.excused: dict[str, int] = {}
 
@@ -110,7 +111,7 @@ class Pair:
     def _judge(self, at: int, words: Words, one: Reply, two: Reply, note: str = "") -> Difference | None:
         if not note and equal(words, one, two):
             return None
-        reason = self.excuse(words, one, two) if "lost" not in (one[0], two[0]) else None
+        reason = self.excuse(words, one, two, self.group) if "lost" not in (one[0], two[0]) else None
         if reason is not None:
             self.excused[reason] = self.excused.get(reason, 0) + 1
             return None

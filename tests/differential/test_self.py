@@ -86,6 +86,14 @@ def test_planted_difference_is_found_and_shrunk(two_redis: tuple[Redis, Redis], 
         pair.close()
 
 
+def test_wrong_digits_are_excused_only_where_distances_are_stored() -> None:
+    words = [b"ZRANGE", b"k", b"0", b"-1", b"WITHSCORES"]
+    one, two = (("*", (("$", b"m"), ("$", score))) for score in (b"190.44242984775784", b"190.44242984775795"))
+    assert excuse(words, one, two, "geo") and excuse(words, one, two, "mixed")
+    assert excuse(words, one, two, "zsets") is None
+    assert excuse(words, one, two) is None
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.resp import Connection, Reply, is_error, items
+from harness.resp import Connection, is_error, items
 from harness.server import Redis, Skep
 
 from .comparing import equal
@@ -58,33 +58,6 @@ def test_every_command_with_every_number_of_arguments(redis_server: Redis, quick
                 if not equal(as_bytes, one, two) and excuse(as_bytes, one, two) is None:
                     wrong.append(f"{' '.join(words)}: {one} and {two}")
     assert not wrong, f"{len(wrong)} differences with {holds} at k\n" + "\n".join(wrong[:40])
-
-
-def table(connection: Connection, known: list[str]) -> dict[str, tuple]:
-    """Arity and key positions by name."""
-    replies = items(connection.call("COMMAND", "INFO", *known)) or ()
-    return {name: tuple(each[1] for each in reply[1][1:2] + reply[1][3:6]) for name, reply in zip(known, replies, strict=True)}
-
-
-def flags(reply: Reply) -> set[bytes]:
-    return {each[1] for each in reply[1][2][1]}
-
-
-def test_command_info_agrees_on_arity_keys_and_flags(redis_server: Redis, quick_skep: Skep) -> None:
-    """Cluster clients route by the key positions, and others choose replicas by the flags."""
-    with redis_server.connect() as left, quick_skep.connect() as right:
-        known = sorted({name for name in names(left) if "|" not in name} & names(right))
-        one, two = table(left, known), table(right, known)
-        for name in ("zrank", "zrevrank"):  # WITHSCORE came with Redis 7.2
-            assert two.pop(name)[0] == -one.pop(name)[0]
-        assert {name: (one[name], two[name]) for name in one if one[name] != two[name]} == {}
-        cared = {b"write", b"readonly", b"denyoom", b"blocking", b"fast", b"movablekeys", b"pubsub", b"noscript"}
-        infos = [items(side.call("COMMAND", "INFO", *known)) or () for side in (left, right)]
-        different = {}
-        for name, first, second in zip(known, *infos, strict=True):
-            if flags(first) & cared != flags(second) & cared:
-                different[name] = (flags(first) & cared, flags(second) & cared)
-        assert different == {}
 
 
 def test_every_command_of_the_issue_is_there(redis_server: Redis, quick_skep: Skep) -> None:

@@ -1,6 +1,6 @@
 //! What must hold for every row, key positions of real calls, and the shapes of the COMMAND replies.
 //!
-//! The facts themselves are compared with a real server by `tests/tools/compare_command_table.py`.
+//! The facts themselves are compared with a real server by `tests/differential/test_command_table.py`.
 
 use std::collections::BTreeSet;
 
