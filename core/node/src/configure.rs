@@ -19,8 +19,8 @@ impl Node {
         };
         self.memory.limit = settings.maxmemory_bytes();
         self.memory.samples = settings.maxmemory_samples() as usize;
-        let policy = self.settings.get("maxmemory-policy").expect("it is a row of the table of settings");
-        self.memory.policy = EvictionPolicy::parse(policy.as_bytes()).unwrap_or_default();
+        let policy = self.settings.maxmemory_policy();
+        self.memory.policy = EvictionPolicy::parse(policy.as_bytes()).expect("the table names policies only");
         self.memory.search_again();
         let mode = self.memory.policy.access_mode();
         let encodings = Encodings {

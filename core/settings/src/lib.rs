@@ -17,6 +17,6 @@ mod table;
 pub use error::{BadValue, SettingError};
 pub use kind::{Kind, Value, human_bytes, parse_bytes};
 pub use limits::{ClassLimit, OutputLimits};
-pub use settings::{Durability, LogFormat, LogLevel, MaxmemoryPolicy, Settings};
+pub use settings::{Durability, LogFormat, LogLevel, Settings};
 pub use spec::{Effect, SettingSpec, find, nearest};
 pub use table::SETTINGS;

@@ -22,19 +22,6 @@ pub enum Durability {
     Memory,
 }
 
-/// What is evicted when memory is full (`maxmemory-policy`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum MaxmemoryPolicy {
-    VolatileLru,
-    VolatileLfu,
-    VolatileRandom,
-    VolatileTtl,
-    AllkeysLru,
-    AllkeysLfu,
-    AllkeysRandom,
-    NoEviction,
-}
-
 /// Log lines of lower importance are not written (`log-level`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogLevel {
@@ -209,8 +196,6 @@ accessors! {
     durability: choice("durability") -> Durability, |at| [Durability::Disk, Durability::Memory][at];
     /// How much memory values may take; 0 for no limit.
     maxmemory_bytes: int("maxmemory") -> u64;
-    /// What is evicted past it.
-    maxmemory_policy: choice("maxmemory-policy") -> MaxmemoryPolicy, |at| MaxmemoryPolicy::ALL[at];
     /// Keys that eviction compares in each round.
     maxmemory_samples: int("maxmemory-samples") -> u64;
     /// How hard it is to raise a key's use counter.
@@ -266,6 +251,15 @@ impl Settings {
         }
     }
 
+    /// What is evicted past `maxmemory`, by its name: one of the table's words.
+    pub fn maxmemory_policy(&self) -> &'static str {
+        const AT: usize = index_of("maxmemory-policy");
+        match (&self.values[AT], SETTINGS[AT].kind) {
+            (Value::Choice(at), Kind::Choice(words)) => words[*at],
+            (other, _) => panic!("maxmemory-policy is {other:?}"),
+        }
+    }
+
     /// How much a client may leave unread.
     pub fn output_limits(&self) -> OutputLimits {
         const AT: usize = index_of("client-output-buffer-limit");
@@ -274,20 +268,6 @@ impl Settings {
             ref other => panic!("client-output-buffer-limit is {other:?}"),
         }
     }
-}
-
-impl MaxmemoryPolicy {
-    /// In the order of the words in the table.
-    pub(crate) const ALL: [MaxmemoryPolicy; 8] = [
-        MaxmemoryPolicy::VolatileLru,
-        MaxmemoryPolicy::VolatileLfu,
-        MaxmemoryPolicy::VolatileRandom,
-        MaxmemoryPolicy::VolatileTtl,
-        MaxmemoryPolicy::AllkeysLru,
-        MaxmemoryPolicy::AllkeysLfu,
-        MaxmemoryPolicy::AllkeysRandom,
-        MaxmemoryPolicy::NoEviction,
-    ];
 }
 
 impl LogLevel {
@@ -332,7 +312,7 @@ mod tests {
         assert_eq!((s.replicas(), s.shards(), s.request_timeout_ms()), (3, 1, 5000));
         assert_eq!((s.insecure(), s.join(), s.zone(), s.requirepass()), (false, &[][..], "", ""));
         assert_eq!(s.durability(), Durability::Disk);
-        assert_eq!(s.maxmemory_policy(), MaxmemoryPolicy::NoEviction);
+        assert_eq!(s.maxmemory_policy(), "noeviction");
         assert_eq!(s.bulk_bytes_max(), 512 << 20);
         assert_eq!(s.output_limits().normal.hard_bytes, 1 << 30);
         assert_eq!((s.log_level(), s.log_format()), (LogLevel::Info, LogFormat::Text));
@@ -365,17 +345,6 @@ mod tests {
     #[test]
     fn words_and_types_are_in_the_same_order() {
         let mut s = Settings::default();
-        for (word, policy) in [
-            ("volatile-lru", MaxmemoryPolicy::VolatileLru),
-            ("volatile-ttl", MaxmemoryPolicy::VolatileTtl),
-            ("allkeys-lru", MaxmemoryPolicy::AllkeysLru),
-            ("allkeys-lfu", MaxmemoryPolicy::AllkeysLfu),
-            ("allkeys-random", MaxmemoryPolicy::AllkeysRandom),
-            ("noeviction", MaxmemoryPolicy::NoEviction),
-        ] {
-            s.set("maxmemory-policy", word).unwrap();
-            assert_eq!(s.maxmemory_policy(), policy);
-        }
         for (word, level) in
             [("error", LogLevel::Error), ("warn", LogLevel::Warn), ("trace", LogLevel::Trace)]
         {

@@ -140,7 +140,7 @@ fn memory(node: &Node, lines: &mut Lines) {
         lines.put_bytes("total_system_memory", process.memory_total);
     }
     lines.put_bytes("maxmemory", node.memory.limit);
-    lines.put("maxmemory_policy", node.settings.get("maxmemory-policy").unwrap_or_default());
+    lines.put("maxmemory_policy", node.memory.policy.name());
     if let Some(resident) = process.map(|p| p.memory_resident)
         && used > 0
     {

@@ -25,7 +25,7 @@ fn doctor(node: &mut Node, call: Call) -> Result<(), Refusal> {
     if limit == 0 {
         advice.push("maxmemory is not set: the node grows until the system stops it.".to_string());
     } else if percent(used, limit) >= NEARLY_FULL_PERCENT {
-        let policy = node.settings.get("maxmemory-policy").unwrap_or_default();
+        let policy = node.memory.policy.name();
         advice.push(format!("{used} of maxmemory {limit} bytes are in use; what follows is up to {policy}."));
     }
     if peak > used.saturating_mul(2) {

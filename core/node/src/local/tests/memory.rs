@@ -46,3 +46,14 @@ fn writes_that_grow_are_refused_when_nothing_may_go() {
         assert_eq!(w.ask(c, "CONFIG SET maxmemory 0 maxmemory-policy noeviction\nSET another v"), "+OK +OK");
     }
 }
+
+#[test]
+fn the_table_of_settings_names_the_policies_that_there_are() {
+    let row = skep_settings::SETTINGS.iter().find(|row| row.name == "maxmemory-policy").unwrap();
+    let skep_settings::Kind::Choice(words) = row.kind else { panic!("{:?}", row.kind) };
+    assert_eq!(words.len(), skep_keyspace::EvictionPolicy::ALL.len());
+    for word in words {
+        let w = World::new(&[("maxmemory-policy", word)]);
+        assert_eq!(w.node.memory.policy.name(), *word);
+    }
+}
