@@ -9,7 +9,9 @@ use skep_base::varint::Reader;
 use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, Millis, NodeId, NodeUuid, Refusal, Term};
 use skep_consensus::{self as consensus, Group};
 use skep_peer::PeerMessage;
-use skep_placement::{MetaCommand, MetaState, NodeRecord, Step, View, is_settled, membership_step, plan};
+use skep_placement::{
+    MetaCommand, MetaState, NodeRecord, Step, View, better_leader, is_settled, membership_step, plan,
+};
 use skep_resp::{Protocol, Reply};
 
 use crate::peers::{DOWN_MS, SUSPECT_MS};
@@ -20,6 +22,8 @@ use crate::{Node, Note, Output};
 const TICK_MS: u64 = 100;
 /// Changes of the meta state that may wait for their answer at once.
 const ASKS_MAX: usize = 1_024;
+/// Ticks between two looks at who should lead what: time to hear what came of the last transfer.
+const LEADER_TICKS: u64 = 10;
 /// How long a node that was removed keeps its links, to be told.
 const GOODBYE_MS: u64 = 1_000;
 /// A leader whose disk has not answered for this long gives leadership away.
@@ -40,6 +44,7 @@ pub(crate) struct Meta {
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
     tick_at: Millis,
+    tick_count: u64,
     /// The peer addresses that the shell was told.
     saved_peers: Vec<String>,
     /// Nodes that were removed and are being told, each until when.
@@ -412,6 +417,7 @@ impl Node {
             return;
         }
         self.meta.tick_at = self.now.mono.plus(TICK_MS);
+        self.meta.tick_count += 1;
         self.tick_join(out);
         self.tick_fetch(out);
         if self.id == NodeId(0) {
@@ -422,6 +428,7 @@ impl Node {
         self.announce();
         self.plan_placement(out);
         self.step_memberships(out);
+        self.step_leaders(out);
         self.watch_disk(out);
         self.drive_asks(out);
         self.go_on_starting(out);
@@ -470,10 +477,46 @@ impl Node {
         if !self.leads_meta() || !self.meta.proposed.is_empty() {
             return;
         }
-        let view = View { down: self.meta.down.clone(), ..View::default() };
+        let view = self.view();
         if let Some(command) = plan(&self.meta.state, &view, self.now.mono) {
             self.propose_meta(command, Asker::Nobody, out);
         }
+    }
+
+    fn view(&self) -> View {
+        View { down: self.meta.down.clone(), ..View::default() }
+    }
+
+    /// Hands a shard to the replica that should rather lead it: one in a tick, so that all nodes hear what came of it
+    /// before the next.
+    fn step_leaders(&mut self, out: &mut Vec<Output>) {
+        if self.meta.tick_count % LEADER_TICKS != 0 {
+            return;
+        }
+        let known = |shard: &Shard| Some((shard.id, shard.leader()?.0));
+        let leaders: BTreeMap<GroupId, NodeId> = self.shards.iter().filter_map(known).collect();
+        let view = self.view();
+        let led = self.shards.iter().filter(|shard| shard.leads()).map(|shard| shard.id);
+        let moved = led.into_iter().find_map(|group| {
+            let to = better_leader(self.id, group, &self.meta.state, &view, &leaders)?;
+            let of = self.group(group)?;
+            (of.transferring().is_none() && of.caught_up(to) && self.is_alive(to)).then_some((group, to))
+        });
+        if let Some((group, to)) = moved {
+            self.transfer(group, to, out);
+        }
+    }
+
+    fn transfer(&mut self, group: GroupId, to: NodeId, out: &mut Vec<Output>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        // A refusal means that it is on its way, or too early; it is asked for again.
+        let begun = self.group_mut(group).map(|of| of.transfer_leadership(to, &mut effects));
+        if matches!(begun, Some(Ok(()))) {
+            let what = format!("leadership goes to {to}");
+            out.push(Output::Note(Note::Members { group, what }));
+        }
+        self.carry_out(group, &mut effects, out);
+        self.effects = effects;
     }
 
     /// Goes a step towards the wanted members of each group that this node leads.
@@ -503,22 +546,16 @@ impl Node {
         if !settled && !of.may_be_changing() && is_settled(&wanted, of.membership()) {
             self.wish(MetaCommand::Settled { shard: group, epoch });
         }
-        let mut effects = std::mem::take(&mut self.effects);
-        let Some(of) = self.group_mut(group) else { return };
-        // A refusal means that it is too early; the next tick asks again.
-        let what = match step {
-            Step::Nothing => None,
-            Step::Change(changes) => {
-                let begun = of.change_membership(&changes, &mut effects);
-                begun.ok().map(|_| format!("{changes:?}"))
-            }
-            Step::Transfer(to) => {
-                let begun = of.transfer_leadership(to, &mut effects);
-                begun.ok().map(|()| format!("leadership goes to {to}"))
-            }
+        let changes = match step {
+            Step::Nothing => return,
+            Step::Transfer(to) => return self.transfer(group, to, out),
+            Step::Change(changes) => changes,
         };
-        if let Some(what) = what {
-            out.push(Output::Note(Note::Members { group, what }));
+        let mut effects = std::mem::take(&mut self.effects);
+        // A refusal means that it is too early; the next tick asks again.
+        let begun = self.group_mut(group).map(|of| of.change_membership(&changes, &mut effects));
+        if matches!(begun, Some(Ok(_))) {
+            out.push(Output::Note(Note::Members { group, what: format!("{changes:?}") }));
         }
         self.carry_out(group, &mut effects, out);
         self.effects = effects;
@@ -558,11 +595,7 @@ impl Node {
             if of.transferring().is_some() {
                 continue;
             }
-            let mut effects = std::mem::take(&mut self.effects);
-            // A refusal means that it is on its way or that nobody can take it: looked at again in the next turn.
-            let _ = self.group_mut(group).map(|of| of.transfer_leadership(to, &mut effects));
-            self.carry_out(group, &mut effects, out);
-            self.effects = effects;
+            self.transfer(group, to, out);
         }
         any
     }

@@ -3,7 +3,9 @@
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
 use skep_consensus as consensus;
 use skep_keyspace::{Handler, ReadCx};
-use skep_peer::{Answer, FREE, Forward, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT};
+use skep_peer::{
+    Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT,
+};
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
@@ -154,7 +156,7 @@ impl Node {
             PeerMessage::MetaAnswer { number, refused, retry } => {
                 self.on_meta_answer(number, refused, retry, out);
             }
-            PeerMessage::Beat { leading, .. } => self.on_beat(node, leading),
+            PeerMessage::Beat { groups, .. } => self.on_beat(node, groups),
             PeerMessage::StateDigest { .. } => {}
             PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
         }
@@ -176,8 +178,8 @@ impl Node {
         }
     }
 
-    fn on_beat(&mut self, node: NodeId, leading: Vec<(GroupId, Term)>) {
-        self.peers.on_leads(node, leading);
+    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>) {
+        self.peers.on_groups(node, groups);
         for at in 0..self.shards.len() {
             let said = self.peers.leader_of(self.shards[at].id);
             if let Some((leader, term)) = said {
@@ -331,10 +333,14 @@ impl Node {
     }
 
     fn send_beat(&mut self, link: LinkId) {
-        let leads = |group: &consensus::Group| group.is_leader().then(|| (group.id(), group.term()));
-        let groups = self.shards.iter().filter_map(|s| s.replica.as_ref()).map(|r| &r.group);
-        let leading = self.meta.group.iter().chain(groups).filter_map(leads).collect();
+        let beat = |group: &consensus::Group| GroupBeat {
+            group: group.id(),
+            leads: group.is_leader().then(|| group.term()),
+            applied: group.applied(),
+        };
+        let groups = self.replicas().map(|r| &r.group);
+        let groups = self.meta.group.iter().chain(groups).map(beat).collect();
         let sent_at = self.now.mono;
-        self.peers.links.send(link, &PeerMessage::Beat { leading, sent_at });
+        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at });
     }
 }

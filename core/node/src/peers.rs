@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_base::{GroupId, LinkId, Millis, NodeId, NodeUuid, Term};
-use skep_peer::{LinkOutput, Links, Peer};
+use skep_base::{GroupId, LinkId, LogIndex, Millis, NodeId, NodeUuid, Term};
+use skep_peer::{GroupBeat, LinkOutput, Links, Peer};
 
 /// A node that was not heard for this long may be gone.
 pub(crate) const SUSPECT_MS: u64 = 1_000;
@@ -42,7 +42,7 @@ struct Reach {
     accepted: BTreeSet<LinkId>,
     incarnation: u64,
     heard: Option<Millis>,
-    leads: Vec<(GroupId, Term)>,
+    groups: Vec<GroupBeat>,
 }
 
 impl Peers {
@@ -113,11 +113,17 @@ impl Peers {
         }
     }
 
-    /// What a node says that it leads.
-    pub fn on_leads(&mut self, node: NodeId, leads: Vec<(GroupId, Term)>) {
+    /// What a node says of its replicas.
+    pub fn on_groups(&mut self, node: NodeId, groups: Vec<GroupBeat>) {
         if let Some(reach) = self.nodes.get_mut(&node) {
-            reach.leads = leads;
+            reach.groups = groups;
         }
+    }
+
+    /// The last entry that a node has applied, by what it said last.
+    pub fn applied(&self, node: NodeId, group: GroupId) -> Option<LogIndex> {
+        let groups = &self.nodes.get(&node)?.groups;
+        groups.iter().find(|of| of.group == group).map(|of| of.applied)
     }
 
     /// When a node was heard last.
@@ -127,7 +133,7 @@ impl Peers {
 
     /// Who leads a group, by what the nodes say of themselves.
     pub fn leader_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
-        let says = |reach: &Reach| reach.leads.iter().find(|(of, _)| *of == group).map(|(_, term)| *term);
+        let says = |reach: &Reach| reach.groups.iter().find(|of| of.group == group)?.leads;
         let all = self.nodes.iter().filter_map(|(node, reach)| Some((*node, says(reach)?)));
         all.max_by_key(|(_, term)| *term)
     }

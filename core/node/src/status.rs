@@ -85,7 +85,7 @@ pub struct ShardStatus {
 pub struct ReplicaStatus {
     pub node: NodeId,
     pub voter: bool,
-    /// The last entry that it has, as far as this node knows: the leader knows it of all, others of themselves.
+    /// The last entry that it has applied, as it said last.
     pub applied: Option<u64>,
 }
 
@@ -170,14 +170,17 @@ impl Node {
                 let learners = of.learners.iter().map(|node| (*node, false));
                 let applied = |node: NodeId| match node == self.id {
                     true => Some(replica.applied.index.0),
-                    false => replica.group.matched(node).map(|index| index.0),
+                    false => self.peers.applied(node, shard.id).map(|index| index.0),
                 };
                 let status = |(node, voter)| ReplicaStatus { node, voter, applied: applied(node) };
                 voters.chain(learners).map(status).collect()
             }
             None => {
                 let nodes = record.map(|record| &record.replicas[..]).unwrap_or_default();
-                nodes.iter().map(|node| ReplicaStatus { node: *node, voter: true, applied: None }).collect()
+                let applied = |node: NodeId| self.peers.applied(node, shard.id).map(|index| index.0);
+                let status =
+                    |node: &NodeId| ReplicaStatus { node: *node, voter: true, applied: applied(*node) };
+                nodes.iter().map(status).collect()
             }
         };
         ShardStatus {

@@ -21,5 +21,6 @@ pub use frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameReader, HANDSHAKE
 pub use handshake::{VERSION_MAX, VERSION_MIN};
 pub use links::Links;
 pub use message::{
-    BEAT_GROUPS_MAX, JoinAnswer, MESSAGE_BYTES_MAX, Messages, OFFER_NODES_MAX, PeerMessage, TEXT_BYTES_MAX,
+    BEAT_GROUPS_MAX, GroupBeat, JoinAnswer, MESSAGE_BYTES_MAX, Messages, OFFER_NODES_MAX, PeerMessage,
+    TEXT_BYTES_MAX,
 };

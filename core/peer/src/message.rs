@@ -105,9 +105,9 @@ pub enum PeerMessage {
         refused: Option<String>,
         retry: bool,
     },
-    /// The sender lives, and leads these groups. `sent_at` is by its own clock.
+    /// The sender lives, and has replicas of these groups. `sent_at` is by its own clock.
     Beat {
-        leading: Vec<(GroupId, Term)>,
+        groups: Vec<GroupBeat>,
         sent_at: Millis,
     },
     /// What the sender's state of a group came to at a position of its log.
@@ -116,6 +116,16 @@ pub enum PeerMessage {
         at: LogId,
         digest: u64,
     },
+}
+
+/// A replica of the sender of a [`PeerMessage::Beat`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GroupBeat {
+    pub group: GroupId,
+    /// The term in which it leads, which is not 0.
+    pub leads: Option<Term>,
+    /// The last entry that it has applied.
+    pub applied: LogIndex,
 }
 
 /// Answer to [`PeerMessage::JoinAsk`].
@@ -211,14 +221,15 @@ impl PeerMessage {
                 out.push(u8::from(*retry) | u8::from(refused.is_some()) << 1);
                 put_text(out, refused.as_deref().unwrap_or_default());
             }
-            PeerMessage::Beat { leading, sent_at } => {
-                let count = leading.len();
+            PeerMessage::Beat { groups, sent_at } => {
+                let count = groups.len();
                 assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
                 put(out, sent_at.0);
                 put(out, count as u64);
-                for (group, term) in leading {
+                for GroupBeat { group, leads, applied } in groups {
                     put(out, group.0);
-                    put(out, term.0);
+                    put(out, leads.map_or(0, |term| term.0));
+                    put(out, applied.0);
                 }
             }
             PeerMessage::StateDigest { group, at, digest } => {
@@ -276,7 +287,7 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
         JOIN_ANSWER => PeerMessage::JoinAnswer(join_answer(r)?),
         META_ASK => PeerMessage::MetaAsk { number: r.varint()?, command: Bytes::copy_from_slice(r.bytes()?) },
         META_ANSWER => meta_answer(r)?,
-        BEAT => PeerMessage::Beat { sent_at: Millis(r.varint()?), leading: leading(r)? },
+        BEAT => PeerMessage::Beat { sent_at: Millis(r.varint()?), groups: group_beats(r)? },
         STATE_DIGEST => {
             PeerMessage::StateDigest { group: GroupId(r.varint()?), at: log_id(r)?, digest: r.u64()? }
         }
@@ -323,12 +334,17 @@ fn uuids(r: &mut Reader<'_>) -> Result<Vec<NodeUuid>, Malformed> {
     (0..count).map(|_| uuid(r)).collect()
 }
 
-fn leading(r: &mut Reader<'_>) -> Result<Vec<(GroupId, Term)>, Malformed> {
-    let count = r.count(2)?;
+fn group_beats(r: &mut Reader<'_>) -> Result<Vec<GroupBeat>, Malformed> {
+    let count = r.count(3)?;
     if count > BEAT_GROUPS_MAX {
         return r.malformed("a shorter list of groups");
     }
-    (0..count).map(|_| Ok((GroupId(r.varint()?), Term(r.varint()?)))).collect()
+    let beat = |_| {
+        let group = GroupId(r.varint()?);
+        let leads = Some(Term(r.varint()?)).filter(|term| *term != Term(0));
+        Ok(GroupBeat { group, leads, applied: LogIndex(r.varint()?) })
+    };
+    (0..count).map(beat).collect()
 }
 
 /// Appends `text`, cut to [`TEXT_BYTES_MAX`].

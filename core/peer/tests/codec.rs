@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use skep_base::{Args, GroupId, LogId, LogIndex, Millis, NodeId, NodeUuid, Span, Term, args::OwnedArgs};
 use skep_peer::{
-    Answer, BEAT_GROUPS_MAX, Forward, ForwardAnswers, JoinAnswer, Messages, OFFER_NODES_MAX, PeerMessage,
-    TEXT_BYTES_MAX,
+    Answer, BEAT_GROUPS_MAX, Forward, ForwardAnswers, GroupBeat, JoinAnswer, Messages, OFFER_NODES_MAX,
+    PeerMessage, TEXT_BYTES_MAX,
 };
 
 /// One operation: flags, database, arguments.
@@ -109,7 +109,12 @@ fn any_checkpoint() -> impl Strategy<Value = PeerMessage> {
 }
 
 fn any_cluster() -> impl Strategy<Value = PeerMessage> {
-    let leading = proptest::collection::vec((any_group(), any_term()), 0..10);
+    let beat = (any_group(), any_term(), any::<u64>()).prop_map(|(group, term, applied)| GroupBeat {
+        group,
+        leads: Some(term).filter(|term| *term != Term(0)),
+        applied: LogIndex(applied),
+    });
+    let groups = proptest::collection::vec(beat, 0..10);
     prop_oneof![
         (any_uuids(), any::<bool>()).prop_map(|(met, complete)| PeerMessage::Offer { met, complete }),
         any_bytes().prop_map(|record| PeerMessage::JoinAsk { record }),
@@ -117,7 +122,7 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), any_bytes()).prop_map(|(number, command)| PeerMessage::MetaAsk { number, command }),
         (any::<u64>(), proptest::option::of(".{0,80}"), any::<bool>())
             .prop_map(|(number, refused, retry)| PeerMessage::MetaAnswer { number, refused, retry }),
-        (leading, any::<u64>()).prop_map(|(leading, at)| PeerMessage::Beat { leading, sent_at: Millis(at) }),
+        (groups, any::<u64>()).prop_map(|(groups, at)| PeerMessage::Beat { groups, sent_at: Millis(at) }),
     ]
 }
 

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn shards_are_spread_over_slots_and_a_command_over_several_says_so() {
         let mut c = Cluster::of(3, &[("shards", "4")]);
-        c.run(3_000);
+        c.run(8_000);
         let conn = c.node(2).connect();
         let sets: String = (0..100).map(|n| format!("SET k{n} {n}\n")).collect();
         let reply = c.ask(2, conn, &sets);
@@ -324,6 +324,8 @@ mod tests {
         let gets: String = (0..100).map(|n| format!("GET k{n}\n")).collect();
         let expected: Vec<String> = (0..100).map(|n: i32| format!("${} {n}", n.to_string().len())).collect();
         assert_eq!(c.ask(3, conn, &gets), expected.join(" "));
+        let led: Vec<u64> = c.alive().map(|w| w.node.status().leading).collect();
+        assert!(led.iter().all(|led| (1..=2).contains(led)), "{led:?} of 4 shards");
         let refused = c.ask(3, conn, "MSET a 1 b 2");
         assert!(refused.starts_with("-ERR the keys of mset are in shards"), "{refused}");
         assert_eq!(c.ask(3, conn, "MSET {t}a 1 {t}b 2"), "+OK");
