@@ -36,6 +36,9 @@ pub(crate) struct Meta {
     pub group: Option<Group>,
     pub state: MetaState,
     pub applied: LogId,
+    /// The last entry that the log held at the start. What this node knew of its replicas then is in the state only once that
+    /// is applied.
+    pub recovered: LogIndex,
     /// The position of its newest checkpoint.
     pub saved: LogId,
     /// Changes that this node proposed as leader, by position.
@@ -376,8 +379,12 @@ impl Node {
         }
     }
 
-    /// A replica that the cluster has taken from this node is of no more use.
+    /// A replica that the cluster has taken from this node is of no more use. After a start the state goes once more through
+    /// times when the cluster had not given this node the replicas that it has.
     fn drop_replicas_gone(&mut self, out: &mut Vec<Output>) {
+        if self.meta.applied.index < self.meta.recovered {
+            return;
+        }
         let me = self.id;
         for shard in &mut self.shards {
             let record = self.meta.state.shards.get(&shard.id);

@@ -205,16 +205,24 @@ impl Node {
         let Some(at) = self.shard_of_group(forward.group) else { return self.reject(from, forward, None) };
         let shard = &mut self.shards[at];
         if !shard.leads() || shard.leader() != Some((self.id, forward.term)) {
-            let leader = shard.leader();
-            return self.reject(from, forward, leader);
+            let taken_in = |i: &Inbound| {
+                (i.incarnation, i.term) == (incarnation, forward.term) && forward.number <= i.last
+            };
+            // What came while this node led in that term may be in its log, which tells the sender.
+            if !shard.inbound.get(&from).is_some_and(taken_in) {
+                let leader = shard.leader();
+                self.reject(from, forward, leader);
+            }
+            return;
         }
         let term = forward.term;
         let inbound = shard.inbound.entry(from).or_insert(Inbound { incarnation, term, last: 0 });
         if (inbound.incarnation, inbound.term) != (incarnation, term) {
             *inbound = Inbound { incarnation, term, last: 0 };
         }
-        // Sent again over a new link, since the answers may be lost: the log has them for the sender.
-        if forward.number <= inbound.last {
+        // Sent again over a new link, since the answers may be lost: the log has them for the sender. If one before it is
+        // missing, the link that lost it is broken, and all of them come again.
+        if forward.number != inbound.last + 1 {
             return;
         }
         inbound.last = forward.number;

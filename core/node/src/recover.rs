@@ -231,8 +231,10 @@ impl Node {
     fn take_over(&mut self, logs: BTreeMap<GroupId, GroupLog>, mut keyspaces: BTreeMap<GroupId, Keyspace>) {
         for (group, log) in logs {
             let at = log.checkpoint;
+            let last = log.entries.last().map_or(at.index, |entry| entry.id.index);
             let made = self.new_group(group, log);
             if group == GroupId::META {
+                self.meta.recovered = last;
                 self.meta.group = Some(made);
                 (self.meta.applied, self.meta.saved) = (at, at);
             } else {

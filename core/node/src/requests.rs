@@ -93,7 +93,8 @@ impl Node {
             if !shard.forwarded.is_empty() {
                 return false;
             }
-            shard.session = Session { leader, term, next: 1, rejected: false };
+            let incarnation = self.peers.incarnation_of(leader).unwrap_or_default();
+            shard.session = Session { leader, term, incarnation, next: 1, rejected: false };
         }
         if shard.session.rejected {
             return false;
@@ -116,10 +117,12 @@ impl Node {
         true
     }
 
-    /// The link to a node is new: what was sent on the one before may be lost. A leader ignores what it had already.
+    /// The link to a node is new: what was sent on the one before may be lost. A leader ignores what it had already. One that
+    /// was started again would decline what its log may hold: the first entry of a later term tells.
     pub(crate) fn forward_again(&mut self, node: NodeId) {
+        let incarnation = self.peers.incarnation_of(node);
         for shard in &mut self.shards {
-            if shard.session.leader != node {
+            if shard.session.leader != node || Some(shard.session.incarnation) != incarnation {
                 continue;
             }
             let Some(link) = self.peers.link_to(node) else { return };

@@ -114,6 +114,8 @@ pub(crate) struct Forwarded {
 pub(crate) struct Session {
     pub leader: NodeId,
     pub term: Term,
+    /// The run of that node: a later one does not know what was given to it.
+    pub incarnation: u64,
     pub next: u64,
     /// That node said that it does not lead in that term.
     pub rejected: bool,
