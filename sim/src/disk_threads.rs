@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use skep_base::{GroupId, LogId, LogIndex, Rng};
+use skep_base::{GroupId, LogId, Rng};
 use skep_log::checkpoint::remove_older;
 use skep_log::{
-    CheckpointFile, CheckpointHeader, CheckpointWriter, Chore, LogFault, MemDisk, Record, Wal, record_len,
+    CheckpointFile, CheckpointHeader, CheckpointReader, CheckpointWriter, Chore, LogFault, MemDisk,
+    NodeIdentity, Record, Wal, record_len,
 };
+use skep_node::Piece;
 
 use crate::planted::{DATA, Planted};
 
@@ -46,11 +48,12 @@ pub struct SimLog {
     disk: MemDisk,
     turns: VecDeque<Turn>,
     held: Vec<Record>,
-    /// Written, not synced: the ticket that it answers and the last entry of the data shard in it.
-    unsynced: Option<(u64, LogIndex)>,
-    appended: LogId,
-    /// The last entry of the data shard that a sync has confirmed.
-    pub durable: LogIndex,
+    /// Written, not synced: the ticket that it answers.
+    unsynced: Option<u64>,
+    /// The last ticket that a sync has confirmed.
+    pub durable: u64,
+    /// The last entry of the data shard that was written, for a planted bug.
+    pub appended: LogId,
     pub chore: Option<Chore>,
     chore_full: bool,
     append_full: bool,
@@ -59,20 +62,18 @@ pub struct SimLog {
     pub events: Vec<LogEvent>,
     pub merged_turns: u64,
     planted: Option<Planted>,
-    /// Of the planted bug: the checkpoint, and what it passes for.
-    mislabelled: Option<(LogId, LogId)>,
 }
 
 impl SimLog {
-    pub fn new(wal: Wal<MemDisk>, disk: MemDisk, durable: LogIndex, planted: Option<Planted>) -> SimLog {
+    pub fn new(wal: Wal<MemDisk>, disk: MemDisk, planted: Option<Planted>) -> SimLog {
         SimLog {
             wal,
             disk,
             turns: VecDeque::new(),
             held: Vec::new(),
             unsynced: None,
-            appended: LogId { index: durable, ..LogId::default() },
-            durable,
+            durable: 0,
+            appended: LogId::default(),
             chore: None,
             chore_full: false,
             append_full: false,
@@ -81,7 +82,6 @@ impl SimLog {
             events: Vec::new(),
             merged_turns: 0,
             planted,
-            mislabelled: None,
         }
     }
 
@@ -130,7 +130,6 @@ impl SimLog {
             self.events.push(LogEvent::Durable { ticket });
             return Ok(());
         }
-        self.relabel_records();
         let appended = self.wal.append(&self.held);
         self.append_full = appended.as_ref().is_err_and(LogFault::is_full);
         self.note_space();
@@ -146,7 +145,7 @@ impl SimLog {
         self.merged_turns += count as u64 - 1;
         self.held.clear();
         self.turns.drain(..count);
-        self.unsynced = Some((ticket, self.appended.index));
+        self.unsynced = Some(ticket);
         if self.planted == Some(Planted::AcknowledgeBeforeSync) {
             self.events.push(LogEvent::Durable { ticket });
         }
@@ -155,40 +154,14 @@ impl SimLog {
 
     fn sync(&mut self) -> Result<(), LogFault> {
         self.wal.sync()?;
-        let (ticket, appended) = self.unsynced.take().expect("the next step is a sync only after a write");
-        self.durable = appended;
+        let ticket = self.unsynced.take().expect("the next step is a sync only after a write");
+        self.durable = ticket;
         if self.planted != Some(Planted::AcknowledgeBeforeSync) {
             self.events.push(LogEvent::Durable { ticket });
         }
         self.wal.assert_invariants();
         self.note_pinned();
         Ok(())
-    }
-
-    /// For the planted bug that frees entries which are not in the checkpoint: the checkpoint at `at` passes for one at the
-    /// last entry written.
-    pub fn mislabel(&mut self, at: LogId) -> LogId {
-        if self.appended.index > at.index {
-            self.mislabelled = Some((at, self.appended));
-            return self.appended;
-        }
-        at
-    }
-
-    /// What a checkpoint by this label holds.
-    pub fn unlabel(&self, label: LogId) -> LogId {
-        self.mislabelled.filter(|(_, to)| *to == label).map_or(label, |(from, _)| from)
-    }
-
-    fn relabel_records(&mut self) {
-        let Some((from, to)) = self.mislabelled else { return };
-        for record in &mut self.held {
-            if let Record::Checkpoint { group: DATA, at, .. } = record
-                && *at == from
-            {
-                *at = to;
-            }
-        }
     }
 
     /// A chore to be run, if there is one.
@@ -240,12 +213,15 @@ pub enum Step {
     Finish(GroupId),
     Abandon(GroupId),
     RemoveOlder(GroupId, LogId),
+    SaveIdentity(NodeIdentity),
 }
 
 /// What became of checkpoints.
 pub enum CheckpointEvent {
     Written(CheckpointFile),
     Refused { group: GroupId, fault: LogFault },
+    IdentitySaved,
+    Read { group: GroupId, at: LogId, chunk: u64, piece: Piece },
 }
 
 /// The checkpoint thread.
@@ -293,6 +269,7 @@ impl SimCheckpointer {
             Step::Finish(group) => (group, self.finish(group)),
             Step::Abandon(group) => (group, self.abandon(group)),
             Step::RemoveOlder(group, at) => (group, remove_older(&mut self.disk, group, at)),
+            Step::SaveIdentity(identity) => return self.save_identity(identity),
         };
         let Err(fault) = done else { return Ok(()) };
         if !fault.is_full() {
@@ -301,6 +278,16 @@ impl SimCheckpointer {
         self.abandon(group)?;
         self.open.insert(group, None);
         self.events.push(CheckpointEvent::Refused { group, fault });
+        Ok(())
+    }
+
+    /// Tried again until there is space.
+    fn save_identity(&mut self, identity: NodeIdentity) -> Result<(), LogFault> {
+        match identity.write(&mut self.disk) {
+            Ok(()) => self.events.push(CheckpointEvent::IdentitySaved),
+            Err(fault) if fault.is_full() => self.steps.push_front(Step::SaveIdentity(identity)),
+            Err(fault) => return Err(fault),
+        }
         Ok(())
     }
 
@@ -332,5 +319,56 @@ impl SimCheckpointer {
             Some(Some(writer)) => writer.abandon(),
             _ => Ok(()),
         }
+    }
+}
+
+/// The thread that reads checkpoints for other nodes.
+pub struct SimSource {
+    disk: MemDisk,
+    asked: VecDeque<(CheckpointFile, u64)>,
+    pub events: Vec<CheckpointEvent>,
+}
+
+impl SimSource {
+    pub fn new(disk: MemDisk) -> SimSource {
+        SimSource { disk, asked: VecDeque::new(), events: Vec::new() }
+    }
+
+    pub fn ask(&mut self, file: CheckpointFile, chunk: u64) {
+        self.asked.push_back((file, chunk));
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    /// Reads the chunk that was asked for first.
+    pub fn step(&mut self) -> Result<(), LogFault> {
+        let Some((file, chunk)) = self.asked.pop_front() else { return Ok(()) };
+        let piece = match self.read(&file, chunk) {
+            Ok(piece) => piece,
+            Err(LogFault::Damaged { .. }) => Piece::Gone, // removed by now
+            Err(fault) => return Err(fault),
+        };
+        let CheckpointFile { group, at } = file;
+        self.events.push(CheckpointEvent::Read { group, at, chunk, piece });
+        Ok(())
+    }
+
+    fn read(&self, file: &CheckpointFile, chunk: u64) -> Result<Piece, LogFault> {
+        let mut reader = CheckpointReader::open(self.disk.clone(), file)?;
+        let mut found = reader.next_chunk()?;
+        for _ in 0..chunk {
+            found = match found {
+                Some(_) => reader.next_chunk()?,
+                None => None,
+            };
+        }
+        let Some(bytes) = found else {
+            // A checkpoint of nothing has no chunk, and its reader still wants to hear of its end.
+            return Ok(if chunk == 0 { Piece::Bytes { bytes: Vec::new(), last: true } } else { Piece::Gone });
+        };
+        let last = reader.next_chunk()?.is_none();
+        Ok(Piece::Bytes { bytes: bytes.to_vec(), last })
     }
 }

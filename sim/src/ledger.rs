@@ -59,9 +59,6 @@ impl Ledger {
     /// Takes note of a reply, and checks it.
     pub fn on_reply(&mut self, words: &Words, before: &Before, reply: &Plain, at: u64) -> Result<(), String> {
         let key = &words[1];
-        if reply.is_refusal() {
-            return Ok(()); // it may still be counted as pushed, which only weakens the check
-        }
         self.checked += 1;
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
         match (&words[0][..], reply) {
@@ -121,6 +118,24 @@ impl Ledger {
                 show(std::slice::from_ref(&newer.value))
             )),
             None => Ok(()),
+        }
+    }
+
+    /// A command was not carried out and never will be: nobody may see what it would have written.
+    pub fn on_refused(&mut self, words: &Words) {
+        let key = &words[1];
+        match &words[0][..] {
+            b"RPUSH" => {
+                if let Some(pushed) = self.pushed.get_mut(key) {
+                    pushed.retain(|value| !words[2..].contains(value));
+                }
+            }
+            b"SET" => {
+                if let Some(writes) = self.registers.get_mut(key) {
+                    writes.retain(|write| write.value != words[2]);
+                }
+            }
+            _ => {}
         }
     }
 

@@ -1,16 +1,22 @@
-//! The deterministic simulator: one node with its disk, its clock and its clients, in one process, from one seed.
+//! The deterministic simulator: a whole cluster - nodes with their disks and clocks, the network, the clients - in one process,
+//! from one seed.
 //!
-//! The node, the log and the checkpoints are the production code of `core/`. Simulated are the threads of `shell/disk`, the loop
-//! of `shell/server`, the disk ([`skep_log::MemDisk`]), time, the network to the clients, and the clients. See README.md.
+//! The nodes, the log and the checkpoints are the production code of `core/`. Simulated are the threads of `shell/disk`, the loop
+//! of `shell/server`, the disks ([`skep_log::MemDisk`]), time, the network, and the clients. See README.md.
 
+mod agreed;
 mod client;
 mod disk_threads;
+mod history;
 mod ledger;
+mod linear;
+mod machine;
 mod model;
+mod net;
 mod plan;
 mod planted;
 mod process;
-mod reference;
+mod shadow;
 mod trace;
 mod workload;
 mod world;
@@ -29,15 +35,15 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// Runs one seed; prints every event if `print`.
+/// Runs one seed, with `nodes` nodes if that is given; prints every event if `print`.
 ///
 /// # Errors
 /// The rule that was broken, with values.
 ///
 /// # Panics
 /// If an assertion of the code under test fails.
-pub fn run(seed: u64, planted: Option<Planted>, print: bool) -> Result<Report, String> {
-    let mut world = world::World::new(seed, planted, print);
+pub fn run(seed: u64, nodes: Option<usize>, planted: Option<Planted>, print: bool) -> Result<Report, String> {
+    let mut world = world::World::new(seed, nodes, planted, print);
     world.run()?;
     Ok(Report { hash: world.trace.hash(), events: world.trace.events(), counts: world.counts })
 }

@@ -1,6 +1,7 @@
 //! Runs seeds and says what broke.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,17 +14,19 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 struct Options {
     seeds: u64,
     first_seed: u64,
+    nodes: Option<usize>,
     trace: bool,
     planted: Option<Planted>,
     keep_going: bool,
 }
 
 const USAGE: &str = "\
-Usage: sim [--seeds N] [--first-seed S] [--seed S] [--trace] [--keep-going] [--planted BUG]
+Usage: sim [--seeds N] [--first-seed S] [--seed S] [--nodes K] [--trace] [--keep-going] [--planted BUG]
 
   --seeds N         how many seeds to run (1000)
   --first-seed S    the first of them (0)
   --seed S          run this one
+  --nodes K         nodes of every seed, 1 to 7 (as the seed says)
   --trace           print every event
   --keep-going      go on after a seed that fails
   --planted BUG     put a bug in on purpose: acknowledge-before-sync, torn-tail-accepted,
@@ -38,10 +41,10 @@ fn main() -> ExitCode {
         }
     };
     let before = std::panic::take_hook();
-    let planted = options.planted;
+    let again = again(&options);
     std::panic::set_hook(Box::new(move |info| {
         before(info);
-        report_failure(SEED.load(Ordering::Relaxed), "an assertion failed, see above", planted);
+        report_failure(SEED.load(Ordering::Relaxed), "an assertion failed, see above", &again);
     }));
     run(&options)
 }
@@ -52,7 +55,9 @@ fn run(options: &Options) -> ExitCode {
     let (mut done, mut failed) = (0u64, 0u64);
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
         SEED.store(seed, Ordering::Relaxed);
-        match sim::run(seed, options.planted, options.trace) {
+        let run = || sim::run(seed, options.nodes, options.planted, options.trace);
+        let outcome = catch_unwind(AssertUnwindSafe(run));
+        match outcome.unwrap_or_else(|_| Err("an assertion failed, see above".into())) {
             Ok(report) => {
                 report.counts.iter().for_each(|(what, n)| *totals.entry(what).or_default() += n);
                 if options.seeds == 1 {
@@ -61,7 +66,7 @@ fn run(options: &Options) -> ExitCode {
             }
             Err(broken) => {
                 failed += 1;
-                report_failure(seed, &broken, options.planted);
+                report_failure(seed, &broken, &again(options));
                 if !options.keep_going {
                     return ExitCode::FAILURE;
                 }
@@ -82,14 +87,21 @@ fn run(options: &Options) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn report_failure(seed: u64, broken: &str, planted: Option<Planted>) {
-    let planted = planted.map_or(String::new(), |p| format!(" --planted {}", p.name()));
+/// What a seed must be run with to be the same again.
+fn again(options: &Options) -> String {
+    let nodes = options.nodes.map_or(String::new(), |n| format!(" --nodes {n}"));
+    let planted = options.planted.map_or(String::new(), |p| format!(" --planted {}", p.name()));
+    format!("{nodes}{planted}")
+}
+
+fn report_failure(seed: u64, broken: &str, again: &str) {
     eprintln!("seed {seed} FAILED: {broken}");
-    eprintln!("step by step: cargo run -p sim --release -- --seed {seed} --trace{planted}");
+    eprintln!("step by step: cargo run -p sim --release -- --seed {seed} --trace{again}");
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { seeds: 1000, first_seed: 0, trace: false, planted: None, keep_going: false };
+    let mut options =
+        Options { seeds: 1000, first_seed: 0, nodes: None, trace: false, planted: None, keep_going: false };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text:?} is not a number"));
@@ -97,6 +109,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--seeds" => options.seeds = number(value()?)?,
             "--first-seed" => options.first_seed = number(value()?)?,
             "--seed" => (options.first_seed, options.seeds) = (number(value()?)?, 1),
+            "--nodes" => options.nodes = Some(number(value()?)? as usize).filter(|n| (1..=7).contains(n)),
             "--trace" => options.trace = true,
             "--keep-going" => options.keep_going = true,
             "--planted" => {

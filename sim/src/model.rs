@@ -42,6 +42,11 @@ impl Plain {
         matches!(self, Plain::Error(t) if t.starts_with(b"TRYAGAIN") || t.starts_with(b"OOM"))
     }
 
+    /// The text of an error that says that the command may or may not be carried out.
+    pub fn is_uncertain(&self) -> bool {
+        matches!(self, Plain::Error(t) if t.starts_with(b"UNCERTAIN"))
+    }
+
     /// The list's elements sorted by groups of `group`, for replies without an order.
     fn sorted(self, group: usize) -> Plain {
         let Plain::List(elements) = self else { return self };
@@ -85,9 +90,6 @@ pub struct Model {
 impl Model {
     /// Checks the reply to a command against what it must be, and carries the command out.
     pub fn observe(&mut self, words: &Words, reply: &Plain) -> Result<(), String> {
-        if reply.is_refusal() {
-            return Ok(());
-        }
         if words[0] == b"SPOP" {
             return self.observe_spop(words, reply);
         }

@@ -1,18 +1,23 @@
 //! The simulated process: the node, its disk threads, and the loop of `shell/server` around them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use skep_base::{ConnId, GroupId, LogIndex, NodeId};
+use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, NodeUuid};
 use skep_log::checkpoint::{CHUNK_BYTES_MAX, tidy};
-use skep_log::{CheckpointHeader, CheckpointReader, GroupLog, LogFault, MemDisk, Wal};
+use skep_log::{
+    CheckpointFile, CheckpointHeader, CheckpointReader, GroupLog, LogFault, MemDisk, NodeIdentity, Record,
+    Wal,
+};
 use skep_node::{
     Identity, Input, Load, Node, NodeRecord, Note, Now, Output, RecoverError, Recovered, Restoring,
 };
 
-use crate::disk_threads::{CheckpointEvent, LogEvent, SimCheckpointer, SimLog, Step, Turn};
+use crate::agreed::Agreed;
+use crate::disk_threads::{CheckpointEvent, LogEvent, SimCheckpointer, SimLog, SimSource, Step, Turn};
+use crate::net::StreamId;
 use crate::plan::Plan;
 use crate::planted::{DATA, Planted};
-use crate::reference::Reference;
+use crate::shadow::Shadow;
 
 /// What arrived since the last turn.
 pub enum Arrival {
@@ -33,28 +38,83 @@ pub enum Arrival {
         conn: ConnId,
     },
     CheckpointWanted,
+    /// Another node's connection has come.
+    LinkAccepted {
+        stream: StreamId,
+    },
+    /// The connection that was dialled is there.
+    LinkDialed {
+        stream: StreamId,
+    },
+    /// Bytes that `side` of a connection sent.
+    LinkBytes {
+        stream: StreamId,
+        side: usize,
+        bytes: Vec<u8>,
+    },
+    LinkClosed {
+        link: LinkId,
+        reason: String,
+    },
     Stop,
+}
+
+/// What a node wants of the network.
+pub enum LinkOrder {
+    Dial { link: LinkId, address: String },
+    Close { link: LinkId },
+}
+
+/// Where other nodes find the node of a machine.
+pub fn peer_address(node: usize) -> String {
+    format!("10.0.0.{node}:7379")
+}
+
+/// The machine that has an address.
+pub fn machine_at(address: &str) -> Option<usize> {
+    address.strip_prefix("10.0.0.")?.strip_suffix(":7379")?.parse().ok()
 }
 
 pub struct Process {
     pub node: Node,
     pub log: SimLog,
     pub checkpointer: SimCheckpointer,
+    pub source: SimSource,
     pub arrivals: Vec<Arrival>,
     /// When the next turn is.
     pub turn_at: Option<u64>,
     pub log_busy: bool,
     pub chore_busy: bool,
     pub checkpoint_busy: bool,
+    pub source_busy: bool,
     /// Clients whose sockets take no more for now.
     pub blocked: BTreeSet<usize>,
+    /// Links to other nodes whose windows are closed.
+    pub blocked_links: BTreeSet<LinkId>,
     pub outputs: Vec<Output>,
     pub stopped: bool,
     pub notes: Vec<Note>,
     /// Connections that the node closed.
     pub closed: Vec<ConnId>,
+    /// What it wants of the network.
+    pub link_orders: Vec<LinkOrder>,
     /// The planted checkpoint that lacks its last entry.
     replaced: Option<Vec<u8>>,
+    /// The planted checkpoint that passes for a later one: where it is, and where it is said to be.
+    mislabelled: Option<(LogId, LogId)>,
+}
+
+/// What one start of a node is told.
+pub struct Start {
+    /// The machine.
+    pub node: usize,
+    /// Counts the starts of the machine.
+    pub life: u64,
+    pub seed: u64,
+    pub now: Now,
+    /// Peer addresses, as `--join` has them.
+    pub join: Vec<String>,
+    pub planted: Option<Planted>,
 }
 
 /// Why a start did not work.
@@ -64,12 +124,27 @@ pub enum StartFault {
 }
 
 /// What a disk holds, read back as `skep serve` does.
-pub fn recover(disk: &MemDisk, plan: &Plan) -> Result<(Wal<MemDisk>, Recovered, GroupLog), StartFault> {
+pub struct Found {
+    pub wal: Wal<MemDisk>,
+    pub recovered: Recovered,
+    pub logs: BTreeMap<GroupId, GroupLog>,
+    pub identity: NodeIdentity,
+}
+
+/// Reads a disk. One that has no identity yet gets one with `uuid`.
+pub fn recover(disk: &MemDisk, plan: &Plan, uuid: NodeUuid) -> Result<Found, StartFault> {
+    let identity = match NodeIdentity::read(&mut disk.clone()).map_err(StartFault::Log)? {
+        Some(identity) => identity,
+        None => {
+            let identity = NodeIdentity { uuid, ..NodeIdentity::default() };
+            identity.write(&mut disk.clone()).map_err(StartFault::Log)?;
+            identity
+        }
+    };
     let (wal, logs) = Wal::open(disk.clone(), plan.wal_config()).map_err(StartFault::Log)?;
     wal.assert_invariants();
-    let data = logs.get(&DATA).cloned().unwrap_or_default();
     let files = tidy(&mut disk.clone(), &logs).map_err(StartFault::Log)?;
-    let mut restoring = Restoring::new(logs);
+    let mut restoring = Restoring::new(logs.clone());
     for (group, file) in &files {
         let mut reader = CheckpointReader::open(disk.clone(), file).map_err(StartFault::Log)?;
         while let Some(chunk) = reader.next_chunk().map_err(StartFault::Log)? {
@@ -77,63 +152,53 @@ pub fn recover(disk: &MemDisk, plan: &Plan) -> Result<(Wal<MemDisk>, Recovered, 
         }
     }
     let recovered = restoring.finish().map_err(StartFault::Recover)?;
-    Ok((wal, recovered, data))
-}
-
-/// The last entry of a group's log.
-pub fn last_of(log: &GroupLog) -> LogIndex {
-    log.entries.last().map_or(log.checkpoint.index, |e| e.id.index)
+    Ok(Found { wal, recovered, logs, identity })
 }
 
 impl Process {
-    /// Starts the node from what was recovered. `life` counts the starts.
-    pub fn start(
-        plan: &Plan,
-        disk: &MemDisk,
-        found: (Wal<MemDisk>, Recovered, LogIndex),
-        life: u64,
-        seed: u64,
-        now: Now,
-        planted: Option<Planted>,
-    ) -> Process {
-        let (wal, recovered, last) = found;
+    /// Starts the node from what was recovered.
+    pub fn start(plan: &Plan, disk: &MemDisk, found: Found, start: Start) -> Process {
+        let Found { wal, recovered, identity, .. } = found;
+        let Start { node, life, seed, now, join, planted } = start;
         let identity = Identity {
-            node: NodeId(1),
+            saved: identity,
             record: NodeRecord {
-                name: "n1".into(),
-                client: "127.0.0.1:6379".into(),
+                name: format!("n{node}"),
+                client: format!("10.0.0.{node}:6379"),
+                peer: peer_address(node),
                 ..NodeRecord::default()
             },
-            new_cluster_id: format!("{:040x}", seed),
+            new_cluster_id: format!("{seed:040x}"),
             run_id: format!("{life:040x}"),
             process_id: life as u32,
             clients_fit: u64::MAX,
             incarnation: life,
             seed,
+            replaces: None,
         };
         let mut outputs = Vec::new();
-        let node = Node::start(identity, plan.settings(), recovered, now, &mut outputs);
+        let node = Node::start(identity, plan.settings(&join), recovered, now, &mut outputs);
         Process {
             node,
-            log: SimLog::new(wal, disk.clone(), last, planted),
+            log: SimLog::new(wal, disk.clone(), planted),
             checkpointer: SimCheckpointer::new(disk.clone()),
+            source: SimSource::new(disk.clone()),
             arrivals: Vec::new(),
             turn_at: None,
             log_busy: false,
             chore_busy: false,
             checkpoint_busy: false,
+            source_busy: false,
             blocked: BTreeSet::new(),
+            blocked_links: BTreeSet::new(),
             outputs,
             stopped: false,
             notes: Vec::new(),
             closed: Vec::new(),
+            link_orders: Vec::new(),
             replaced: None,
+            mislabelled: None,
         }
-    }
-
-    /// The last entry of the data shard that the node applied.
-    pub fn applied(&self) -> LogIndex {
-        self.node.status().shards.first().map_or(LogIndex(0), |s| LogIndex(s.applied))
     }
 
     /// Hands the node what the disk threads have to say.
@@ -146,14 +211,20 @@ impl Process {
             };
             self.node.handle(now, input, &mut self.outputs);
         }
-        for event in std::mem::take(&mut self.checkpointer.events) {
+        let read = std::mem::take(&mut self.source.events);
+        for event in std::mem::take(&mut self.checkpointer.events).into_iter().chain(read) {
             let input = match event {
                 CheckpointEvent::Written(file) => {
-                    let at = if file.group == DATA { self.log.unlabel(file.at) } else { file.at };
+                    let label = self.mislabelled.filter(|(_, to)| file.group == DATA && *to == file.at);
+                    let at = label.map_or(file.at, |(from, _)| from);
                     Input::CheckpointSaved { group: file.group, at }
                 }
                 CheckpointEvent::Refused { group, fault } => {
                     Input::CheckpointFailed { group, reason: fault.to_string() }
+                }
+                CheckpointEvent::IdentitySaved => Input::IdentitySaved,
+                CheckpointEvent::Read { group, at, chunk, piece } => {
+                    Input::CheckpointRead { group, at, chunk, piece }
                 }
             };
             self.node.handle(now, input, &mut self.outputs);
@@ -166,38 +237,51 @@ impl Process {
         self.node.handle(now, Input::Turn(load), &mut self.outputs);
     }
 
-    /// Carries out what the node asked for.
-    pub fn carry_out(&mut self, reference: &mut Reference, planted: Option<Planted>) -> Result<(), String> {
-        let outputs = std::mem::take(&mut self.outputs);
-        for output in &outputs {
-            if let Output::Persist { records, .. } = output {
-                for record in records {
-                    if let skep_log::Record::Append { group: DATA, entries } = record {
-                        reference.issue(entries)?;
-                    }
+    /// Takes note of what the node gave out to be logged in this turn.
+    pub fn issue(&mut self, shadow: &mut Shadow) -> Result<(), String> {
+        for output in &mut self.outputs {
+            if let Output::Persist { number, records } = output {
+                if let Some((from, to)) = self.mislabelled {
+                    relabel(records, from, to);
                 }
+                shadow.issue(*number, records)?;
             }
-        }
-        reference.advance(self.applied().min(self.log.durable))?;
-        for output in outputs {
-            self.carry_out_one(output, reference, planted);
         }
         Ok(())
     }
 
-    fn carry_out_one(&mut self, output: Output, reference: &mut Reference, planted: Option<Planted>) {
+    /// Carries out what the node asked for.
+    pub fn carry_out(&mut self, agreed: &Agreed, planted: Option<Planted>) -> Result<(), String> {
+        for output in std::mem::take(&mut self.outputs) {
+            self.carry_out_one(output, agreed, planted)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(
+        &mut self,
+        output: Output,
+        agreed: &Agreed,
+        planted: Option<Planted>,
+    ) -> Result<(), String> {
         match output {
             Output::Persist { number, records } => {
                 self.log.submit(Turn { ticket: number, records, must_sync: true });
             }
             Output::CheckpointBegin { group, mut at, membership } => {
-                if planted == Some(Planted::LogTruncatedBeyondCheckpoint) && group == DATA {
-                    at = self.log.mislabel(at);
+                if planted == Some(Planted::CheckpointLacksLastEntry) && group == DATA {
+                    let before = LogIndex(at.index.0 - 1);
+                    self.replaced = Some(agreed.checkpoint_bytes(group, before)?);
+                }
+                let written = self.log.appended;
+                if planted == Some(Planted::LogTruncatedBeyondCheckpoint)
+                    && group == DATA
+                    && written.index > at.index
+                {
+                    self.mislabelled = Some((at, written));
+                    at = written;
                 }
                 self.checkpointer.push(Step::Begin(CheckpointHeader { group, at, membership }));
-                if planted == Some(Planted::CheckpointLacksLastEntry) && group == DATA {
-                    self.replaced = reference.behind.as_mut().map(|behind| whole_cut(&mut behind.keyspace));
-                }
             }
             Output::CheckpointChunk { group, bytes } => {
                 if group != DATA || self.replaced.is_none() {
@@ -214,11 +298,19 @@ impl Process {
             }
             Output::CheckpointAbandon { group } => self.checkpointer.push(Step::Abandon(group)),
             Output::CheckpointRecorded { group, at } => self.checkpointer.push(Step::RemoveOlder(group, at)),
+            Output::ReadCheckpoint { group, at, chunk } => {
+                self.source.ask(CheckpointFile { group, at }, chunk);
+            }
+            Output::SaveIdentity(identity) => self.checkpointer.push(Step::SaveIdentity(identity)),
+            Output::SavePeers(_) => {} // read by starts that this simulation does not have
+            Output::Dial { link, address } => self.link_orders.push(LinkOrder::Dial { link, address }),
+            Output::CloseLink { link } => self.link_orders.push(LinkOrder::Close { link }),
             Output::Drop(garbage) => drop(garbage),
             Output::Close { conn } => self.closed.push(conn),
             Output::Note(note) => self.notes.push(note),
             Output::Stopped => self.stopped = true,
         }
+        Ok(())
     }
 
     fn push_chunks(&mut self, group: GroupId, bytes: &[u8]) {
@@ -228,9 +320,13 @@ impl Process {
     }
 }
 
-fn whole_cut(keyspace: &mut skep_keyspace::Keyspace) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    keyspace.begin_cut();
-    while !keyspace.cut_step(&mut bytes, 1 << 20) {}
-    bytes
+/// For the planted bug that frees entries which are not in the checkpoint: the checkpoint passes for a later one.
+fn relabel(records: &mut [Record], from: LogId, to: LogId) {
+    for record in records {
+        if let Record::Checkpoint { group: DATA, at, .. } = record
+            && *at == from
+        {
+            *at = to;
+        }
+    }
 }

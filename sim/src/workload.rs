@@ -186,6 +186,8 @@ const LEDGER: &[&str] =
 
 /// Makes the commands of one client.
 pub struct Workload {
+    client: usize,
+    /// Of the client's own keys.
     prefix: String,
     fresh: u64,
     value_bytes_max: u64,
@@ -203,13 +205,19 @@ impl Workload {
         };
         let bad = |t: &&&'static str| matches!(**t, "NOSUCH k" | "SET k" | "HSET k f");
         Workload {
-            prefix: format!("p{client}:"),
+            client,
+            prefix: prefix(client, 0),
             fresh: 0,
             value_bytes_max,
             private: PRIVATE.iter().filter(is_known).copied().collect(),
             show: SHOW.iter().filter(is_known).copied().collect(),
             wild: WILD.iter().filter(|t| is_known(t) || bad(t)).copied().collect(),
         }
+    }
+
+    /// Goes on with other own keys.
+    pub fn begin_epoch(&mut self, epoch: u64) {
+        self.prefix = prefix(self.client, epoch);
     }
 
     /// A command on the client's own keys.
@@ -219,8 +227,10 @@ impl Workload {
     }
 
     /// Commands that show the client's own keys.
-    pub fn show(&mut self, rng: &mut Rng) -> Vec<Words> {
-        self.show.clone().into_iter().map(|t| self.fill_private(t, rng)).collect()
+    pub fn show(&mut self) -> Vec<Words> {
+        // Nothing in them is drawn.
+        let mut rng = Rng::new(0);
+        self.show.clone().into_iter().map(|t| self.fill_private(t, &mut rng)).collect()
     }
 
     /// A write that changes nothing but comes behind all earlier ones, and that is admitted when memory is short.
@@ -292,12 +302,17 @@ impl Workload {
 
     fn value(&mut self, rng: &mut Rng) -> Vec<u8> {
         self.fresh += 1;
-        let mut value = format!("{}{}", self.prefix, self.fresh).into_bytes();
+        let mut value = format!("v{}:{}", self.client, self.fresh).into_bytes();
         if rng.one_in(4) {
             value.resize(value.len() + rng.below(self.value_bytes_max) as usize, b'.');
         }
         value
     }
+}
+
+/// In braces, so that all of them are in one slot and commands on several work whatever the number of shards.
+fn prefix(client: usize, epoch: u64) -> String {
+    format!("{{p{client}.{epoch}}}")
 }
 
 fn number(n: i64) -> Vec<u8> {

@@ -1,91 +1,113 @@
 //! The world of one seed: virtual time, the event queue, and everything in it.
 
+mod clients;
 mod faults;
 mod life;
-mod links;
+mod operator;
+mod peers;
+mod phases;
+mod turn;
 
 use std::collections::BTreeMap;
 
-use skep_base::{LogIndex, Millis, Rng};
-use skep_log::{Disk, MemDisk};
-use skep_node::Now;
+use skep_base::Rng;
+use skep_log::Disk;
 
+use crate::agreed::Agreed;
 use crate::client::Client;
+use crate::history::Histories;
 use crate::ledger::Ledger;
-use crate::plan::{MS, Plan};
+use crate::machine::{Clocks, Machine};
+use crate::net::{FrameFault, Network, StreamId};
+use crate::plan::{Fault, MS, Plan};
 use crate::planted::Planted;
-use crate::process::{Arrival, Process};
-use crate::reference::Reference;
+use crate::process::{Arrival, peer_address};
 use crate::trace::Trace;
 
-/// Wall time at the beginning: 2024, in ms.
-const WALL_START: i64 = 1_704_067_200_000;
-/// After the faults have ended everything must be well again in this time (virtual), or the node is stuck.
-const HEALING_US_MAX: u64 = 60_000 * MS;
-/// Turns without time passing, above which the loop spins.
-const TURNS_AT_ONCE_MAX: u64 = 2_000;
+pub use phases::Phase;
+
 /// Starts that may fail in a row, each for its own fault.
 const STARTS_MAX: u64 = 300;
+
+/// Something that a process or one of its threads does at an instant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    node: usize,
+    life: u64,
+    work: Work,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Work {
+    Turn,
+    Log,
+    ChoreStart,
+    ChoreDone,
+    Checkpoint,
+    Source,
+}
 
 /// What happens at an instant.
 #[derive(Debug)]
 enum Event {
-    Turn { life: u64 },
-    LogStep { life: u64 },
-    ChoreDone { life: u64 },
-    ChoreStart { life: u64 },
-    CheckpointStep { life: u64 },
-    ToNode { client: usize, generation: u64, bytes: Vec<u8> },
-    ToClient { client: usize, generation: u64, bytes: Vec<u8> },
-    Connect { client: usize },
-    Burst { client: usize, generation: u64 },
+    Step(Step),
+    ToNode {
+        client: usize,
+        generation: u64,
+        bytes: Vec<u8>,
+    },
+    ToClient {
+        client: usize,
+        generation: u64,
+        bytes: Vec<u8>,
+    },
+    Connect {
+        client: usize,
+    },
+    Burst {
+        client: usize,
+        generation: u64,
+    },
+    /// Something that a side of a connection sent may have come.
+    Arrives {
+        stream: StreamId,
+        side: usize,
+    },
+    Breaks {
+        stream: StreamId,
+    },
+    DialEnds {
+        stream: StreamId,
+    },
+    Mend {
+        outage: Option<u64>,
+    },
     Strike(Fault),
-    Space,
-    FastDisk,
-    Start,
+    Space {
+        node: usize,
+    },
+    FastDisk {
+        node: usize,
+    },
+    DiskAnswers {
+        node: usize,
+    },
+    Resume {
+        node: usize,
+        life: u64,
+    },
+    Start {
+        node: usize,
+    },
     Heal,
     Look,
 }
 
-/// What can go wrong.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Fault {
-    PowerCut,
-    Kill,
-    Eio,
-    Full,
-    Slow,
-    Jump,
-    Checkpoint,
-    Disconnect,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    Working,
-    /// No new work, no new faults.
-    Draining,
-    Auditing,
-    Stopping,
-    /// Started once more after a clean stop.
-    Last,
-    Over,
-}
-
-/// What became of a process when it ended.
+/// What becomes of a machine when its process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     PowerCut,
     Kill,
-}
-
-/// A bit that was turned over, and the disk as it was before.
-struct Flip {
-    file: String,
-    offset: u64,
-    mask: u8,
-    flipped: u8,
-    backup: MemDisk,
 }
 
 pub struct World {
@@ -95,71 +117,76 @@ pub struct World {
     now: u64,
     sequence: u64,
     queue: BTreeMap<(u64, u64), Event>,
-    wall_offset: i64,
-    wall_offset_max: i64,
-    disk: MemDisk,
-    process: Option<Process>,
-    life: u64,
-    failed_starts: u64,
+    machines: Vec<Machine>,
+    net: Network,
+    /// Connections on which a frame was spoiled, by which side.
+    spoiled: BTreeMap<StreamId, (usize, FrameFault)>,
     clients: Vec<Client>,
     ledger: Ledger,
-    reference: Reference,
-    /// The last entry that the disk must have.
-    durable: LogIndex,
+    histories: Histories,
+    agreed: Agreed,
     cluster_id: String,
-    /// Factor of all disk times.
-    slowness: u64,
     phase: Phase,
     phase_until: u64,
-    turns_at: (u64, u64),
-    ready: bool,
     pub trace: Trace,
     pub counts: BTreeMap<&'static str, u64>,
 }
 
 impl World {
-    pub fn new(seed: u64, planted: Option<Planted>, print: bool) -> World {
+    pub fn new(seed: u64, nodes: Option<usize>, planted: Option<Planted>, print: bool) -> World {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng);
+        let plan = Plan::draw(&mut rng, nodes);
         let mut trace = Trace::new(print);
         trace.note(0, format_args!("{plan:?}"));
         let clients = (0..plan.clients).map(|number| Client::new(number, &plan)).collect();
+        let machines = (0..plan.nodes())
+            .map(|node| {
+                let join = join_list(&plan, node, &mut rng);
+                Machine::new(Clocks::new(&mut rng, plan.drift_ppm, plan.skew_ms), join)
+            })
+            .collect();
         let mut world = World {
             planted,
             rng,
             now: 0,
             sequence: 0,
             queue: BTreeMap::new(),
-            wall_offset: WALL_START,
-            wall_offset_max: WALL_START,
-            disk: MemDisk::new(),
-            process: None,
-            life: 0,
-            failed_starts: 0,
+            machines,
+            net: Network::default(),
+            spoiled: BTreeMap::new(),
             clients,
             ledger: Ledger::default(),
-            reference: Reference::new(planted == Some(Planted::CheckpointLacksLastEntry)),
-            durable: LogIndex(0),
+            histories: Histories::default(),
+            agreed: Agreed::default(),
             cluster_id: String::new(),
-            slowness: 1,
             phase: Phase::Working,
             phase_until: u64::MAX,
-            turns_at: (0, 0),
-            ready: false,
             trace,
             counts: BTreeMap::new(),
             plan,
         };
-        world.at(0, Event::Start);
-        for client in 0..world.clients.len() {
-            world.at(world.now, Event::Connect { client });
-        }
-        for (fault, mean) in world.faults() {
-            let first = world.wait(mean);
-            world.at(first, Event::Strike(fault));
-        }
-        world.at(world.plan.work_us, Event::Heal);
+        world.begin();
         world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.plan.founders {
+            let at = if node == 0 { 0 } else { self.within(200 * MS) };
+            self.at(at, Event::Start { node });
+        }
+        for node in self.plan.founders..self.plan.nodes() {
+            let at = self.within(self.plan.work_us);
+            self.at(at, Event::Start { node });
+        }
+        for client in 0..self.clients.len() {
+            self.at(self.now, Event::Connect { client });
+        }
+        for (fault, mean) in self.plan.faults.clone() {
+            let first = self.wait(mean);
+            self.at(first, Event::Strike(fault));
+        }
+        self.at(self.plan.work_us, Event::Heal);
+        self.at(self.now, Event::Look);
     }
 
     /// Runs until everything was checked.
@@ -169,44 +196,36 @@ impl World {
                 return Err("INV-SIM-10: nothing will ever happen again".into());
             };
             self.now = at;
-            self.wall_offset_max = self.wall_offset_max.max(self.wall_offset);
             if self.now > self.phase_until {
-                let owed: Vec<_> = self.clients.iter().flat_map(Client::owed).take(3).collect();
-                return Err(format!(
-                    "INV-SIM-10: not well again {} s after the faults ended, in phase {:?}; clients wait for {owed:?}",
-                    HEALING_US_MAX / MS / 1_000,
-                    self.phase
-                ));
+                return Err(self.explain_stuck());
             }
-            self.handle(at, event)?;
+            self.handle(event)?;
         }
-        self.trace.mix(self.reference.keyspace.digest());
-        for name in self.disk.list().map_err(|e| e.to_string())? {
-            self.trace.mix(skep_base::hash::seeded(0, &self.disk.content(&name).unwrap_or_default()));
+        self.finish()
+    }
+
+    /// Hashes what is left, and sums up.
+    fn finish(&mut self) -> Result<(), String> {
+        for machine in &mut self.machines {
+            for name in machine.disk.list().map_err(|e| e.to_string())? {
+                self.trace.mix(skep_base::hash::seeded(0, &machine.disk.content(&name).unwrap_or_default()));
+            }
         }
         self.count_by("virtual ms", self.now / MS);
         self.count_by("replies", self.clients.iter().map(|c| c.replies).sum());
         let judged = self.clients.iter().map(|c| c.judged).sum::<u64>() + self.ledger.checked;
         self.count_by("replies judged", judged);
-        self.count_by("operations logged", self.reference.ops);
+        self.count_by("operations logged", self.agreed.ops);
+        self.count_by("terms led", self.agreed.terms());
         Ok(())
     }
 
-    fn handle(&mut self, at: u64, event: Event) -> Result<(), String> {
+    fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Turn { life } if self.lives(life) => {
-                // Else an earlier turn was planned since.
-                if let Some(process) = self.process.as_mut().filter(|p| p.turn_at == Some(at)) {
-                    process.turn_at = None;
-                    self.on_turn()?;
-                }
-            }
-            Event::LogStep { life } if self.lives(life) => self.on_log_step()?,
-            Event::ChoreStart { life } if self.lives(life) => self.start_chore(),
-            Event::ChoreDone { life } if self.lives(life) => self.on_chore_done()?,
-            Event::CheckpointStep { life } if self.lives(life) => self.on_checkpoint_step()?,
+            Event::Step(step) => self.on_step(step)?,
             Event::ToNode { client, generation, bytes } if self.clients[client].generation == generation => {
-                self.arrive(Arrival::Bytes { client, generation, bytes });
+                let node = self.clients[client].node;
+                self.arrive(node, Arrival::Bytes { client, generation, bytes });
             }
             Event::ToClient { client, generation, bytes }
                 if self.clients[client].generation == generation =>
@@ -217,10 +236,16 @@ impl World {
             Event::Burst { client, generation } if self.clients[client].generation == generation => {
                 self.on_burst(client);
             }
+            Event::Arrives { stream, side } => self.on_arrives(stream, side),
+            Event::Breaks { stream } => self.on_breaks(stream),
+            Event::DialEnds { stream } => self.on_dial_ends(stream),
+            Event::Mend { outage } => self.on_mend(outage),
             Event::Strike(fault) => self.on_strike(fault)?,
-            Event::Space => self.disk.set_capacity(None),
-            Event::FastDisk => self.slowness = 1,
-            Event::Start => self.on_start()?,
+            Event::Space { node } => self.machines[node].disk.set_capacity(None),
+            Event::FastDisk { node } => self.machines[node].slowness = 1,
+            Event::DiskAnswers { node } => self.on_disk_answers(node),
+            Event::Resume { node, life } if self.machines[node].life == life => self.on_resume(node),
+            Event::Start { node } => self.on_start(node)?,
             Event::Heal => self.on_heal(),
             Event::Look => self.on_look()?,
             _ => {} // of an earlier life or connection
@@ -228,13 +253,36 @@ impl World {
         Ok(())
     }
 
-    fn lives(&self, life: u64) -> bool {
-        self.life == life && self.process.is_some()
+    fn on_step(&mut self, step: Step) -> Result<(), String> {
+        let machine = &mut self.machines[step.node];
+        if !machine.runs(step.life) {
+            return Ok(());
+        }
+        if machine.paused || machine.hangs && step.work != Work::Turn {
+            machine.waiting.push(step);
+            return Ok(());
+        }
+        match step.work {
+            Work::Turn => self.on_turn_due(step.node),
+            Work::Log => self.on_log_step(step.node),
+            Work::ChoreStart => {
+                self.start_chore(step.node);
+                Ok(())
+            }
+            Work::ChoreDone => self.on_chore_done(step.node),
+            Work::Checkpoint => self.on_checkpoint_step(step.node),
+            Work::Source => self.on_source_step(step.node),
+        }
     }
 
     fn at(&mut self, at: u64, event: Event) {
         self.sequence += 1;
         self.queue.insert((at.max(self.now), self.sequence), event);
+    }
+
+    fn step_at(&mut self, at: u64, node: usize, work: Work) {
+        let life = self.machines[node].life;
+        self.at(at, Event::Step(Step { node, life, work }));
     }
 
     /// An instant within the next `us` microseconds.
@@ -247,49 +295,47 @@ impl World {
         self.now + mean / 4 + self.rng.below(mean * 3 / 2)
     }
 
-    fn wall(&self) -> u64 {
-        (self.now as i64 / MS as i64 + self.wall_offset) as u64
+    /// The earliest time that any wall clock shows.
+    fn wall_min(&self) -> u64 {
+        self.machines.iter().map(|m| m.clocks.wall(self.now)).min().unwrap_or(0)
     }
 
-    /// What a clock would show that was never set back: a node's may go on from any time that it saw.
+    /// What a clock would show that was never set back: a node's time may go on from any that was seen.
     fn wall_max(&self) -> u64 {
-        (self.now as i64 / MS as i64 + self.wall_offset_max) as u64
+        self.machines.iter().map(|m| m.clocks.wall_max(self.now)).max().unwrap_or(0)
     }
 
-    fn time(&self) -> Now {
-        Now { mono: Millis(self.now / MS), wall: Millis(self.wall()) }
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        if let Some(process) = &mut self.process {
+    fn arrive(&mut self, node: usize, arrival: Arrival) {
+        if let Some(process) = &mut self.machines[node].process {
             process.arrivals.push(arrival);
-            self.soon();
+            self.soon(node);
         }
     }
 
     /// A turn comes as soon as the loop gets to it.
-    fn soon(&mut self) {
+    fn soon(&mut self, node: usize) {
         let at = self.within(60) + 1;
-        self.schedule_turn(at);
+        self.schedule_turn(node, at);
     }
 
-    fn schedule_turn(&mut self, at: u64) {
-        let life = self.life;
-        let Some(process) = &mut self.process else { return };
+    fn schedule_turn(&mut self, node: usize, at: u64) {
+        let Some(process) = &mut self.machines[node].process else { return };
         if process.turn_at.is_none_or(|planned| planned > at) {
             process.turn_at = Some(at);
-            self.at(at, Event::Turn { life });
+            self.step_at(at, node, Work::Turn);
         }
     }
 
-    fn schedule_wakeup(&mut self) {
-        let Some(process) = &self.process else { return };
+    fn schedule_wakeup(&mut self, node: usize) {
+        let machine = &self.machines[node];
+        let Some(process) = &machine.process else { return };
         let blocked = !process.blocked.is_empty();
         if let Some(instant) = process.node.next_wakeup() {
-            self.schedule_turn((instant.0 * MS).max(self.now + 1));
+            let at = machine.clocks.instant(instant).max(self.now + 1);
+            self.schedule_turn(node, at);
         }
         if blocked {
-            self.schedule_turn(self.now + MS / 2);
+            self.schedule_turn(node, self.now + MS / 2);
         }
     }
 
@@ -304,4 +350,21 @@ impl World {
     fn count_by(&mut self, what: &'static str, n: u64) {
         *self.counts.entry(what).or_default() += n;
     }
+}
+
+/// Whom a node is told to join: founders list all founders, perhaps themselves too; a later node lists any of them.
+fn join_list(plan: &Plan, node: usize, rng: &mut Rng) -> Vec<String> {
+    let founds = node < plan.founders;
+    if founds && plan.founders == 1 {
+        return Vec::new();
+    }
+    let (lists_itself, first) = (rng.one_in(2), rng.below(plan.founders as u64) as usize);
+    let listed = |other: &usize| match founds {
+        true => *other != node || lists_itself,
+        false => *other >= first,
+    };
+    let mut list: Vec<String> = (0..plan.founders).filter(listed).map(peer_address).collect();
+    let len = list.len();
+    list.rotate_left(rng.below(len as u64) as usize);
+    list
 }

@@ -14,7 +14,7 @@ const PLANTED_SEEDS: u64 = 200;
 #[test]
 fn nothing_breaks() {
     for seed in 0..SEEDS {
-        if let Err(broken) = run(seed, None, false) {
+        if let Err(broken) = run(seed, Some(1), None, false) {
             panic!("{broken}\nstep by step: cargo run -p sim --release -- --seed {seed} --trace");
         }
     }
@@ -23,7 +23,7 @@ fn nothing_breaks() {
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..100 {
-        let (first, second) = (run(seed, None, false), run(seed, None, false));
+        let (first, second) = (run(seed, Some(1), None, false), run(seed, Some(1), None, false));
         assert_eq!(first, second, "seed {seed}");
     }
 }
@@ -32,7 +32,7 @@ fn the_same_seed_gives_the_same_trace() {
 fn planted_bugs_are_found() {
     for planted in Planted::ALL {
         let found = (0..PLANTED_SEEDS).find(|seed| {
-            !matches!(catch_unwind(AssertUnwindSafe(|| run(*seed, Some(planted), false))), Ok(Ok(_)))
+            !matches!(catch_unwind(AssertUnwindSafe(|| run(*seed, Some(1), Some(planted), false))), Ok(Ok(_)))
         });
         assert!(found.is_some(), "{} was not found in {PLANTED_SEEDS} seeds", planted.name());
     }

@@ -1,129 +1,214 @@
-//! What goes wrong, and the end of it.
+//! What goes wrong while clients work.
 
-use super::{End, Event, Fault, HEALING_US_MAX, Phase, World};
-use crate::client::State;
-use crate::plan::MS;
+use std::collections::BTreeSet;
+
+use super::{End, Event, Phase, World};
+use crate::net::FrameFault;
+use crate::plan::{Fault, MS};
+use crate::planted::DATA;
 use crate::process::Arrival;
 
 impl World {
-    pub(super) fn faults(&self) -> Vec<(Fault, u64)> {
-        let f = &self.plan.faults;
-        let all = [
-            (Fault::PowerCut, f.power_cut),
-            (Fault::Kill, f.kill),
-            (Fault::Eio, f.eio),
-            (Fault::Full, f.full),
-            (Fault::Slow, f.slow),
-            (Fault::Jump, f.jump),
-            (Fault::Checkpoint, f.checkpoint),
-            (Fault::Disconnect, f.disconnect),
-        ];
-        all.into_iter().filter_map(|(fault, mean)| mean.map(|mean| (fault, mean))).collect()
-    }
-
     pub(super) fn on_strike(&mut self, fault: Fault) -> Result<(), String> {
         if self.phase != Phase::Working {
             return Ok(());
         }
-        self.note(&format!("fault: {fault:?}"));
-        let mean = self.faults().iter().find(|(f, _)| *f == fault).map_or(MS, |(_, mean)| *mean);
+        let mean = self.plan.faults.iter().find(|(f, _)| *f == fault).map_or(MS, |(_, mean)| *mean);
         let next = self.wait(mean);
         self.at(next, Event::Strike(fault));
+        let node = self.victim();
+        self.note(&format!("fault: {fault:?} of {node}"));
         match fault {
             Fault::PowerCut if self.rng.one_in(2) => {
                 // Between two operations of one of the threads.
-                self.disk.fail_after(self.rng.below(12));
+                self.machines[node].disk.fail_after(self.rng.below(12));
             }
-            Fault::PowerCut => self.die(End::PowerCut)?,
-            Fault::Kill => self.die(End::Kill)?,
+            Fault::PowerCut => self.die(node, End::PowerCut),
+            Fault::Blackout => self.black_out(),
+            Fault::Kill => self.die(node, End::Kill),
             Fault::Eio => {
-                self.disk.fail_after(self.rng.below(30));
+                self.machines[node].disk.fail_after(self.rng.below(30));
                 self.count("disk errors armed");
             }
-            Fault::Full => {
-                let free = self.rng.below(2 * self.plan.segment_bytes);
-                self.disk.set_capacity(Some(self.disk.bytes_used() + free));
-                self.count("disk full");
-                let until = self.now + 50 * MS + self.rng.below(600 * MS);
-                self.at(until, Event::Space);
-            }
+            Fault::Full => self.fill_disk(node),
             Fault::Slow => {
-                self.slowness = 2 + self.rng.below(40);
+                self.machines[node].slowness = 2 + self.rng.below(40);
                 self.count("disk slow");
                 let until = self.now + 20 * MS + self.rng.below(300 * MS);
-                self.at(until, Event::FastDisk);
+                self.at(until, Event::FastDisk { node });
             }
-            Fault::Jump => self.jump(),
+            Fault::Hang => {
+                self.machines[node].hangs = true;
+                self.count("disk hangs");
+                let until = self.outage();
+                self.at(until, Event::DiskAnswers { node });
+            }
+            Fault::Jump => self.jump(node),
             Fault::Checkpoint => {
                 self.count("checkpoints asked for");
-                self.arrive(Arrival::CheckpointWanted);
+                self.arrive(node, Arrival::CheckpointWanted);
             }
-            Fault::Disconnect => {
-                let client = self.rng.below(self.clients.len() as u64) as usize;
-                match self.clients[client].conn {
-                    Some(conn) if self.rng.one_in(3) => {
-                        self.count("half-closed connections");
-                        self.arrive(Arrival::Ended { conn });
-                    }
-                    Some(_) => {
-                        self.count("disconnects");
-                        self.disconnect(client);
-                    }
-                    None => {}
-                }
-            }
+            Fault::Disconnect => self.disconnect_any(),
+            Fault::Pause => self.pause(node),
+            Fault::Partition => self.part(node),
+            Fault::Bridge => self.part_in_part(node),
+            Fault::OneWay => self.part_one_way(node),
+            Fault::Break => self.break_link(),
+            Fault::Frame => self.spoil_frame(),
+            Fault::Operate => self.operate(),
         }
         Ok(())
     }
 
-    pub(super) fn jump(&mut self) {
+    /// A machine to strike: every other time the one that leads, if there is one.
+    fn victim(&mut self) -> usize {
+        let any = self.rng.below(self.machines.len() as u64) as usize;
+        let leader = self.agreed.leader(DATA).filter(|_| self.rng.one_in(2));
+        leader.unwrap_or(any)
+    }
+
+    /// When an outage that begins now ends.
+    pub(super) fn outage(&mut self) -> u64 {
+        self.now + 10 * MS + self.rng.below(self.plan.outage_us)
+    }
+
+    fn black_out(&mut self) {
+        self.count("blackouts");
+        let all = self.rng.one_in(2);
+        for node in 0..self.machines.len() {
+            if all || self.rng.one_in(2) {
+                self.die(node, End::PowerCut);
+            }
+        }
+    }
+
+    fn fill_disk(&mut self, node: usize) {
+        let disk = &self.machines[node].disk;
+        let free = self.rng.below(2 * self.plan.segment_bytes);
+        disk.set_capacity(Some(disk.bytes_used() + free));
+        self.count("disk full");
+        let until = self.now + 50 * MS + self.rng.below(600 * MS);
+        self.at(until, Event::Space { node });
+    }
+
+    /// Stops a process, perhaps in the middle of a turn: it has read its clock and its sockets, and has not written yet.
+    fn pause(&mut self, node: usize) {
+        if self.machines[node].process.is_none() || self.machines[node].paused {
+            return;
+        }
+        self.count("pauses");
+        if self.rng.one_in(2) {
+            let now = self.machines[node].clocks.now(self.now);
+            self.begin_turn(node, now);
+            self.soon(node);
+        }
+        let life = self.machines[node].life;
+        self.machines[node].paused = true;
+        let until = self.outage();
+        self.at(until, Event::Resume { node, life });
+    }
+
+    /// Parts the nodes: one from all others, or any two sides.
+    fn part(&mut self, node: usize) {
+        let alone = self.rng.one_in(2);
+        let sides: Vec<bool> =
+            (0..self.machines.len()).map(|n| if alone { n == node } else { self.rng.one_in(2) }).collect();
+        self.cut("partitions", |from, to| sides[from] != sides[to]);
+    }
+
+    /// Parts some of the nodes from some: two sides that `node` reaches both of, or any pairs.
+    fn part_in_part(&mut self, node: usize) {
+        let count = self.machines.len();
+        if self.rng.one_in(2) {
+            let sides: Vec<bool> = (0..count).map(|_| self.rng.one_in(2)).collect();
+            return self.cut("bridges", |from, to| from != node && to != node && sides[from] != sides[to]);
+        }
+        let pairs: Vec<bool> = (0..count * count).map(|_| self.rng.one_in(3)).collect();
+        self.cut("partial partitions", |from, to| pairs[from.min(to) * count + from.max(to)]);
+    }
+
+    /// Nothing that a node sends arrives, or nothing reaches it, or nothing gets from one to another.
+    fn part_one_way(&mut self, node: usize) {
+        let other = self.rng.below(self.machines.len() as u64) as usize;
+        match self.rng.below(3) {
+            0 => self.cut("mute nodes", |from, _| from == node),
+            1 => self.cut("deaf nodes", |_, to| to == node),
+            _ => self.cut("one-way cuts", |from, to| (from, to) == (node, other)),
+        }
+    }
+
+    fn cut(&mut self, what: &'static str, is_cut: impl Fn(usize, usize) -> bool) {
+        let all = (0..self.machines.len()).flat_map(|a| (0..self.machines.len()).map(move |b| (a, b)));
+        let pairs: BTreeSet<_> = all.filter(|(from, to)| from != to && is_cut(*from, *to)).collect();
+        if pairs.is_empty() {
+            return;
+        }
+        self.count(what);
+        self.note(&format!("{what}: {pairs:?}"));
+        self.sequence += 1;
+        let outage = self.sequence;
+        self.net.cut(outage, pairs);
+        let until = self.outage();
+        self.at(until, Event::Mend { outage: Some(outage) });
+    }
+
+    /// An outage is over. What waited arrives, or its connection is found to be broken.
+    pub(super) fn on_mend(&mut self, outage: Option<u64>) {
+        self.note("the network is mended");
+        let breaks = self.rng.one_in(2);
+        for (stream, side, at) in self.net.mend(outage) {
+            if breaks && self.rng.one_in(3) {
+                self.at(self.now + MS, Event::Breaks { stream });
+            }
+            self.at(at, Event::Arrives { stream, side });
+        }
+    }
+
+    fn break_link(&mut self) {
+        if let Some(stream) = self.any_stream() {
+            self.count("links broken");
+            self.on_breaks(stream);
+        }
+    }
+
+    fn spoil_frame(&mut self) {
+        let Some(stream) = self.any_stream() else { return };
+        let faults = [
+            (FrameFault::Lost, "frames lost"),
+            (FrameFault::Doubled, "frames doubled"),
+            (FrameFault::Damaged, "frames damaged"),
+        ];
+        let (fault, what) = faults[self.rng.below(3) as usize];
+        self.count(what);
+        let side = self.rng.below(2) as usize;
+        self.net.spoil(stream, side, fault);
+    }
+
+    fn jump(&mut self, node: usize) {
         let far = [100, 3_000, 4_000_000][self.rng.below(3) as usize];
         let by = self.rng.below(far) as i64;
-        if self.rng.one_in(2) {
-            self.wall_offset += by;
-        } else {
-            self.wall_offset -= by;
-            let wall = self.wall();
+        let by = if self.rng.one_in(2) { by } else { -by };
+        self.machines[node].clocks.jump(by);
+        if by < 0 {
+            let wall = self.wall_min();
             self.clients.iter_mut().for_each(|c| c.on_wall_back(wall));
         }
-        self.wall_offset_max = self.wall_offset_max.max(self.wall_offset);
         self.count("clock jumps");
     }
 
-    pub(super) fn on_heal(&mut self) {
-        self.note("faults end");
-        self.phase = Phase::Draining;
-        self.phase_until = self.now + HEALING_US_MAX;
-        self.disk.set_capacity(None);
-        self.disk.restart(); // ends an error that has not struck yet
-        self.slowness = 1;
-        self.at(self.now, Event::Look);
-    }
-
-    /// Looks whether the phase is over.
-    pub(super) fn on_look(&mut self) -> Result<(), String> {
-        self.at(self.now + 5 * MS, Event::Look);
-        let quiet =
-            self.process.is_some() && self.clients.iter().all(|c| c.state == State::Up && c.is_idle());
-        if !quiet {
-            return Ok(());
-        }
-        match self.phase {
-            Phase::Draining => {
-                self.note("audit");
-                self.phase = Phase::Auditing;
-                for client in 0..self.clients.len() {
-                    self.clients[client].audit_next();
-                    self.disconnect(client);
-                }
+    fn disconnect_any(&mut self) {
+        let client = self.rng.below(self.clients.len() as u64) as usize;
+        let node = self.clients[client].node;
+        match self.clients[client].conn {
+            Some(conn) if self.rng.one_in(3) => {
+                self.count("half-closed connections");
+                self.arrive(node, Arrival::Ended { conn });
             }
-            Phase::Auditing => {
-                self.note("stop");
-                self.phase = Phase::Stopping;
-                self.arrive(Arrival::Stop);
+            Some(_) => {
+                self.count("disconnects");
+                self.disconnect(client);
             }
-            _ => {}
+            None => {}
         }
-        Ok(())
     }
 }

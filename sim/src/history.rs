@@ -1,0 +1,250 @@
+//! Keys that all clients write, and the history of each for the checker of [`crate::linear`].
+//!
+//! A key takes a bounded number of operations and of uncertain ones; then its place is taken by a fresh one, so that a history can
+//! always be decided. All of them are read once more at the end.
+
+use skep_base::Rng;
+
+use crate::linear::{self, Failure, OPS_MAX, Op, Operation, Outcome, Token};
+use crate::model::{Plain, Words, show};
+
+/// The database of these keys, which nothing else touches.
+pub const HISTORY_DB: u8 = 7;
+
+/// Operations that clients send to one key; the rest of [`OPS_MAX`] is for the reads at the end.
+const OPS_PER_KEY: usize = OPS_MAX - 8;
+/// Operations on one key that are uncertain or may become so: each doubles the orders to be tried.
+const UNCERTAIN_PER_KEY: usize = 10;
+/// Keys in use at a time.
+const PLACES: [(Kind, &str); 5] = [
+    (Kind::Register, "r0"),
+    (Kind::Register, "r1"),
+    (Kind::Counter, "c0"),
+    (Kind::Queue, "q0"),
+    (Kind::Queue, "q1"),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Register,
+    Counter,
+    Queue,
+}
+
+/// An operation of some key's history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OpRef {
+    key: usize,
+    op: usize,
+}
+
+struct Key {
+    name: Vec<u8>,
+    kind: Kind,
+    history: Vec<Recorded>,
+    /// Operations that are uncertain or have no answer yet.
+    open: usize,
+}
+
+/// What became of an operation.
+enum Fate {
+    Waiting,
+    /// Not carried out, for certain.
+    Refused,
+    Uncertain,
+    Answered(u64, Outcome),
+}
+
+struct Recorded {
+    session: u64,
+    op: Op,
+    invoked: u64,
+    fate: Fate,
+}
+
+/// The histories of all keys.
+pub struct Histories {
+    keys: Vec<Key>,
+    /// The key of each of [`PLACES`].
+    current: Vec<usize>,
+    tokens: Token,
+    /// With memory durability, after a crash, nothing is certain.
+    lossy: bool,
+}
+
+impl Default for Histories {
+    fn default() -> Histories {
+        let mut histories = Histories { keys: Vec::new(), current: Vec::new(), tokens: 0, lossy: false };
+        for place in 0..PLACES.len() {
+            histories.current.push(place);
+            histories.open(place);
+        }
+        histories
+    }
+}
+
+impl Histories {
+    /// A command for `session` that leaves at `at`.
+    pub fn next(&mut self, rng: &mut Rng, session: u64, at: u64) -> (Words, OpRef) {
+        let place = rng.below(PLACES.len() as u64) as usize;
+        let key = &self.keys[self.current[place]];
+        if key.history.len() >= OPS_PER_KEY || key.open >= UNCERTAIN_PER_KEY {
+            self.current[place] = self.keys.len();
+            self.open(place);
+        }
+        self.tokens += 1;
+        let op = draw(PLACES[place].0, self.tokens, rng);
+        self.send(self.current[place], op, session, at)
+    }
+
+    /// A read of each key for the end.
+    pub fn final_reads(&mut self, session: u64, at: u64) -> Vec<(Words, OpRef)> {
+        (0..self.keys.len())
+            .map(|key| {
+                let op = if self.keys[key].kind == Kind::Queue { Op::Range } else { Op::Get };
+                self.send(key, op, session, at)
+            })
+            .collect()
+    }
+
+    /// Takes note of a reply.
+    ///
+    /// # Errors
+    /// A reply that no command on the key can have.
+    pub fn on_reply(&mut self, at: u64, op: OpRef, words: &Words, reply: &Plain) -> Result<(), String> {
+        let key = &mut self.keys[op.key];
+        let recorded = &mut key.history[op.op];
+        if reply.is_uncertain() {
+            recorded.fate = Fate::Uncertain;
+            return Ok(());
+        }
+        key.open -= 1;
+        recorded.fate = match outcome(key.kind, recorded.op, reply) {
+            _ if reply.is_refusal() => Fate::Refused,
+            Some(outcome) => Fate::Answered(at, outcome),
+            None => return Err(format!("INV-SIM-15: {} was answered {reply:?}", show(words))),
+        };
+        Ok(())
+    }
+
+    /// The answer to an operation will never come.
+    pub fn on_lost(&mut self, op: OpRef) {
+        self.keys[op.key].history[op.op].fate = Fate::Uncertain;
+    }
+
+    /// A crash lost acknowledged writes, as memory durability admits.
+    pub fn on_lossy_crash(&mut self) {
+        self.lossy = true;
+    }
+
+    /// Operations that were answered, and that are uncertain.
+    pub fn counts(&self) -> (u64, u64) {
+        let all = || self.keys.iter().flat_map(|k| &k.history);
+        let answered = all().filter(|r| matches!(r.fate, Fate::Answered(..))).count();
+        (answered as u64, all().filter(|r| matches!(r.fate, Fate::Uncertain)).count() as u64)
+    }
+
+    /// Checks all histories. Gives the number of keys.
+    ///
+    /// # Errors
+    /// The first history that is not linearizable, or not decided.
+    pub fn check(&self) -> Result<u64, String> {
+        if self.lossy {
+            return Ok(0);
+        }
+        for key in &self.keys {
+            let history: Vec<Operation> = key.history.iter().filter_map(Recorded::operation).collect();
+            linear::check(&history).map_err(|failure| {
+                let name = String::from_utf8_lossy(&key.name);
+                match failure {
+                    Failure::Violation(why) => format!("INV-SIM-15: {name} is not linearizable: {why}"),
+                    Failure::Undecided(why) => format!("the plan made too long a history of {name}: {why}"),
+                }
+            })?;
+        }
+        Ok(self.keys.len() as u64)
+    }
+
+    fn open(&mut self, place: usize) {
+        let (kind, name) = PLACES[place];
+        let name = format!("{name}:{}", self.keys.len()).into_bytes();
+        self.keys.push(Key { name, kind, history: Vec::new(), open: 0 });
+    }
+
+    fn send(&mut self, key: usize, op: Op, session: u64, at: u64) -> (Words, OpRef) {
+        let Key { name, history, open, .. } = &mut self.keys[key];
+        *open += 1;
+        history.push(Recorded { session, op, invoked: at, fate: Fate::Waiting });
+        (words(name, op), OpRef { key, op: history.len() - 1 })
+    }
+}
+
+impl Recorded {
+    fn operation(&self) -> Option<Operation> {
+        let Recorded { session, op, invoked, .. } = *self;
+        let answered = match &self.fate {
+            Fate::Refused => return None,
+            Fate::Waiting | Fate::Uncertain => None,
+            Fate::Answered(at, outcome) => Some((*at, outcome.clone())),
+        };
+        Some(Operation { session, op, invoked, answered })
+    }
+}
+
+fn draw(kind: Kind, token: Token, rng: &mut Rng) -> Op {
+    match (kind, rng.below(10)) {
+        (Kind::Register, 0..4) => Op::Get,
+        (Kind::Register, 4..7) => Op::Set(token),
+        (Kind::Register, 7) => Op::GetSet(token),
+        (Kind::Register, 8) => Op::SetNx(token),
+        (Kind::Register, _) => Op::Del,
+        (Kind::Counter, 0..3) => Op::Get,
+        (Kind::Counter, _) => Op::Incr,
+        (Kind::Queue, 0..5) => Op::Push(token),
+        (Kind::Queue, 5..8) => Op::Pop,
+        (Kind::Queue, _) => Op::Range,
+    }
+}
+
+fn words(key: &[u8], op: Op) -> Words {
+    let name = match op {
+        Op::Get => "GET",
+        Op::Set(_) => "SET",
+        Op::GetSet(_) => "GETSET",
+        Op::SetNx(_) => "SETNX",
+        Op::Del => "DEL",
+        Op::Incr => "INCR",
+        Op::Push(_) => "RPUSH",
+        Op::Pop => "LPOP",
+        Op::Range => "LRANGE",
+    };
+    let mut words = vec![name.as_bytes().to_vec(), key.to_vec()];
+    match op {
+        Op::Set(token) | Op::GetSet(token) | Op::SetNx(token) | Op::Push(token) => {
+            words.push(token.to_string().into_bytes());
+        }
+        Op::Range => words.extend([b"0".to_vec(), b"-1".to_vec()]),
+        _ => {}
+    }
+    words
+}
+
+/// What a reply says, if it fits the operation.
+fn outcome(kind: Kind, op: Op, reply: &Plain) -> Option<Outcome> {
+    let token = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<Token>().ok();
+    Some(match (op, reply) {
+        (Op::Set(_), Plain::Text(text)) if text == b"OK" => Outcome::Done,
+        (Op::Get | Op::GetSet(_) | Op::Pop, Plain::Nil) => Outcome::Nil,
+        (Op::Get, Plain::Text(text)) if kind == Kind::Counter => Outcome::Number(i64::from(token(text)?)),
+        (Op::Get | Op::GetSet(_) | Op::Pop, Plain::Text(text)) => Outcome::Value(token(text)?),
+        (Op::SetNx(_) | Op::Del | Op::Incr | Op::Push(_), Plain::Int(n)) => Outcome::Number(*n),
+        (Op::Range, Plain::List(list)) => {
+            let tokens = list.iter().map(|element| match element {
+                Plain::Text(text) => token(text),
+                _ => None,
+            });
+            Outcome::List(tokens.collect::<Option<Vec<Token>>>()?)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,194 @@
+//! The clients of the world and the network between them and the nodes.
+
+use skep_base::Rng;
+
+use super::{Event, Phase, World};
+use crate::client::{Client, State, Surroundings};
+use crate::plan::MS;
+use crate::process::Arrival;
+
+impl World {
+    pub(super) fn on_connect(&mut self, client: usize) {
+        let ended = matches!(self.phase, Phase::Stopping | Phase::Last | Phase::Over);
+        if self.clients[client].bound || self.clients[client].state != State::Down || ended {
+            return;
+        }
+        let Some(node) = self.node_to_connect_to() else {
+            let again = self.within(20 * MS) + 5 * MS;
+            return self.at(again, Event::Connect { client });
+        };
+        let state = &mut self.clients[client];
+        (state.node, state.since, state.bound) = (node, self.now, true);
+        let generation = state.generation;
+        self.arrive(node, Arrival::Connect { client, generation });
+    }
+
+    /// Any node that is ready; now and then one that is not.
+    fn node_to_connect_to(&mut self) -> Option<usize> {
+        let any_will_do = !self.plan.alone() && self.rng.one_in(8);
+        let fits = |m: &crate::machine::Machine| {
+            m.process.as_ref().is_some_and(|p| p.node.is_ready() || any_will_do)
+        };
+        let fitting: Vec<usize> = (0..self.machines.len()).filter(|n| fits(&self.machines[*n])).collect();
+        (!fitting.is_empty()).then(|| fitting[self.rng.below(fitting.len() as u64) as usize])
+    }
+
+    pub(super) fn accept_client(&mut self, node: usize, client: usize, generation: u64) {
+        let state = &mut self.clients[client];
+        let Some(process) = &mut self.machines[node].process else { return };
+        if state.generation != generation || state.conn.is_some() {
+            return;
+        }
+        let address = format!("10.0.1.{client}:{generation}");
+        match process.node.connect(address, format!("10.0.0.{node}:6379")) {
+            Ok(conn) => {
+                state.conn = Some(conn);
+                self.begin_sync(client);
+            }
+            Err(_) => {
+                state.bound = false;
+                let again = self.within(20 * MS);
+                self.at(again, Event::Connect { client });
+            }
+        }
+    }
+
+    fn begin_sync(&mut self, client: usize) {
+        let bytes = self.with_client(client, |client, rng, around| client.begin_sync(rng, around));
+        self.transmit(client, &bytes);
+    }
+
+    pub(super) fn on_burst(&mut self, client: usize) {
+        if self.phase == Phase::Working
+            && self.clients[client].state == State::Up
+            && self.clients[client].is_idle()
+        {
+            let bytes = self.with_client(client, |client, rng, around| client.burst(rng, around));
+            self.transmit(client, &bytes);
+        }
+    }
+
+    pub(super) fn on_to_client(&mut self, client: usize, bytes: &[u8]) -> Result<(), String> {
+        let node = self.clients[client].node;
+        let text = String::from_utf8_lossy(bytes);
+        self.trace.note(self.now, format_args!("client {client} hears {text:?} from {node}"));
+        let answer = self.with_client(client, |client, _, around| client.receive(bytes, around))?;
+        self.transmit(client, &answer);
+        if self.clients[client].state == State::Up && self.clients[client].is_idle() && answer.is_empty() {
+            let at = self.within(self.plan.think_us);
+            let generation = self.clients[client].generation;
+            self.at(at, Event::Burst { client, generation });
+        }
+        Ok(())
+    }
+
+    /// Clients of a cluster that have waited too long for an answer, or for being let in, go to another node.
+    pub(super) fn end_patience(&mut self) {
+        if self.plan.alone() {
+            return;
+        }
+        for client in 0..self.clients.len() {
+            let state = &self.clients[client];
+            let waits = state.state != State::Up || !state.is_idle();
+            if waits && state.bound && self.now - state.since > self.plan.patience_us {
+                self.count("clients out of patience");
+                self.disconnect(client);
+            }
+        }
+    }
+
+    fn with_client<R>(
+        &mut self,
+        client: usize,
+        run: impl FnOnce(&mut Client, &mut Rng, &mut Surroundings<'_>) -> R,
+    ) -> R {
+        let (wall_min, wall_max) = (self.wall_min(), self.wall_max());
+        let wall = self.machines[self.clients[client].node].clocks.wall(self.now);
+        let mut around = Surroundings {
+            plan: &self.plan,
+            ledger: &mut self.ledger,
+            histories: &mut self.histories,
+            at: self.now,
+            wall,
+            wall_min,
+            wall_max,
+        };
+        run(&mut self.clients[client], &mut self.rng, &mut around)
+    }
+
+    /// Sends bytes to the node in pieces that have nothing to do with commands.
+    fn transmit(&mut self, client: usize, bytes: &[u8]) {
+        let (node, generation) = (self.clients[client].node, self.clients[client].generation);
+        if !bytes.is_empty() {
+            self.clients[client].since = self.now;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let len =
+                if self.rng.one_in(3) { 1 + self.rng.below(rest.len() as u64) as usize } else { rest.len() };
+            let (piece, behind) = rest.split_at(len);
+            rest = behind;
+            let at = self.clients[client].to_node_at.max(self.within(self.plan.network_us)) + 1;
+            self.clients[client].to_node_at = at;
+            self.trace.note(
+                at,
+                format_args!("client {client} sends {:?} to {node}", String::from_utf8_lossy(piece)),
+            );
+            self.at(at, Event::ToNode { client, generation, bytes: piece.to_vec() });
+        }
+    }
+
+    /// Sends what the node has for its clients; slow readers take a part of it.
+    pub(super) fn write_clients(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        let mut ready: Vec<usize> = Vec::new();
+        ready.extend(std::mem::take(&mut process.blocked));
+        while let Some(conn) = process.node.next_with_output() {
+            ready.extend(self.clients.iter().position(|c| c.node == node && c.conn == Some(conn)));
+        }
+        ready.sort_unstable();
+        ready.dedup();
+        for client in ready {
+            self.write_client(node, client);
+        }
+    }
+
+    fn write_client(&mut self, node: usize, client: usize) {
+        let Some(conn) = self.clients[client].conn.filter(|_| self.clients[client].node == node) else {
+            return;
+        };
+        let Some(process) = &mut self.machines[node].process else { return };
+        let unsent = process.node.unsent(conn);
+        let mut take = unsent.len();
+        if self.plan.slow_readers && take > 1 && self.rng.one_in(3) {
+            take = 1 + self.rng.below(take as u64) as usize;
+            process.blocked.insert(client);
+        }
+        let bytes = unsent[..take].to_vec();
+        let close = process.node.on_sent(conn, take);
+        if !bytes.is_empty() {
+            let at = self.clients[client].to_client_at.max(self.within(self.plan.network_us)) + 1;
+            self.clients[client].to_client_at = at;
+            let generation = self.clients[client].generation;
+            self.at(at, Event::ToClient { client, generation, bytes });
+        }
+        if close {
+            self.disconnect(client);
+        }
+    }
+
+    /// Ends a client's connection, or its attempt to make one.
+    pub(super) fn disconnect(&mut self, client: usize) {
+        let node = self.clients[client].node;
+        if let Some(conn) = self.clients[client].conn {
+            self.arrive(node, Arrival::Gone { conn });
+        }
+        self.lose_connection(client, false, false);
+    }
+
+    pub(super) fn lose_connection(&mut self, client: usize, crashed: bool, lossy: bool) {
+        self.with_client(client, |client, _, around| client.on_lost(crashed, lossy, around));
+        let at = self.within(30 * MS) + MS;
+        self.at(at, Event::Connect { client });
+    }
+}

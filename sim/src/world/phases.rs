@@ -1,0 +1,121 @@
+//! From the end of the faults to the end of the run: everything must be well again in time, clients compare all they know, the
+//! nodes stop cleanly and are started once more.
+
+use super::{End, Event, World};
+use crate::client::{Client, State};
+use crate::plan::MS;
+use crate::process::Arrival;
+
+/// After the faults have ended everything must be well again in this time (virtual), or the cluster is stuck.
+const HEALING_US_MAX: u64 = 60_000 * MS;
+/// How long requests of clients that are gone may linger in a cluster that is well.
+const LINGER_US: u64 = 1_000 * MS;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    Working,
+    /// No new work, no new faults.
+    Draining,
+    Auditing,
+    Stopping,
+    /// Started once more after a clean stop.
+    Last,
+    Over,
+}
+
+impl World {
+    pub(super) fn on_heal(&mut self) {
+        self.note("faults end");
+        self.phase = Phase::Draining;
+        self.phase_until = self.now + HEALING_US_MAX;
+        self.on_mend(None);
+        for node in 0..self.machines.len() {
+            let machine = &mut self.machines[node];
+            machine.disk.set_capacity(None);
+            machine.disk.restart(); // ends an error that has not struck yet
+            machine.slowness = 1;
+            self.on_disk_answers(node);
+            self.on_resume(node);
+            if self.machines[node].process.is_none() {
+                let soon = self.within(50 * MS);
+                self.at(soon, Event::Start { node });
+            }
+        }
+    }
+
+    /// Looks whether the phase is over, and which clients have waited too long.
+    pub(super) fn on_look(&mut self) -> Result<(), String> {
+        self.at(self.now + 5 * MS, Event::Look);
+        if self.phase == Phase::Working {
+            self.end_patience();
+            return Ok(());
+        }
+        match self.phase {
+            Phase::Draining if self.is_quiet() && self.has_lingered() => {
+                self.note("audit");
+                self.phase = Phase::Auditing;
+                for client in 0..self.clients.len() {
+                    self.clients[client].audit_next();
+                    self.disconnect(client);
+                }
+            }
+            Phase::Auditing if self.is_quiet() => {
+                let keys = self.histories.check()?;
+                let (answered, uncertain) = self.histories.counts();
+                self.count_by("keys with a history", keys);
+                self.count_by("operations in histories", answered);
+                self.count_by("operations in histories, uncertain", uncertain);
+                self.note("stop");
+                self.phase = Phase::Stopping;
+                for node in 0..self.machines.len() {
+                    self.arrive(node, Arrival::Stop);
+                }
+            }
+            Phase::Last if self.machines.iter().all(|m| m.ready) => self.phase = Phase::Over,
+            _ => self.end_patience(),
+        }
+        Ok(())
+    }
+
+    /// True if all nodes are ready and no client waits for anything.
+    fn is_quiet(&self) -> bool {
+        self.machines.iter().all(|m| m.process.is_some() && m.ready)
+            && self.clients.iter().all(|c| c.state == State::Up && c.is_idle())
+    }
+
+    fn has_lingered(&self) -> bool {
+        let since = self.phase_until - HEALING_US_MAX;
+        self.plan.alone() || self.now >= since + LINGER_US
+    }
+
+    /// A node stopped as it was asked to.
+    pub(super) fn on_clean_stop(&mut self, node: usize) {
+        self.note(&format!("{node} stopped cleanly"));
+        let end = if self.rng.one_in(2) { End::PowerCut } else { End::Kill };
+        self.end(node, end);
+        for client in 0..self.clients.len() {
+            if self.clients[client].node == node {
+                self.lose_connection(client, true, false);
+            }
+        }
+        if self.machines.iter().any(|m| m.process.is_some()) {
+            return;
+        }
+        self.phase = Phase::Last;
+        for node in 0..self.machines.len() {
+            let again = self.within(50 * MS);
+            self.at(again, Event::Start { node });
+        }
+    }
+
+    pub(super) fn explain_stuck(&self) -> String {
+        let owed: Vec<_> = self.clients.iter().flat_map(Client::owed).take(3).collect();
+        let unready: Vec<_> = (0..self.machines.len()).filter(|n| !self.machines[*n].ready).collect();
+        format!(
+            "INV-SIM-10: not well again {} s after the faults ended, in phase {:?}; not ready: {unready:?}, clients wait for \
+             {owed:?}",
+            HEALING_US_MAX / MS / 1_000,
+            self.phase
+        )
+    }
+}
