@@ -181,3 +181,41 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_base::Rng;
+
+    #[test]
+    fn what_is_sent_in_any_portions_is_every_frame_in_order() {
+        for seed in 0..4 {
+            let mut rng = Rng::new(seed);
+            let (mut out, mut written, mut sent) = (Outgoing::default(), Vec::new(), Vec::new());
+            for number in 0..200u32 {
+                let bound = if rng.one_in(20) { 1_500_000 } else { 50_000 };
+                let len = rng.below(bound) as usize + 4;
+                let message: Vec<u8> = number.to_le_bytes().into_iter().cycle().take(len).collect();
+                out.put_message(|out| out.extend_from_slice(&message));
+                written.extend_from_slice(&message);
+                if rng.one_in(3) {
+                    out.seal();
+                }
+                let portion = rng.below(out.unsent().len().min(120_000) as u64 + 1) as usize;
+                sent.extend_from_slice(&out.unsent()[..portion]);
+                out.on_sent(portion);
+                out.assert_invariants();
+                assert!(out.bytes.len() <= 2 * out.waiting() + BUFFER_BYTES_KEPT, "what has left is kept");
+            }
+            out.seal();
+            sent.extend_from_slice(out.unsent());
+            out.on_sent(out.unsent().len());
+            assert_eq!(out.waiting(), 0);
+            let (mut reader, mut rest, mut read) = (FrameReader::new(), &sent[..], Vec::new());
+            while let Some(body) = reader.next(&mut rest, FRAME_BODY_BYTES_MAX).unwrap() {
+                read.extend_from_slice(body);
+            }
+            assert!(read == written, "seed {seed}: {} bytes were read of {}", read.len(), written.len());
+        }
+    }
+}

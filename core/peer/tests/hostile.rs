@@ -497,6 +497,42 @@ fn a_byte_now_and_then_does_not_prolong_a_handshake() {
 }
 
 #[test]
+fn the_time_of_a_handshake_begins_when_the_connection_stands() {
+    let mut victim = Victim::new();
+    victim.links.set_addresses(BTreeSet::from(["x:1".to_owned()]), &mut victim.out);
+    victim.handle(LinkInput::Tick);
+    victim.out.clear();
+    let link = LinkId(1);
+    victim.now = victim.now.plus(1_900);
+    victim.handle(LinkInput::Dialed { link });
+    victim.now = victim.now.plus(1_900);
+    victim.handle(LinkInput::Tick);
+    assert_eq!(victim.closed(link), None);
+    victim.now = victim.now.plus(100);
+    victim.handle(LinkInput::Tick);
+    victim.assert_closed(link, "the handshake was not over after 2000 ms");
+}
+
+#[test]
+fn a_node_that_closes_each_link_as_soon_as_it_is_up_is_not_dialed_in_a_loop() {
+    let mut victim = Victim::new();
+    let (mut link, mut hello) = victim.dial();
+    for round in 0..20 {
+        victim.receive(link, &welcome_to(&hello, &me(2), VERSIONS, 1));
+        assert!(victim.links.peer(link).is_some());
+        victim.handle(LinkInput::Closed { link, reason: "rude".to_owned() });
+        let wait = victim.links.next_wakeup().unwrap().since(victim.now);
+        assert!(round < 6 || (1_000..=2_000).contains(&wait), "{wait} ms in round {round}");
+        victim.now = victim.now.plus(wait);
+        victim.handle(LinkInput::Tick);
+        let Some(LinkOutput::Dial { link: next, .. }) = victim.out.pop() else { panic!("nothing is dialed") };
+        link = next;
+        victim.handle(LinkInput::Dialed { link });
+        hello = victim.take_sent(link);
+    }
+}
+
+#[test]
 fn a_refused_node_that_does_not_leave_is_closed() {
     let mut victim = Victim::new();
     let link = victim.accept();

@@ -201,6 +201,7 @@ impl Net {
         if h.links.send(link, &message) {
             h.ends.get_mut(&link).unwrap().sent.push(message);
         }
+        h.links.assert_invariants();
     }
 
     /// Lets a millisecond pass: dials are answered, bytes move, timers fire.
