@@ -677,6 +677,16 @@ impl Group {
             raft.term,
             raft.vote
         );
+        let knows_all = self.is_leader() && log.committed == self.applied.0 && raft.commit_to_current_term();
+        assert!(
+            knows_all || !self.may_read(Millis(0)),
+            "INV-CONSENSUS-9: {:?} may read until {:?} as {:?} with {} applied of {}",
+            self.config.node,
+            self.readable_until,
+            raft.state,
+            self.applied,
+            log.committed
+        );
         self.raw.store().assert_bounds();
         assert_eq!(
             *self.membership(),

@@ -6,7 +6,7 @@
 
 mod world;
 
-use skep_base::Rng;
+use skep_base::{NodeId, Rng};
 use std::collections::{BTreeMap, BTreeSet};
 use world::{Faults, World};
 
@@ -14,6 +14,9 @@ use world::{Faults, World};
 const SEEDS: u64 = 300;
 /// Leaders that die, to see how long writes pause.
 const PAUSES: u64 = 500;
+/// Histories of one kind of trouble alone, and their simulated milliseconds.
+const CASES: u64 = 50;
+const CASE_MS: u64 = 5_000;
 /// Simulated milliseconds of trouble in each.
 const TROUBLE_MS: u64 = 6_000;
 /// In which a healthy group must be of one mind again: a few elections.
@@ -89,28 +92,63 @@ fn the_same_seed_gives_the_same_history() {
     assert_ne!(run(1).trace, run(2).trace);
 }
 
-/// The one voter that both a leader and somebody who has lost the leader hear restarts again and again.
-#[test]
-fn a_voter_that_forgets_at_each_restart_what_it_promised_breaks_no_lease() {
+/// Does this to nodes of which three founded a group, with a leader at each millisecond. All that may read by a lease do, and are checked.
+fn against_leases(nodes: usize, faults: Faults, act: impl Fn(&mut World, usize)) {
     let mut reads_by_lease = 0;
-    for seed in 0..50 {
+    for seed in 0..CASES {
         let announce = Announce(seed);
-        let faults = Faults { delay_ms_max: 3, propose: 2_000, ..Faults::default() };
-        let mut world = World::new(seed, 3, 3, faults);
-        for _ in 0..5_000 {
+        let mut world = World::new(seed, nodes, 3, faults.clone());
+        for _ in 0..CASE_MS {
             world.step();
             if let Some(leader) = world.leader_that_reads() {
-                let (voter, cut_off) = ((leader + 1) % 3, (leader + 2) % 3);
-                world.cut = BTreeSet::from([(leader, cut_off), (cut_off, leader)]);
-                if world.rng.one_in(100) {
-                    world.crash(voter, 1);
-                }
+                act(&mut world, leader);
             }
         }
         reads_by_lease += world.checks.reads_by_lease;
         drop(announce);
     }
-    assert!(reads_by_lease > 50 * 2_000, "hardly any lease was had: {reads_by_lease}");
+    assert!(reads_by_lease > CASES * CASE_MS / 4, "hardly any lease was had: {reads_by_lease}");
+}
+
+/// The one voter that both a leader and somebody who has lost the leader hear restarts again and again.
+#[test]
+fn a_voter_that_forgets_at_each_restart_what_it_promised_breaks_no_lease() {
+    let faults = Faults { delay_ms_max: 3, propose: 2_000, ..Faults::default() };
+    against_leases(3, faults, |world, leader| {
+        let (voter, cut_off) = ((leader + 1) % 3, (leader + 2) % 3);
+        world.cut = BTreeSet::from([(leader, cut_off), (cut_off, leader)]);
+        if world.rng.one_in(100) {
+            world.crash(voter, 1);
+        }
+    });
+}
+
+/// Leadership is handed to a node that its leader does not hear, by an order that may come long after the leader gave up.
+#[test]
+fn an_order_to_campaign_that_comes_at_any_time_meets_no_lease() {
+    let faults = Faults { delay_ms_max: 3, late_percent: 1, propose: 2_000, ..Faults::default() };
+    against_leases(3, faults, |world, leader| {
+        if world.rng.one_in(500) {
+            let to = (leader + 1) % 3;
+            world.cut = BTreeSet::from([(to, leader)]);
+            world.transfer(NodeId(to as u64 + 1));
+        }
+    });
+}
+
+/// Voters come and go, while nodes lose each other for about as long as an election takes.
+#[test]
+fn a_membership_that_changes_all_the_time_breaks_no_lease() {
+    let faults = Faults {
+        delay_ms_max: 3,
+        flush_ms_max: 5,
+        membership: 30,
+        partition: 400,
+        hang: 500,
+        propose: 200,
+        ..Faults::default()
+    };
+    against_leases(5, faults, |_, _| {});
 }
 
 /// From the death of a leader to the first entry that its successor committed, in milliseconds, sorted.

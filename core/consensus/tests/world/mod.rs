@@ -430,9 +430,7 @@ impl World {
             self.change_membership(other);
         }
         if strikes(&mut self.rng, transfer) {
-            self.on_each_leader(|group, out| {
-                let _ = group.transfer_leadership(other, out);
-            });
+            self.transfer(other);
         }
         if strikes(&mut self.rng, checkpoint) && self.awake(at) {
             let behind = self.rng.below(20);
@@ -483,6 +481,13 @@ impl World {
         }
         self.on_each_leader(|group, out| {
             let _ = group.change_membership(&changes, out);
+        });
+    }
+
+    /// Whoever leads hands leadership to `node`, if it can.
+    pub fn transfer(&mut self, node: NodeId) {
+        self.on_each_leader(|group, out| {
+            let _ = group.transfer_leadership(node, out);
         });
     }
 
