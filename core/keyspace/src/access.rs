@@ -5,6 +5,7 @@
 //! Morris 1978, with the parameters Redis made customary).
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use skep_base::{Millis, Rng};
 
@@ -14,6 +15,33 @@ pub enum AccessMode {
     #[default]
     Lru,
     Lfu,
+}
+
+/// The 32 bits of an entry, to be set by reads too. Atomic only in name, so that entries may be dropped by another thread.
+pub struct Access(AtomicU32);
+
+impl Access {
+    #[inline]
+    pub fn get(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn set(&self, bits: u32) {
+        self.0.store(bits, Ordering::Relaxed);
+    }
+}
+
+impl From<u32> for Access {
+    fn from(bits: u32) -> Access {
+        Access(AtomicU32::new(bits))
+    }
+}
+
+impl Clone for Access {
+    fn clone(&self) -> Access {
+        self.get().into()
+    }
 }
 
 /// A new key's counter, so that it is not the first to go before it had a chance.
@@ -126,7 +154,7 @@ impl AccessClock {
 
     /// Records a use.
     #[inline]
-    pub fn touch(&self, access: &Cell<u32>) {
+    pub fn touch(&self, access: &Access) {
         if self.paused.get() {
             return;
         }

@@ -1,9 +1,8 @@
 //! One numbered database: 16,384 slot tables, counts, and the expiry index.
 
-use std::cell::Cell;
-
 use skep_base::{Millis, SLOT_COUNT};
 
+use crate::access::Access;
 use crate::dense::{DenseMap, Keyed};
 use crate::expiry::ExpiryIndex;
 use crate::small::SmallBytes;
@@ -16,13 +15,14 @@ pub const NEVER: Millis = Millis(u64::MAX);
 const BLOCK_SLOTS: usize = 128;
 
 /// A key with its value.
+#[derive(Clone)]
 pub struct Entry {
     pub key: SmallBytes,
     pub value: Value,
     /// The instant after which the key is gone; [`NEVER`] if it stays.
     pub deadline: Millis,
     /// For eviction only; see [`crate::AccessClock`].
-    pub access: Cell<u32>,
+    pub access: Access,
 }
 
 const _: () = assert!(size_of::<Entry>() == 56);
@@ -123,7 +123,9 @@ impl Db {
     /// The entries from `rank` on, in the order of [`Db::nth`].
     pub fn entries_from(&self, rank: usize) -> impl Iterator<Item = &Entry> {
         let (slot, at) = self.locate(rank).unwrap_or((self.slots.len(), 0));
-        self.slots[slot..].iter().flat_map(|table| table.entries.iter()).skip(at)
+        let first = self.slots.get(slot).map(|table| table.entries.range(at..table.entries.len()));
+        let others = self.slots.iter().skip(slot + 1).flat_map(|table| table.entries.iter());
+        first.into_iter().flatten().chain(others)
     }
 
     /// The slot of the key at `rank`, and its position there.

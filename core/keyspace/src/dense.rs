@@ -4,8 +4,14 @@
 //! done, never on the hash. So two replicas that applied the same operations agree on every "random" member, and a
 //! replica restored from a checkpoint (entries in order) goes on exactly as the original would.
 
-use hashbrown::HashTable;
+use std::ops::Range;
+
 use skep_base::hash;
+
+use crate::index::Index;
+use crate::segments::Segments;
+
+pub use crate::segments::Iter;
 
 /// Up to this many entries are found by a walk: no index, and two cache lines at most for the common small hash.
 const UNINDEXED_MAX: usize = 8;
@@ -15,21 +21,25 @@ pub trait Keyed {
     fn key(&self) -> &[u8];
 }
 
-/// Entries by key, in a dense array. Removal moves the last entry into the gap.
+/// Entries by key, in a dense array. Removal moves the last entry into the gap. No operation on one entry takes longer than
+/// some hundred microseconds, however many there are: array and index grow in parts.
 #[derive(Clone)]
 pub struct DenseMap<E> {
-    entries: Vec<E>,
+    entries: Segments<E>,
     /// Positions by hash of the key; empty while the map is small.
-    index: HashTable<u32>,
+    index: Index,
 }
+
+// Every slot of a used database has one.
+const _: () = assert!(size_of::<DenseMap<u64>>() == 56);
 
 impl<E> Default for DenseMap<E> {
     fn default() -> DenseMap<E> {
-        DenseMap { entries: Vec::new(), index: HashTable::new() }
+        DenseMap { entries: Segments::default(), index: Index::default() }
     }
 }
 
-impl<E: Keyed> DenseMap<E> {
+impl<E: Keyed + Clone> DenseMap<E> {
     #[inline]
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -47,22 +57,26 @@ impl<E: Keyed> DenseMap<E> {
 
     #[inline]
     pub fn get(&self, key: &[u8]) -> Option<&E> {
-        self.position(key).map(|at| &self.entries[at])
+        if self.index.is_empty() {
+            return self.entries.short().iter().find(|e| e.key() == key);
+        }
+        self.entries.get(self.indexed_position(hash::of(key), key)?)
     }
 
     /// The caller must not change the entry's key.
     #[inline]
     pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut E> {
-        self.position(key).map(|at| &mut self.entries[at])
+        let at = self.position(key)?;
+        self.entries.get_mut(at)
     }
 
     /// Where `key` lies in the array. Holds until the next insertion or removal.
     #[inline]
     pub fn position(&self, key: &[u8]) -> Option<usize> {
         if self.index.is_empty() {
-            return self.entries.iter().position(|e| e.key() == key);
+            return self.entries.short().iter().position(|e| e.key() == key);
         }
-        self.index.find(hash::of(key), |at| self.entries[*at as usize].key() == key).map(|at| *at as usize)
+        self.indexed_position(hash::of(key), key)
     }
 
     /// The entry at `position`, or `None` past the end.
@@ -78,14 +92,19 @@ impl<E: Keyed> DenseMap<E> {
     }
 
     /// Entries in array order.
-    pub fn iter(&self) -> std::slice::Iter<'_, E> {
+    pub fn iter(&self) -> Iter<'_, E> {
         self.entries.iter()
+    }
+
+    /// The entries at these positions, which must be there, in array order. Cost: O(1) before the first.
+    pub fn range(&self, positions: Range<usize>) -> Iter<'_, E> {
+        self.entries.range(positions)
     }
 
     /// Puts `entry` in, in place of the one with its key if there is one, which is given back.
     pub fn insert(&mut self, entry: E) -> Option<E> {
-        match self.position(entry.key()) {
-            Some(at) => Some(std::mem::replace(&mut self.entries[at], entry)),
+        match self.get_mut(entry.key()) {
+            Some(old) => Some(std::mem::replace(old, entry)),
             None => {
                 self.insert_new(entry);
                 None
@@ -103,8 +122,8 @@ impl<E: Keyed> DenseMap<E> {
             };
         }
         let hash = hash::of(key);
-        match self.index.find(hash, |at| self.entries[*at as usize].key() == key) {
-            Some(at) => (*at as usize, false),
+        match self.indexed_position(hash, key) {
+            Some(at) => (at, false),
             None => (self.append_indexed(make(), hash), true),
         }
     }
@@ -118,7 +137,7 @@ impl<E: Keyed> DenseMap<E> {
         }
         let at = self.append(entry);
         if at >= UNINDEXED_MAX {
-            self.rebuild_index();
+            self.index = Index::of(self.entries.len(), hash_in(&self.entries));
         }
         at
     }
@@ -131,29 +150,27 @@ impl<E: Keyed> DenseMap<E> {
 
     /// Removes the entry at `at`. The last entry takes its place. Panics past the end.
     pub fn remove_at(&mut self, at: usize) -> E {
-        let last = self.entries.len() - 1;
-        if !self.index.is_empty() {
-            let gone = hash::of(self.entries[at].key());
-            match self.index.find_entry(gone, |p| *p as usize == at) {
-                Ok(found) => drop(found.remove()),
-                Err(_) => panic!("position {at} is not in the index"),
-            }
+        let indexed = !self.index.is_empty();
+        if indexed {
+            let hash_at = hash_in(&self.entries);
+            let last = self.entries.len() - 1;
+            self.index.remove(hash_at(at as u32), at as u32);
             if at != last {
-                let moved = hash::of(self.entries[last].key());
-                match self.index.find_mut(moved, |p| *p as usize == last) {
-                    Some(position) => *position = at as u32,
-                    None => panic!("position {last} is not in the index"),
-                }
+                self.index.replace(hash_at(last as u32), last as u32, at as u32);
             }
         }
         let entry = self.entries.swap_remove(at);
-        self.give_back_memory();
+        if self.entries.is_empty() {
+            *self = DenseMap::default();
+        } else if indexed {
+            self.index.settle(hash_in(&self.entries));
+        }
         entry
     }
 
     /// Bytes allocated for the array and the index, without what the entries own.
     pub fn heap_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<E>() + self.index.allocation_size()
+        self.entries.heap_bytes() + self.index.heap_bytes()
     }
 
     /// Panics if array and index disagree.
@@ -166,46 +183,29 @@ impl<E: Keyed> DenseMap<E> {
         }
     }
 
+    #[inline]
+    fn indexed_position(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let is_it = |at| self.entries.get(at as usize).is_some_and(|e| e.key() == key);
+        self.index.find(hash, is_it).map(|at| at as usize)
+    }
+
     fn append_indexed(&mut self, entry: E, hash: u64) -> usize {
         let at = self.append(entry);
-        let entries = &self.entries;
-        self.index.insert_unique(hash, at as u32, |p| hash::of(entries[*p as usize].key()));
+        self.index.insert(hash, at as u32, hash_in(&self.entries));
         at
     }
 
     fn append(&mut self, entry: E) -> usize {
         let at = self.entries.len();
         assert!(at < u32::MAX as usize, "a map of {at} entries is full");
-        if at == self.entries.capacity() {
-            // A quarter more, not double: for most keys the table is the memory, and a slot is small.
-            self.entries.reserve_exact((at / 4).max(4));
-        }
         self.entries.push(entry);
         at
     }
+}
 
-    fn rebuild_index(&mut self) {
-        let entries = &self.entries;
-        let mut index = HashTable::with_capacity(entries.len() + 1);
-        for (at, entry) in entries.iter().enumerate() {
-            index.insert_unique(hash::of(entry.key()), at as u32, |p: &u32| {
-                hash::of(entries[*p as usize].key())
-            });
-        }
-        self.index = index;
-    }
-
-    /// After a removal: drops the index of a map that became empty, shrinks an array that is mostly air.
-    fn give_back_memory(&mut self) {
-        let len = self.entries.len();
-        if len == 0 {
-            *self = DenseMap::default();
-        } else if self.entries.capacity() > 64 && len < self.entries.capacity() / 4 {
-            self.entries.shrink_to(len + len / 4);
-            let entries = &self.entries;
-            self.index.shrink_to(len + len / 4, |p| hash::of(entries[*p as usize].key()));
-        }
-    }
+/// The hash of the key of the entry at a position.
+fn hash_in<E: Keyed>(entries: &Segments<E>) -> impl Fn(u32) -> u64 {
+    |at| hash::of(entries.get(at as usize).expect("the index holds positions of entries").key())
 }
 
 #[cfg(test)]
@@ -222,14 +222,22 @@ mod tests {
 
     #[test]
     fn behaves_as_a_map_under_random_operations() {
-        for seed in 0..50 {
+        // Small maps, and some that pass through all forms and back.
+        for seed in 0..54 {
             let mut rng = Rng::new(seed);
             let mut map = DenseMap::default();
             let mut model = BTreeMap::new();
-            let keys = 1 + rng.below(200);
-            for step in 0..2_000 {
+            let (keys, steps) = if seed < 50 { (1 + rng.below(200), 2_000) } else { (40_000, 60_000) };
+            for step in 0..steps {
                 let key = format!("k{}", rng.below(keys)).into_bytes();
                 match rng.below(3) {
+                    _ if steps > 2_000 && step > 40_000 => {
+                        let at = rng.below(map.len() as u64 + 1) as usize;
+                        if at < map.len() {
+                            let (key, value): (Vec<u8>, u64) = map.remove_at(at);
+                            assert_eq!(model.remove(&key), Some(value));
+                        }
+                    }
                     0 => assert_eq!(map.remove(&key), model.remove(&key).map(|v| (key.clone(), v))),
                     1 if rng.one_in(2) => {
                         let (at, is_new) = map.find_or_insert(&key, || (key.clone(), step));
@@ -245,6 +253,7 @@ mod tests {
             }
             map.assert_invariants();
             assert_eq!(map.len(), model.len());
+            assert!(map.iter().all(|(key, value)| model.get(key) == Some(value)));
         }
     }
 }

@@ -195,9 +195,8 @@ impl Db {
 
     /// A key of `slot` with this deadline, which is in the expiry index.
     fn due_at(&self, deadline: Millis, slot: u16) -> &Entry {
-        let entries = self.slot(slot).map_or([].iter(), |table| table.entries.iter());
+        let mut entries = self.slot(slot).into_iter().flat_map(|table| table.entries.iter());
         entries
-            .into_iter()
             .find(|entry| entry.deadline == deadline)
             .expect("the expiry index holds only deadlines of keys that are there")
     }

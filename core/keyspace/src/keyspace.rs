@@ -8,7 +8,7 @@ use skep_base::{Millis, Refusal, slot_of};
 use crate::access::AccessClock;
 use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
-use crate::dense::Keyed;
+use crate::dense::{Iter, Keyed};
 use crate::once::OnceTable;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value};
@@ -389,7 +389,7 @@ impl Keyspace {
         db: u8,
         slot: u16,
     ) -> impl DoubleEndedIterator<Item = &Entry> + ExactSizeIterator {
-        self.db(db).slot(slot).map_or([].iter(), |table| table.entries.iter())
+        self.db(db).slot(slot).map_or_else(Iter::default, |table| table.entries.iter())
     }
 
     /// Every entry of `db`, expired ones included.

@@ -15,14 +15,16 @@ mod evict;
 mod expiry;
 mod geohash;
 mod hyperloglog;
+mod index;
 mod keyspace;
 mod once;
 mod rdb;
+mod segments;
 mod small;
 pub mod types;
 mod value;
 
-pub use access::{AccessClock, AccessMode};
+pub use access::{Access, AccessClock, AccessMode};
 pub use commands::parse::database as parse_database;
 pub use context::{ReadCx, WriteCx};
 pub use cut::{Restore, RestoreError};

@@ -64,7 +64,7 @@ pub trait Typed: Default {
 const HEAP_SAMPLES: usize = 16;
 
 /// Bytes that the elements of `map` own, judged by the first few.
-pub(crate) fn sampled_heap_bytes<E: Keyed>(map: &DenseMap<E>, bytes: impl Fn(&E) -> usize) -> usize {
+pub(crate) fn sampled_heap_bytes<E: Keyed + Clone>(map: &DenseMap<E>, bytes: impl Fn(&E) -> usize) -> usize {
     let samples = map.len().min(HEAP_SAMPLES);
     if samples == 0 {
         return 0;

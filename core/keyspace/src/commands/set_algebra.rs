@@ -5,7 +5,7 @@ use skep_resp::Reply;
 
 use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
-use crate::dense::{DenseMap, Keyed};
+use crate::dense::{DenseMap, Iter, Keyed};
 use crate::dispatch::Handler::{Read, Write};
 use crate::small::SmallBytes;
 use crate::types::Set;
@@ -71,7 +71,7 @@ fn common<'a>(sets: &Sets<'a>) -> impl Iterator<Item = &'a SmallBytes> {
     // Without one of the sets nothing is common.
     let mut present: Vec<&'a Set> = sets.iter().copied().collect::<Option<_>>().unwrap_or_default();
     present.sort_by_key(|set| set.len());
-    let smallest = present.first().map_or([].iter(), |set| set.iter());
+    let smallest = present.first().map_or_else(Iter::default, |set| set.iter());
     smallest.filter(move |member| present[1..].iter().all(|set| set.contains(member)))
 }
 

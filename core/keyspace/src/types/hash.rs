@@ -10,6 +10,7 @@ use skep_base::varint::{self, Malformed, Reader};
 use crate::db::NEVER;
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
+use crate::segments::Segments;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value, sampled_heap_bytes, typed_access};
 
@@ -41,30 +42,43 @@ pub struct Hash {
 #[derive(Clone, Default)]
 struct Deadlines {
     /// As long as the fields; [`NEVER`] for a field that stays.
-    by_position: Vec<Millis>,
+    by_position: Segments<Millis>,
     /// Those of `by_position` that are not [`NEVER`], with their positions. Never empty between calls.
     order: BTreeSet<(Millis, u32)>,
 }
 
 impl Deadlines {
+    #[inline]
+    fn at(&self, at: usize) -> Millis {
+        *self.by_position.get(at).expect("as many deadlines as fields")
+    }
+
     fn set(&mut self, at: usize, deadline: Millis) {
-        let old = std::mem::replace(&mut self.by_position[at], deadline);
-        if old != NEVER {
-            self.order.remove(&(old, at as u32));
+        let old = self.at(at);
+        if old == deadline {
+            return;
         }
-        if deadline != NEVER {
-            self.order.insert((deadline, at as u32));
-        }
+        *self.by_position.get_mut(at).expect("read above") = deadline;
+        self.reorder(at, old, deadline);
     }
 
     /// Follows a removal at `at` that moved the last field there.
     fn swap_remove(&mut self, at: usize) {
         let last = self.by_position.len() - 1;
-        let moved = self.by_position[last];
-        self.set(last, NEVER);
-        self.by_position.pop();
+        self.reorder(at, self.at(at), NEVER);
         if at != last {
-            self.set(at, moved);
+            self.reorder(last, self.at(last), NEVER);
+            self.reorder(at, NEVER, self.at(last));
+        }
+        self.by_position.swap_remove(at);
+    }
+
+    fn reorder(&mut self, at: usize, from: Millis, to: Millis) {
+        if from != NEVER {
+            self.order.remove(&(from, at as u32));
+        }
+        if to != NEVER {
+            self.order.insert((to, at as u32));
         }
     }
 }
@@ -187,7 +201,7 @@ impl Hash {
         if let Some(deadlines) = &self.deadlines {
             assert_eq!(deadlines.by_position.len(), self.fields.len(), "deadlines by position");
             let order: BTreeSet<(Millis, u32)> = (0u32..)
-                .zip(&deadlines.by_position)
+                .zip(deadlines.by_position.iter())
                 .filter(|(_, d)| **d != NEVER)
                 .map(|(at, d)| (*d, at))
                 .collect();
@@ -208,7 +222,7 @@ impl Hash {
 
     #[inline]
     fn deadline_at(&self, at: usize) -> Millis {
-        self.deadlines.as_ref().map_or(NEVER, |d| d.by_position[at])
+        self.deadlines.as_ref().map_or(NEVER, |d| d.at(at))
     }
 
     fn set_deadline_at(&mut self, at: usize, deadline: Millis) {
@@ -216,7 +230,7 @@ impl Hash {
             if deadline == NEVER {
                 return;
             }
-            let by_position = vec![NEVER; self.fields.len()];
+            let by_position = Segments::filled(NEVER, self.fields.len());
             self.deadlines = Some(Box::new(Deadlines { by_position, order: BTreeSet::new() }));
         }
         self.deadlines.as_mut().expect("made above").set(at, deadline);
@@ -271,9 +285,7 @@ impl Typed for Hash {
         /// A B-tree's node overhead and slack, by a third of its entries.
         const ORDER_BYTES_EACH: usize = size_of::<(Millis, u32)>() * 4 / 3;
         let deadlines = self.deadlines.as_ref().map_or(0, |d| {
-            size_of::<Deadlines>()
-                + d.by_position.capacity() * size_of::<Millis>()
-                + d.order.len() * ORDER_BYTES_EACH
+            size_of::<Deadlines>() + d.by_position.heap_bytes() + d.order.len() * ORDER_BYTES_EACH
         });
         let contents = sampled_heap_bytes(&self.fields, |f| f.name.heap_bytes() + f.value.heap_bytes());
         size_of::<Hash>() + self.fields.heap_bytes() + contents + deadlines

@@ -3,7 +3,7 @@
 use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
-use crate::dense::{DenseMap, Keyed};
+use crate::dense::{DenseMap, Iter, Keyed};
 use crate::keyspace::Encodings;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value, sampled_heap_bytes, typed_access};
@@ -36,7 +36,7 @@ impl Set {
     }
 
     /// Members in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, SmallBytes> {
+    pub fn iter(&self) -> Iter<'_, SmallBytes> {
         self.members.iter()
     }
 

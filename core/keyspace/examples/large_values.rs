@@ -1,0 +1,133 @@
+//! The longest pauses that one command or one step of a cut makes while values grow to millions of elements, are written out
+//! while they change, and shrink again:
+//!
+//! Times are of the thread's processor time, so that what else the machine does stays out of them.
+//!
+//! ```sh
+//! cargo run --release -p skep-keyspace --example large_values -- 1000000
+//! ```
+
+// The example's own argument.
+#![allow(clippy::disallowed_methods)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use skep_base::args::OwnedArgs;
+use skep_base::{Millis, Rng};
+use skep_keyspace::{Handler, Keyspace, WriteCx, handlers};
+use skep_resp::{Protocol, Reply};
+
+/// Bytes per step of a cut, as the node has it.
+const STEP_BYTES: usize = 128 << 10;
+
+struct Bench {
+    keyspace: Keyspace,
+    handlers: BTreeMap<&'static str, Handler>,
+    rng: Rng,
+    out: Vec<u8>,
+}
+
+/// Times of one kind of call.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn print(mut self, what: &str) {
+        self.0.sort_unstable();
+        let at = |share: f64| self.0[((self.0.len() - 1) as f64 * share) as usize];
+        let (p50, p9999, longest) = (at(0.5), at(0.9999), at(1.0));
+        println!(
+            "{what:28} {:>9} calls  p50 {p50:>9.1?}  p99.99 {p9999:>9.1?}  p100 {longest:>9.1?}",
+            self.0.len()
+        );
+    }
+}
+
+impl Bench {
+    fn run(&mut self, line: &str, times: &mut Times) {
+        let args = OwnedArgs::collect(line.split(' ').map(str::as_bytes));
+        let name = line.split(' ').next().unwrap_or_default().to_lowercase();
+        let handler = self.handlers[name.as_str()];
+        let stamp = self.keyspace.stamp();
+        let mut cx = WriteCx { keyspace: &mut self.keyspace, db: 0, now: stamp, rng: &mut self.rng };
+        let start = now();
+        handler.write(&mut cx, args.args(), &mut Reply::new(&mut self.out, Protocol::Resp2));
+        times.0.push(now() - start);
+        assert_ne!(self.out[0], b'-', "{line}: {}", self.out.escape_ascii());
+        self.out.clear();
+        // As the shell does, elsewhere.
+        drop(self.keyspace.take_garbage());
+    }
+
+    /// A cut with a write of `line` between its steps.
+    fn cut(&mut self, kind: &str, mut line: impl FnMut(u64) -> String) {
+        let (mut steps, mut writes, mut bytes) = (Times::default(), Times::default(), 0);
+        self.keyspace.begin_cut();
+        let mut done = false;
+        while !done {
+            for _ in 0..4 {
+                let line = line(self.rng.next_u64());
+                self.run(&line, &mut writes);
+            }
+            let mut piece = Vec::with_capacity(STEP_BYTES + STEP_BYTES / 8);
+            let start = now();
+            done = self.keyspace.cut_step(&mut piece, STEP_BYTES);
+            steps.0.push(now() - start);
+            bytes += piece.len();
+        }
+        steps.print(&format!("{kind}: steps of a cut"));
+        writes.print(&format!("{kind}: writes beside it"));
+        println!("{:28} {bytes:>9} bytes", "");
+    }
+}
+
+/// Processor time of this thread.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn main() {
+    let count: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
+    let mut keyspace = Keyspace::default();
+    keyspace.advance(Millis(1_000_000));
+    let mut bench = Bench { keyspace, handlers: handlers().collect(), rng: Rng::new(1), out: Vec::new() };
+    type Line = fn(u64) -> String;
+    let kinds: [(&str, Line, Line, Line); 5] = [
+        (
+            "hash",
+            |i| format!("HSET k field:{i} {i}"),
+            |i| format!("HSET k field:{i} changed"),
+            |i| format!("HDEL k field:{i}"),
+        ),
+        ("set", |i| format!("SADD k member:{i}"), |i| format!("SREM k member:{i}"), |_| "SPOP k".into()),
+        (
+            "zset",
+            |i| format!("ZADD k {} member:{i}", i % 1_000),
+            |i| format!("ZADD k 5 member:{i}"),
+            |i| format!("ZREM k member:{i}"),
+        ),
+        ("list", |i| format!("RPUSH k element:{i}"), |_| "LPOP k".into(), |_| "RPOP k".into()),
+        (
+            "hash with deadlines",
+            |i| format!("HSET k field:{i} {i}"),
+            |i| format!("HPEXPIRE k 100000 FIELDS 1 field:{i}"),
+            |i| format!("HDEL k field:{i}"),
+        ),
+    ];
+    for (kind, grow, change, shrink) in kinds {
+        let mut times = Times::default();
+        (0..count).for_each(|i| bench.run(&grow(i), &mut times));
+        times.print(&format!("{kind}: growing"));
+        bench.cut(kind, |random| change(random % count));
+        let mut times = Times::default();
+        (0..count).for_each(|i| bench.run(&shrink(i), &mut times));
+        times.print(&format!("{kind}: shrinking"));
+        let mut times = Times::default();
+        (0..count).for_each(|i| bench.run(&grow(i), &mut Times::default()));
+        bench.run("DEL k", &mut times);
+        times.print(&format!("{kind}: deleting"));
+    }
+}
