@@ -76,7 +76,7 @@ impl Desk<'_> {
             Origin::Peer { .. } => false,
             Origin::Client { conn, .. } => {
                 let cut_off = |unsent: usize| self.output_max > 0 && unsent as u64 > self.output_max;
-                self.clients.get(conn).is_none_or(|client| cut_off(client.unsent()))
+                self.clients.get(conn).is_none_or(|client| cut_off(client.owed_bytes()))
             }
         }
     }
@@ -90,7 +90,7 @@ impl Desk<'_> {
     fn answer_client(&mut self, call: &Call, conn: ConnId, seq: u64, write: impl FnOnce(&mut Reply<'_>)) {
         let Some(client) = self.clients.get_mut(conn) else { return self.run_unheard(write) };
         self.stats.called(call.command);
-        if client.is_next(seq) && !(self.output_max > 0 && client.unsent() as u64 > self.output_max) {
+        if client.is_next(seq) && !(self.output_max > 0 && client.owed_bytes() as u64 > self.output_max) {
             let mark = client.output.len();
             write(&mut Reply::new(&mut client.output, call.protocol));
             if client.output.get(mark) == Some(&b'-') {
@@ -109,12 +109,17 @@ impl Desk<'_> {
                 self.scratch.clear();
             }
             if !client.is_next(seq) {
-                return client.park(seq, std::mem::take(self.scratch));
+                client.park(seq, std::mem::take(self.scratch));
+                return self.note_grown(conn);
             }
         }
         if client.answered() {
             self.to_resume.push(conn);
         }
+        self.note_grown(conn);
+    }
+
+    fn note_grown(&mut self, conn: ConnId) {
         if self.grown.last() != Some(&conn) {
             self.grown.push(conn);
         }

@@ -55,6 +55,7 @@ pub struct Client {
     first_open: u64,
     /// Replies that came before their turn, from `first_open` on; empty as long as they come in order.
     parked: VecDeque<Option<Vec<u8>>>,
+    parked_bytes: usize,
     /// One more than the number of the last write that was begun.
     writes_to: u64,
     /// True if `input` holds a command that waits until nothing is pending.
@@ -127,6 +128,7 @@ impl Client {
         if self.parked.len() <= place {
             self.parked.resize_with(place + 1, || None);
         }
+        self.parked_bytes += reply.len();
         let before = self.parked[place].replace(reply);
         assert!(before.is_none(), "INV-NODE-1: operation {op} was answered twice");
     }
@@ -135,14 +137,15 @@ impl Client {
         self.parked.pop_front();
         while let Some(reply) = self.parked.front_mut().and_then(Option::take) {
             self.output.extend_from_slice(&reply);
+            self.parked_bytes -= reply.len();
             self.parked.pop_front();
             self.first_open += 1;
         }
     }
 
-    /// Bytes of replies that wait for those before them.
-    pub fn parked_bytes(&self) -> usize {
-        self.parked.iter().flatten().map(Vec::len).sum()
+    /// Bytes of replies that the client has not taken, those included that wait for others before them.
+    pub fn owed_bytes(&self) -> usize {
+        self.unsent() + self.parked_bytes
     }
 
     /// Bytes that this connection takes, its buffers included.
@@ -151,7 +154,7 @@ impl Client {
         size_of::<Client>()
             + self.input.capacity()
             + self.output.capacity()
-            + self.parked_bytes()
+            + self.parked_bytes
             + texts.iter().map(|t| t.capacity()).sum::<usize>()
             + self.address.capacity()
             + self.local_address.capacity()
@@ -261,6 +264,7 @@ impl Clients {
             next_op: 0,
             first_open: 0,
             parked: VecDeque::new(),
+            parked_bytes: 0,
             writes_to: 0,
             waiting: false,
             output: Vec::new(),

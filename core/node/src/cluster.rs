@@ -568,7 +568,7 @@ impl Node {
         self.effects = effects;
     }
 
-    /// Gives leadership away while the disk does not answer: others can go on.
+    /// Gives leadership away while the disk does not answer or is full: others can go on.
     fn watch_disk(&mut self, out: &mut Vec<Output>) {
         let busy_ms = self.persist.disk_busy_since().map_or(0, |since| self.now.mono.since(since));
         let slow = busy_ms >= DISK_SLOW_MS && !self.disk_full;
@@ -582,7 +582,7 @@ impl Node {
                 group.set_may_campaign(!slow);
             }
         }
-        if slow {
+        if slow || self.disk_full {
             self.give_away_leadership(out);
         }
     }
@@ -595,7 +595,8 @@ impl Node {
         for group in groups {
             let Some(of) = self.group(group).filter(|of| of.is_leader()) else { continue };
             let voters = of.membership().voters.iter().filter(|node| **node != self.id);
-            let mut able: Vec<NodeId> = voters.copied().filter(|node| self.is_alive(*node)).collect();
+            let is_able = |node: &NodeId| self.is_alive(*node) && self.peers.disk_ok(*node);
+            let mut able: Vec<NodeId> = voters.copied().filter(is_able).collect();
             able.sort_by_key(|node| std::cmp::Reverse(of.matched(*node)));
             let Some(to) = able.first().copied() else { continue };
             any = true;

@@ -139,7 +139,7 @@ impl Node {
         let now = self.now.mono;
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.compact_output();
-        let unsent = client.unsent() as u64;
+        let unsent = client.owed_bytes() as u64;
         if !client.listed && (unsent > 0 || client.closing || client.ended) {
             client.listed = true;
             self.with_output.push_back(conn);

@@ -156,7 +156,7 @@ impl Node {
             PeerMessage::MetaAnswer { number, refused, retry } => {
                 self.on_meta_answer(number, refused, retry, out);
             }
-            PeerMessage::Beat { groups, .. } => self.on_beat(node, groups),
+            PeerMessage::Beat { groups, disk_ok, .. } => self.on_beat(node, groups, disk_ok),
             PeerMessage::StateDigest { .. } => {}
             PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
         }
@@ -178,8 +178,8 @@ impl Node {
         }
     }
 
-    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>) {
-        self.peers.on_groups(node, groups);
+    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, disk_ok: bool) {
+        self.peers.on_beat(node, groups, disk_ok);
         for at in 0..self.shards.len() {
             let said = self.peers.leader_of(self.shards[at].id);
             if let Some((leader, term)) = said {
@@ -348,7 +348,7 @@ impl Node {
         };
         let groups = self.replicas().map(|r| &r.group);
         let groups = self.meta.group.iter().chain(groups).map(beat).collect();
-        let sent_at = self.now.mono;
-        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at });
+        let (sent_at, disk_ok) = (self.now.mono, !self.disk_slow && !self.disk_full);
+        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at, disk_ok });
     }
 }

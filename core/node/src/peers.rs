@@ -43,6 +43,7 @@ struct Reach {
     incarnation: u64,
     heard: Option<Millis>,
     groups: Vec<GroupBeat>,
+    disk_ok: bool,
 }
 
 impl Peers {
@@ -113,11 +114,17 @@ impl Peers {
         }
     }
 
-    /// What a node says of its replicas.
-    pub fn on_groups(&mut self, node: NodeId, groups: Vec<GroupBeat>) {
+    /// What a node says of itself.
+    pub fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, disk_ok: bool) {
         if let Some(reach) = self.nodes.get_mut(&node) {
             reach.groups = groups;
+            reach.disk_ok = disk_ok;
         }
+    }
+
+    /// True if a node said last that its disk takes what it is given.
+    pub fn disk_ok(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|reach| reach.disk_ok)
     }
 
     /// The last entry that a node has applied, by what it said last.
