@@ -220,9 +220,9 @@ impl Node {
         if (inbound.incarnation, inbound.term) != (incarnation, term) {
             *inbound = Inbound { incarnation, term, last: 0 };
         }
-        // Sent again over a new link, since the answers may be lost: the log has them for the sender. If one before it is
-        // missing, the link that lost it is broken, and all of them come again.
-        if forward.number != inbound.last + 1 {
+        // Sent again over a new link, since the answers may be lost: the log has them for the sender. If one before it that the
+        // sender still wants is missing, the link that lost it is broken, and all of them come again.
+        if forward.number != forward.floor.max(inbound.last + 1) {
             return;
         }
         inbound.last = forward.number;

@@ -112,7 +112,8 @@ impl Node {
             batch,
             fate_unknown: false,
         };
-        self.peers.links.send(link, &PeerMessage::Forward(forward_of(shard.id, term, &forwarded)));
+        let floor = shard.forwarded.front().map_or(number, |oldest| oldest.number);
+        self.peers.links.send(link, &PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded)));
         shard.forwarded.push_back(forwarded);
         true
     }
@@ -126,8 +127,9 @@ impl Node {
                 continue;
             }
             let Some(link) = self.peers.link_to(node) else { return };
+            let Some(floor) = shard.forwarded.front().map(|oldest| oldest.number) else { continue };
             for forwarded in &shard.forwarded {
-                let forward = forward_of(shard.id, shard.session.term, forwarded);
+                let forward = forward_of(shard.id, shard.session.term, floor, forwarded);
                 self.peers.links.send(link, &PeerMessage::Forward(forward));
             }
         }
@@ -465,8 +467,9 @@ impl Node {
     }
 }
 
-fn forward_of(group: GroupId, term: Term, forwarded: &Forwarded) -> Forward {
+fn forward_of(group: GroupId, term: Term, floor: u64, forwarded: &Forwarded) -> Forward {
     let mut forward = Forward::new(group, term, forwarded.number);
+    forward.floor = floor;
     forwarded.batch.forward(&mut forward);
     forward
 }

@@ -34,14 +34,17 @@ pub struct Forward {
     pub group: GroupId,
     pub term: Term,
     pub number: u64,
+    /// The oldest forward that the sender still wants: those before it are answered or given up. At most `number`.
+    pub floor: u64,
     count: u32,
     /// Each: flags u8, database u8, count of arguments, arguments behind their lengths.
     ops: Vec<u8>,
 }
 
 impl Forward {
+    /// A forward without operations; the only one that its sender waits for until `floor` says otherwise.
     pub fn new(group: GroupId, term: Term, number: u64) -> Forward {
-        Forward { group, term, number, count: 0, ops: Vec::new() }
+        Forward { group, term, number, floor: number, count: 0, ops: Vec::new() }
     }
 
     /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`] and those that follow it.
@@ -77,7 +80,9 @@ impl Forward {
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
-        for number in [self.group.0, self.term.0, self.number, u64::from(self.count)] {
+        assert!(self.floor <= self.number, "forward {} wants an answer from {} on", self.number, self.floor);
+        let behind = self.number - self.floor;
+        for number in [self.group.0, self.term.0, self.number, behind, u64::from(self.count)] {
             put(out, number);
         }
         out.extend_from_slice(&self.ops);
@@ -85,6 +90,9 @@ impl Forward {
 
     pub(crate) fn read(r: &mut Reader<'_>) -> Result<Forward, Malformed> {
         let (group, term, number) = (GroupId(r.varint()?), Term(r.varint()?), r.varint()?);
+        let Some(floor) = number.checked_sub(r.varint()?) else {
+            return r.malformed("a forward not older than itself");
+        };
         let count = r.count(OP_BYTES_MIN)?;
         let ops = r.clone();
         for _ in 0..count {
@@ -101,7 +109,7 @@ impl Forward {
             }
         }
         r.end()?;
-        Ok(Forward { group, term, number, count: count as u32, ops: rest(ops).to_vec() })
+        Ok(Forward { group, term, number, floor, count: count as u32, ops: rest(ops).to_vec() })
     }
 }
 

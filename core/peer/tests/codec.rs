@@ -30,6 +30,7 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
 
 fn forward(group: GroupId, term: Term, number: u64, ops: &[Op]) -> Forward {
     let mut forward = Forward::new(group, term, number);
+    forward.floor = number / 2;
     for (flags, db, args) in ops {
         forward.push(*flags, *db, OwnedArgs::collect(args.iter().map(Vec::as_slice)).args());
     }
@@ -269,10 +270,10 @@ fn what_no_node_says_is_refused() {
     for kind in (0..16).chain(31..=255) {
         refused(kind, &|_| {});
     }
-    // A forward: group, term, number, count, then flags, database, arguments.
+    // A forward: group, term, number, how much older the oldest wanted is, count, then flags, database, arguments.
     let op = |flags: u8, args: &'static [&'static [u8]]| {
         move |out: &mut Vec<u8>| {
-            out.extend_from_slice(&[1, 1, 1, 1, flags, 0, args.len() as u8]);
+            out.extend_from_slice(&[1, 1, 1, 0, 1, flags, 0, args.len() as u8]);
             args.iter().for_each(|arg| put_bytes(out, arg));
         }
     };
@@ -281,6 +282,7 @@ fn what_no_node_says_is_refused() {
     assert!(PeerMessage::decode(17, &sound).is_ok());
     refused(17, &op(32, &[b"PING"]));
     refused(17, &op(0, &[]));
+    refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 2, 0]));
     // Counts that the rest cannot hold, or that break the limit.
     refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 9, 0, 0, 1, 0]));
     refused(18, &|out| out.extend_from_slice(&[1, 1, 2, 1, 0, 1]));

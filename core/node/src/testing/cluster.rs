@@ -332,4 +332,35 @@ mod tests {
         let refused = c.ask(3, conn, "DBSIZE");
         assert!(refused.starts_with("-ERR dbsize concerns all 4 shards"), "{refused}");
     }
+
+    #[test]
+    fn forwards_that_were_given_up_do_not_hold_up_those_behind_them() {
+        let mut c = Cluster::of(3, &[("request-timeout", "1000")]);
+        c.run(2_000);
+        let leader = c.leader().expect("one leads");
+        let other = if leader == 1 { 2 } else { 1 };
+        let conn = c.node(other).connect();
+        assert_eq!(c.ask(other, conn, "SET a 1"), "+OK");
+        // Lost on the way, with the link that carried it, for longer than its client waits; the leader stays.
+        c.node(other).receive(conn, pipeline("INCR a"));
+        c.node(other).turn();
+        while let Some(link) = c.node(other).node.next_link_with_output() {
+            let bytes = c.node(other).node.unsent_on(link).len();
+            c.node(other).node.on_link_sent(link, bytes);
+        }
+        c.cut.insert((other.min(leader), other.max(leader)));
+        let between = |(a, b): &(&(usize, LinkId), &(usize, LinkId))| a.0 == other && b.0 == leader;
+        let ends: Vec<_> = c.links.iter().filter(between).map(|(end, _)| *end).collect();
+        for end in ends {
+            c.node(other).input(Input::LinkClosed { link: end.1, reason: "cut".into() });
+            c.close(end);
+        }
+        c.run(1_500);
+        let told = c.node(other).replies(conn);
+        assert!(told.is_empty() || told == ":2" || told.starts_with("-UNCERTAIN"), "{told}");
+        c.cut.clear();
+        c.run(3_000);
+        let conn = c.node(other).connect();
+        assert_eq!(c.ask(other, conn, "SET b 1\nGET b"), "+OK $1 1");
+    }
 }
