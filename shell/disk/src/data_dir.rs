@@ -15,6 +15,8 @@ pub const FORMAT_VERSION: u64 = 1;
 const LOCK: &str = "skep-lock";
 const FORMAT: &str = "skep-format";
 const FORMAT_UNFINISHED: &str = "skep-format.tmp";
+/// Of directories with what was here when the disk was found damaged.
+const ASIDE_PREFIX: &str = "damaged-";
 const FORMAT_HEAD: &str = "skep data directory, format ";
 
 /// A data directory held by this process until dropped.
@@ -145,6 +147,59 @@ impl DataDir {
     pub fn disk(&self) -> FileDisk {
         FileDisk::new(self.path.clone())
     }
+
+    /// The directories that [`DataDir::set_aside`] made.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn set_aside_before(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(ASIDE_PREFIX) && entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Moves all files into a directory `damaged-NAME` within this one, where there is room for them and the right to
+    /// write, but for the lock, the format and `kept`. They are durable there when it returns.
+    ///
+    /// `first` goes first, durably. Cut short by a crash, the rest is there with `first` missing, which a start must take
+    /// for damage: never may a log that is gone look like one that never was.
+    ///
+    /// # Errors
+    /// The directory exists, or a file cannot be moved; then some have been.
+    pub fn set_aside(&self, name: &str, first: &str, kept: &[&str]) -> io::Result<PathBuf> {
+        let aside = self.path.join(format!("{ASIDE_PREFIX}{name}"));
+        fs::create_dir(&aside)?;
+        let here = File::open(&self.path)?;
+        here.sync_all()?;
+        let mut names = vec![first.to_owned()];
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let file = entry.file_name().to_string_lossy().into_owned();
+            let stays = [LOCK, FORMAT, first].contains(&file.as_str()) || kept.contains(&file.as_str());
+            if entry.file_type()?.is_file() && !stays {
+                names.push(file);
+            }
+        }
+        for (at, file) in names.iter().enumerate() {
+            match fs::rename(self.path.join(file), aside.join(file)) {
+                Err(error) if !(at == 0 && error.kind() == io::ErrorKind::NotFound) => return Err(error),
+                _ => {}
+            }
+            if at == 0 {
+                File::open(&aside)?.sync_all()?;
+                here.sync_all()?;
+            }
+        }
+        File::open(&aside)?.sync_all()?;
+        here.sync_all()?;
+        Ok(aside)
+    }
 }
 
 fn take_lock(directory: &Path) -> Result<File, DataDirFault> {
@@ -223,6 +278,31 @@ mod tests {
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
         drop(held);
         assert!(!DataDir::open(&path).unwrap().is_new());
+    }
+
+    #[test]
+    fn what_is_set_aside_is_whole_and_the_directory_can_be_used_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        for file in ["first", "log-1", "log-2", "peers"] {
+            fs::write(temp.path().join(file), file).unwrap();
+        }
+        let aside = dir.set_aside("a", "first", &["peers"]).unwrap();
+        assert_eq!(dir.set_aside_before().unwrap(), std::slice::from_ref(&aside));
+        let names = |path: &Path| {
+            let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|e| e.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&aside), ["first", "log-1", "log-2"]);
+        assert_eq!(names(temp.path()), ["damaged-a", "peers", FORMAT, LOCK]);
+        assert_eq!(fs::read(aside.join("log-2")).unwrap(), b"log-2");
+        assert!(dir.set_aside("a", "first", &["peers"]).is_err(), "nothing is overwritten");
+        // What a crash in the middle left is set aside once more, although `first` has gone before.
+        fs::write(temp.path().join("log-3"), "").unwrap();
+        assert_eq!(names(&dir.set_aside("b", "first", &["peers"]).unwrap()), ["log-3"]);
+        drop(dir);
+        assert!(!DataDir::open(temp.path()).unwrap().is_new());
     }
 
     #[test]

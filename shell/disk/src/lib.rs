@@ -7,6 +7,7 @@ mod data_dir;
 mod file_disk;
 mod inbox;
 mod log_writer;
+mod node_files;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ pub use checkpointer::{CheckpointEvent, Checkpointer};
 pub use data_dir::{DataDir, DataDirFault, FORMAT_VERSION};
 pub use file_disk::FileDisk;
 pub use log_writer::{LogEvent, LogStatus, LogWriter, Turn};
+pub use node_files::{KnownPeers, NodeFiles};
 
 /// What a node finds in its data directory.
 pub struct Opened {
