@@ -24,6 +24,12 @@ pub enum Command {
     /// Run one node, in the foreground, until SIGTERM or Ctrl-C.
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
+    /// Show nodes, shards, leaders, lag and health of a running cluster; ends with 1 if it is not well.
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// List the nodes of a running cluster, move everything off one, or remove one.
+    #[command(subcommand, after_help = NODE_EXAMPLES)]
+    Node(NodeCommand),
     /// Print the settings that `serve` would run with, as TOML, and where each comes from.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ServeArgs),
@@ -41,7 +47,40 @@ Examples:
   skep serve
   skep serve --data-dir /var/lib/skep --maxmemory 4gb --maxmemory-policy allkeys-lru
   skep serve --config /etc/skep.toml
-  SKEP_REQUIREPASS=secret skep serve --listen 0.0.0.0:6379";
+  SKEP_REQUIREPASS=secret skep serve --listen 0.0.0.0:6379
+
+Three machines that form a cluster; the same on each, with its own address:
+  SKEP_REQUIREPASS=secret skep serve --listen 10.0.0.1:6379 --peer-listen 10.0.0.1:7379 \\
+      --join 10.0.0.1:7379,10.0.0.2:7379,10.0.0.3:7379";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  skep status
+  skep status --http 10.0.0.2:8379
+  skep status --json | jq .problems";
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  skep node list
+  skep node drain n3                     then stop it, and:
+  skep node remove n3
+  SKEP_PASSWORD=secret skep node remove n3 --yes --http 10.0.0.1:8379";
+
+const DRAIN_EXAMPLES: &str = "\
+Ends when nothing is left on the node. It stays a member until it is removed.
+
+Examples:
+  skep node drain n3
+  skep node drain n3 --undo              it takes copies again";
+
+const REMOVE_EXAMPLES: &str = "\
+A node that is up and holds copies is not removed: drain it, or stop it, first.
+A removed node's data directory cannot join again; an empty one can, under the
+same name.
+
+Examples:
+  skep node remove n3
+  skep node remove n3 --yes              asks nothing";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -52,6 +91,82 @@ const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
   source <(skep completions bash)
   skep completions fish > ~/.config/fish/completions/skep.fish";
+
+#[derive(Subcommand, Debug)]
+pub enum NodeCommand {
+    /// List the nodes.
+    List(ListArgs),
+    /// Move everything off a node.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArgs),
+    /// Take a node out of the cluster for good.
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove(RemoveArgs),
+}
+
+/// Which node is asked.
+#[derive(Args, Debug)]
+pub struct HttpAt {
+    /// The HTTP address of any node.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8379", value_hint = ValueHint::Hostname)]
+    pub http: String,
+}
+
+/// Which node is told, and with which password.
+#[derive(Args, Debug)]
+pub struct TellAt {
+    #[command(flatten)]
+    pub http: HttpAt,
+    /// Where that node takes clients, if it is not the address that the node tells.
+    #[arg(long, value_name = "ADDR", value_hint = ValueHint::Hostname)]
+    pub client: Option<String>,
+    /// A file whose first line is the cluster's password [variable with the password: SKEP_PASSWORD].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub at: HttpAt,
+    /// Print JSON, as `GET /api/v1/cluster` answers.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub at: HttpAt,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct DrainArgs {
+    /// The node's name or id.
+    pub node: String,
+    /// Let the node take copies again.
+    #[arg(long)]
+    pub undo: bool,
+    /// Give up waiting after so long. The node goes on being drained.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "undo")]
+    pub timeout: Option<u64>,
+    #[command(flatten)]
+    pub at: TellAt,
+}
+
+#[derive(Args, Debug)]
+pub struct RemoveArgs {
+    /// The node's name or id.
+    pub node: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub at: TellAt,
+}
 
 #[derive(Args, Debug)]
 pub struct ServeArgs {

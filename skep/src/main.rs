@@ -4,7 +4,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use skep::cli::{Cli, Command, ServeArgs};
+use skep::cli::{Cli, Command, NodeCommand, ServeArgs};
+use skep::commands::{Failure, node, status};
 use skep::config::{Config, Problem};
 use skep::memory::CountingAllocator;
 
@@ -22,6 +23,14 @@ fn main() -> ExitCode {
             Ok(config) => serve(&config),
             Err(code) => code,
         },
+        Command::Status(args) => match status::status(&args) {
+            Ok((text, well)) => match print(text.as_bytes()) {
+                ExitCode::SUCCESS if !well => ExitCode::from(EXIT_FAILURE),
+                code => code,
+            },
+            Err(failure) => fail(&failure),
+        },
+        Command::Node(command) => tell(&command),
         Command::Config(args) => match load(args) {
             Ok(config) => print(config.to_toml().as_bytes()),
             Err(code) => code,
@@ -43,6 +52,26 @@ fn serve(config: &Config) -> ExitCode {
             ExitCode::from(EXIT_FAILURE)
         }
     }
+}
+
+fn tell(command: &NodeCommand) -> ExitCode {
+    let done = match command {
+        NodeCommand::List(args) => match node::list(args) {
+            Ok(text) => return print(text.as_bytes()),
+            Err(failure) => Err(failure),
+        },
+        NodeCommand::Drain(args) => node::drain(args),
+        NodeCommand::Remove(args) => node::remove(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure),
+    }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("error: {failure}");
+    ExitCode::from(EXIT_FAILURE)
 }
 
 fn load(args: ServeArgs) -> Result<Config, ExitCode> {

@@ -1,51 +1,131 @@
 //! The node's status as the HTTP server shows it: JSON for the cluster, figures for Prometheus.
 
 use skep_http::{
-    ClusterStatus, Metric, NodeEntry, NodeState, NodeStatus, ReplicaEntry, ReplicaRole, ShardEntry,
+    ClusterState, ClusterStatus, Labels, Metric, NodeEntry, NodeState, NodeStatus, ReplicaEntry, ReplicaRole,
+    Samples, ShardEntry,
 };
-use skep_node::Status;
+use skep_node::{ShardStatus, Status};
+use skep_server::Counts;
+
+use crate::health::health;
 
 /// Turns a snapshot of the node into what is published.
-pub fn report(status: &Status) -> NodeStatus {
+pub fn report(status: &Status, counts: &Counts) -> NodeStatus {
     let ready = if status.ready { Ok(()) } else { Err(status.reason.clone()) };
-    NodeStatus { ready, cluster: cluster(status), metrics: metrics(status) }
+    NodeStatus { ready, cluster: cluster(status, counts), metrics: metrics(status, counts) }
 }
 
-fn cluster(status: &Status) -> ClusterStatus {
-    let nodes = status.nodes.iter().map(|(id, record)| NodeEntry {
-        id: id.0,
-        name: record.name.clone(),
-        client: record.client.clone(),
-        peer: record.peer.clone(),
-        http: record.http.clone(),
-        zone: record.zone.clone(),
-        state: NodeState::Up,
-        version: record.version.clone(),
+fn cluster(status: &Status, counts: &Counts) -> ClusterStatus {
+    let nodes = status.nodes.iter().map(|node| NodeEntry {
+        id: node.id.0,
+        name: node.record.name.clone(),
+        client: node.record.client.clone(),
+        peer: node.record.peer.clone(),
+        http: node.record.http.clone(),
+        zone: node.record.zone.clone(),
+        state: match node.state {
+            skep_node::NodeState::Up => NodeState::Up,
+            skep_node::NodeState::Suspect => NodeState::Suspect,
+            skep_node::NodeState::Down => NodeState::Down,
+            skep_node::NodeState::Draining => NodeState::Draining,
+        },
+        version: node.record.version.clone(),
     });
-    let shards = status.shards.iter().map(|shard| ShardEntry {
+    let mut cluster = ClusterStatus {
+        cluster_id: status.cluster_id.clone(),
+        node_id: status.node.0,
+        nodes: nodes.collect(),
+        shards: status.shards.iter().map(shard).collect(),
+        ..ClusterStatus::default()
+    };
+    (cluster.state, cluster.problems) = health(&cluster, status.copies as usize);
+    if let Some(odd) = counts.divergence {
+        let name = cluster.nodes.iter().find(|node| node.id == odd.node.0).map_or("", |node| &node.name);
+        cluster.problems.push(format!(
+            "shard {}: the copy on {name} (id {}) differed from its leader's at {}, and is rebuilt; see the log",
+            odd.group.0, odd.node.0, odd.at.0
+        ));
+        cluster.state = cluster.state.max(ClusterState::Degraded);
+    }
+    cluster
+}
+
+fn shard(shard: &ShardStatus) -> ShardEntry {
+    let replicas = shard.replicas.iter().map(|replica| ReplicaEntry {
+        node: replica.node.0,
+        role: if replica.voter { ReplicaRole::Voter } else { ReplicaRole::Learner },
+        applied: replica.applied.unwrap_or(0),
+    });
+    ShardEntry {
         id: shard.id.0,
         epoch: shard.epoch,
         slots: shard.slots.clone(),
         leader: shard.leader.unwrap_or_default().0,
         term: shard.term,
         keys: shard.keys,
-        replicas: shard
-            .replicas
-            .iter()
-            .map(|node| ReplicaEntry { node: node.0, role: ReplicaRole::Voter, applied: shard.applied })
-            .collect(),
-    });
-    ClusterStatus {
-        cluster_id: status.cluster_id.clone(),
-        node_id: status.node.0,
-        nodes: nodes.collect(),
-        shards: shards.collect(),
+        replicas: replicas.collect(),
     }
 }
 
-fn metrics(s: &Status) -> Vec<Metric> {
-    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+/// One sample for each shard, and for each of its replicas.
+fn shard_metrics(s: &Status) -> Vec<Metric> {
+    let of_shards = |value: &dyn Fn(&ShardStatus) -> f64| {
+        let label = |shard: &ShardStatus| vec![("shard", shard.id.0.to_string())];
+        Samples::Gauge(s.shards.iter().map(|shard| (label(shard), value(shard))).collect())
+    };
+    let leads = |shard: &ShardStatus| f64::from(u8::from(shard.leader == Some(s.node)));
+    let mut lags: Vec<(Labels, f64)> = Vec::new();
+    for shard in s.shards.iter().filter(|shard| shard.leader == Some(s.node)) {
+        let newest = shard.replicas.iter().filter_map(|replica| replica.applied).max().unwrap_or(0);
+        for replica in &shard.replicas {
+            let labels = vec![("shard", shard.id.0.to_string()), ("node", replica.node.0.to_string())];
+            lags.push((labels, (newest - replica.applied.unwrap_or(0)) as f64));
+        }
+    }
+    let gauge = |name, help, samples| Metric { name, help, samples };
     vec![
+        gauge("skep_shard_leader", "1 if this node leads the shard", of_shards(&leads)),
+        gauge("skep_shard_term", "term of the shard's leader; 0 for none", of_shards(&|s| s.term as f64)),
+        gauge(
+            "skep_shard_applied",
+            "log index that this node's copy has carried out; 0 for no copy",
+            of_shards(&|s| s.applied as f64),
+        ),
+        gauge("skep_shard_keys", "keys in this node's copy", of_shards(&|s| s.keys as f64)),
+        gauge(
+            "skep_replica_lag_entries",
+            "entries that a copy lacks, told by the node that leads the shard",
+            Samples::Gauge(lags),
+        ),
+    ]
+}
+
+fn cluster_metrics(s: &Status, counts: &Counts) -> Vec<Metric> {
+    let links = &s.links;
+    let up = |node: &skep_node::NodeStatus| node.state != skep_node::NodeState::Down;
+    vec![
+        Metric::gauge("skep_nodes", "members of the cluster", s.nodes.len() as f64),
+        Metric::gauge("skep_nodes_up", "members not down", s.nodes.iter().filter(|n| up(n)).count() as f64),
+        Metric::gauge("skep_shards_leading", "shards that this node leads", s.leading as f64),
+        Metric::counter("skep_leader_changes", "changes of a group's leader", counts.leader_changes),
+        Metric::counter("skep_replicas_fetched", "copies got whole from another node", counts.fetched),
+        Metric::counter("skep_replicas_diverged", "copies found to differ", counts.diverged),
+        Metric::gauge("skep_links", "connections to and from other nodes", links.up as f64),
+        Metric::counter("skep_links_dialed", "connections to other nodes", links.dialed),
+        Metric::counter("skep_links_accepted", "connections from other nodes", links.accepted),
+        Metric::counter("skep_links_turned_away", "connections beyond the limit", links.turned_away),
+        Metric::counter("skep_links_refused", "connections that either side declined", links.refused),
+        Metric::counter("skep_links_broken", "connections that broke a rule", links.broken),
+        Metric::counter("skep_links_received_bytes", "bytes from other nodes", links.bytes_in),
+        Metric::counter("skep_links_sent_bytes", "bytes to other nodes", links.bytes_out),
+        Metric::counter("skep_links_received_messages", "messages from other nodes", links.messages_in),
+        Metric::counter("skep_links_sent_messages", "messages to other nodes", links.messages_out),
+    ]
+}
+
+fn metrics(s: &Status, counts: &Counts) -> Vec<Metric> {
+    let flag = |on: bool| if on { 1.0 } else { 0.0 };
+    let mut metrics = vec![
         Metric::gauge("skep_ready", "1 while the node serves every shard", flag(s.ready)),
         Metric::gauge("skep_uptime_seconds", "time since the process started", s.uptime_ms as f64 / 1e3),
         Metric::gauge("skep_clients", "connected clients", s.clients as f64),
@@ -74,5 +154,8 @@ fn metrics(s: &Status) -> Vec<Metric> {
             "when the last checkpoint was saved, or the process started; Unix time",
             s.checkpoint_saved as f64 / 1e3,
         ),
-    ]
+    ];
+    metrics.extend(cluster_metrics(s, counts));
+    metrics.extend(shard_metrics(s));
+    metrics
 }

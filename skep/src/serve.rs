@@ -5,16 +5,20 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use skep_base::{NodeId, hash};
-use skep_disk::{Checkpointer, DataDir, DataDirFault, FileDisk, LogWriter};
+use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
-use skep_log::{CheckpointReader, LogFault, Wal, WalConfig, checkpoint};
-use skep_node::{Identity, Node, NodeRecord, RecoverError, Recovered, Restoring, Status};
-use skep_server::{Clock, Listening, RunFault, Surroundings, Waker};
+use skep_log::{LogFault, NodeIdentity};
+use skep_node::{Identity, Node, NodeRecord, RecoverError, Status};
+use skep_server::{Clock, Counts, Listening, RunFault, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
-use crate::config::Config;
+use crate::chance::{random, random_hex};
+use crate::config::{Config, advertised};
 use crate::report::report;
-use crate::{memory, open_files, signals};
+use crate::{memory, open_files, recovery, signals};
+
+/// As many as `join` may name.
+const JOIN_MAX: usize = 64;
 
 /// Why a node could not start or had to stop.
 #[derive(Debug)]
@@ -31,6 +35,11 @@ pub enum ServeFault {
     Recover {
         file: String,
         fault: RecoverError,
+    },
+    /// Damaged data of a member of a cluster could not be moved aside.
+    SetAside {
+        fault: String,
+        source: io::Error,
     },
     /// The system gives no thread.
     Thread(io::Error),
@@ -49,6 +58,9 @@ impl fmt::Display for ServeFault {
             ServeFault::Recover { file, fault } => {
                 write!(f, "{file}: {fault}; start the release of skep that wrote it, or a later one")
             }
+            ServeFault::SetAside { fault, source } => {
+                write!(f, "{fault}; it cannot be moved aside to get a new copy from the cluster: {source}")
+            }
             ServeFault::Thread(source) => write!(f, "cannot start a thread: {source}"),
             ServeFault::Run(fault) => write!(f, "{fault}"),
         }
@@ -59,7 +71,9 @@ impl std::error::Error for ServeFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ServeFault::DataDir(fault) => Some(fault),
-            ServeFault::Bind { source, .. } | ServeFault::Thread(source) => Some(source),
+            ServeFault::Bind { source, .. }
+            | ServeFault::SetAside { source, .. }
+            | ServeFault::Thread(source) => Some(source),
             ServeFault::Recover { fault, .. } => Some(fault),
             ServeFault::Run(fault) => Some(fault),
             ServeFault::Setting(_) | ServeFault::Log(_) => None,
@@ -84,13 +98,16 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         );
     }
     let data_dir = DataDir::open(settings.data_dir()).map_err(ServeFault::DataDir)?;
-    let listening = bind(settings.listen(), Listening::bind)?;
-    let clients =
-        listening.local_addr().map_err(|source| ServeFault::Bind { address: settings.listen(), source })?;
-    settings.set("listen", &clients.to_string()).map_err(|e| ServeFault::Setting(e.to_string()))?;
+    let listening = Listening::bind(settings.listen(), settings.peer_listen())
+        .map_err(|(address, source)| ServeFault::Bind { address, source })?;
+    let clients = bind(settings.listen(), |_| listening.client_addr())?;
+    let peers = bind(settings.peer_listen(), |_| listening.peer_addr())?;
+    for (name, address) in [("listen", clients), ("peer-listen", peers)] {
+        settings.set(name, &address.to_string()).map_err(|e| ServeFault::Setting(e.to_string()))?;
+    }
 
-    let board =
-        StatusBoard::new(report(&Status { reason: "the node is starting".into(), ..Status::default() }));
+    let starting = Status { reason: "the node is starting".into(), ..Status::default() };
+    let board = StatusBoard::new(report(&starting, &Counts::default()));
     let http = bind(settings.http_listen(), |address| {
         // Under a small limit of descriptors as many are left for the rest as for clients.
         let limits = HttpLimits::default();
@@ -101,12 +118,18 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     settings.set("http-listen", &http_address.to_string()).map_err(|e| ServeFault::Setting(e.to_string()))?;
 
     hash::set_process_seed(random());
-    let (wal, recovered) = recover(&data_dir, &settings)?;
+    let found = recovery::open(&data_dir, &settings)?;
+    if found.replaces.is_some() {
+        join_peers(&mut settings, &found.peers.addresses)?;
+    }
     let waker = listening.waker();
     let wake = |waker: Waker| move || waker.wake();
-    let log = LogWriter::start(wal, data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
+    let log =
+        LogWriter::start(found.wal, data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
     let checkpointer =
         Checkpointer::start(data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
+    let source = CheckpointSource::start(data_dir.disk(), CheckpointSource::IDLE, wake(waker.clone()))
+        .map_err(ServeFault::Thread)?;
     signals::on_stop(move |signal| {
         tracing::info!(signal = signal.name(), "stopping");
         waker.stop();
@@ -115,16 +138,19 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
 
     let keepalive = settings.tcp_keepalive_seconds();
     let mut first = Vec::new();
-    let node = Node::start(identity(&settings, fit), settings, recovered, Clock.now(), &mut first);
+    let identity = identity(found.identity, found.replaces, &settings, fit);
+    let node = Node::start(identity, settings, found.recovered, Clock.now(), &mut first);
     let publisher = board.clone();
     let surroundings = Surroundings {
         log,
         checkpointer,
+        source,
+        files: NodeFiles::new(data_dir.disk(), found.peers),
         memory_used: memory::allocated,
-        publish: Box::new(move |status| publisher.publish(report(&status))),
-        on_ready: Box::new(move || announce_listening(clients, http_address)),
+        publish: Box::new(move |status, counts| publisher.publish(report(&status, &counts))),
         keepalive: (keepalive > 0).then(|| Duration::from_secs(keepalive)),
     };
+    announce_listening(clients, peers, http_address);
     listening.run(node, first, surroundings).map_err(ServeFault::Run)?;
     tracing::info!("stopped");
     Ok(())
@@ -134,47 +160,20 @@ fn bind<T>(address: SocketAddr, make: impl FnOnce(SocketAddr) -> io::Result<T>) 
     make(address).map_err(|source| ServeFault::Bind { address, source })
 }
 
-/// Reads back what the data directory holds.
-fn recover(data_dir: &DataDir, settings: &Settings) -> Result<(Wal<FileDisk>, Recovered), ServeFault> {
-    let path = |file: &str| data_dir.path().join(file).display().to_string();
-    let log_fault = |fault: LogFault| ServeFault::Log(fault.located(path));
-    let config = WalConfig {
-        salt: random(),
-        segment_bytes: settings.log_segment_bytes(),
-        first_segment_bytes: WalConfig::default().first_segment_bytes.min(settings.log_segment_bytes()),
-        ..WalConfig::default()
-    };
-    let (wal, logs) = Wal::open(data_dir.disk(), config).map_err(log_fault)?;
-    let files = checkpoint::tidy(&mut data_dir.disk(), &logs).map_err(log_fault)?;
-    let mut restoring = Restoring::new(logs);
-    for (group, file) in &files {
-        let mut reader = CheckpointReader::open(data_dir.disk(), file).map_err(log_fault)?;
-        while let Some(chunk) = reader.next_chunk().map_err(log_fault)? {
-            restoring.feed(*group, &chunk).map_err(|fault| in_file(path(&file.name()), fault))?;
-        }
-    }
-    let recovered =
-        restoring.finish().map_err(|fault| in_file(data_dir.path().display().to_string(), fault))?;
-    Ok((wal, recovered))
-}
-
-fn in_file(file: String, fault: RecoverError) -> ServeFault {
-    ServeFault::Recover { file, fault }
-}
-
-/// Who this node is in this run. A cluster of one: it has the first number.
-fn identity(settings: &Settings, clients_fit: u64) -> Identity {
-    let advertised = |listen: SocketAddr| match settings.advertise() {
-        "" => listen.to_string(),
-        host => format!("{host}:{}", listen.port()),
-    };
+/// Who this node is in this run.
+fn identity(
+    saved: NodeIdentity,
+    replaces: Option<NodeId>,
+    settings: &Settings,
+    clients_fit: u64,
+) -> Identity {
     Identity {
-        node: NodeId(1),
+        saved,
         record: NodeRecord {
             name: settings.name().to_owned(),
-            client: advertised(settings.listen()),
-            peer: advertised(settings.peer_listen()),
-            http: advertised(settings.http_listen()),
+            client: advertised(settings, settings.listen()),
+            peer: advertised(settings, settings.peer_listen()),
+            http: advertised(settings, settings.http_listen()),
             zone: settings.zone().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
@@ -184,27 +183,17 @@ fn identity(settings: &Settings, clients_fit: u64) -> Identity {
         clients_fit,
         incarnation: random(),
         seed: random(),
+        replaces,
     }
 }
 
-/// A number from the operating system's generator.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
-            Ok(n) => filled += n,
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => panic!("the operating system gives no random numbers: {errno}"),
-        }
-    }
-    u64::from_le_bytes(bytes)
-}
-
-/// 40 hexadecimal digits, as Redis's identifiers have.
-fn random_hex() -> String {
-    let digits = format!("{:016x}{:016x}{:016x}", random(), random(), random());
-    digits[..40].to_owned()
+/// A node that lost its data asks those it knew, whatever `join` says.
+fn join_peers(settings: &mut Settings, peers: &[String]) -> Result<(), ServeFault> {
+    let mut all: Vec<&str> = peers.iter().map(String::as_str).collect();
+    all.extend(settings.join().iter().map(String::as_str).filter(|peer| !peers.iter().any(|p| p == peer)));
+    all.truncate(JOIN_MAX);
+    let all = all.join(",");
+    settings.set("join", &all).map_err(|e| ServeFault::Setting(e.to_string()))
 }
 
 /// Says in the log what this process is: the first thing to look at when something is strange.
@@ -230,7 +219,8 @@ pub fn announce(config: &Config) {
     }
 }
 
-/// Says where the node can be reached; `clients` and `http` are the addresses that were bound, with their real ports.
-pub fn announce_listening(clients: std::net::SocketAddr, http: std::net::SocketAddr) {
-    tracing::info!(%clients, %http, "skep listens");
+/// Says where the node can be reached, as bound, with the real ports. Who connects is let in from here on; when the node
+/// serves is another line, and `/readyz`.
+pub fn announce_listening(clients: SocketAddr, peers: SocketAddr, http: SocketAddr) {
+    tracing::info!(%clients, %peers, %http, "skep listens");
 }

@@ -18,6 +18,8 @@ pub struct Status {
     pub node: NodeId,
     pub nodes: Vec<NodeStatus>,
     pub shards: Vec<ShardStatus>,
+    /// Copies of each shard that the cluster aims at; 0 before it is founded.
+    pub copies: u32,
     /// Shards that this node leads.
     pub leading: u64,
     pub links: LinkStats,
@@ -105,6 +107,7 @@ impl Node {
             node: self.id,
             nodes: nodes.collect(),
             shards: self.shards.iter().map(|shard| self.shard_status(shard)).collect(),
+            copies: self.meta.state.replicas,
             leading: self.shards.iter().filter(|shard| shard.leads()).count() as u64,
             uptime_ms: self.now.mono.since(self.started.mono),
             clients: self.clients.len() as u64,

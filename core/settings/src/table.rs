@@ -30,14 +30,7 @@ pub const SETTINGS: &[SettingSpec] = &[
         "The node's name, unique in the cluster. Empty: the name of the host.",
     ),
     row("listen", Listen, "127.0.0.1:6379", AtStart, "", "Where clients connect (RESP)."),
-    row(
-        "peer-listen",
-        Listen,
-        "127.0.0.1:7379",
-        AtStart,
-        "",
-        "Where other nodes connect. Checked and recorded; it is not opened while there are no other nodes.",
-    ),
+    row("peer-listen", Listen, "127.0.0.1:7379", AtStart, "", "Where other nodes connect."),
     row(
         "http-listen",
         Listen,
@@ -53,18 +46,11 @@ pub const SETTINGS: &[SettingSpec] = &[
         "",
         AtStart,
         "",
-        "Peer addresses of nodes to form a cluster with, in any order; this node's own may be among them. This release \
-         runs one node and refuses any.",
+        "Peer addresses of nodes to form a cluster with, or of members of one to join, in any order; this node's own may \
+         be among them.",
     ),
     row("replicas", int(1, 7), "3", AtStart, "", "Copies of each shard. Read when the cluster is created."),
-    row(
-        "shards",
-        int(1, 4096),
-        "1",
-        AtStart,
-        "",
-        "Shards when the cluster is created. This release keeps one and refuses more.",
-    ),
+    row("shards", int(1, 4096), "1", AtStart, "", "Shards. Read when the cluster is created."),
     row("zone", Label, "", AtStart, "", "Failure domain; copies are spread over zones. Empty: none."),
     row(
         "request-timeout",

@@ -59,7 +59,7 @@ mod tests {
     use crate::ClusterStatus;
 
     fn status(ready: Result<(), String>) -> NodeStatus {
-        let cluster = ClusterStatus { cluster_id: "c".into(), node_id: 1, nodes: vec![], shards: vec![] };
+        let cluster = ClusterStatus { cluster_id: "c".into(), node_id: 1, ..ClusterStatus::default() };
         NodeStatus { ready, cluster, metrics: vec![] }
     }
 

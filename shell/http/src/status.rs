@@ -1,6 +1,8 @@
 //! What a node tells about itself. The names of the fields are those of the JSON in CONTRACT.md, and so promises.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
@@ -14,17 +16,57 @@ pub struct NodeStatus {
 }
 
 /// `GET /api/v1/cluster`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterStatus {
     pub cluster_id: String,
-    /// The node that answers.
+    /// The node that answers; 0 while it belongs to no cluster.
     pub node_id: u64,
+    pub state: ClusterState,
+    /// What is not as it should be, each in a few words: `n3 is down`. Empty if the state is `ok`.
+    pub problems: Vec<String>,
     pub nodes: Vec<NodeEntry>,
     pub shards: Vec<ShardEntry>,
 }
 
+/// How the cluster is, as far as the node that answers can see.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterState {
+    Ok,
+    /// Everything is served, but one more failure may be too much.
+    Degraded,
+    /// Some shard is not served.
+    #[default]
+    Unavailable,
+}
+
+impl fmt::Display for ClusterState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ClusterState::Ok => "ok",
+            ClusterState::Degraded => "degraded",
+            ClusterState::Unavailable => "unavailable",
+        })
+    }
+}
+
+impl ClusterStatus {
+    /// Reads what `GET /api/v1/cluster` answered.
+    ///
+    /// # Errors
+    /// It is something else; the text says what was expected where.
+    pub fn parse(json: &[u8]) -> Result<ClusterStatus, String> {
+        serde_json::from_slice(json).map_err(|error| error.to_string())
+    }
+
+    /// As it is sent.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("our structs have text keys and nothing that cannot be written")
+    }
+}
+
 /// One node of the cluster. Addresses are `ip:port`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeEntry {
     pub id: u64,
     pub name: String,
@@ -38,17 +80,30 @@ pub struct NodeEntry {
     pub version: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     Up,
+    /// Not heard of for a moment.
     Suspect,
     Down,
+    /// Its copies are on their way to others.
     Draining,
 }
 
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NodeState::Up => "up",
+            NodeState::Suspect => "suspect",
+            NodeState::Down => "down",
+            NodeState::Draining => "draining",
+        })
+    }
+}
+
 /// One shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardEntry {
     pub id: u64,
     pub epoch: u64,
@@ -62,7 +117,7 @@ pub struct ShardEntry {
 }
 
 /// One copy of a shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaEntry {
     pub node: u64,
     pub role: ReplicaRole,
@@ -70,9 +125,14 @@ pub struct ReplicaEntry {
     pub applied: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplicaRole {
     Voter,
     Learner,
+}
+
+/// A list of nodes alone, as JSON.
+pub fn nodes_to_json(nodes: &[NodeEntry]) -> String {
+    serde_json::to_string(nodes).expect("our structs have text keys and nothing that cannot be written")
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_http::{
-    ClusterStatus, HttpLimits, HttpServer, Metric, NodeEntry, NodeState, NodeStatus, ReplicaEntry,
-    ReplicaRole, ShardEntry, StatusBoard,
+    ClusterState, ClusterStatus, FetchFault, HttpLimits, HttpServer, Metric, NodeEntry, NodeState,
+    NodeStatus, ReplicaEntry, ReplicaRole, ShardEntry, StatusBoard, fetch,
 };
 
 fn status() -> NodeStatus {
@@ -37,6 +37,8 @@ fn status() -> NodeStatus {
         cluster: ClusterStatus {
             cluster_id: "c1".into(),
             node_id: 1,
+            state: ClusterState::Degraded,
+            problems: vec!["n2 is down".into()],
             nodes: vec![node],
             shards: vec![shard],
         },
@@ -193,4 +195,41 @@ fn an_address_in_use_is_an_error() {
     let (server, board) = start(HttpLimits::default());
     let error = HttpServer::start(server.local_addr(), board.source(), HttpLimits::default()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[test]
+fn a_status_is_read_back_as_it_was_published() {
+    let (server, _board) = start(HttpLimits::default());
+    let json = fetch(&server.local_addr().to_string(), "/api/v1/cluster").unwrap();
+    assert_eq!(ClusterStatus::parse(&json).unwrap(), status().cluster);
+    assert_eq!(ClusterStatus::parse(status().cluster.to_json().as_bytes()).unwrap(), status().cluster);
+    assert!(ClusterStatus::parse(b"{}").unwrap_err().contains("cluster_id"));
+}
+
+#[test]
+fn an_answer_that_is_none_is_told_apart_from_a_refusal() {
+    let (server, board) = start(HttpLimits::default());
+    let address = server.local_addr().to_string();
+    board.publish(NodeStatus { ready: Err("shard 1 has no leader".into()), ..status() });
+    match fetch(&address, "/readyz").unwrap_err() {
+        FetchFault::Refused { code: 503, body } => assert_eq!(body, "not ready: shard 1 has no leader\n"),
+        other => panic!("{other:?}"),
+    }
+    drop(server);
+    assert!(matches!(fetch(&address, "/healthz"), Err(FetchFault::Connect(_))));
+    assert!(matches!(fetch("no port", "/healthz"), Err(FetchFault::Connect(_))));
+}
+
+#[test]
+fn something_else_than_http_is_no_answer() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 4];
+        stream.read_exact(&mut request).unwrap();
+        stream.write_all(b"-ERR unknown command 'GET'\r\n").unwrap();
+    });
+    assert!(matches!(fetch(&address, "/healthz"), Err(FetchFault::Broken(_))));
+    other.join().unwrap();
 }

@@ -13,6 +13,13 @@ impl Clock {
     pub fn now(self) -> Now {
         Now { mono: millis(ClockId::Boottime), wall: millis(ClockId::Realtime) }
     }
+
+    /// The time for something that arrived in the turn that began at `now`. A lease must be judged by an instant that was
+    /// read after the request arrived, since the process may have been stopped in between; a deadline need not, and so
+    /// one clock is read, which takes about 40 ns.
+    pub fn later(self, now: Now) -> Now {
+        Now { mono: millis(ClockId::Boottime), wall: now.wall }
+    }
 }
 
 /// Measures how long something takes, in nanoseconds of `CLOCK_MONOTONIC`.

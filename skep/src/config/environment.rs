@@ -15,6 +15,8 @@ pub(super) struct Environment {
 }
 
 const PREFIX: &str = "SKEP_";
+/// For the commands that talk to a running cluster; a shell from which nodes are started too may well have it.
+const COMMANDS_PASSWORD: &str = "SKEP_PASSWORD";
 
 /// Reads the variables that begin with `SKEP_`, in the order of their names.
 pub(super) fn read(
@@ -34,7 +36,7 @@ pub(super) fn read(
             continue;
         }
         let text = value.to_string_lossy();
-        if is_service_link(&variable, &text) {
+        if variable == COMMANDS_PASSWORD || is_service_link(&variable, &text) {
             continue;
         }
         let name = variable[PREFIX.len()..].to_ascii_lowercase().replace('_', "-");

@@ -3,6 +3,7 @@
 //! Owns the layers and where each value came from. Names, kinds and ranges belong to `skep-settings`.
 //! Invariant: a [`Config`] has passed every check; there is no other way to get one.
 
+mod advertise;
 mod check;
 mod environment;
 mod file;
@@ -12,6 +13,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+pub use advertise::advertised;
 use skep_settings::{Effect, Kind, SETTINGS, SettingError, Settings, find};
 
 /// Settings that passed every check, and where each came from.

@@ -1,0 +1,98 @@
+//! The node's notes: as lines of the log, and counted.
+
+use skep_base::{GroupId, LogIndex, Millis, NodeId};
+use skep_node::Note;
+
+/// How long a replica that was found to differ is told of with the status. It is rebuilt at once; an operator has this
+/// long to see it there, and for ever in the log.
+const DIVERGENCE_TOLD_MS: u64 = 600_000;
+
+/// What notes told since the start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    pub leader_changes: u64,
+    /// Replicas whose state was replaced by another node's checkpoint.
+    pub fetched: u64,
+    /// Replicas whose state was found to differ from their leader's.
+    pub diverged: u64,
+    /// The last of them, if it was a short while ago.
+    pub divergence: Option<Divergence>,
+}
+
+/// A replica that was found to differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Divergence {
+    pub group: GroupId,
+    pub node: NodeId,
+    pub at: LogIndex,
+    /// Monotonic.
+    pub noticed: Millis,
+}
+
+impl Counts {
+    pub(crate) fn take(&mut self, note: &Note, now: Millis) {
+        match note {
+            Note::Leader { .. } => self.leader_changes += 1,
+            Note::Fetched { .. } => self.fetched += 1,
+            Note::Diverged { group, at, node } => {
+                self.diverged += 1;
+                self.divergence = Some(Divergence { group: *group, node: *node, at: at.index, noticed: now });
+            }
+            _ => {}
+        }
+    }
+
+    /// As they are at `now`.
+    pub(crate) fn at(mut self, now: Millis) -> Counts {
+        self.divergence.take_if(|d| now.since(d.noticed) > DIVERGENCE_TOLD_MS);
+        self
+    }
+}
+
+/// Writes a note of the node to the log.
+pub(crate) fn log(note: &Note) {
+    match note {
+        Note::Ready { cluster_id, keys, applied } => {
+            tracing::info!(cluster_id, keys, applied = applied.index.0, "ready");
+        }
+        Note::CheckpointBegun { group, at, log_bytes } => {
+            tracing::info!(group = group.0, at = at.index.0, log_bytes, "checkpoint begins");
+        }
+        Note::CheckpointSaved { group, at } => {
+            tracing::info!(group = group.0, at = at.index.0, "checkpoint saved");
+        }
+        Note::CheckpointFailed { group, reason } => {
+            tracing::error!(group = group.0, reason, "checkpoint failed; the log is kept");
+        }
+        Note::ClientDropped { address, reason } => tracing::warn!(client = address, reason, "client dropped"),
+        Note::DiskFull => tracing::error!("the disk is full; writes are refused until there is space"),
+        Note::DiskHasSpace => tracing::info!("the disk has space again; writes are accepted"),
+        Note::Waits { why } => tracing::info!(why, "this node belongs to no cluster yet"),
+        Note::Joined { node, cluster_id } => {
+            tracing::info!(node = node.0, cluster_id, "this node belongs to the cluster");
+        }
+        Note::PeerUp { node, name } => tracing::info!(node = node.0, name, "peer connected"),
+        Note::PeerDown { peer, reason } => tracing::warn!(peer, reason, "peer disconnected"),
+        Note::Link(note) => tracing::warn!("{note}"),
+        Note::Leader { group, leader, term } => {
+            tracing::info!(group = group.0, leader = leader.0, term = term.0, "leader changed");
+        }
+        Note::Members { group, what } => tracing::info!(group = group.0, what, "members change"),
+        Note::Fetching { group, at, from } => {
+            tracing::info!(group = group.0, at = at.index.0, from = from.0, "a copy is being fetched");
+        }
+        Note::Fetched { group, at } => tracing::info!(group = group.0, at = at.index.0, "the copy has come"),
+        Note::DiskSlow { ms } => {
+            tracing::error!(ms, "the disk does not answer; leadership is given away until it does");
+        }
+        Note::Removed => tracing::error!(
+            "the cluster has removed this node; to use it again, start it with an empty data directory and --join"
+        ),
+        Note::Diverged { group, at, node } => tracing::error!(
+            group = group.0,
+            at = at.index.0,
+            node = node.0,
+            "the state of a replica differs from its leader's; it is rebuilt. Report this, and keep the logs"
+        ),
+    }
+}

@@ -1,0 +1,127 @@
+//! Clients: accepted, read, written to.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use mio::Registry;
+use mio::net::{TcpListener, TcpStream};
+use skep_base::{ConnId, Millis};
+use skep_node::Input;
+
+use crate::connections::Connections;
+use crate::door::Door;
+use crate::event_loop::EventLoop;
+use crate::socket::{self, Received};
+use crate::tokens;
+
+/// Connections accepted in one turn, so that a storm of new ones does not starve those that are served.
+const ACCEPTS_PER_TURN_MAX: usize = 64;
+
+pub(crate) struct Clients {
+    pub door: Door,
+    pub connections: Connections,
+    /// Those that may have something to read.
+    readable: VecDeque<ConnId>,
+}
+
+impl Clients {
+    pub fn new(registry: &Registry, listener: TcpListener) -> io::Result<Clients> {
+        let door = Door::open(registry, tokens::CLIENT_DOOR, listener, "clients")?;
+        Ok(Clients { door, connections: Connections::default(), readable: VecDeque::new() })
+    }
+
+    /// True if there is something to do without any event.
+    pub fn has_work(&self, accepts_input: bool) -> bool {
+        self.door.is_ready() || accepts_input && !self.readable.is_empty()
+    }
+
+    pub fn next_wakeup(&self) -> Option<Millis> {
+        self.door.retry_at()
+    }
+}
+
+impl EventLoop {
+    pub(crate) fn on_client_event(&mut self, event: &mio::event::Event) {
+        let Some(connection) = self.clients.connections.by_token(event.token()) else { return };
+        let id = connection.id;
+        if connection.socket.on_event(event) {
+            self.clients.readable.push_back(id);
+        }
+        if event.is_writable() && connection.socket.write_blocked {
+            self.write_client(id);
+        }
+    }
+
+    /// Clients are let in from the first turn on; the node lets their commands wait until it can carry them out.
+    pub(crate) fn accept_clients(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN_MAX {
+            let Some((stream, address)) = self.clients.door.next(self.turn.mono) else { return };
+            self.welcome_client(stream, address);
+        }
+    }
+
+    fn welcome_client(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        let local = socket::text_of(stream.local_addr());
+        if let Err(e) = socket::prepare_client(&stream, self.surroundings.keepalive) {
+            return tracing::debug!("client {address} is gone: {e}");
+        }
+        match self.node.connect(address.to_string(), local) {
+            Ok(id) => {
+                if let Err(e) = self.clients.connections.add(self.poll.registry(), id, stream) {
+                    tracing::warn!("cannot watch client {address}: {e}");
+                    self.input(Input::Disconnected { conn: id });
+                }
+            }
+            Err(refusal) => {
+                // It fits the socket's empty buffer; a client that is gone does not matter.
+                let _ = io::Write::write(&mut stream, refusal);
+            }
+        }
+    }
+
+    pub(crate) fn read_clients(&mut self, buffer: &mut [u8]) {
+        for _ in 0..self.clients.readable.len() {
+            if !self.node.accepts_input() {
+                return;
+            }
+            let Some(id) = self.clients.readable.pop_front() else { return };
+            let Some(socket) = self.clients.connections.get(id) else { continue };
+            let (bytes, more) = match socket.receive(buffer) {
+                Received::Some(n) => (n, true),
+                Received::Last(n) => (n, false),
+                Received::Nothing => (0, false),
+                Received::Closed(_) => {
+                    socket.listed = true; // never to be read again
+                    self.input(Input::Ended { conn: id });
+                    continue;
+                }
+            };
+            socket.listed = more;
+            if more {
+                self.clients.readable.push_back(id);
+            }
+            if bytes > 0 {
+                self.input(Input::Received { conn: id, bytes: &buffer[..bytes] });
+            }
+        }
+    }
+
+    pub(crate) fn write_clients(&mut self) {
+        while let Some(id) = self.node.next_with_output() {
+            self.write_client(id);
+        }
+    }
+
+    fn write_client(&mut self, id: ConnId) {
+        let Some(socket) = self.clients.connections.get(id) else { return };
+        let close = match socket.send(self.node.unsent(id)) {
+            Ok(sent) => self.node.on_sent(id, sent),
+            Err(_) => true,
+        };
+        if close {
+            self.clients.connections.remove(id);
+            self.input(Input::Disconnected { conn: id });
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! `skep node list`, `drain` and `remove`: who belongs to the cluster.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use skep_http::{ClusterStatus, NodeEntry, NodeState};
+
+use super::tell::tell;
+use super::{Failure, ask, status};
+use crate::cli::{DrainArgs, ListArgs, RemoveArgs, TellAt};
+
+/// Between two looks at a cluster that is at work.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// After so long without a change a drain says what may hold it up.
+const STUCK: Duration = Duration::from_secs(30);
+/// A node that died a moment ago is given this long to be missed.
+const MISSED: Duration = Duration::from_secs(15);
+/// Looks at the cluster that may fail one after another: an election, or the node that is asked restarts.
+const FAILED_LOOKS_MAX: u32 = 50;
+
+/// The table of nodes, or its JSON.
+///
+/// # Errors
+/// No node answers there.
+pub fn list(args: &ListArgs) -> Result<String, Failure> {
+    let cluster = ask::cluster(&args.at)?;
+    match args.json {
+        true => Ok(skep_http::nodes_to_json(&cluster.nodes) + "\n"),
+        false => Ok(status::nodes(&cluster)),
+    }
+}
+
+/// Moves everything off a node, telling how far it is, and returns when nothing is left there.
+///
+/// # Errors
+/// There is no such node, no place for what it holds, or no answer; or it takes longer than was allowed.
+pub fn drain(args: &DrainArgs) -> Result<(), Failure> {
+    let cluster = ask::cluster(&args.at.http)?;
+    let node = ask::find(&cluster, &args.node)?.clone();
+    if args.undo {
+        order(&cluster, &args.at, &["SKEP", "NODE", "UNDRAIN", &node.name])?;
+        println!("{} takes copies and leads again", node.name);
+        return Ok(());
+    }
+    if cluster.nodes.len() == 1 {
+        return Err(Failure(format!(
+            "{} is the only node, there is nowhere to move its copies to; add another node first",
+            node.name
+        )));
+    }
+    order(&cluster, &args.at, &["SKEP", "NODE", "DRAIN", &node.name])?;
+    watch_drain(args, &node)
+}
+
+fn watch_drain(args: &DrainArgs, node: &NodeEntry) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let (mut told, mut changed, mut warned, mut failed) = (None, begun, false, 0);
+    loop {
+        match ask::cluster(&args.at.http) {
+            Ok(cluster) => {
+                failed = 0;
+                let burden = ask::burden(&cluster, node.id);
+                if burden.1 == 0 {
+                    println!(
+                        "{}: nothing is left there; stop it, then `skep node remove {}`",
+                        node.name, node.name
+                    );
+                    return Ok(());
+                }
+                if told != Some(burden) {
+                    println!("{}: leads {}, holds {} copies", node.name, burden.0, burden.1);
+                    (told, changed) = (Some(burden), Instant::now());
+                }
+            }
+            Err(failure) if failed == FAILED_LOOKS_MAX => return Err(failure),
+            Err(_) => failed += 1,
+        }
+        if changed.elapsed() > STUCK && !warned {
+            warned = true;
+            eprintln!(
+                "nothing has moved for {} s: there may be too few other nodes for all copies (see `skep status`). Ctrl-C \
+                 ends waiting, not draining; `skep node drain --undo {}` ends draining",
+                STUCK.as_secs(),
+                node.name
+            );
+        }
+        if args.timeout.is_some_and(|seconds| begun.elapsed() > Duration::from_secs(seconds)) {
+            return Err(Failure(format!(
+                "{} still holds copies after {} s; it goes on being drained",
+                node.name,
+                begun.elapsed().as_secs()
+            )));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Takes a node out of the cluster for good.
+///
+/// # Errors
+/// There is no such node, it lives and holds copies, or the cluster refuses.
+pub fn remove(args: &RemoveArgs) -> Result<(), Failure> {
+    let mut cluster = ask::cluster(&args.at.http)?;
+    let node = ask::find(&cluster, &args.node)?.clone();
+    if seems_in_use(&cluster, node.id) {
+        let refusal = || {
+            let (name, copies) = (&node.name, ask::burden(&cluster, node.id).1);
+            Failure(format!(
+                "{name} is up and holds {copies} copies; move them off it with `skep node drain {name}`, or stop it, then \
+                 remove it"
+            ))
+        };
+        if ask::is_alive(&node.http) {
+            return Err(refusal());
+        }
+        cluster = wait_until_missed(&args.at, &node).ok_or_else(refusal)?;
+    }
+    if !args.yes && std::io::stdin().is_terminal() && !confirmed(&cluster, &node) {
+        return Err(Failure("nothing was changed".to_owned()));
+    }
+    order(&cluster, &args.at, &["SKEP", "NODE", "REMOVE", &node.name])?;
+    println!("{} (id {}) is removed", node.name, node.id);
+    Ok(())
+}
+
+fn seems_in_use(cluster: &ClusterStatus, id: u64) -> bool {
+    let lives = |node: &NodeEntry| matches!(node.state, NodeState::Up | NodeState::Draining);
+    cluster.nodes.iter().any(|node| node.id == id && lives(node)) && ask::burden(cluster, id).1 > 0
+}
+
+/// The cluster as soon as it misses a node that does not answer any more.
+fn wait_until_missed(at: &TellAt, node: &NodeEntry) -> Option<ClusterStatus> {
+    let begun = Instant::now();
+    while begun.elapsed() < MISSED {
+        std::thread::sleep(LOOK_AGAIN);
+        if let Ok(cluster) = ask::cluster(&at.http)
+            && !seems_in_use(&cluster, node.id)
+        {
+            return Some(cluster);
+        }
+    }
+    None
+}
+
+fn confirmed(cluster: &ClusterStatus, node: &NodeEntry) -> bool {
+    let (_, copies) = ask::burden(cluster, node.id);
+    print!(
+        "Remove {} (id {}, {}, {copies} copies) for good? Its data directory cannot join again. [y/N] ",
+        node.name, node.id, node.state
+    );
+    let mut answer = String::new();
+    let read = std::io::stdout().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// Sends a command to the node that was asked, or to where the user says that clients are taken.
+fn order(cluster: &ClusterStatus, at: &TellAt, words: &[&str]) -> Result<(), Failure> {
+    let itself = cluster.nodes.iter().find(|node| node.id == cluster.node_id);
+    let address = match (&at.client, itself) {
+        (Some(address), _) => address,
+        (None, Some(node)) => &node.client,
+        (None, None) => {
+            return Err(Failure(format!("the node at {} belongs to no cluster yet", at.http.http)));
+        }
+    };
+    tell(address, &password(at.password_file.as_deref())?, words).map(drop)
+}
+
+/// From the file, else from `SKEP_PASSWORD`, else from the variable that nodes read theirs from; or none.
+fn password(file: Option<&Path>) -> Result<String, Failure> {
+    let Some(path) = file else {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        return Ok(variable("SKEP_PASSWORD").or_else(|| variable("SKEP_REQUIREPASS")).unwrap_or_default());
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure(format!("--password-file {}: {error}", path.display())))?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => Err(Failure(format!(
+            "--password-file {}: the first line is empty, it must be the password",
+            path.display()
+        ))),
+    }
+}
