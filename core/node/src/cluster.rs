@@ -303,7 +303,6 @@ impl Node {
             }
         }
         self.shards.sort_by_key(|shard| shard.id);
-        self.drop_replicas_gone(out);
         self.say_goodbye();
         self.tell_links_of_members(out);
         self.set_addresses(out);
@@ -379,23 +378,6 @@ impl Node {
         }
     }
 
-    /// A replica that the cluster has taken from this node is of no more use. After a start the state goes once more through
-    /// times when the cluster had not given this node the replicas that it has.
-    fn drop_replicas_gone(&mut self, out: &mut Vec<Output>) {
-        if self.meta.applied.index < self.meta.recovered {
-            return;
-        }
-        let me = self.id;
-        for shard in &mut self.shards {
-            let record = self.meta.state.shards.get(&shard.id);
-            let gone = record.is_some_and(|record| !record.may_be_on(me));
-            if gone && let Some(replica) = shard.replica.take() {
-                self.persist.forget_group(shard.id);
-                out.extend(replica.into_garbage().map(Output::Drop));
-            }
-        }
-    }
-
     // ---- leading -----------------------------------------------------------------------------------------------------
 
     pub(crate) fn leads_meta(&self) -> bool {
@@ -436,6 +418,8 @@ impl Node {
         self.plan_placement(out);
         self.step_memberships(out);
         self.step_leaders(out);
+        self.doubt_replicas();
+        self.read_meta(out);
         self.watch_disk(out);
         self.drive_asks(out);
         self.go_on_starting(out);
@@ -538,6 +522,9 @@ impl Node {
     }
 
     fn step_membership(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        if !self.may_step(group) {
+            return;
+        }
         let Some(record) = self.meta.state.group(group) else { return };
         let (epoch, settled) = (record.epoch, record.settled);
         let wanted = self.meta.state.wanted(group);

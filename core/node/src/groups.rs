@@ -72,12 +72,16 @@ impl Node {
                         self.on_role_changed(group, role, term, out);
                     }
                     consensus::Output::ReadReady { read } => {
-                        if let Some(at) = self.shard_of_group(group) {
+                        if group == GroupId::META {
+                            self.on_meta_read(read, out);
+                        } else if let Some(at) = self.shard_of_group(group) {
                             self.on_read_ready(at, read);
                         }
                     }
                     consensus::Output::ReadDropped { read } => {
-                        if let Some(at) = self.shard_of_group(group) {
+                        if group == GroupId::META {
+                            self.on_meta_read_dropped(read);
+                        } else if let Some(at) = self.shard_of_group(group) {
                             self.on_read_dropped(at, read);
                         }
                     }

@@ -14,6 +14,7 @@ mod configure;
 mod entry;
 mod evict;
 mod fetch;
+mod fresh;
 mod groups;
 mod join;
 mod local;
@@ -294,6 +295,7 @@ pub struct Node {
     answers: answer::PeerAnswers,
     join: join::Joining,
     fetch: fetch::Fetches,
+    fresh: fresh::Freshness,
     /// The record this node announces for itself.
     announced: NodeRecord,
     new_cluster_id: String,

@@ -169,7 +169,7 @@ impl Node {
         if group != GroupId::META {
             self.ensure_replica(group);
         }
-        if self.group(group).is_none() {
+        if self.group(group).is_none() || self.is_doubted(group) {
             return;
         }
         match message.checkpoint() {

@@ -17,6 +17,7 @@ use crate::client::Clients;
 use crate::cluster::Meta;
 use crate::evict::Memory;
 use crate::fetch::Fetches;
+use crate::fresh::Freshness;
 use crate::join::{FOUNDER, Joining, introduction};
 use crate::local::Routes;
 use crate::peers::Peers;
@@ -193,6 +194,7 @@ impl Node {
             answers: PeerAnswers::default(),
             join: Joining::default(),
             fetch: Fetches::default(),
+            fresh: Freshness::default(),
             announced: identity.record,
             new_cluster_id: identity.new_cluster_id,
             effects: Vec::new(),

@@ -8,6 +8,8 @@ use skep_base::{ConnId, GroupId, LogId, Millis, NodeUuid};
 use skep_log::{NodeIdentity, Record};
 use skep_settings::Settings;
 
+pub(crate) use cluster::Cluster;
+
 use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
 
 /// A node and its surroundings.
