@@ -481,7 +481,7 @@ impl Node {
     /// Hands a shard to the replica that should rather lead it: one in a tick, so that all nodes hear what came of it
     /// before the next.
     fn step_leaders(&mut self, out: &mut Vec<Output>) {
-        if self.meta.tick_count % LEADER_TICKS != 0 {
+        if !self.meta.tick_count.is_multiple_of(LEADER_TICKS) {
             return;
         }
         let known = |shard: &Shard| Some((shard.id, shard.leader()?.0));
