@@ -41,7 +41,8 @@ pub enum Command {
 const SERVE_EXAMPLES: &str = "\
 Each flag is also a key of the TOML file (--data-dir: data-dir) and a variable
 (SKEP_DATA_DIR). A flag beats the variable, the variable beats the file. The
-password is a key or a variable (requirepass), never a flag.
+password is a key or a variable (requirepass), never a flag. Sizes are bytes or
+have a unit: k, m and g count in thousands, kb, mb and gb in 1024s.
 
 Examples:
   skep serve

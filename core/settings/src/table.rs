@@ -58,9 +58,9 @@ pub const SETTINGS: &[SettingSpec] = &[
         "5000",
         AtStart,
         "ms",
-        "After it a request is answered with an error.",
+        "How long a request may take before it is answered with an error.",
     ),
-    row("insecure", YesNo, "no", AtStart, "", "Allow listening beyond loopback without a password and TLS."),
+    row("insecure", YesNo, "no", AtStart, "", "Allow listening beyond loopback without a password."),
     row(
         "requirepass",
         Secret,
@@ -117,7 +117,7 @@ pub const SETTINGS: &[SettingSpec] = &[
         "0",
         Live,
         "bytes",
-        "How much memory the values may take. 0: no limit.",
+        "How much memory may be allocated before keys are evicted or writes refused. 0: no limit.",
     ),
     row(
         "maxmemory-policy",
@@ -161,7 +161,14 @@ pub const SETTINGS: &[SettingSpec] = &[
         "How long a key is not used before its frequency is lowered by one. 0: never.",
     ),
     row("maxclients", int(1, u32::MAX as i64), "10000", Live, "", "Client connections at once."),
-    row("timeout", int(0, INT_MAX), "0", Live, "s", "An idle client is disconnected after it. 0: never."),
+    row(
+        "timeout",
+        int(0, INT_MAX),
+        "0",
+        Live,
+        "s",
+        "How long a client may be idle before it is disconnected. 0: never.",
+    ),
     row(
         "tcp-keepalive",
         int(0, INT_MAX),
@@ -176,7 +183,7 @@ pub const SETTINGS: &[SettingSpec] = &[
         "1gb",
         Live,
         "bytes",
-        "How much of a client's requests may wait before it is disconnected.",
+        "How much of its requests a client may send ahead of their answers before it is disconnected.",
     ),
     row(
         "proto-max-bulk-len",
@@ -184,7 +191,7 @@ pub const SETTINGS: &[SettingSpec] = &[
         "512mb",
         Live,
         "bytes",
-        "The size of one argument.",
+        "The greatest size of one argument.",
     ),
     row(
         "client-output-buffer-limit",
