@@ -83,8 +83,13 @@ impl<'a> Planner<'a> {
     /// The replicas that a group should have next, if it lacks some, has too many or unfit ones.
     fn repair(&self, group: GroupId, record: &ShardRecord) -> Option<Vec<NodeId>> {
         let unfit = self.unfit(record);
-        // A group on its way waits, unless it cannot arrive: a replica is dead or is to go.
-        if !record.settled && unfit.is_none() {
+        let can_act = match record.settled {
+            // Without a majority the group can do nothing, and only its own nodes can help it.
+            true => self.most_are_up(&record.replicas),
+            // On its way it is left to arrive, unless it cannot: a replica is dead or is to go.
+            false => unfit.is_some(),
+        };
+        if !can_act {
             return None;
         }
         let aim = self.copies_wanted(group, record);
@@ -95,11 +100,13 @@ impl<'a> Planner<'a> {
         }
         let may_move = group == GroupId::META || self.moving < MOVES_MAX || !record.settled;
         let new = self.spare(record).filter(|_| may_move)?;
-        if let Some(old) = unfit.filter(|_| self.most_are_up(&record.replicas)) {
-            return Some(swapped(record, old, new));
+        match unfit {
+            Some(old) => Some(swapped(record, old, new)),
+            None if record.replicas.len() < aim => {
+                Some(record.replicas.iter().copied().chain([new]).collect())
+            }
+            None => None,
         }
-        let more = || record.replicas.iter().copied().chain([new]).collect();
-        (record.replicas.len() < aim && record.settled).then(more)
     }
 
     /// One replica less, if that leaves a majority that is up and one that stays.

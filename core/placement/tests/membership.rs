@@ -93,6 +93,7 @@ fn a_dead_voter_stays_until_its_successor_has_caught_up() {
 fn a_leader_that_shall_go_hands_over_last() {
     let aim = wanted(&[2, 3, 4]);
     assert_eq!(step(&aim, &group(&[1, 2, 3], &[]), &[], &[4]), change(&[(4, Learner)]));
+    assert_eq!(step(&aim, &group(&[1, 2, 3], &[4]), &[], &[4]), Step::Nothing);
     assert_eq!(step(&aim, &group(&[1, 2, 3], &[4]), &[], &[]), change(&[(4, Voter)]));
     assert_eq!(step(&aim, &group(&[1, 2, 3, 4], &[]), &[2], &[3]), Step::Transfer(NodeId(4)));
     assert_eq!(step(&aim, &group(&[2, 1, 3, 4], &[]), &[], &[]), change(&[(1, Removed)]));

@@ -145,6 +145,13 @@ fn what_only_draining_nodes_hold_stays_until_another_can_take_it() {
     assert_eq!(run(&mut state, &view(&[], &[2]), 20), []);
     run(&mut state, &View::default(), 20);
     assert_eq!((replicas(&state, 0), replicas(&state, 1)), (vec![2], vec![2]));
+
+    let mut state = cluster(3, 1, &["", "", ""]);
+    set_replicas(&mut state, 0, &[1, 2]);
+    set_replicas(&mut state, 1, &[1, 2]);
+    drain(&mut state, 1, true);
+    drain(&mut state, 2, true);
+    assert_eq!(run(&mut state, &view(&[], &[3]), 20), []);
 }
 
 #[test]
@@ -223,6 +230,25 @@ fn a_newcomer_that_dies_on_the_way_is_replaced() {
     let command = plan(&state, &view(&[3], &[]), NOW).unwrap();
     let expected = vec![NodeId(1), NodeId(2), NodeId(4)];
     assert_eq!(command, MetaCommand::SetReplicas { shard: GroupId(1), epoch: 3, replicas: expected });
+}
+
+#[test]
+fn the_first_newcomer_of_a_single_copy_is_replaced_if_it_dies() {
+    let mut state = cluster(3, 1, &["", "", ""]);
+    set_replicas(&mut state, 0, &[1, 3]);
+    settle(&mut state, GroupId::META);
+    set_replicas(&mut state, 1, &[1, 2]);
+    let command = plan(&state, &view(&[2], &[]), NOW).unwrap();
+    let expected = vec![NodeId(1), NodeId(3)];
+    assert_eq!(command, MetaCommand::SetReplicas { shard: GroupId(1), epoch: 2, replicas: expected });
+}
+
+#[test]
+fn a_new_copy_goes_to_another_zone_at_once() {
+    let mut state = cluster(2, 1, &["a", "a", "a", "b"]);
+    let changes = run(&mut state, &View::default(), 10);
+    assert_eq!(shard(&changes, 1), [vec![1, 4]]);
+    assert_eq!(shard(&changes, 0), [vec![1, 4], vec![1, 2, 4]]);
 }
 
 #[test]
@@ -307,10 +333,10 @@ fn obeys_the_rules(state: &MetaState, view: &View, group: GroupId, held: &[NodeI
         GroupId::META => 3,
         _ => state.replicas as usize,
     };
-    if !majority_up(held) {
+    let is_settled = state.group(group).is_some_and(|record| record.settled);
+    if is_settled && !majority_up(held) {
         return Ok(());
     }
-    let is_settled = state.group(group).is_some_and(|record| record.settled);
     if is_settled && held.len() < asked.min(usable) && !spares.is_empty() {
         return Err(format!("has fewer than {asked} copies though {spares:?} are spare"));
     }
