@@ -280,6 +280,47 @@ fn a_promise_outlives_the_term_it_was_made_in() {
 }
 
 #[test]
+fn a_promise_lasts_longer_than_any_lease_that_rests_on_it() {
+    let GroupConfig { tick_ms, .. } = config(1);
+    let slowest_lease_ms = config(1).lease_ms() as f64 / 0.95;
+    let mut shortest = f64::MAX;
+    // When the leader is heard after a tick, and how late the ticks come: all of them, or the first.
+    for (heard, late, first_only) in
+        (0..tick_ms).flat_map(|h| (0..2 * tick_ms).flat_map(move |l| [(h, l, false), (h, l, true)]))
+    {
+        let mut follower = group(1, voters(&[1, 2, 3]), 0);
+        let mut now = 1_000;
+        step(&mut follower, now, Input::Tick);
+        let hears_at = follower.next_wakeup().unwrap().0 + heard;
+        let (mut promised_at, mut ticks) = (None, 0);
+        let granted_at = loop {
+            now += 1;
+            let due = follower.next_wakeup().unwrap().0;
+            let lateness = if first_only && ticks > 0 { 0 } else { late };
+            if now == hears_at {
+                step(&mut follower, now, to_node_1(HEARTBEAT, 3, 0, EMPTY));
+                promised_at = Some(now);
+            }
+            if now >= due + lateness {
+                step(&mut follower, now, Input::Tick);
+                ticks += 1;
+            }
+            let Some(promised_at) = promised_at else { continue };
+            if !withheld(&step(&mut follower, now, to_node_1(PRE_VOTE, 4, 0, EMPTY))) {
+                break now - promised_at;
+            }
+        };
+        // It may have been heard at the end of its millisecond, by a clock that runs too fast.
+        shortest = shortest.min((granted_at - 1) as f64 / 1.05);
+    }
+    assert!(
+        shortest >= slowest_lease_ms,
+        "a promise of {shortest} ms carries a lease of {slowest_lease_ms} ms"
+    );
+    assert!(shortest < slowest_lease_ms + 5.0, "{shortest} ms could carry more than {slowest_lease_ms} ms");
+}
+
+#[test]
 fn a_campaign_by_order_of_the_leader_ignores_promises() {
     let mut follower = group(1, voters(&[1, 2, 3]), 0);
     step(&mut follower, 1000, to_node_1(HEARTBEAT, 3, 0, EMPTY));
