@@ -4,7 +4,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use skep_base::{Millis, NodeId, NodeUuid};
-use skep_peer::{FrameReader, LinkInput, LinkLimits, Links, Me, Messages, NoFrame, PeerMessage};
+use skep_peer::{
+    FRAME_HEADER_BYTES, FrameReader, LinkInput, LinkLimits, Links, Me, Messages, NoFrame, PeerMessage,
+};
 
 /// Small, so that the fuzzer meets it.
 const BODY_BYTES_MAX: usize = 2_000;
@@ -21,7 +23,7 @@ fn bodies(mut input: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<NoFrame>) {
                 Err(error) => return (bodies, Some(error)),
             }
         }
-        assert!(rest.is_empty() && reader.memory_bytes() <= 8 + BODY_BYTES_MAX);
+        assert!(rest.is_empty() && reader.memory_bytes() <= FRAME_HEADER_BYTES + BODY_BYTES_MAX);
     }
     (bodies, None)
 }
@@ -66,9 +68,10 @@ fn check_links(input: &[u8], piece: usize) {
     }
 }
 
-/// With the checksum that belongs to it, since no fuzzer guesses one.
+/// With the checksums that belong to it, since no fuzzer guesses one.
 fn framed(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_le_bytes()[..], &crc32c::crc32c(body).to_le_bytes(), body].concat()
+    let start = [(body.len() as u32).to_le_bytes(), crc32c::crc32c(body).to_le_bytes()].concat();
+    [&start[..], &crc32c::crc32c(&start).to_le_bytes(), body].concat()
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,6 @@
-//! Frames: length u32, CRC-32C of the body u32, body; numbers little-endian. The body is one message or several.
+//! Frames: length of the body u32, CRC-32C of the body u32, CRC-32C of these eight bytes u32, body; numbers little-endian.
+//! The body is one message or several. The header has a checksum of its own, since a length that was damaged would
+//! else swallow what follows for as long as the other side gives signs of life.
 //!
 //! A frame that lies wholly in what was read is given out in place; only one that is cut by the end of a read is
 //! collected in a buffer, which grows as bytes come in and never by what a header announces.
@@ -7,7 +9,7 @@ use std::fmt;
 
 use crate::message::{MESSAGE_BYTES_MAX, MESSAGE_HEADER_BYTES};
 
-pub const FRAME_HEADER_BYTES: usize = 8;
+pub const FRAME_HEADER_BYTES: usize = 12;
 
 /// A frame that has grown to this is closed, and the next message begins another: large enough that checksum and header
 /// cost nothing, small enough that the receiver starts on it while the rest is under way, and from its cache.
@@ -34,19 +36,31 @@ pub(crate) fn seal(out: &mut [u8], start: usize) {
     let (header, body) = out[start..].split_at_mut(FRAME_HEADER_BYTES);
     assert!(body.len() <= FRAME_BODY_BYTES_MAX, "a frame of {} bytes was built", body.len());
     header[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
-    header[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    header[4..8].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    let crc = crc32c::crc32c(&header[..8]);
+    header[8..].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Bytes that are no frame. The stream cannot be followed any further.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoFrame {
-    Length { len: usize, max: usize },
-    Checksum { announced: u32, found: u32, len: usize },
+    /// No header of a frame: damaged, or of another protocol.
+    Header,
+    Length {
+        len: usize,
+        max: usize,
+    },
+    Checksum {
+        announced: u32,
+        found: u32,
+        len: usize,
+    },
 }
 
 impl fmt::Display for NoFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            NoFrame::Header => f.write_str("what came is not the header of a frame between skep nodes"),
             NoFrame::Length { len, max } => {
                 write!(f, "frame of {len} bytes announced, 1 to {max} are allowed")
             }
@@ -69,6 +83,9 @@ struct Header {
 
 fn header(bytes: &[u8], body_bytes_max: usize) -> Result<Header, NoFrame> {
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    if word(8) != crc32c::crc32c(&bytes[..8]) {
+        return Err(NoFrame::Header);
+    }
     let body_len = word(0) as usize;
     if body_len == 0 || body_len > body_bytes_max {
         return Err(NoFrame::Length { len: body_len, max: body_bytes_max });
@@ -221,7 +238,7 @@ mod tests {
         fn noise_never_panics_nor_allocates_what_it_announces(noise in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut reader = FrameReader::new();
             let _ = read_all(&mut reader, &noise, FRAME_BODY_BYTES_MAX);
-            prop_assert!(reader.memory_bytes() <= 2 * noise.len().max(8));
+            prop_assert!(reader.memory_bytes() <= 2 * noise.len().max(FRAME_HEADER_BYTES));
         }
     }
 
@@ -273,12 +290,12 @@ mod tests {
     #[test]
     fn lengths_out_of_bounds_are_refused_as_soon_as_they_are_known() {
         for len in [0, 101, u32::MAX] {
-            let mut header = len.to_le_bytes().to_vec();
-            header.extend_from_slice(&[0; 4]);
+            let start = [len.to_le_bytes(), [0; 4]].concat();
+            let header = [&start[..], &crc32c::crc32c(&start).to_le_bytes()].concat();
             let mut reader = FrameReader::new();
-            assert_eq!(read_all(&mut reader, &header[..7], 100), Ok(Vec::new()));
+            assert_eq!(read_all(&mut reader, &header[..11], 100), Ok(Vec::new()));
             let refused = Err(NoFrame::Length { len: len as usize, max: 100 });
-            assert_eq!(read_all(&mut reader, &header[7..], 100), refused);
+            assert_eq!(read_all(&mut reader, &header[11..], 100), refused);
             assert_eq!(read_all(&mut FrameReader::new(), &header, 100), refused);
         }
     }

@@ -208,7 +208,7 @@ fn who_does_not_know_the_password_is_refused_by_either_side() {
         let mut victim = Victim::new();
         let link = victim.accept();
         victim.receive(link, &wire::step(HELLO, &dialer));
-        assert_eq!(victim.take_sent(link)[8], WELCOME);
+        assert_eq!(wire::read(&victim.take_sent(link)).0, WELCOME);
         victim.receive(link, &wire::step(PROOF, &wrong));
         victim.assert_refused(link, "another password");
     }
@@ -264,7 +264,7 @@ fn removed_nodes_and_those_with_the_id_of_another_are_refused() {
     }
     let link = victim.accept();
     victim.receive(link, &wire::step(HELLO, &hello(&me(3))));
-    assert_eq!(victim.take_sent(link)[8], WELCOME);
+    assert_eq!(wire::read(&victim.take_sent(link)).0, WELCOME);
 }
 
 #[test]
@@ -299,7 +299,7 @@ fn other_protocols_are_turned_away() {
     let strangers: [&[u8]; 5] = [
         b"*1\r\n$4\r\nPING\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x55",
         &wire::frame(b"\x01\x05\x00\x00\x00hello"),
         &[0; 64],
     ];
@@ -365,7 +365,7 @@ impl Victim {
 
 #[test]
 fn a_frame_too_large_for_a_handshake_ends_it_before_it_comes() {
-    let announce = |len: usize| [&(len as u32).to_le_bytes()[..], &[0; 4]].concat();
+    let announce = |len: usize| wire::header(len, 0);
     let mut victim = Victim::new();
     let link = victim.accept();
     victim.receive(link, &announce(HANDSHAKE_BODY_BYTES_MAX + 1));
@@ -434,13 +434,13 @@ fn every_flipped_bit_of_a_handshake_keeps_the_link_from_standing() {
         let mut damaged = good.clone();
         damaged[at] ^= 1 << (at % 8);
         // Once as it is, once by somebody who can do checksums.
-        let body = damaged[8..].to_vec();
+        let body = damaged[12..].to_vec();
         for bytes in [damaged, wire::frame(&body)] {
             let mut victim = Victim::new();
             let (link, again) = victim.dial();
             assert_eq!(again, sent, "the same seed gives the same hello");
             victim.receive(link, &bytes);
-            assert!(at < 8 && bytes == good || !victim.is_up(), "byte {at} of the welcome means nothing");
+            assert!(at < 12 && bytes == good || !victim.is_up(), "byte {at} of the welcome means nothing");
         }
     }
 }
@@ -561,13 +561,12 @@ fn garbage_does_not_fill_the_log() {
     let mut victim = Victim::new();
     for number in 0..1_000 {
         let link = victim.accept();
-        let len = HANDSHAKE_BODY_BYTES_MAX as u32 + 1 + number;
-        victim.receive(link, &[len.to_le_bytes(), [0; 4]].concat());
+        victim.receive(link, &wire::header(HANDSHAKE_BODY_BYTES_MAX + 1 + number, 0));
     }
     assert_eq!(noted(&victim), 64, "and not more than so many different ones");
     victim.now = victim.now.plus(60_000);
     let link = victim.accept();
-    victim.receive(link, &[0; 8]);
+    victim.receive(link, &[0; 12]);
     assert_eq!(noted(&victim), 65, "within a minute");
 }
 

@@ -13,9 +13,16 @@ pub const PROOF: u8 = 4;
 pub const DIALER: u8 = 1;
 pub const ACCEPTOR: u8 = 2;
 
+/// The header of a frame with `len` bytes of body whose checksum is `crc`.
+pub fn header(len: usize, crc: u32) -> Vec<u8> {
+    let mut out = (len as u32).to_le_bytes().to_vec();
+    out.extend_from_slice(&crc.to_le_bytes());
+    out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
+    out
+}
+
 pub fn frame(body: &[u8]) -> Vec<u8> {
-    let mut out = (body.len() as u32).to_le_bytes().to_vec();
-    out.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    let mut out = header(body.len(), crc32c::crc32c(body));
     out.extend_from_slice(body);
     out
 }
@@ -65,9 +72,10 @@ pub fn welcome(version: u64, introduction: &[u8], proof: &[u8; 32]) -> Vec<u8> {
 
 /// Kind and fields of the message in a frame that holds one.
 pub fn read(frame: &[u8]) -> (u8, Vec<u8>) {
-    let len = u32::from_le_bytes(frame[9..13].try_into().unwrap()) as usize;
-    assert_eq!(frame.len(), 13 + len, "one frame with one message");
-    (frame[8], frame[13..].to_vec())
+    let body = &frame[12..];
+    let len = u32::from_le_bytes(body[1..5].try_into().unwrap()) as usize;
+    assert_eq!(body.len(), 5 + len, "one frame with one message");
+    (body[0], body[5..].to_vec())
 }
 
 /// Version, introduction and proof of a welcome's fields.
