@@ -137,6 +137,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     .map_err(ServeFault::Thread)?;
 
     let keepalive = settings.tcp_keepalive_seconds();
+    let start_patience = Duration::from_millis(settings.request_timeout_ms());
     let mut first = Vec::new();
     let identity = identity(found.identity, found.replaces, &settings, fit);
     let node = Node::start(identity, settings, found.recovered, Clock.now(), &mut first);
@@ -148,6 +149,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         files: NodeFiles::new(data_dir.disk(), found.peers),
         memory_used: memory::allocated,
         publish: Box::new(move |status, counts| publisher.publish(report(&status, &counts))),
+        start_patience,
         keepalive: (keepalive > 0).then(|| Duration::from_secs(keepalive)),
     };
     announce_listening(clients, peers, http_address);
@@ -219,8 +221,8 @@ pub fn announce(config: &Config) {
     }
 }
 
-/// Says where the node can be reached, as bound, with the real ports. Who connects is let in from here on; when the node
-/// serves is another line, and `/readyz`.
+/// Says where the node can be reached, as bound, with the real ports: who connects from here on is answered. When the node
+/// is ready is another line, and `/readyz`.
 pub fn announce_listening(clients: SocketAddr, peers: SocketAddr, http: SocketAddr) {
     tracing::info!(%clients, %peers, %http, "skep listens");
 }

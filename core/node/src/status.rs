@@ -150,7 +150,7 @@ impl Node {
 
     /// Why the node cannot serve every shard; empty if it can.
     fn why_not_ready(&self) -> String {
-        if self.stopping {
+        if self.stopping || self.handing_over.is_some() {
             return "the node is stopping".into();
         }
         if self.id == NodeId(0) {

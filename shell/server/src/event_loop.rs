@@ -60,13 +60,15 @@ impl EventLoop {
     ) -> io::Result<EventLoop> {
         let Listening { poll, clients, peers, waker } = listening;
         let wake = waker.clone();
+        let turn = Clock.now();
+        let opens_at = turn.mono.plus(surroundings.start_patience.as_millis() as u64);
         Ok(EventLoop {
-            clients: Clients::new(poll.registry(), clients)?,
+            clients: Clients::new(poll.registry(), clients, opens_at)?,
             links: Links::new(poll.registry(), peers, move || wake.wake())?,
             poll,
             waker,
             clock: Clock,
-            turn: Clock.now(),
+            turn,
             node,
             surroundings,
             declined: Declined::default(),

@@ -60,6 +60,8 @@ pub struct Surroundings {
     pub publish: Box<dyn FnMut(Status, Counts)>,
     pub files: NodeFiles,
     pub keepalive: Option<Duration>,
+    /// How long clients may wait to be let in while the node is not ready.
+    pub start_patience: Duration,
 }
 
 /// Why the loop ended other than by being told to.

@@ -20,24 +20,28 @@ const ACCEPTS_PER_TURN_MAX: usize = 64;
 
 pub(crate) struct Clients {
     pub door: Door,
+    /// When clients are let in although the node is not ready; `None` once they are.
+    opens_at: Option<Millis>,
     pub connections: Connections,
     /// Those that may have something to read.
     readable: VecDeque<ConnId>,
 }
 
 impl Clients {
-    pub fn new(registry: &Registry, listener: TcpListener) -> io::Result<Clients> {
+    /// Clients are let in when the node is ready, and from `opens_at` on in any case.
+    pub fn new(registry: &Registry, listener: TcpListener, opens_at: Millis) -> io::Result<Clients> {
         let door = Door::open(registry, tokens::CLIENT_DOOR, listener, "clients")?;
-        Ok(Clients { door, connections: Connections::default(), readable: VecDeque::new() })
+        let connections = Connections::default();
+        Ok(Clients { door, opens_at: Some(opens_at), connections, readable: VecDeque::new() })
     }
 
     /// True if there is something to do without any event.
     pub fn has_work(&self, accepts_input: bool) -> bool {
-        self.door.is_ready() || accepts_input && !self.readable.is_empty()
+        self.opens_at.is_none() && self.door.is_ready() || accepts_input && !self.readable.is_empty()
     }
 
     pub fn next_wakeup(&self) -> Option<Millis> {
-        self.door.retry_at()
+        self.opens_at.or(self.door.retry_at())
     }
 }
 
@@ -53,8 +57,13 @@ impl EventLoop {
         }
     }
 
-    /// Clients are let in from the first turn on; the node lets their commands wait until it can carry them out.
+    /// Who connects while the node starts waits in the kernel's queue, as requests wait during an election, and no longer
+    /// than they do. From then on the node says itself what it cannot do.
     pub(crate) fn accept_clients(&mut self) {
+        if self.clients.opens_at.is_some_and(|at| at > self.turn.mono) && !self.node.is_ready() {
+            return;
+        }
+        self.clients.opens_at = None;
         for _ in 0..ACCEPTS_PER_TURN_MAX {
             let Some((stream, address)) = self.clients.door.next(self.turn.mono) else { return };
             self.welcome_client(stream, address);
