@@ -41,6 +41,8 @@ pub(crate) struct Meta {
     pub recovered: LogIndex,
     /// The position of its newest checkpoint.
     pub saved: LogId,
+    /// By group that this node leads: the epoch whose members are there, and an entry that came after.
+    settling: BTreeMap<GroupId, (u64, LogId)>,
     /// Changes that this node proposed as leader, by position.
     proposed: BTreeMap<LogIndex, (Term, Asker)>,
     /// Changes that this node wants made, by number.
@@ -521,6 +523,27 @@ impl Node {
         }
     }
 
+    /// True if no voter will find itself in an earlier membership of a group again, not even after a start, so that those who
+    /// have left are not needed for an election. The commit index is durable only beside later entries, so this leader
+    /// appends one, and looks whether all have it.
+    fn all_know(&mut self, group: GroupId, epoch: u64, voters: &[NodeId], out: &mut Vec<Output>) -> bool {
+        let Some(of) = self.group_mut(group) else { return false };
+        let term = of.term();
+        let known = self.meta.settling.get(&group).filter(|(of, at)| (*of, at.term) == (epoch, term));
+        if let Some((_, at)) = known.copied() {
+            let Some(of) = self.group(group) else { return false };
+            return voters.iter().all(|node| of.matched(*node).is_some_and(|has| has >= at.index));
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let proposed = self.group_mut(group).map(|of| of.propose([Bytes::new()], &mut effects));
+        if let Some(Ok(at)) = proposed {
+            self.meta.settling.insert(group, (epoch, at));
+        }
+        self.carry_out(group, &mut effects, out);
+        self.effects = effects;
+        false
+    }
+
     fn step_membership(&mut self, group: GroupId, out: &mut Vec<Output>) {
         if !self.may_step(group) {
             return;
@@ -537,7 +560,8 @@ impl Node {
             |node| self.is_alive(node),
         );
         // A change that is on its way may make it otherwise.
-        if !settled && !of.may_be_changing() && is_settled(&wanted, of.membership()) {
+        let is_there = !of.may_be_changing() && is_settled(&wanted, of.membership());
+        if !settled && is_there && self.all_know(group, epoch, &wanted.voters, out) {
             self.wish(MetaCommand::Settled { shard: group, epoch });
         }
         let changes = match step {

@@ -303,6 +303,10 @@ impl Node {
 
     /// This node does not lead the shard any more: what other nodes gave it and is in no entry goes back to them.
     pub(crate) fn on_lead_lost(&mut self, at: usize) {
+        // What came in the same turn would else be forwarded, beside what its senders do with it.
+        if !self.shards[at].batch.is_empty() {
+            self.shards[at].close_batch(self.now.mono);
+        }
         let closed = std::mem::take(&mut self.shards[at].closed);
         for Closed { batch, .. } in &closed {
             for op in &batch.ops {

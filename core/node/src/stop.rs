@@ -33,9 +33,10 @@ impl Node {
         }
     }
 
-    /// True if the node is to stop and nothing holds it up.
+    /// True if the node is to stop and nothing holds it up. Entries that nobody waits for may never be committed, if enough
+    /// other nodes have stopped before.
     pub(crate) fn may_stop(&self) -> bool {
-        let idle = self.shards.iter().all(|shard| shard.is_idle());
+        let idle = self.shards.iter().all(|shard| shard.batch.is_empty() && shard.waits_since().is_none());
         self.stopping && !self.stopped && idle && self.persist.is_idle()
     }
 }
