@@ -20,7 +20,7 @@ struct Flip {
 
 impl World {
     pub(super) fn on_start(&mut self, node: usize) -> Result<(), String> {
-        if self.machines[node].process.is_some() {
+        if self.machines[node].process.is_some() || self.phase == Phase::Stopping {
             return Ok(());
         }
         let machine = &mut self.machines[node];

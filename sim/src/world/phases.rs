@@ -110,12 +110,26 @@ impl World {
 
     pub(super) fn explain_stuck(&self) -> String {
         let owed: Vec<_> = self.clients.iter().flat_map(Client::owed).take(3).collect();
-        let unready: Vec<_> = (0..self.machines.len()).filter(|n| !self.machines[*n].ready).collect();
-        format!(
-            "INV-SIM-10: not well again {} s after the faults ended, in phase {:?}; not ready: {unready:?}, clients wait for \
-             {owed:?}",
+        let mut text = format!(
+            "INV-SIM-10: not well again {} s after the faults ended, in phase {:?}; clients wait for {owed:?}",
             HEALING_US_MAX / MS / 1_000,
             self.phase
-        )
+        );
+        for (node, machine) in self.machines.iter().enumerate() {
+            text.push_str(&format!("\n  machine {node}: "));
+            let Some(process) = &machine.process else {
+                text.push_str("no process");
+                continue;
+            };
+            let status = process.node.status();
+            text.push_str(&format!("ready {}, {}, {:?}", machine.ready, status.node, status.reason));
+            for shard in status.shards {
+                text.push_str(&format!(
+                    "\n    {:?} led by {:?} in term {}, applied {}, epoch {}, {:?}",
+                    shard.id, shard.leader, shard.term, shard.applied, shard.epoch, shard.replicas
+                ));
+            }
+        }
+        text
     }
 }
