@@ -12,6 +12,7 @@ mod group;
 mod lease;
 mod membership;
 mod message;
+mod pace;
 mod reads;
 mod store;
 
