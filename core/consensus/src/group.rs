@@ -377,7 +377,8 @@ impl Group {
         self.is_leader()
             && raft.prs().get(node.0).is_some_and(|progress| {
                 let lacks = raft.raft_log.last_index().saturating_sub(progress.matched);
-                let flows = progress.state == ProgressState::Replicate;
+                // The library leaves a node that was out of reach in `Probe` until there is a new entry for it.
+                let flows = progress.state == ProgressState::Replicate || lacks == 0;
                 node == self.config.node || flows && progress.recent_active && lacks <= CAUGHT_UP_ENTRIES_MAX
             })
     }

@@ -399,6 +399,11 @@ fn a_node_is_caught_up_once_it_holds_what_the_leader_holds() {
     assert_eq!(world.groups[2].last_index(), world.groups[leader].last_index());
     let follower = &world.groups[1 - leader];
     assert!(!follower.caught_up(NodeId(3)), "only a leader knows");
+    // A link that broke and was made again, and nothing new since: nobody writes to an idle cluster to make it go on.
+    let last = world.groups[leader].last_index();
+    world.input(leader, Input::Unreachable(NodeId(3)));
+    world.run_until(|world| caught_up(world, 3));
+    assert_eq!(world.groups[leader].last_index(), last);
 }
 
 #[test]
