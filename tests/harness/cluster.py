@@ -23,7 +23,7 @@ from .resp import Connection, ConnectionLost, Reply
 from .server import ROOT, Server, skep_binary
 
 CLIENT_PORT, PEER_PORT, HTTP_PORT = 6379, 7379, 8379
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = float(os.environ.get("PATIENCE_SECONDS", "60"))
 """How long anything may take on a busy machine before it counts as hanging. No test says that something was fast."""
 LOG_LINES_SHOWN = 60
 KEPT_LOGS = ROOT / "target" / "cluster-logs"
@@ -283,7 +283,10 @@ class Cluster:
         lines = []
         for node in nodes:
             state = "ended" if not node.running() else "stopped" if node.stopped else f"/readyz {node.http('/readyz')}"
-            lines.append(f"n{node.number}: {state}; {json.dumps(node.status())}")
+            status = node.status()
+            members = [f"{each['id']}={each['name']} {each['state']}" for each in status["nodes"]] if status else []
+            shards = [{key: value for key, value in each.items() if key != "slots"} for each in status["shards"]] if status else []
+            lines.append(f"n{node.number}: {state}; members {members}; shards {json.dumps(shards)}")
         return "\n".join(["", *lines])
 
     def command(self, node: Node, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
