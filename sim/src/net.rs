@@ -31,7 +31,7 @@ pub enum Parcel {
 pub enum FrameFault {
     Lost,
     Doubled,
-    /// One bit behind the length is turned over.
+    /// One bit is turned over.
     Damaged,
 }
 
@@ -318,7 +318,7 @@ impl Frames {
             Some(FrameFault::Lost) => return Vec::new(),
             Some(FrameFault::Doubled) => frame.extend_from_within(..),
             Some(FrameFault::Damaged) => {
-                let at = 4 + rng.below(frame.len() as u64 - 4) as usize;
+                let at = rng.below(frame.len() as u64) as usize;
                 frame[at] ^= 1 << rng.below(8);
             }
             None => {}
@@ -334,7 +334,9 @@ mod tests {
     const PACE: Pace = Pace { delay_us: 100, bytes_per_ms: 1_000, window_bytes: 64 };
 
     fn frame(body: &[u8]) -> Vec<u8> {
-        [&(body.len() as u32).to_le_bytes()[..], &crc32c::crc32c(body).to_le_bytes(), body].concat()
+        let mut header = (body.len() as u32).to_le_bytes().to_vec();
+        header.resize(FRAME_HEADER_BYTES, 7);
+        [&header, body].concat()
     }
 
     fn connected(net: &mut Network) -> StreamId {

@@ -458,7 +458,6 @@ impl Node {
             if shard.session.leader != node || shard.replica.is_some() {
                 continue;
             }
-            shard.session.rejected = true;
             let forwarded = std::mem::take(&mut shard.forwarded);
             let why = format!("node {node}, which led, is gone");
             for mut forwarded in forwarded {
