@@ -247,7 +247,8 @@ fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(),
             ..eraftpb::Entry::default()
         };
         if m.msg_type == MessageType::MsgAppend {
-            if index.checked_add(1) != Some(entry.index) || entry.term < term || entry.term > m.term {
+            let fits = entry.term >= term.max(1) && entry.term <= m.term;
+            if index.checked_add(1) != Some(entry.index) || !fits {
                 return reader.malformed("an entry that follows the one before");
             }
             (index, term) = (entry.index, entry.term);
@@ -423,6 +424,10 @@ mod tests {
         refused(|m| m.index = u64::MAX);
         refused(|m| m.log_term = 6);
         refused(|m| m.log_term = 0);
+        refused(|m| {
+            (m.log_term, m.index) = (0, 0);
+            (m.entries[0].term, m.entries[0].index, m.entries[1].index) = (0, 1, 2);
+        });
         refused(|m| m.entries[1].entry_type = EntryType::EntryConfChangeV2);
         refused(|m| m.term = 6);
         refused(|m| m.msg_type = MessageType::MsgHeartbeat);

@@ -70,7 +70,8 @@ fn replica(rng: &mut Rng) -> Group {
     let ids = |count: u64| (1..=count).map(NodeId).collect();
     let membership = Membership { voters: ids(1 + rng.below(4)), ..Membership::default() };
     let last = rng.below(9);
-    let hard_state = HardState { term: Term(3), vote: None, commit: LogIndex(rng.below(last + 1)) };
+    let term = Term((1 + last / 4).max(rng.below(4)));
+    let hard_state = HardState { term, vote: None, commit: LogIndex(rng.below(last + 1)) };
     let log =
         GroupLog { membership, hard_state, entries: (1..=last).map(entry).collect(), ..GroupLog::default() };
     Group::new(GroupConfig::new(GroupId(1), NodeId(1), 1, 7), log)
