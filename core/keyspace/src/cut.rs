@@ -5,21 +5,26 @@
 //! serves log truncation, the catch-up of a learner, a backup and a split; made without keeping its records it gives the
 //! digest by which replicas find out whether they are equal.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use skep_base::varint::{self, Malformed, Reader};
-use skep_base::{Millis, SLOT_COUNT, hash};
+use skep_base::{Millis, SLOT_COUNT, hash, slot_of};
 
 use crate::db::{Entry, NEVER, SlotTable};
 use crate::keyspace::{DB_COUNT, Keyspace};
 use crate::once::{OnceRecord, Place};
-use crate::value::Value;
+use crate::pieces::{Elements, Frozen, encode_piece};
+use crate::small::SmallBytes;
+use crate::value::{Kind, Value};
 
 /// Kinds of records in a checkpoint. Part of the format.
 const RECORD_STATE: u8 = 0;
 const RECORD_ENTRY: u8 = 1;
 const RECORD_END: u8 = 2;
 const RECORD_ONCE: u8 = 3;
+/// More elements of a value that came before.
+const RECORD_PIECE: u8 = 4;
 
 /// Bytes of the length in front of each record.
 const LENGTH_BYTES: usize = 8;
@@ -39,13 +44,15 @@ pub(crate) struct Cut {
     next: (u8, u16),
     /// Serialised, not handed out yet.
     saved: Vec<u8>,
+    /// Large values of which the first element is saved.
+    large: VecDeque<Large>,
     /// Tables of flushed databases that the cut still needs.
     adopted: Vec<(u8, SlotTable)>,
     /// Records of `ONCE` before this place are written.
     once_next: Place,
     /// Records of `ONCE` from this number on came after the cut was begun.
     once_end: u64,
-    /// Keys and records of `ONCE` written.
+    /// Keys, records of `ONCE` and pieces written.
     entries: u64,
     stamp: Millis,
     digest: DigestSum,
@@ -53,6 +60,16 @@ pub(crate) struct Cut {
     step_bytes: usize,
     /// The digest of the last cut that came to its end.
     finished: Option<u64>,
+}
+
+/// A large value as it was when the cut was begun.
+struct Large {
+    label: u8,
+    key: SmallBytes,
+    kind: Kind,
+    value: Frozen,
+    /// The position of the first element that is not saved.
+    next: usize,
 }
 
 /// The sum of hashes of records, which is the same in whatever order a cut comes to them.
@@ -112,10 +129,32 @@ impl Cut {
 
     fn save(&mut self, label: u8, table: &mut SlotTable) {
         table.cut = self.number;
-        for (place, entry) in (0..).zip(table.entries.iter()) {
-            self.record(place, |out| encode_entry(out, label, entry));
+        for place in 0..table.entries.len() {
+            let entry = table.entries.at(place).expect("below the length");
+            self.record(place as u64, |out| encode_entry(out, label, entry));
             self.entries += 1;
+            if entry.value.is_large() {
+                let (key, kind) = (entry.key.clone(), entry.value.kind());
+                let value = table.entries.at_mut(place).expect("below the length").value.freeze();
+                self.large.push_back(Large { label, key, kind, value, next: 1 });
+            }
         }
+    }
+
+    /// Saves the next piece of a large value, and gives back what was held of it after the last one. Panics if there is
+    /// no large value.
+    fn save_piece(&mut self) -> Option<Frozen> {
+        let mut large = self.large.pop_front().expect("the caller saw a large value");
+        let from = large.next;
+        self.record(from as u64, |out| {
+            large.next = put_piece(out, large.label, &large.key, large.kind, &*large.value, from);
+        });
+        self.entries += 1;
+        if large.next == large.value.count() {
+            return Some(large.value);
+        }
+        self.large.push_front(large);
+        None
     }
 
     fn record(&mut self, place: u64, write: impl FnOnce(&mut Vec<u8>)) {
@@ -173,11 +212,12 @@ impl Keyspace {
                 out.append(&mut self.cut.saved);
                 return false;
             }
-            if let Some((label, mut table)) = self.cut.adopted.pop() {
+            if !self.cut.large.is_empty() {
+                self.garbage.frozen.extend(self.cut.save_piece());
+            } else if let Some((label, mut table)) = self.cut.adopted.pop() {
                 self.cut.save(label, &mut table);
-                continue;
-            }
-            if self.cut.next.0 < DB_COUNT {
+                self.garbage.tables.push(vec![table]);
+            } else if self.cut.next.0 < DB_COUNT {
                 self.cut_next_slot();
             } else if !self.cut_next_once() {
                 break;
@@ -204,7 +244,9 @@ impl Keyspace {
     /// Abandons the cut in progress, if there is one.
     pub fn abandon_cut(&mut self) {
         let number = self.cut.number;
-        self.cut = Cut { number, ..Cut::default() };
+        let Cut { large, adopted, .. } = std::mem::replace(&mut self.cut, Cut { number, ..Cut::default() });
+        self.garbage.frozen.extend(large.into_iter().map(|large| large.value));
+        self.garbage.tables.extend(adopted.into_iter().map(|(_, table)| vec![table]));
     }
 
     /// A digest of everything that replicas must agree on: keys in order, values with the order of their elements,
@@ -218,6 +260,7 @@ impl Keyspace {
                     record.clear();
                     encode_entry(&mut record, label as u8, entry);
                     digest.add(place, &record);
+                    add_pieces(&mut digest, label as u8, entry);
                 }
             }
         }
@@ -268,7 +311,42 @@ fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
     out.push(label);
     varint::put_bytes(out, &entry.key);
     varint::put(out, entry.deadline.0.wrapping_add(1)); // never is one byte
-    entry.value.encode(out);
+    if entry.value.is_large() {
+        entry.value.encode_first(out);
+    } else {
+        entry.value.encode(out);
+    }
+}
+
+/// Writes a piece of a large value, and gives the position of the first element behind it.
+fn put_piece(
+    out: &mut Vec<u8>,
+    label: u8,
+    key: &[u8],
+    kind: Kind,
+    elements: &dyn Elements,
+    from: usize,
+) -> usize {
+    out.push(RECORD_PIECE);
+    out.push(label);
+    varint::put_bytes(out, key);
+    encode_piece(kind, elements, from, out)
+}
+
+/// Adds to `digest` the pieces that a cut would write of a large value.
+fn add_pieces(digest: &mut DigestSum, label: u8, entry: &Entry) {
+    if !entry.value.is_large() {
+        return;
+    }
+    let (elements, kind) = (entry.value.elements(), entry.value.kind());
+    let mut record = Vec::new();
+    let mut from = 1;
+    while from < elements.count() {
+        record.clear();
+        let next = put_piece(&mut record, label, &entry.key, kind, elements, from);
+        digest.add(from as u64, &record);
+        from = next;
+    }
 }
 
 fn encode_once(out: &mut Vec<u8>, deadline: Millis, record: &OnceRecord) {
@@ -380,6 +458,10 @@ impl Restore {
                 self.keyspace.once.restore(&mut input).map_err(fail)?;
                 self.entries += 1;
             }
+            RECORD_PIECE => {
+                self.piece(&mut input).map_err(fail)?;
+                self.entries += 1;
+            }
             RECORD_END => {
                 let expected = input.varint().map_err(fail)?;
                 if expected != self.entries {
@@ -387,16 +469,25 @@ impl Restore {
                 }
                 self.ended = true;
             }
-            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 3" })),
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 4" })),
         }
         input.end().map_err(fail)
     }
 
+    fn piece(&mut self, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        let db = database(input)?;
+        let key = input.bytes()?;
+        let Some(entry) = self.keyspace.table_mut(db, slot_of(key)).entries.get_mut(key) else {
+            return input.malformed("a key that is in the database already");
+        };
+        let deadline_before = entry.value.next_deadline();
+        entry.value.decode_piece(input)?;
+        self.keyspace.reindex(db, key, deadline_before);
+        Ok(())
+    }
+
     fn entry(&mut self, input: &mut Reader<'_>) -> Result<(), Malformed> {
-        let db = input.u8()?;
-        if db >= DB_COUNT {
-            return input.malformed("a database below 16");
-        }
+        let db = database(input)?;
         let key = input.bytes()?;
         let deadline = Millis(input.varint()?.wrapping_sub(1));
         let value = Value::decode(input)?;
@@ -409,6 +500,13 @@ impl Restore {
         }
         self.keyspace.put(db, key, value, deadline);
         Ok(())
+    }
+}
+
+fn database(input: &mut Reader<'_>) -> Result<u8, Malformed> {
+    match input.u8()? {
+        db if db < DB_COUNT => Ok(db),
+        _ => input.malformed("a database below 16"),
     }
 }
 

@@ -101,6 +101,11 @@ impl<E: Keyed + Clone> DenseMap<E> {
         self.entries.range(positions)
     }
 
+    /// The entries as they are, of which a copy is cheap when they are many.
+    pub(crate) fn entries(&self) -> &Segments<E> {
+        &self.entries
+    }
+
     /// Puts `entry` in, in place of the one with its key if there is one, which is given back.
     pub fn insert(&mut self, entry: E) -> Option<E> {
         match self.get_mut(entry.key()) {

@@ -10,6 +10,7 @@ use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
 use crate::dense::{Iter, Keyed};
 use crate::once::OnceTable;
+use crate::pieces::Frozen;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value};
 
@@ -23,7 +24,7 @@ pub struct Keyspace {
     pub(crate) cut: Cut,
     pub(crate) stamp: Millis,
     pub(crate) stats: Stats,
-    garbage: Garbage,
+    pub(crate) garbage: Garbage,
     pub access: AccessClock,
     pub encodings: Encodings,
 }
@@ -68,8 +69,9 @@ impl Default for Encodings {
 /// the shell does it elsewhere.
 #[derive(Default)]
 pub struct Garbage {
-    tables: Vec<Vec<SlotTable>>,
+    pub(crate) tables: Vec<Vec<SlotTable>>,
     values: Vec<Value>,
+    pub(crate) frozen: Vec<Frozen>,
 }
 
 /// Collections from this size on, in bytes, are left as garbage; smaller ones are dropped at once in microseconds.
@@ -77,7 +79,8 @@ const GARBAGE_BYTES_MIN: usize = 64 * 1024;
 
 impl std::fmt::Debug for Garbage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Garbage of {} databases and {} values", self.tables.len(), self.values.len())
+        let Garbage { tables, values, frozen } = self;
+        write!(f, "Garbage of {} groups of tables and {} values", tables.len(), values.len() + frozen.len())
     }
 }
 
@@ -358,7 +361,8 @@ impl Keyspace {
     /// What flushes and removals left behind, to be dropped where it stalls nobody. To be called often: nothing is given
     /// back before.
     pub fn take_garbage(&mut self) -> Option<Garbage> {
-        if self.garbage.tables.is_empty() && self.garbage.values.is_empty() {
+        let Garbage { tables, values, frozen } = &self.garbage;
+        if tables.is_empty() && values.is_empty() && frozen.is_empty() {
             return None;
         }
         Some(std::mem::take(&mut self.garbage))

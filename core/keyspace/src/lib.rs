@@ -18,6 +18,7 @@ mod hyperloglog;
 mod index;
 mod keyspace;
 mod once;
+mod pieces;
 mod rdb;
 mod segments;
 mod small;

@@ -1,10 +1,11 @@
 //! A value of any type in 16 bytes.
 
 use skep_base::Millis;
-use skep_base::varint::{Malformed, Reader};
+use skep_base::varint::{self, Malformed, Reader};
 
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
+use crate::pieces::{Elements, Frozen, LARGE_ELEMENTS};
 use crate::types::{Hash, List, Set, Str, ZSet};
 
 /// What a key holds. Collections are never empty: a command that takes the last element removes the key.
@@ -41,7 +42,7 @@ impl Kind {
     }
 }
 
-/// The common side of the value types. `encode` and `decode` keep the order of elements: it is part of the value.
+/// The common side of the value types. The checkpoint form keeps the order of elements: it is part of the value.
 pub trait Typed: Default {
     fn from_value(value: &Value) -> Option<&Self>;
     fn from_value_mut(value: &mut Value) -> Option<&mut Self>;
@@ -49,9 +50,27 @@ pub trait Typed: Default {
 
     /// True if the key that holds it must go.
     fn is_empty(&self) -> bool;
+    fn elements(&self) -> &dyn Elements;
+    /// Reads what [`Typed::encode`] writes.
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut value = Self::default();
+        let count = input.count(1)?;
+        value.decode_elements(count, input)?;
+        Ok(value)
+    }
+    /// Adds `count` elements from their checkpoint form. Refuses what is there already.
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed>;
+    /// True if cuts write the value in pieces. Follows from its content alone.
+    fn is_large(&self) -> bool {
+        self.elements().count() > LARGE_ELEMENTS
+    }
+    /// Holds the value, which is large, as it is. Cost: O(chunks).
+    fn freeze(&mut self) -> Frozen;
     /// Appends the value's checkpoint form.
-    fn encode(&self, out: &mut Vec<u8>);
-    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed>;
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::put(out, self.elements().count() as u64);
+        self.elements().encode_from(0, usize::MAX, out);
+    }
     /// Bytes allocated for the value, itself excluded. Cost: O(1), or a bounded sample for collections.
     fn heap_bytes(&self) -> usize;
     /// The earliest deadline of something inside the value (hash fields).
@@ -101,6 +120,7 @@ macro_rules! each {
         }
     };
 }
+pub(crate) use each;
 
 impl Value {
     pub fn kind(&self) -> Kind {
@@ -156,28 +176,5 @@ impl Value {
             Value::Hash(hash) => hash.is_spent(now),
             _ => false,
         }
-    }
-
-    /// Appends a type tag and the value's checkpoint form. The tags are part of the checkpoint format.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.kind() {
-            Kind::Str => 0,
-            Kind::List => 1,
-            Kind::Hash => 2,
-            Kind::Set => 3,
-            Kind::ZSet => 4,
-        });
-        each!(self, v => v.encode(out));
-    }
-
-    pub fn decode(input: &mut Reader<'_>) -> Result<Value, Malformed> {
-        Ok(match input.u8()? {
-            0 => Str::decode(input)?.into_value(),
-            1 => List::decode(input)?.into_value(),
-            2 => Hash::decode(input)?.into_value(),
-            3 => Set::decode(input)?.into_value(),
-            4 => ZSet::decode(input)?.into_value(),
-            _ => return input.malformed("a value type of 0 to 4"),
-        })
     }
 }

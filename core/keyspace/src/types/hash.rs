@@ -10,6 +10,7 @@ use skep_base::varint::{self, Malformed, Reader};
 use crate::db::NEVER;
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
+use crate::pieces::{Elements, Frozen, encode_some};
 use crate::segments::Segments;
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value, sampled_heap_bytes, typed_access};
@@ -252,6 +253,49 @@ impl Hash {
     }
 }
 
+impl Elements for Hash {
+    fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn encode_from(&self, from: usize, bytes: usize, out: &mut Vec<u8>) -> usize {
+        let deadlines = self.deadlines.as_ref().map(|d| &d.by_position);
+        encode_fields(self.fields.entries(), deadlines, from, bytes, out)
+    }
+}
+
+/// Fields with their deadlines as they were.
+struct FrozenFields {
+    fields: Segments<Field>,
+    deadlines: Option<Segments<Millis>>,
+}
+
+impl Elements for FrozenFields {
+    fn count(&self) -> usize {
+        self.fields.len()
+    }
+
+    fn encode_from(&self, from: usize, bytes: usize, out: &mut Vec<u8>) -> usize {
+        encode_fields(&self.fields, self.deadlines.as_ref(), from, bytes, out)
+    }
+}
+
+fn encode_fields(
+    fields: &Segments<Field>,
+    deadlines: Option<&Segments<Millis>>,
+    from: usize,
+    bytes: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    let deadline_at = |at| deadlines.and_then(|d| d.get(at)).map_or(NEVER, |deadline| *deadline);
+    let from_there = (from..).zip(fields.range(from..fields.len()));
+    from + encode_some(from_there, bytes, out, |(at, field), out| {
+        varint::put_bytes(out, &field.name);
+        varint::put_bytes(out, &field.value);
+        varint::put(out, deadline_at(at).0.wrapping_add(1)); // never is one byte
+    })
+}
+
 impl Typed for Hash {
     typed_access!(Hash, boxed);
 
@@ -259,26 +303,25 @@ impl Typed for Hash {
         self.fields.is_empty()
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        varint::put(out, self.fields.len() as u64);
-        for (at, field) in self.fields.iter().enumerate() {
-            varint::put_bytes(out, &field.name);
-            varint::put_bytes(out, &field.value);
-            varint::put(out, self.deadline_at(at).0.wrapping_add(1)); // never is one byte
-        }
+    fn elements(&self) -> &dyn Elements {
+        self
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<Hash, Malformed> {
-        let mut hash = Hash::default();
-        for _ in 0..input.count(3)? {
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        for _ in 0..count {
             let name = input.bytes()?;
             let value = SmallBytes::new(input.bytes()?);
             let deadline = Millis(input.varint()?.wrapping_sub(1));
-            if !hash.set(name, value, deadline) {
+            if !self.set(name, value, deadline) {
                 return input.malformed("a field that is not in the hash yet");
             }
         }
-        Ok(hash)
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        let deadlines = self.deadlines.as_ref().map(|d| d.by_position.clone());
+        Box::new(FrozenFields { fields: self.fields.entries().clone(), deadlines })
     }
 
     fn heap_bytes(&self) -> usize {

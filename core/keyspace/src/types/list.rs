@@ -11,6 +11,7 @@ use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
 use crate::keyspace::Encodings;
+use crate::pieces::{Elements, Frozen, encode_some};
 use crate::value::{Typed, Value, typed_access};
 use chunk::{CHUNK_BYTES, Chunk};
 
@@ -308,6 +309,21 @@ fn listpack_entry_bytes(element: &[u8]) -> usize {
     front + back
 }
 
+impl Elements for List {
+    fn count(&self) -> usize {
+        self.len
+    }
+
+    /// Cost: O(chunks to the nearer end) before the first.
+    fn encode_from(&self, from: usize, bytes: usize, out: &mut Vec<u8>) -> usize {
+        let put = |element: &[u8], out: &mut Vec<u8>| varint::put_bytes(out, element);
+        match from {
+            0 => encode_some(self.iter(), bytes, out, put),
+            _ => from + encode_some(self.iter_from(from), bytes, out, put),
+        }
+    }
+}
+
 impl Typed for List {
     typed_access!(List, boxed);
 
@@ -315,19 +331,20 @@ impl Typed for List {
         self.len == 0
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        varint::put(out, self.len as u64);
-        for element in self.iter() {
-            varint::put_bytes(out, element);
-        }
+    fn elements(&self) -> &dyn Elements {
+        self
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<List, Malformed> {
-        let mut list = List::default();
-        for _ in 0..input.count(1)? {
-            list.push(End::Right, input.bytes()?);
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        for _ in 0..count {
+            self.push(End::Right, input.bytes()?);
         }
-        Ok(list)
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        self.chunks.iter_mut().for_each(Chunk::share);
+        Box::new(self.clone())
     }
 
     /// The inner chunks are taken to be as full as the last but one. Cost: O(1).

@@ -5,12 +5,19 @@ use skep_base::varint::{self, Malformed, Reader};
 
 use crate::dense::{DenseMap, Iter, Keyed};
 use crate::keyspace::Encodings;
+use crate::pieces::{Element, Elements, Frozen};
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value, sampled_heap_bytes, typed_access};
 
 impl Keyed for SmallBytes {
     fn key(&self) -> &[u8] {
         self
+    }
+}
+
+impl Element for SmallBytes {
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_bytes(out, self);
     }
 }
 
@@ -82,21 +89,21 @@ impl Typed for Set {
         self.members.is_empty()
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        varint::put(out, self.members.len() as u64);
-        for member in self.members.iter() {
-            varint::put_bytes(out, member);
-        }
+    fn elements(&self) -> &dyn Elements {
+        self.members.entries()
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<Set, Malformed> {
-        let mut set = Set::default();
-        for _ in 0..input.count(1)? {
-            if !set.add(input.bytes()?) {
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        for _ in 0..count {
+            if !self.add(input.bytes()?) {
                 return input.malformed("a member that is not in the set yet");
             }
         }
-        Ok(set)
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        Box::new(self.members.entries().clone())
     }
 
     fn heap_bytes(&self) -> usize {

@@ -1,11 +1,17 @@
 //! String values: up to 14 bytes in place, longer ones in a growable buffer.
 
+use std::sync::Arc;
+
 use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
+use crate::pieces::{Elements, Frozen};
 use crate::value::{Typed, Value};
 
 const INLINE_MAX: usize = 14;
+
+/// A longer string is written in pieces by cuts. Part of what digests depend on.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// A string value. Equal content is equal, whichever form holds it.
 #[derive(Clone)]
@@ -20,6 +26,8 @@ enum Form {
     /// Boxed twice to keep every value at 16 bytes; the buffer grows in place for `APPEND` and `SETRANGE`.
     #[allow(clippy::box_collection)]
     Heap(Box<Vec<u8>>),
+    /// A large string that a cut took hold of; whoever changes it first makes a copy if it is held still.
+    Shared(Arc<Vec<u8>>),
 }
 
 impl Default for Str {
@@ -56,6 +64,7 @@ impl Str {
         match &self.0 {
             Form::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Form::Heap(bytes) => bytes,
+            Form::Shared(bytes) => bytes,
         }
     }
 
@@ -113,13 +122,30 @@ impl Str {
 
     /// The content as a buffer to edit in place.
     pub fn make_vec(&mut self) -> &mut Vec<u8> {
-        if let Form::Inline { .. } = self.0 {
-            self.0 = Form::Heap(Box::new(self.as_slice().to_vec()));
+        match &mut self.0 {
+            Form::Heap(_) => {}
+            Form::Inline { .. } => self.0 = Form::Heap(Box::new(self.as_slice().to_vec())),
+            Form::Shared(bytes) => {
+                let bytes = Arc::try_unwrap(std::mem::take(bytes)).unwrap_or_else(|shared| (*shared).clone());
+                self.0 = Form::Heap(Box::new(bytes));
+            }
         }
         match &mut self.0 {
             Form::Heap(bytes) => bytes,
-            Form::Inline { .. } => unreachable!("made a heap string above"),
+            Form::Inline { .. } | Form::Shared(_) => unreachable!("made a heap string above"),
         }
+    }
+}
+
+impl Elements for Str {
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn encode_from(&self, from: usize, bytes: usize, out: &mut Vec<u8>) -> usize {
+        let end = from.saturating_add(bytes).min(self.len());
+        out.extend_from_slice(&self.as_slice()[from..end]);
+        end
     }
 }
 
@@ -141,18 +167,40 @@ impl Typed for Str {
         false
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        varint::put_bytes(out, self.as_slice());
+    fn elements(&self) -> &dyn Elements {
+        self
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<Str, Malformed> {
-        Ok(Str::new(input.bytes()?))
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        let bytes = input.take(count)?;
+        if self.len() == 0 {
+            *self = Str::new(bytes);
+        } else {
+            self.append(bytes);
+        }
+        Ok(())
+    }
+
+    fn is_large(&self) -> bool {
+        self.len() > LARGE_BYTES
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        if let Form::Heap(bytes) = &mut self.0 {
+            self.0 = Form::Shared(Arc::new(std::mem::take(bytes)));
+        }
+        Box::new(self.clone())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_bytes(out, self.as_slice());
     }
 
     fn heap_bytes(&self) -> usize {
         match &self.0 {
             Form::Inline { .. } => 0,
             Form::Heap(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
+            Form::Shared(bytes) => size_of::<Vec<u8>>() + bytes.capacity(),
         }
     }
 }

@@ -3,13 +3,16 @@
 //! An element lies there as its length (LEB128), its bytes, and the size of these two (LEB128 backwards), so that a walk
 //! goes either way. The used part may lie anywhere in the buffer: queues push at one end and pop at the other.
 
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
 /// The size up to which elements share a chunk; a longer element has one for itself. Small enough that moving bytes within a
 /// chunk costs less than a microsecond, large enough that its bookkeeping is under 1 % of it.
 pub(super) const CHUNK_BYTES: usize = 4096;
 
 #[derive(Clone, Default)]
 pub(super) struct Chunk {
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     /// The used part is `start..end`.
     start: u32,
     end: u32,
@@ -18,10 +21,56 @@ pub(super) struct Chunk {
 
 const _: () = assert!(size_of::<Chunk>() == 32);
 
+/// The bytes of a chunk. Copies of a shared buffer are the same bytes, until one of them is changed.
+#[derive(Clone)]
+enum Buffer {
+    Own(Box<[u8]>),
+    Shared(Arc<Box<[u8]>>),
+}
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer::Own(Box::default())
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Buffer::Own(bytes) => bytes,
+            Buffer::Shared(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Buffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        if let Buffer::Shared(bytes) = self {
+            let bytes = std::mem::take(bytes);
+            *self = Buffer::Own(Arc::try_unwrap(bytes).unwrap_or_else(|shared| (*shared).clone()));
+        }
+        match self {
+            Buffer::Own(bytes) => bytes,
+            Buffer::Shared(_) => unreachable!("made its own above"),
+        }
+    }
+}
+
 impl Chunk {
     /// A chunk with room for `bytes` of entries.
     pub fn with_room(bytes: usize) -> Chunk {
-        Chunk { buffer: vec![0; bytes].into(), ..Chunk::default() }
+        Chunk { buffer: Buffer::Own(vec![0; bytes].into()), ..Chunk::default() }
+    }
+
+    /// Makes clones of this chunk share its bytes.
+    pub fn share(&mut self) {
+        if let Buffer::Own(bytes) = &mut self.buffer {
+            self.buffer = Buffer::Shared(Arc::new(std::mem::take(bytes)));
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -215,7 +264,7 @@ impl Chunk {
         } else {
             let mut buffer = vec![0; size].into_boxed_slice();
             buffer[start..start + used].copy_from_slice(self.entries());
-            self.buffer = buffer;
+            self.buffer = Buffer::Own(buffer);
         }
         self.start = start as u32;
         self.end = (start + used) as u32;

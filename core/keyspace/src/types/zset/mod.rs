@@ -13,6 +13,7 @@ use skep_base::varint::{self, Malformed, Reader};
 use self::order::{Order, Pair};
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
+use crate::pieces::{Element, Elements, Frozen};
 use crate::small::SmallBytes;
 use crate::value::{Typed, Value, typed_access};
 
@@ -32,6 +33,16 @@ impl Keyed for Member {
         &self.name
     }
 }
+
+impl Element for Member {
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::put_bytes(out, &self.name);
+        out.extend_from_slice(&self.score.to_bits().to_le_bytes());
+    }
+}
+
+/// The fewest bytes that a member is encoded in.
+const ENCODED_MIN: usize = 9;
 
 impl Member {
     /// By score, then by name. This is the order of a sorted set.
@@ -234,17 +245,12 @@ impl Typed for ZSet {
         self.members.is_empty()
     }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        varint::put(out, self.members.len() as u64);
-        for member in self.members.iter() {
-            varint::put_bytes(out, &member.name);
-            out.extend_from_slice(&member.score.to_bits().to_le_bytes());
-        }
+    fn elements(&self) -> &dyn Elements {
+        self.members.entries()
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<ZSet, Malformed> {
-        let count = input.count(9)?;
-        let mut members = Vec::with_capacity(count);
+    fn decode_elements(&mut self, count: usize, input: &mut Reader<'_>) -> Result<(), Malformed> {
+        let mut members = Vec::with_capacity(count.min(input.left() / ENCODED_MIN));
         for _ in 0..count {
             let name = SmallBytes::new(input.bytes()?);
             let score = input.f64()?;
@@ -253,11 +259,25 @@ impl Typed for ZSet {
             }
             members.push(Member { name, score });
         }
-        let zset: ZSet = members.into_iter().collect();
-        if zset.len() != count {
-            return input.malformed("no member twice in a sorted set");
+        if self.len() == 0 {
+            *self = members.into_iter().collect();
+            let all = self.len() == count;
+            return if all { Ok(()) } else { input.malformed("no member twice in a sorted set") };
         }
-        Ok(zset)
+        for Member { name, score } in members {
+            if self.members.contains(&name) {
+                return input.malformed("a member that is not in the sorted set yet");
+            }
+            let at = self.len();
+            self.insert_new(&name, score);
+            // As it was, even if it was -0.
+            self.members.at_mut(at).expect("inserted above").score = score;
+        }
+        Ok(())
+    }
+
+    fn freeze(&mut self) -> Frozen {
+        Box::new(self.members.entries().clone())
     }
 
     fn heap_bytes(&self) -> usize {
@@ -381,6 +401,23 @@ mod tests {
         let made: ZSet = [minus()].into_iter().collect();
         assert!(made.score(b"a").is_some_and(f64::is_sign_negative));
         assert!(made.canonical().score(b"a").is_some_and(f64::is_sign_positive));
+    }
+
+    #[test]
+    fn a_set_read_in_pieces_is_the_set_read_at_once() {
+        let member =
+            |i: u8| Member { name: SmallBytes::new(&[i]), score: [2.0, -0.0, 1.0, 0.0][usize::from(i % 4)] };
+        let zset: ZSet = (0..9).map(member).collect();
+        let (mut front, mut back, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        let next = zset.elements().encode_from(0, 20, &mut front);
+        assert_eq!(zset.elements().encode_from(next, usize::MAX, &mut back), 9);
+        let mut copy = ZSet::default();
+        copy.decode_elements(next, &mut Reader::new(&front)).unwrap();
+        copy.decode_elements(9 - next, &mut Reader::new(&back)).unwrap();
+        copy.assert_invariants();
+        copy.elements().encode_from(0, usize::MAX, &mut whole);
+        assert_eq!(whole, [front.clone(), back.clone()].concat());
+        assert!(copy.decode_elements(9 - next, &mut Reader::new(&back)).is_err(), "members come once");
     }
 
     #[test]
