@@ -62,12 +62,18 @@ impl Node {
         };
         replica.keyspace.advance(reader.stamp);
         let mut rng = Rng::new(reader.seed);
-        match own.and_then(|proposed| proposed.batch) {
-            Some(batch) => self.apply_own(at, entry.id, &mut reader, &batch, &mut rng),
+        let wants_digest = match own.and_then(|proposed| proposed.batch) {
+            Some(batch) => {
+                self.apply_own(at, entry.id, &mut reader, &batch, &mut rng);
+                batch.wants_digest
+            }
             None => self.apply_foreign(at, entry.id, &mut reader, &mut rng),
-        }
+        };
         if let Some(replica) = &mut self.shards[at].replica {
             replica.keyspace.sweep(SWEEP_LIMIT);
+        }
+        if wants_digest {
+            self.begin_digest(at, entry.id);
         }
     }
 
@@ -104,10 +110,12 @@ impl Node {
     }
 
     /// Applies an entry that another node proposed, or this one in an earlier life. Where it carries what this node forwarded,
-    /// its clients get their replies from here, so that they need not know whether the leader is still there.
-    fn apply_foreign(&mut self, at: usize, id: LogId, reader: &mut EntryReader<'_>, rng: &mut Rng) {
+    /// its clients get their replies from here, so that they need not know whether the leader is still there. True if the
+    /// entry asks for digests.
+    fn apply_foreign(&mut self, at: usize, id: LogId, reader: &mut EntryReader<'_>, rng: &mut Rng) -> bool {
         let mut forwarded = std::mem::take(&mut self.shards[at].forwarded);
         let mut part: Option<Part> = None;
+        let mut wants_digest = false;
         let mut spans = Vec::new();
         loop {
             let (kind, db) = match reader.next_op(&mut spans) {
@@ -118,6 +126,7 @@ impl Node {
             let args = reader.args(&spans);
             match kind {
                 OpKind::Evict => self.evict(at, db, args),
+                OpKind::Digest => wants_digest = true,
                 OpKind::From => {
                     let source = Source::decode(args)
                         .unwrap_or_else(|cause| panic!("entry {id:?} does not parse: {cause}"));
@@ -134,6 +143,7 @@ impl Node {
         self.run_reads_of(at, id.term, part, &mut forwarded);
         self.shards[at].forwarded = forwarded;
         self.drop_answered_forwards(at);
+        wants_digest
     }
 
     /// The part of this node's forwards that an entry goes on with, if it is one.

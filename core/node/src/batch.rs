@@ -6,6 +6,7 @@
 //! in order.
 
 use bytes::Bytes;
+use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, Millis, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
@@ -65,6 +66,7 @@ pub struct Batch {
     wants_entry: bool,
     /// It has reads that need not keep a place but for want of a lease.
     pub holds_reads: bool,
+    wants_digest: bool,
     /// The forward whose operations are being added, and the place of the next one.
     source: Option<(NodeId, u64, u64, u32)>,
 }
@@ -79,6 +81,8 @@ pub struct InFlight {
     pub needs_entry: bool,
     /// See [`Batch::holds_reads`].
     pub holds_reads: bool,
+    /// The payload ends with a mark that asks for digests.
+    pub wants_digest: bool,
     /// The payload while it can still be stamped.
     open: Vec<u8>,
     /// The payload once it is an entry's.
@@ -100,6 +104,7 @@ impl Default for Batch {
             logged: 0,
             wants_entry: false,
             holds_reads: false,
+            wants_digest: false,
             source: None,
         }
     }
@@ -165,6 +170,12 @@ impl Batch {
         self.wants_entry = true;
     }
 
+    /// Asks for digests of the state behind this entry.
+    pub fn push_digest(&mut self) {
+        self.wants_digest = true;
+        self.wants_entry = true;
+    }
+
     /// Adds keys to be evicted. Panics if there are operations already: evictions come first.
     pub fn push_evict(&mut self, db: u8, keys: Args<'_>) {
         assert!(self.ops.is_empty(), "an eviction behind {} operations", self.ops.len());
@@ -175,7 +186,11 @@ impl Batch {
 
     /// Closes the batch. Empty afterwards.
     pub fn close(&mut self) -> InFlight {
-        let full = std::mem::take(self);
+        let mut full = std::mem::take(self);
+        if full.wants_digest {
+            let none = OwnedArgs::default();
+            entry::put_op(&mut full.payload, OpKind::Digest, 0, none.args(), &mut Vec::new());
+        }
         // Roughly as much comes in the next turn.
         self.payload.reserve(full.payload.len().min(1 << 20));
         self.ops.reserve(full.ops.len().min(4_096));
@@ -185,6 +200,7 @@ impl Batch {
             evictions: full.evictions,
             needs_entry: full.logged > 0 || full.evictions > 0 || full.wants_entry,
             holds_reads: full.holds_reads,
+            wants_digest: full.wants_digest,
             open: full.payload,
             payload: Bytes::new(),
             spans: full.spans,

@@ -242,6 +242,11 @@ impl Node {
         if self.fetch.is_writing(group) {
             return;
         }
+        if self.is_digesting(group) {
+            // In a moment.
+            self.checkpoints.queue.push_front(group);
+            return;
+        }
         let Some(of) = self.group(group) else { return };
         let membership = of.membership().clone();
         let mut meta = None;

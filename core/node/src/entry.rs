@@ -21,6 +21,8 @@ pub enum OpKind {
     Evict = 1,
     /// Whose clients sent the commands that follow: one argument, a [`Source`].
     From = 2,
+    /// Replicas shall compute the digest of their state at this entry; without arguments.
+    Digest = 3,
 }
 
 /// The forward that brought the commands behind it, so that the node that sent it recognises them when it applies the
@@ -118,7 +120,8 @@ impl<'a> EntryReader<'a> {
             0 => OpKind::Command,
             1 => OpKind::Evict,
             2 => OpKind::From,
-            _ => return self.input.malformed("an operation of kind 0 to 2"),
+            3 => OpKind::Digest,
+            _ => return self.input.malformed("an operation of kind 0 to 3"),
         };
         let db = self.input.u8()?;
         spans.clear();

@@ -11,6 +11,7 @@ mod checkpoint;
 mod client;
 mod cluster;
 mod configure;
+mod digest;
 mod entry;
 mod evict;
 mod fetch;
@@ -368,6 +369,9 @@ impl Node {
         }
         for shard in &self.shards {
             let Some(replica) = &shard.replica else { continue };
+            if shard.digests.is_computing() {
+                at_most(self.now.mono);
+            }
             if self.may_sweep()
                 && replica.group.is_leader()
                 && shard.is_idle()

@@ -2,7 +2,7 @@
 
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
 use skep_consensus as consensus;
-use skep_keyspace::{Handler, ReadCx};
+use skep_keyspace::{DB_COUNT, Handler, ReadCx};
 use skep_peer::{
     Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT,
 };
@@ -156,8 +156,8 @@ impl Node {
             PeerMessage::MetaAnswer { number, refused, retry } => {
                 self.on_meta_answer(number, refused, retry, out);
             }
+            PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
             PeerMessage::Beat { groups, disk_ok, .. } => self.on_beat(node, groups, disk_ok),
-            PeerMessage::StateDigest { .. } => {}
             PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
         }
     }
@@ -264,6 +264,10 @@ impl Node {
             Ok((command, _)) => return self.answer_peer(at, term, origin, protocol, &command.wrong_arity()),
             Err(refusal) => return self.answer_peer(at, term, origin, protocol, &refusal),
         };
+        if db >= DB_COUNT {
+            let text = format!("ERR DB index is out of range: {db}, there are {DB_COUNT}");
+            return self.answer_peer(at, term, origin, protocol, &Refusal::format(text));
+        }
         let (silent, no_touch, free) = (has(SILENT), has(NO_TOUCH), has(FREE));
         let call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
         if matches!(handler, Handler::Write(_)) {

@@ -9,6 +9,7 @@ use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
 
 use crate::Now;
 use crate::batch::{Batch, InFlight};
+use crate::digest::Digests;
 
 /// Bytes of operations proposed or forwarded and not answered above which clients are not read: some tens of milliseconds of
 /// a good disk.
@@ -39,6 +40,7 @@ pub(crate) struct Shard {
     pub session: Session,
     /// What other nodes forwarded to this one as leader.
     pub inbound: BTreeMap<NodeId, Inbound>,
+    pub digests: Digests,
 }
 
 /// The copy of a shard on this node.
@@ -180,6 +182,7 @@ impl Shard {
             forwarded: VecDeque::new(),
             session: Session::default(),
             inbound: BTreeMap::new(),
+            digests: Digests::default(),
         }
     }
 

@@ -89,6 +89,8 @@ pub struct ReplicaStatus {
     pub voter: bool,
     /// The last entry that it has applied, as it said last.
     pub applied: Option<u64>,
+    /// Its state was not that of this node's replica at a position of both.
+    pub differs: bool,
 }
 
 impl Node {
@@ -175,14 +177,23 @@ impl Node {
                     true => Some(replica.applied.index.0),
                     false => self.peers.applied(node, shard.id).map(|index| index.0),
                 };
-                let status = |(node, voter)| ReplicaStatus { node, voter, applied: applied(node) };
+                let status = |(node, voter)| ReplicaStatus {
+                    node,
+                    voter,
+                    applied: applied(node),
+                    differs: shard.digests.differing.contains_key(&node),
+                };
                 voters.chain(learners).map(status).collect()
             }
             None => {
                 let nodes = record.map(|record| &record.replicas[..]).unwrap_or_default();
                 let applied = |node: NodeId| self.peers.applied(node, shard.id).map(|index| index.0);
-                let status =
-                    |node: &NodeId| ReplicaStatus { node: *node, voter: true, applied: applied(*node) };
+                let status = |node: &NodeId| ReplicaStatus {
+                    node: *node,
+                    voter: true,
+                    applied: applied(*node),
+                    differs: false,
+                };
                 nodes.iter().map(status).collect()
             }
         };

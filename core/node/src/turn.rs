@@ -34,11 +34,13 @@ impl Node {
         }
         self.evict_if_short(ops);
         self.propose_sweeps();
+        self.ask_for_digests();
         self.drive_requests(out);
         self.tick_groups(out);
         self.tick_cluster(out);
         self.go_on_handing_over(out);
         self.step_checkpoint(load.checkpoint_bytes, out);
+        self.step_digests(out);
         self.flush_persist(out);
         self.flush_peers(out);
         self.list_grown(out);

@@ -7,9 +7,6 @@ use skep_base::{ConnId, LinkId};
 use super::{World, pipeline};
 use crate::{Input, Output, Piece};
 
-/// Milliseconds that pass in a step.
-const STEP_MS: u64 = 5;
-
 pub(crate) struct Cluster {
     /// By number from 1; `None` where a node is dead.
     pub nodes: Vec<Option<World>>,
@@ -17,13 +14,16 @@ pub(crate) struct Cluster {
     links: BTreeMap<(usize, LinkId), (usize, LinkId)>,
     /// Pairs of nodes between which nothing is delivered, in either direction.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Milliseconds that pass in a step.
+    pub step_ms: u64,
 }
 
 impl Cluster {
     /// Nodes that form a cluster, until all are ready.
     pub fn of(count: u16, settings: &[(&str, &str)]) -> Cluster {
         let join = (1..=count).map(|n| format!("n{n}:17001")).collect::<Vec<_>>().join(",");
-        let mut cluster = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new() };
+        let mut cluster =
+            Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
         for number in 1..=count {
             cluster.start(number, &[settings, &[("join", &join)]].concat());
         }
@@ -77,13 +77,13 @@ impl Cluster {
 
     /// Lets time pass.
     pub fn run(&mut self, ms: u64) {
-        (0..ms.div_ceil(STEP_MS)).for_each(|_| self.step());
+        (0..ms.div_ceil(self.step_ms)).for_each(|_| self.step());
     }
 
     pub fn step(&mut self) {
         for at in 1..self.nodes.len() {
             let Some(world) = &mut self.nodes[at] else { continue };
-            world.advance(STEP_MS);
+            world.advance(self.step_ms);
             world.turn();
             if !world.holds_disk {
                 world.persist();
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_node_joins_one_that_has_data_and_gets_a_copy() {
-        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new() };
+        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
         c.start(1, &[]);
         c.run_until("it is ready", |c| c.alive().all(|w| w.node.is_ready()));
         let conn = c.node(1).connect();
@@ -362,5 +362,26 @@ mod tests {
         c.run(3_000);
         let conn = c.node(other).connect();
         assert_eq!(c.ask(other, conn, "SET b 1\nGET b"), "+OK $1 1");
+    }
+
+    #[test]
+    fn a_replica_that_differs_raises_an_alarm_on_all() {
+        use crate::Note;
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let conn = c.node(1).connect();
+        c.ask(1, conn, "SET a 1\nRPUSH l x y\nHSET h f v");
+        c.step_ms = 25;
+        c.run(62_000);
+        let diverged = |w: &World| w.notes.iter().any(|n| matches!(n, Note::Diverged { .. }));
+        assert!(c.alive().all(|w| w.node.shards[0].digests.differing.is_empty() && !diverged(w)));
+        // A bit flips in the memory of one.
+        let shard = &mut c.node(3).node.shards[0];
+        shard.replica.as_mut().unwrap().keyspace.remove(0, b"l");
+        c.ask(1, conn, "SET a 2");
+        c.run(62_000);
+        assert!(c.alive().all(diverged), "each knows");
+        let differing = |w: &World| w.node.status().shards[0].replicas.iter().filter(|r| r.differs).count();
+        assert_eq!(c.alive().map(differing).collect::<Vec<_>>(), [1, 1, 2]);
     }
 }
