@@ -606,7 +606,7 @@ impl Node {
         for group in groups {
             let Some(of) = self.group(group).filter(|of| of.is_leader()) else { continue };
             let voters = of.membership().voters.iter().filter(|node| **node != self.id);
-            let is_able = |node: &NodeId| self.is_alive(*node) && self.peers.disk_ok(*node);
+            let is_able = |node: &NodeId| self.is_alive(*node) && self.peers.may_lead(*node);
             let mut able: Vec<NodeId> = voters.copied().filter(is_able).collect();
             able.sort_by_key(|node| std::cmp::Reverse(of.matched(*node)));
             let Some(to) = able.first().copied() else { continue };

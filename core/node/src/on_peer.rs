@@ -157,7 +157,7 @@ impl Node {
                 self.on_meta_answer(number, refused, retry, out);
             }
             PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
-            PeerMessage::Beat { groups, disk_ok, .. } => self.on_beat(node, groups, disk_ok),
+            PeerMessage::Beat { groups, may_lead, .. } => self.on_beat(node, groups, may_lead),
             PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
         }
     }
@@ -178,8 +178,8 @@ impl Node {
         }
     }
 
-    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, disk_ok: bool) {
-        self.peers.on_beat(node, groups, disk_ok);
+    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool) {
+        self.peers.on_beat(node, groups, may_lead);
         for at in 0..self.shards.len() {
             let said = self.peers.leader_of(self.shards[at].id);
             if let Some((leader, term)) = said {
@@ -352,7 +352,8 @@ impl Node {
         };
         let groups = self.replicas().map(|r| &r.group);
         let groups = self.meta.group.iter().chain(groups).map(beat).collect();
-        let (sent_at, disk_ok) = (self.now.mono, !self.disk_slow && !self.disk_full);
-        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at, disk_ok });
+        let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
+        let sent_at = self.now.mono;
+        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at, may_lead });
     }
 }

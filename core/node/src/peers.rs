@@ -43,7 +43,7 @@ struct Reach {
     incarnation: u64,
     heard: Option<Millis>,
     groups: Vec<GroupBeat>,
-    disk_ok: bool,
+    may_lead: bool,
 }
 
 impl Peers {
@@ -115,16 +115,16 @@ impl Peers {
     }
 
     /// What a node says of itself.
-    pub fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, disk_ok: bool) {
+    pub fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool) {
         if let Some(reach) = self.nodes.get_mut(&node) {
             reach.groups = groups;
-            reach.disk_ok = disk_ok;
+            reach.may_lead = may_lead;
         }
     }
 
-    /// True if a node said last that its disk takes what it is given.
-    pub fn disk_ok(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|reach| reach.disk_ok)
+    /// True if a node said last that leadership may be given to it.
+    pub fn may_lead(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|reach| reach.may_lead)
     }
 
     /// The last entry that a node has applied, by what it said last.

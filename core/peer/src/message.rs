@@ -109,8 +109,8 @@ pub enum PeerMessage {
     Beat {
         groups: Vec<GroupBeat>,
         sent_at: Millis,
-        /// Its disk takes what it is given.
-        disk_ok: bool,
+        /// Its disk takes what it is given, and it is not about to stop.
+        may_lead: bool,
     },
     /// What the sender's state of a group came to at a position of its log.
     StateDigest {
@@ -223,11 +223,11 @@ impl PeerMessage {
                 out.push(u8::from(*retry) | u8::from(refused.is_some()) << 1);
                 put_text(out, refused.as_deref().unwrap_or_default());
             }
-            PeerMessage::Beat { groups, sent_at, disk_ok } => {
+            PeerMessage::Beat { groups, sent_at, may_lead } => {
                 let count = groups.len();
                 assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
                 put(out, sent_at.0);
-                out.push(u8::from(*disk_ok));
+                out.push(u8::from(*may_lead));
                 put(out, count as u64);
                 for GroupBeat { group, leads, applied } in groups {
                     put(out, group.0);
@@ -292,7 +292,7 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
         META_ANSWER => meta_answer(r)?,
         BEAT => {
             let sent_at = Millis(r.varint()?);
-            PeerMessage::Beat { sent_at, disk_ok: flag(r)?, groups: group_beats(r)? }
+            PeerMessage::Beat { sent_at, may_lead: flag(r)?, groups: group_beats(r)? }
         }
         STATE_DIGEST => {
             PeerMessage::StateDigest { group: GroupId(r.varint()?), at: log_id(r)?, digest: r.u64()? }

@@ -123,10 +123,10 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), any_bytes()).prop_map(|(number, command)| PeerMessage::MetaAsk { number, command }),
         (any::<u64>(), proptest::option::of(".{0,80}"), any::<bool>())
             .prop_map(|(number, refused, retry)| PeerMessage::MetaAnswer { number, refused, retry }),
-        (groups, any::<u64>(), any::<bool>()).prop_map(|(groups, at, disk_ok)| PeerMessage::Beat {
+        (groups, any::<u64>(), any::<bool>()).prop_map(|(groups, at, may_lead)| PeerMessage::Beat {
             groups,
             sent_at: Millis(at),
-            disk_ok
+            may_lead
         }),
     ]
 }
