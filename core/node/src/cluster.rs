@@ -272,15 +272,30 @@ impl Node {
     }
 
     /// A node that belongs to no cluster wants to belong to this one.
-    pub(crate) fn on_join_ask(&mut self, link: LinkId, uuid: NodeUuid, record: &[u8], out: &mut Vec<Output>) {
+    pub(crate) fn on_join_ask(
+        &mut self,
+        link: LinkId,
+        uuid: NodeUuid,
+        replaces: Option<NodeId>,
+        record: &[u8],
+        out: &mut Vec<Output>,
+    ) {
         use skep_peer::JoinAnswer;
         let answer = match self.meta.state.node_of(uuid) {
             Some(node) => JoinAnswer::Joined { node, cluster_id: self.meta.state.cluster_id.clone() },
             None if self.id == NodeId(0) => JoinAnswer::Later,
             None => match NodeRecord::decode(&mut Reader::new(record)) {
                 Err(cause) => JoinAnswer::Refused { reason: format!("its record cannot be read: {cause}") },
+                Ok(record) if replaces.is_some_and(|old| self.is_alive(old)) => {
+                    let reason =
+                        format!("the node that {} wants to take the place of is running", record.name);
+                    JoinAnswer::Refused { reason }
+                }
                 Ok(record) => {
-                    let command = MetaCommand::Join { uuid, record };
+                    let command = match replaces {
+                        Some(node) => MetaCommand::Replace { node, uuid, record },
+                        None => MetaCommand::Join { uuid, record },
+                    };
                     match self.meta.state.clone().apply(command.clone()) {
                         Err(reason) => JoinAnswer::Refused { reason },
                         Ok(()) => {

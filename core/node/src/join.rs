@@ -68,8 +68,11 @@ impl Node {
                 Decision::AskToJoin { link } => {
                     let mut record = Vec::new();
                     self.announced.encode(&mut record);
-                    self.peers.links.send(link, &PeerMessage::JoinAsk { record: record.into() });
+                    self.peers
+                        .links
+                        .send(link, &PeerMessage::JoinAsk { replaces: self.replaces, record: record.into() });
                 }
+                Decision::Found if self.replaces.is_some() => self.look_again(out),
                 Decision::Found => self.found(out),
                 Decision::Joined { node, cluster_id } => {
                     self.join.forming = None;
@@ -78,6 +81,16 @@ impl Node {
             }
         }
         self.join.decisions = decisions;
+    }
+
+    /// The nodes that were found are empty like this one, which was a member of a cluster: it must not begin another, as if
+    /// there had been no data.
+    fn look_again(&mut self, out: &mut Vec<Output>) {
+        let why =
+            "no member of the cluster that this node belonged to was found; start one whose data is whole"
+                .into();
+        out.push(Output::Note(Note::Waits { why }));
+        self.join.forming = Some(Forming::new(self.identity.uuid, self.settings.join().to_vec()));
     }
 
     /// Tells nodes that belong to no cluster whom this one has met.

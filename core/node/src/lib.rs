@@ -263,6 +263,8 @@ pub struct Node {
     /// 0 until the cluster has given it one.
     id: NodeId,
     identity: NodeIdentity,
+    /// See [`Identity::replaces`].
+    replaces: Option<NodeId>,
     /// Another in each run.
     incarnation: u64,
     seed: u64,

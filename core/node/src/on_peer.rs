@@ -128,7 +128,9 @@ impl Node {
         let Some(Up { node, incarnation, uuid, .. }) = self.peers.up(link).cloned() else { return };
         match message {
             PeerMessage::Offer { met, complete } => return self.on_offer(uuid, met, complete, out),
-            PeerMessage::JoinAsk { record } => return self.on_join_ask(link, uuid, &record, out),
+            PeerMessage::JoinAsk { replaces, record } => {
+                return self.on_join_ask(link, uuid, replaces, &record, out);
+            }
             PeerMessage::JoinAnswer(answer) => return self.on_join_answer(link, answer, out),
             // The rest is for members only.
             _ if node == NodeId(0) || self.id == NodeId(0) => return,

@@ -171,6 +171,7 @@ impl Node {
         let mut node = Node {
             id,
             identity: identity.saved,
+            replaces: identity.replaces,
             incarnation: identity.incarnation,
             seed: identity.seed,
             run_id: identity.run_id,

@@ -90,7 +90,9 @@ pub enum PeerMessage {
         complete: bool,
     },
     /// Asks to become a node of the receiver's cluster. The asker's uuid is known from the handshake.
+    /// `replaces` is the node whose data this machine lost, if it was one; that one is gone for ever.
     JoinAsk {
+        replaces: Option<NodeId>,
         record: Bytes,
     },
     JoinAnswer(JoinAnswer),
@@ -212,7 +214,10 @@ impl PeerMessage {
                 put(out, met.len() as u64);
                 met.iter().for_each(|uuid| put_uuid(out, *uuid));
             }
-            PeerMessage::JoinAsk { record } => put_bytes(out, record),
+            PeerMessage::JoinAsk { replaces, record } => {
+                put(out, replaces.map_or(0, |node| node.0));
+                put_bytes(out, record);
+            }
             PeerMessage::JoinAnswer(answer) => put_join_answer(out, answer),
             PeerMessage::MetaAsk { number, command } => {
                 put(out, *number);
@@ -286,7 +291,10 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
             PeerMessage::CheckpointTaken { group: GroupId(r.varint()?), at: log_id(r)?, arrived: flag(r)? }
         }
         OFFER => PeerMessage::Offer { complete: flag(r)?, met: uuids(r)? },
-        JOIN_ASK => PeerMessage::JoinAsk { record: Bytes::copy_from_slice(r.bytes()?) },
+        JOIN_ASK => {
+            let replaces = Some(NodeId(r.varint()?)).filter(|node| *node != NodeId(0));
+            PeerMessage::JoinAsk { replaces, record: Bytes::copy_from_slice(r.bytes()?) }
+        }
         JOIN_ANSWER => PeerMessage::JoinAnswer(join_answer(r)?),
         META_ASK => PeerMessage::MetaAsk { number: r.varint()?, command: Bytes::copy_from_slice(r.bytes()?) },
         META_ANSWER => meta_answer(r)?,

@@ -118,7 +118,8 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
     let groups = proptest::collection::vec(beat, 0..10);
     prop_oneof![
         (any_uuids(), any::<bool>()).prop_map(|(met, complete)| PeerMessage::Offer { met, complete }),
-        any_bytes().prop_map(|record| PeerMessage::JoinAsk { record }),
+        (proptest::option::of(1..=u64::MAX), any_bytes())
+            .prop_map(|(replaces, record)| PeerMessage::JoinAsk { replaces: replaces.map(NodeId), record }),
         any_join_answer().prop_map(PeerMessage::JoinAnswer),
         (any::<u64>(), any_bytes()).prop_map(|(number, command)| PeerMessage::MetaAsk { number, command }),
         (any::<u64>(), proptest::option::of(".{0,80}"), any::<bool>())

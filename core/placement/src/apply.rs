@@ -23,9 +23,10 @@ impl MetaState {
         }
         match command {
             MetaCommand::Found { cluster_id, replicas, shards, node, uuid, record } => {
-                self.found(cluster_id, replicas, shards, node, Member { uuid, record, draining: false })
+                self.found(cluster_id, replicas, shards, node, Member { uuid, record, ..Member::default() })
             }
             MetaCommand::Join { uuid, record } => self.join(uuid, record),
+            MetaCommand::Replace { node, uuid, record } => self.replace(node, uuid, record),
             MetaCommand::Announce { node, record } => self.announce(node, record),
             MetaCommand::SetReplicas { shard, epoch, replicas } => self.set_replicas(shard, epoch, replicas),
             MetaCommand::Settled { shard, epoch } => {
@@ -96,8 +97,30 @@ impl MetaState {
         self.check_record(None, &record)?;
         let node = self.next_node;
         self.next_node = NodeId(node.0 + 1);
-        self.nodes.insert(node, Member { uuid, record, draining: false });
+        self.nodes.insert(node, Member { uuid, record, ..Member::default() });
         Ok(())
+    }
+
+    /// Whatever the machine held as the old node is lost, so that one will never be back.
+    fn replace(&mut self, old: NodeId, uuid: NodeUuid, record: NodeRecord) -> Result<(), String> {
+        if self.node_of(uuid).is_some() || self.was_removed(old) {
+            return self.join(uuid, record);
+        }
+        let member = self.member_mut(old)?;
+        if member.gone || member.record.name != record.name {
+            return Err(format!(
+                "node {old} is called {}, and {} wants to take its place",
+                member.record.name, record.name
+            ));
+        }
+        let before = member.clone();
+        member.record.name = format!("{}-gone-{old}", record.name);
+        (member.draining, member.gone) = (true, true);
+        let joined = self.join(uuid, record);
+        if joined.is_err() {
+            self.nodes.insert(old, before);
+        }
+        joined
     }
 
     fn announce(&mut self, node: NodeId, record: NodeRecord) -> Result<(), String> {
@@ -165,6 +188,9 @@ impl MetaState {
     fn drain(&mut self, node: NodeId, on: bool) -> Result<(), String> {
         let others_stay = self.nodes.iter().any(|(other, member)| *other != node && !member.draining);
         let member = self.member_mut(node)?;
+        if !on && member.gone {
+            return Err(format!("node {node} is gone for ever, another has taken its place"));
+        }
         if on && !member.draining && !others_stay {
             return Err(format!(
                 "node {node} is the only one that is not draining; let another node join first"

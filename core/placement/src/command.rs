@@ -21,6 +21,9 @@ pub enum MetaCommand {
     /// Makes a node a member under the next free id. Asked again with the same uuid it changes no more than the record;
     /// [`MetaState::node_of`](crate::MetaState::node_of) tells the id.
     Join { uuid: NodeUuid, record: NodeRecord },
+    /// As `Join`, for a machine that lost what it knew as `node`: that one is taken for gone for ever, gives up its name and is
+    /// removed when its copies are elsewhere.
+    Replace { node: NodeId, uuid: NodeUuid, record: NodeRecord },
     /// Sets what is known of a member.
     Announce { node: NodeId, record: NodeRecord },
     /// Says which nodes shall vote in `shard` ([`GroupId::META`] too), if its epoch is still `epoch`.
@@ -41,6 +44,7 @@ const SET_REPLICAS: u8 = 5;
 const SETTLED: u8 = 6;
 const DRAIN: u8 = 7;
 const REMOVE: u8 = 8;
+const REPLACE: u8 = 9;
 
 impl MetaCommand {
     pub fn encode(&self) -> Vec<u8> {
@@ -57,6 +61,12 @@ impl MetaCommand {
             }
             MetaCommand::Join { uuid, record } => {
                 out.push(JOIN);
+                record::put_uuid(&mut out, *uuid);
+                record.encode(&mut out);
+            }
+            MetaCommand::Replace { node, uuid, record } => {
+                out.push(REPLACE);
+                varint::put(&mut out, node.0);
                 record::put_uuid(&mut out, *uuid);
                 record.encode(&mut out);
             }
@@ -107,6 +117,11 @@ impl MetaCommand {
             JOIN => {
                 MetaCommand::Join { uuid: record::uuid(&mut input)?, record: NodeRecord::decode(&mut input)? }
             }
+            REPLACE => MetaCommand::Replace {
+                node: NodeId(input.varint()?),
+                uuid: record::uuid(&mut input)?,
+                record: NodeRecord::decode(&mut input)?,
+            },
             ANNOUNCE => MetaCommand::Announce {
                 node: NodeId(input.varint()?),
                 record: NodeRecord::decode(&mut input)?,
@@ -119,7 +134,7 @@ impl MetaCommand {
             SETTLED => MetaCommand::Settled { shard: GroupId(input.varint()?), epoch: input.varint()? },
             DRAIN => MetaCommand::Drain { node: NodeId(input.varint()?), on: record::flag(&mut input)? },
             REMOVE => MetaCommand::Remove { node: NodeId(input.varint()?) },
-            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 8" }),
+            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 9" }),
         };
         input.end()?;
         Ok(command)

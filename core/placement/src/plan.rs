@@ -45,7 +45,7 @@ pub fn plan(state: &MetaState, view: &View, now: Millis) -> Option<MetaCommand> 
         return None;
     }
     let planner = Planner::new(state, view, now);
-    planner.repair_first().or_else(|| planner.even_out())
+    planner.repair_first().or_else(|| planner.forget_gone()).or_else(|| planner.even_out())
 }
 
 struct Planner<'a> {
@@ -78,6 +78,13 @@ impl<'a> Planner<'a> {
             let replicas = self.repair(group, record)?;
             Some(MetaCommand::SetReplicas { shard: group, epoch: record.epoch, replicas })
         })
+    }
+
+    /// A member that another has taken the place of, once nothing is on it.
+    fn forget_gone(&self) -> Option<MetaCommand> {
+        let holds_nothing = |node: NodeId| self.state.groups().all(|(_, record)| !record.may_be_on(node));
+        let mut gone = self.state.nodes.iter().filter(|(_, member)| member.gone);
+        gone.find(|(node, _)| holds_nothing(**node)).map(|(node, _)| MetaCommand::Remove { node: *node })
     }
 
     /// The replicas that a group should have next, if it lacks some, has too many or unfit ones.

@@ -29,6 +29,8 @@ pub struct Member {
     pub record: NodeRecord,
     /// Is to hold nothing, so that it can be removed.
     pub draining: bool,
+    /// Its data is lost and another member runs in its place; it is removed as soon as it holds nothing.
+    pub gone: bool,
 }
 
 /// A shard's slots and replicas, or the meta group's replicas.
@@ -132,12 +134,13 @@ impl Member {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         put_uuid(out, self.uuid);
         out.push(u8::from(self.draining));
+        out.push(u8::from(self.gone));
         self.record.encode(out);
     }
 
     pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Member, Malformed> {
-        let (uuid, draining) = (uuid(input)?, flag(input)?);
-        Ok(Member { uuid, record: NodeRecord::decode(input)?, draining })
+        let (uuid, draining, gone) = (uuid(input)?, flag(input)?, flag(input)?);
+        Ok(Member { uuid, record: NodeRecord::decode(input)?, draining, gone })
     }
 }
 

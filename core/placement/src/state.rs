@@ -152,7 +152,7 @@ impl MetaState {
         let mut state = MetaState { cluster_id: record::text(&mut input)?, ..MetaState::default() };
         state.replicas = record::small(&mut input)?;
         state.next_node = NodeId(input.varint()?);
-        for _ in 0..input.count(24)? {
+        for _ in 0..input.count(25)? {
             let node = NodeId(input.varint()?);
             state.nodes.insert(node, Member::decode(&mut input)?);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_base::{ConnId, LinkId};
+use skep_base::{ConnId, LinkId, NodeId};
 
 use super::{World, pipeline};
 use crate::{Input, Output, Piece};
@@ -40,6 +40,14 @@ impl Cluster {
             world.now = other.now;
         }
         self.nodes[at] = Some(world);
+    }
+
+    /// Starts an empty node that was another one before it lost its data.
+    pub fn start_in_place_of(&mut self, number: u16, was: u16, lost: NodeId) {
+        self.start(number, &[("join", "n1:17001,n2:17001")]);
+        let node = &mut self.node(usize::from(number)).node;
+        node.replaces = Some(lost);
+        node.announced.name = format!("n{was}");
     }
 
     pub fn alive(&self) -> impl Iterator<Item = &World> {
@@ -383,5 +391,28 @@ mod tests {
         assert!(c.alive().all(diverged), "each knows");
         let differing = |w: &World| w.node.status().shards[0].replicas.iter().filter(|r| r.differs).count();
         assert_eq!(c.alive().map(differing).collect::<Vec<_>>(), [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_machine_that_lost_its_data_takes_the_place_of_what_it_was() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let conn = c.node(1).connect();
+        assert_eq!(c.ask(1, conn, "SET a 1"), "+OK");
+        let lost = c.node(3).node.status().node;
+        let three_voters = |c: &Cluster| {
+            let status = c.nodes[1].as_ref().unwrap().node.status();
+            status.nodes.len() == 3
+                && status.nodes.iter().all(|n| n.id != lost)
+                && status.shards.iter().all(|s| s.replicas.iter().filter(|r| r.voter).count() == 3)
+        };
+        c.kill(3);
+        c.run(2_000);
+        c.start_in_place_of(4, 3, lost);
+        c.run_until("it has taken the place", three_voters);
+        let name = |c: &Cluster| c.nodes[1].as_ref().unwrap().node.status().nodes[2].record.name.clone();
+        assert_eq!(name(&c), "n3");
+        let conn = c.node(4).connect();
+        assert_eq!(c.ask(4, conn, "GET a\nSET a 2"), "$1 1 +OK");
     }
 }
