@@ -460,11 +460,16 @@ impl Node {
             }
             let forwarded = std::mem::take(&mut shard.forwarded);
             let why = format!("node {node}, which led, is gone");
-            for mut forwarded in forwarded {
-                let reads = forwarded.batch.take_where(|op| !op.logged);
+            // A read that is asked for once more must not see a write that was sent behind it.
+            let last_write = forwarded.iter().rposition(|f| f.batch.ops.iter().any(|op| op.logged));
+            let mut again = Vec::new();
+            for (place, mut forwarded) in forwarded.into_iter().enumerate() {
+                if last_write.is_none_or(|last| place > last) {
+                    again.extend(forwarded.batch.take_where(|_| true).map(|reads| (forwarded.since, reads)));
+                }
                 self.give_up(at, &forwarded.batch, &why, true);
-                self.send_again(at, reads.map(|reads| (forwarded.since, reads)).into_iter().collect());
             }
+            self.send_again(at, again);
         }
         self.list_grown(out);
     }
