@@ -101,13 +101,14 @@ impl Agreed {
         Err(format!("INV-SIM-16: nodes {known} and {node} both lead {group:?} in {term:?}"))
     }
 
-    /// The digest of the state that the entries up to `index` lead to; `None` if the second state machine is past it.
+    /// The digest of the state that the entries up to `index` lead to; `None` if the second state machine is past it, or (with
+    /// memory durability) does not know them yet.
     ///
     /// # Errors
     /// An entry that does not parse, or holds what no entry may hold.
     pub fn digest(&mut self, group: GroupId, index: LogIndex) -> Result<Option<u64>, String> {
         let Some(known) = self.groups.get_mut(&group) else { return Ok(None) };
-        if known.at > index {
+        if known.at > index || index.0 as usize > known.entries.len() {
             return Ok(None);
         }
         for entry in &known.entries[known.at.0 as usize..index.0 as usize] {

@@ -85,6 +85,8 @@ pub struct Client {
     /// It has asked a node to be let in.
     pub bound: bool,
     pub conn: Option<ConnId>,
+    /// It was refused, and looks for another node.
+    pub gives_up: bool,
     /// When it asked for something last.
     pub since: u64,
     /// When the last piece under way to the node, and from it, arrives.
@@ -117,6 +119,7 @@ impl Client {
             generation: 0,
             node: 0,
             bound: false,
+            gives_up: false,
             conn: None,
             since: 0,
             to_node_at: 0,
@@ -351,10 +354,11 @@ impl Client {
             Kind::Ledger(_) if reply.is_uncertain() => around.ledger.on_lost(&sent.words),
             Kind::Ledger(_) => around.ledger.on_refused(&sent.words),
             Kind::History(op) => around.histories.on_reply(around.at, *op, &sent.words, reply)?,
-            // These change nothing.
-            Kind::Barrier | Kind::Show | Kind::ShowOver(_) | Kind::Audit(_) => {
-                self.send_again(&mut bytes, sent, around);
-            }
+            // These change nothing, so they can be sent again; where there are other nodes, to any of them after a while.
+            Kind::Barrier | Kind::Show | Kind::ShowOver(_) | Kind::Audit(_) => match around.plan.alone() {
+                true => self.send_again(&mut bytes, sent, around),
+                false => self.gives_up = true,
+            },
             Kind::Any | Kind::Select => {}
         }
         Ok(bytes)
@@ -406,7 +410,7 @@ impl Client {
         self.state = State::Down;
         self.generation += 1;
         self.conn = None;
-        self.bound = false;
+        (self.bound, self.gives_up) = (false, false);
         self.unread.clear();
         let mut frontier = self.candidates.clone();
         let mut uncertain = false;

@@ -57,7 +57,7 @@ fn run(options: &Options) -> ExitCode {
         SEED.store(seed, Ordering::Relaxed);
         let run = || sim::run(seed, options.nodes, options.planted, options.trace);
         let outcome = catch_unwind(AssertUnwindSafe(run));
-        match outcome.unwrap_or_else(|_| Err("an assertion failed, see above".into())) {
+        match outcome.unwrap_or_else(|_| Err(String::new())) {
             Ok(report) => {
                 report.counts.iter().for_each(|(what, n)| *totals.entry(what).or_default() += n);
                 if options.seeds == 1 {
@@ -66,7 +66,10 @@ fn run(options: &Options) -> ExitCode {
             }
             Err(broken) => {
                 failed += 1;
-                report_failure(seed, &broken, &again(options));
+                // The message of a panic was printed when it happened.
+                if !broken.is_empty() {
+                    report_failure(seed, &broken, &again(options));
+                }
                 if !options.keep_going {
                     return ExitCode::FAILURE;
                 }

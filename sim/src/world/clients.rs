@@ -73,6 +73,10 @@ impl World {
         let text = String::from_utf8_lossy(bytes);
         self.trace.note(self.now, format_args!("client {client} hears {text:?} from {node}"));
         let answer = self.with_client(client, |client, _, around| client.receive(bytes, around))?;
+        if self.clients[client].gives_up {
+            self.disconnect(client);
+            return Ok(());
+        }
         self.transmit(client, &answer);
         if self.clients[client].state == State::Up && self.clients[client].is_idle() && answer.is_empty() {
             let at = self.within(self.plan.think_us);

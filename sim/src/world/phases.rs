@@ -1,6 +1,10 @@
 //! From the end of the faults to the end of the run: everything must be well again in time, clients compare all they know, the
 //! nodes stop cleanly and are started once more.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_base::{GroupId, LogId};
+
 use super::{End, Event, World};
 use crate::client::{Client, State};
 use crate::plan::MS;
@@ -17,6 +21,8 @@ pub enum Phase {
     /// No new work, no new faults.
     Draining,
     Auditing,
+    /// All copies are to come to the same position.
+    Converging,
     Stopping,
     /// Started once more after a clean stop.
     Last,
@@ -65,10 +71,11 @@ impl World {
                 self.count_by("keys with a history", keys);
                 self.count_by("operations in histories", answered);
                 self.count_by("operations in histories, uncertain", uncertain);
-                self.note("stop");
-                self.phase = Phase::Stopping;
-                for node in 0..self.machines.len() {
-                    self.arrive(node, Arrival::Stop);
+                self.phase = Phase::Converging;
+            }
+            Phase::Converging if self.is_quiet() => {
+                if self.converged()? {
+                    self.stop_all();
                 }
             }
             Phase::Last if self.machines.iter().all(|m| m.ready) => self.phase = Phase::Over,
@@ -86,6 +93,53 @@ impl World {
     fn has_lingered(&self) -> bool {
         let since = self.phase_until - HEALING_US_MAX;
         self.plan.alone() || self.now >= since + LINGER_US
+    }
+
+    fn stop_all(&mut self) {
+        self.note("stop");
+        self.phase = Phase::Stopping;
+        for node in 0..self.machines.len() {
+            self.arrive(node, Arrival::Stop);
+        }
+    }
+
+    /// True if every shard has its number of copies, all at the same position.
+    ///
+    /// # Errors
+    /// Two copies differ there, or one from what was agreed on.
+    fn converged(&mut self) -> Result<bool, String> {
+        let aim = self.plan.replicas.min(self.machines.len() as u64) as usize;
+        let mut digests: BTreeMap<GroupId, BTreeMap<LogId, BTreeSet<u64>>> = BTreeMap::new();
+        let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status());
+        let mut positions: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
+        for status in statuses {
+            for shard in status.shards {
+                if shard.replicas.iter().any(|replica| replica.node == status.node && replica.voter) {
+                    positions.entry(shard.id).or_default().push(shard.applied);
+                }
+            }
+        }
+        let even = |applied: &Vec<u64>| applied.len() >= aim && applied.iter().all(|a| *a == applied[0]);
+        if positions.len() < self.plan.shards as usize || !positions.values().all(even) {
+            return Ok(false);
+        }
+        for process in self.machines.iter().filter_map(|m| m.process.as_ref()) {
+            for (group, at, digest) in process.node.digests() {
+                digests.entry(group).or_default().entry(at).or_default().insert(digest);
+            }
+        }
+        for (group, by_position) in &digests {
+            for (at, found) in by_position {
+                let agreed = self.agreed.digest(*group, at.index)?;
+                if found.len() > 1 || agreed.is_some_and(|agreed| !found.contains(&agreed)) {
+                    return Err(format!(
+                        "INV-SIM-19: at {at:?} of {group:?} the copies have the digests {found:x?}, agreed is {agreed:x?}"
+                    ));
+                }
+            }
+        }
+        self.count_by("copies compared at the end", positions.values().map(|p| p.len() as u64).sum());
+        Ok(true)
     }
 
     /// A node stopped as it was asked to.
