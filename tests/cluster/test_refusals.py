@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 
@@ -39,6 +40,9 @@ def send(node: Node, data: bytes) -> bytes:
                 answer += more
         except ConnectionError:
             pass
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # it was reset before the end
+                raise
         return answer
 
 
