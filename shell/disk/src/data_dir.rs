@@ -10,7 +10,7 @@ use rustix::fs::FlockOperation;
 use crate::FileDisk;
 
 /// Format of the directory as a whole: which files there are and what they mean together.
-pub const FORMAT_VERSION: u64 = 1;
+pub const FORMAT_VERSION: u64 = 2;
 
 const LOCK: &str = "skep-lock";
 const FORMAT: &str = "skep-format";
@@ -35,6 +35,11 @@ pub enum DataDirFault {
     Taken {
         path: PathBuf,
         pid: Option<u32>,
+    },
+    /// Written before the cluster's state had its present form. No release did that.
+    Older {
+        path: PathBuf,
+        version: u64,
     },
     /// A later release wrote it.
     Newer {
@@ -72,6 +77,12 @@ impl fmt::Display for DataDirFault {
                 f,
                 "{} says format {version}, this release reads up to {FORMAT_VERSION}; start the release that wrote it, or a \
                  later one",
+                path.display()
+            ),
+            DataDirFault::Older { path, version } => write!(
+                f,
+                "{} says format {version}, this release reads {FORMAT_VERSION}: it was written before the first release; \
+                 give an empty or a new --data-dir, and copy the data with a client",
                 path.display()
             ),
             DataDirFault::Foreign { path, file } => write!(
@@ -232,6 +243,7 @@ fn check_format(path: &Path, text: &[u8]) -> Result<(), DataDirFault> {
         Some(version) if version > FORMAT_VERSION => {
             Err(DataDirFault::Newer { path: path.to_owned(), version })
         }
+        Some(version) if version > 0 => Err(DataDirFault::Older { path: path.to_owned(), version }),
         _ => {
             let found = format!("expected `{FORMAT_HEAD}{FORMAT_VERSION}`");
             Err(DataDirFault::Damaged { path: path.to_owned(), found })
@@ -309,8 +321,10 @@ mod tests {
     fn other_formats_and_foreign_files_are_refused() {
         let temp = tempfile::tempdir().unwrap();
         drop(DataDir::open(temp.path()).unwrap());
-        fs::write(temp.path().join(FORMAT), format!("{FORMAT_HEAD}2\n")).unwrap();
-        assert!(matches!(DataDir::open(temp.path()), Err(DataDirFault::Newer { version: 2, .. })));
+        fs::write(temp.path().join(FORMAT), format!("{FORMAT_HEAD}3\n")).unwrap();
+        assert!(matches!(DataDir::open(temp.path()), Err(DataDirFault::Newer { version: 3, .. })));
+        fs::write(temp.path().join(FORMAT), format!("{FORMAT_HEAD}1\n")).unwrap();
+        assert!(matches!(DataDir::open(temp.path()), Err(DataDirFault::Older { version: 1, .. })));
         for text in ["", "skep data directory, format ", "skep data directory, format 1", "tkep data"] {
             fs::write(temp.path().join(FORMAT), text).unwrap();
             assert!(matches!(DataDir::open(temp.path()), Err(DataDirFault::Damaged { .. })), "{text}");
