@@ -76,6 +76,7 @@ Examples:
 
 const REMOVE_EXAMPLES: &str = "\
 A node that is up and holds copies is not removed: drain it, or stop it, first.
+Of what a dead node held others get copies before it is removed.
 A removed node's data directory cannot join again; an empty one can, under the
 same name.
 
@@ -165,6 +166,9 @@ pub struct RemoveArgs {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
+    /// Give up after so long if others cannot take over what the node held.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub timeout: u64,
     #[command(flatten)]
     pub at: TellAt,
 }
@@ -215,6 +219,8 @@ fn flag(spec: &'static SettingSpec) -> Arg {
         .long(spec.name)
         .value_name(spec.placeholder())
         .help(help(spec))
+        // The last one counts, so that a script can add to the flags that it was given.
+        .overrides_with(spec.name)
         .allow_negative_numbers(true);
     match spec.kind {
         Kind::YesNo => arg.num_args(0..=1).require_equals(true).default_missing_value("yes"),
@@ -275,6 +281,12 @@ mod tests {
             [("listen", "127.0.0.1:1"), ("insecure", "yes"), ("maxmemory", "2gb"), ("timeout", "-1")]
         );
         assert_eq!(serve(&["--insecure=no"]).unwrap().settings.given, [("insecure", "no".to_owned())]);
+    }
+
+    #[test]
+    fn of_a_flag_given_twice_the_last_counts() {
+        let args = serve(&["--name", "a", "--listen", "127.0.0.1:1", "--name", "b"]).unwrap();
+        assert_eq!(args.settings.given[0], ("name", "b".to_owned()));
     }
 
     #[test]

@@ -16,6 +16,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const STUCK: Duration = Duration::from_secs(30);
 /// A node that died a moment ago is given this long to be missed.
 const MISSED: Duration = Duration::from_secs(15);
+/// What the cluster says of a node that it will remove, but not yet.
+const HOLDS_COPIES: &str = "is not drained yet";
 /// Looks at the cluster that may fail one after another: an election, or the node that is asked restarts.
 const FAILED_LOOKS_MAX: u32 = 50;
 
@@ -96,10 +98,10 @@ fn watch_drain(args: &DrainArgs, node: &NodeEntry) -> Result<(), Failure> {
     }
 }
 
-/// Takes a node out of the cluster for good.
+/// Takes a node out of the cluster for good. What a dead one held is given to others first.
 ///
 /// # Errors
-/// There is no such node, it lives and holds copies, or the cluster refuses.
+/// There is no such node, it lives and holds copies, the cluster refuses, or it takes longer than was allowed.
 pub fn remove(args: &RemoveArgs) -> Result<(), Failure> {
     let mut cluster = ask::cluster(&args.at.http)?;
     let node = ask::find(&cluster, &args.node)?.clone();
@@ -119,11 +121,36 @@ pub fn remove(args: &RemoveArgs) -> Result<(), Failure> {
     if !args.yes && std::io::stdin().is_terminal() && !confirmed(&cluster, &node) {
         return Err(Failure("nothing was changed".to_owned()));
     }
-    order(&cluster, &args.at, &["SKEP", "NODE", "REMOVE", &node.name])?;
+    // So that nothing more is placed on it; the cluster removes no other.
+    order(&cluster, &args.at, &["SKEP", "NODE", "DRAIN", &node.name])?;
+    remove_when_nothing_is_held(args, &cluster, &node)?;
     println!("{} (id {}) is removed", node.name, node.id);
     Ok(())
 }
 
+fn remove_when_nothing_is_held(
+    args: &RemoveArgs,
+    cluster: &ClusterStatus,
+    node: &NodeEntry,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut told = String::new();
+    loop {
+        let Err(failure) = order(cluster, &args.at, &["SKEP", "NODE", "REMOVE", &node.name]) else {
+            return Ok(());
+        };
+        if !failure.0.contains(HOLDS_COPIES) || begun.elapsed() > Duration::from_secs(args.timeout) {
+            return Err(failure);
+        }
+        if failure.0 != told {
+            eprintln!("{}: others take over what it held", node.name);
+            told = failure.0;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// True for a node that is thought to live and holds something.
 fn seems_in_use(cluster: &ClusterStatus, id: u64) -> bool {
     let lives = |node: &NodeEntry| matches!(node.state, NodeState::Up | NodeState::Draining);
     cluster.nodes.iter().any(|node| node.id == id && lives(node)) && ask::burden(cluster, id).1 > 0
