@@ -9,7 +9,7 @@ use skep_placement::MetaCommand;
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
-use crate::batch::{Call, InFlight, Origin};
+use crate::batch::{Call, InFlight, Op, Origin};
 use crate::entry::{EntryReader, OpKind, Source};
 use crate::local::Route;
 use crate::shard::Forwarded;
@@ -132,6 +132,9 @@ impl Node {
                         .unwrap_or_else(|cause| panic!("entry {id:?} does not parse: {cause}"));
                     self.run_reads_of(at, id.term, part, &mut forwarded);
                     part = self.part_of(at, id.term, source, &forwarded);
+                    if let Some(Part { place, next }) = part {
+                        self.run_reads_before(at, id.term, (place, next), &mut forwarded);
+                    }
                 }
                 OpKind::Command => {
                     part = self.run_reads_of(at, id.term, part, &mut forwarded);
@@ -163,6 +166,20 @@ impl Node {
         (place < forwarded.len()).then_some(Part { place, next: source.first as usize })
     }
 
+    /// Runs the reads that were forwarded before a write, which is about to be carried out: asked for again, they would see it.
+    fn run_reads_before(
+        &mut self,
+        at: usize,
+        term: Term,
+        (place, index): (usize, usize),
+        forwarded: &mut VecDeque<Forwarded>,
+    ) {
+        for (number, of) in forwarded.iter_mut().enumerate().take(place + 1) {
+            let count = if number == place { index.min(of.batch.ops.len()) } else { of.batch.ops.len() };
+            (0..count).for_each(|op| self.run_forwarded_read(at, term, of, op));
+        }
+    }
+
     /// Runs the reads of a part up to its next write, and answers them. Gives the part from there on.
     fn run_reads_of(
         &mut self,
@@ -173,27 +190,32 @@ impl Node {
     ) -> Option<Part> {
         let mut part = part?;
         let of = forwarded.get_mut(part.place)?;
-        let shard = &mut self.shards[at];
-        let replica = shard.replica.as_mut()?;
-        let now = replica.keyspace.stamp();
-        let mut desk = desk!(self, shard.id, term);
         while of.batch.ops.get(part.next).is_some_and(|op| !op.logged) {
-            let call = of.batch.ops[part.next].call;
-            if call.origin != Origin::Nobody {
-                if desk.is_unheard(&call) {
-                    desk.answer(&call, |_| {});
-                } else {
-                    let args = of.batch.args(&of.batch.ops[part.next]);
-                    let rng = &mut self.rng;
-                    let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: call.db, now, rng };
-                    desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply));
-                }
-                of.batch.ops[part.next].call.origin = Origin::Nobody;
-                of.open -= 1;
-            }
+            self.run_forwarded_read(at, term, of, part.next);
             part.next += 1;
         }
         Some(part)
+    }
+
+    /// Runs a forwarded read on the state here and answers it, if it is one that waits for its answer.
+    fn run_forwarded_read(&mut self, at: usize, term: Term, of: &mut Forwarded, op: usize) {
+        let Op { call, logged, .. } = of.batch.ops[op];
+        let shard = &mut self.shards[at];
+        let Some(replica) = shard.replica.as_mut().filter(|_| !logged && call.origin != Origin::Nobody)
+        else {
+            return;
+        };
+        let now = replica.keyspace.stamp();
+        let mut desk = desk!(self, shard.id, term);
+        if desk.is_unheard(&call) {
+            desk.answer(&call, |_| {});
+        } else {
+            let args = of.batch.args(&of.batch.ops[op]);
+            let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: call.db, now, rng: &mut self.rng };
+            desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply));
+        }
+        of.batch.ops[op].call.origin = Origin::Nobody;
+        of.open -= 1;
     }
 
     /// Runs a logged command; `call` tells who waits for it here.

@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, VecDeque};
 use skep_base::{GroupId, LogId, Millis, NodeId};
 use skep_consensus::{self as consensus, Message};
 use skep_keyspace::{DB_COUNT, Keyspace, Restore};
+use skep_log::GroupLog;
 use skep_peer::PeerMessage;
 use skep_placement::MetaState;
 
+use crate::join::FOUNDER;
 use crate::shard::Replica;
 use crate::{Node, Note, Output, Piece};
 
@@ -371,7 +373,11 @@ impl Node {
         let wanted = self.meta.state.shards.get(&group).is_some_and(|record| record.replicas.contains(&me));
         let Some(at) = self.shard_of_group(group).filter(|_| wanted) else { return };
         if self.shards[at].replica.is_none() {
-            let group = self.first_replica(group);
+            // With the membership that the group began with the founder would lead it alone.
+            let group = match me == FOUNDER {
+                true => self.new_group(group, GroupLog::default()),
+                false => self.first_replica(group),
+            };
             self.shards[at].replica = Some(Replica::new(group, Keyspace::default(), LogId::default()));
             self.configure();
         }
