@@ -17,6 +17,8 @@ const COMMAND: u8 = 0;
 const EVICT: u8 = 1;
 /// Whose clients sent what follows; no change of the state.
 const FROM: u8 = 2;
+/// Replicas compare digests; no change of the state.
+const DIGEST: u8 = 3;
 
 /// All groups.
 pub struct Agreed {
@@ -189,7 +191,7 @@ fn apply(
         let args = Args::new(payload, &spans);
         ops += 1;
         match kind {
-            FROM => ops -= 1,
+            FROM | DIGEST => ops -= 1,
             EVICT => {
                 for key in args.iter() {
                     keyspace.remove(db, key);

@@ -51,7 +51,8 @@ enum Fate {
     Waiting,
     /// Not carried out, for certain.
     Refused,
-    Uncertain,
+    /// And since when the client knows that.
+    Uncertain(u64),
     Answered(u64, Outcome),
 }
 
@@ -115,7 +116,7 @@ impl Histories {
         let key = &mut self.keys[op.key];
         let recorded = &mut key.history[op.op];
         if reply.is_uncertain() {
-            recorded.fate = Fate::Uncertain;
+            recorded.fate = Fate::Uncertain(at);
             return Ok(());
         }
         key.open -= 1;
@@ -129,7 +130,7 @@ impl Histories {
 
     /// The answer to an operation will never come.
     pub fn on_lost(&mut self, op: OpRef) {
-        self.keys[op.key].history[op.op].fate = Fate::Uncertain;
+        self.keys[op.key].history[op.op].fate = Fate::Uncertain(u64::MAX);
     }
 
     /// A crash lost acknowledged writes, as memory durability admits.
@@ -141,7 +142,7 @@ impl Histories {
     pub fn counts(&self) -> (u64, u64) {
         let all = || self.keys.iter().flat_map(|k| &k.history);
         let answered = all().filter(|r| matches!(r.fate, Fate::Answered(..))).count();
-        (answered as u64, all().filter(|r| matches!(r.fate, Fate::Uncertain)).count() as u64)
+        (answered as u64, all().filter(|r| matches!(r.fate, Fate::Uncertain(_))).count() as u64)
     }
 
     /// Checks all histories. Gives the number of keys.
@@ -182,12 +183,13 @@ impl Histories {
 impl Recorded {
     fn operation(&self) -> Option<Operation> {
         let Recorded { session, op, invoked, .. } = *self;
-        let answered = match &self.fate {
+        let (answered, told) = match &self.fate {
             Fate::Refused => return None,
-            Fate::Waiting | Fate::Uncertain => None,
-            Fate::Answered(at, outcome) => Some((*at, outcome.clone())),
+            Fate::Waiting => (None, u64::MAX),
+            Fate::Uncertain(told) => (None, *told),
+            Fate::Answered(at, outcome) => (Some((*at, outcome.clone())), u64::MAX),
         };
-        Some(Operation { session, op, invoked, answered })
+        Some(Operation { session, op, invoked, answered, told })
     }
 }
 

@@ -3,8 +3,9 @@
 //! none is searched twice. Keys are independent of one another, so each has a history of its own.
 //!
 //! An operation succeeded with an outcome, or it is uncertain: it took effect at some time after its invocation, or never.
-//! Operations that failed for certain are left out by whoever writes the history. Operations of one session (a pipeline
-//! of one connection) take effect in their order; one that is uncertain does so before those behind it, or never.
+//! Operations that failed for certain are left out by whoever writes the history. Operations of one session (a connection)
+//! take effect in their order; one that is uncertain does so before those that were sent behind it before its session was
+//! told, or never.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct Operation {
     pub invoked: u64,
     /// When and what; `None` if that is uncertain.
     pub answered: Option<(u64, Outcome)>,
+    /// When the session was told that it is uncertain; `u64::MAX` if it never was.
+    pub told: u64,
 }
 
 impl fmt::Display for Operation {
@@ -174,7 +177,9 @@ impl<'a> Search<'a> {
             history,
             answered,
             answered_before: before.iter().map(|set| set & answered).collect(),
-            behind: (0..history.len()).map(|i| of(&|j| j > i && of_session(i, j))).collect(),
+            behind: (0..history.len())
+                .map(|i| of(&|j| j > i && of_session(i, j) && history[j].invoked <= history[i].told))
+                .collect(),
             before,
             seen: BTreeSet::new(),
             best: 0,
@@ -265,11 +270,11 @@ mod tests {
 
     /// Session, from, to, operation, outcome.
     fn ok(session: u64, invoked: u64, at: u64, op: Op, outcome: Outcome) -> Operation {
-        Operation { session, op, invoked, answered: Some((at, outcome)) }
+        Operation { session, op, invoked, answered: Some((at, outcome)), told: u64::MAX }
     }
 
     fn uncertain(session: u64, invoked: u64, op: Op) -> Operation {
-        Operation { session, op, invoked, answered: None }
+        Operation { session, op, invoked, answered: None, told: u64::MAX }
     }
 
     fn passes(history: &[Operation]) -> bool {
@@ -379,6 +384,13 @@ mod tests {
         assert!(passes(&[one, other, read.clone()]), "of two connections either may come last");
         let behind = [uncertain(1, 0, Op::Set(1)), two, ok(3, 15, 16, Op::Get, Value(2)), read];
         assert!(!passes(&behind), "an uncertain one must not overtake those sent behind it");
+        let [first, rest @ ..] = behind;
+        let told = Operation { told: 5, ..first };
+        let later = rest.map(|o| Operation { invoked: o.invoked.max(6), ..o });
+        assert!(
+            passes(&[&[told][..], &later].concat()),
+            "once its session was told, it may come at any time"
+        );
     }
 
     #[test]
@@ -433,7 +445,8 @@ mod tests {
                 let invoked = u64::from(i) * 10;
                 let session = rng.below(3);
                 let answered = (!rng.one_in(3)).then(|| (invoked + 1 + rng.below(60), outcome));
-                Operation { session, op, invoked, answered }
+                let told = if rng.one_in(2) { u64::MAX } else { invoked + rng.below(40) };
+                Operation { session, op, invoked, answered, told }
             })
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use skep_base::{GroupId, LogIndex, Millis, Rng};
+use skep_base::{GroupId, LogIndex, Millis, NodeId, Rng};
 use skep_log::MemDisk;
 use skep_node::Now;
 
@@ -83,6 +83,11 @@ pub struct Machine {
     pub join: Vec<String>,
     pub disk: MemDisk,
     pub clocks: Clocks,
+    /// What its node is called by the cluster, since it was told, and the node that an empty one replaces.
+    pub id: Option<NodeId>,
+    pub replaces: Option<NodeId>,
+    /// The cluster has removed its node.
+    pub removed: bool,
     pub process: Option<Process>,
     /// Counts the starts.
     pub life: u64,
@@ -111,6 +116,9 @@ impl Machine {
             join,
             disk: MemDisk::new(),
             clocks,
+            id: None,
+            replaces: None,
+            removed: false,
             process: None,
             life: 0,
             failed_starts: 0,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, NodeUuid};
+use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, NodeId, NodeUuid};
 use skep_log::checkpoint::{CHUNK_BYTES_MAX, tidy};
 use skep_log::{
     CheckpointFile, CheckpointHeader, CheckpointReader, GroupLog, LogFault, MemDisk, NodeIdentity, Record,
@@ -114,6 +114,8 @@ pub struct Start {
     pub now: Now,
     /// Peer addresses, as `--join` has them.
     pub join: Vec<String>,
+    /// The node that was on the machine before its disk lost everything.
+    pub replaces: Option<NodeId>,
     pub planted: Option<Planted>,
 }
 
@@ -159,7 +161,8 @@ impl Process {
     /// Starts the node from what was recovered.
     pub fn start(plan: &Plan, disk: &MemDisk, found: Found, start: Start) -> Process {
         let Found { wal, recovered, identity, .. } = found;
-        let Start { node, life, seed, now, join, planted } = start;
+        let Start { node, life, seed, now, join, replaces, planted } = start;
+        let replaces = replaces.filter(|_| identity.node == NodeId(0));
         let identity = Identity {
             saved: identity,
             record: NodeRecord {
@@ -174,7 +177,7 @@ impl Process {
             clients_fit: u64::MAX,
             incarnation: life,
             seed,
-            replaces: None,
+            replaces,
         };
         let mut outputs = Vec::new();
         let node = Node::start(identity, plan.settings(&join), recovered, now, &mut outputs);

@@ -24,6 +24,7 @@ use crate::planted::Planted;
 use crate::process::{Arrival, peer_address};
 use crate::trace::Trace;
 
+use operator::Operator;
 pub use phases::Phase;
 
 /// Starts that may fail in a row, each for its own fault.
@@ -125,6 +126,7 @@ pub struct World {
     ledger: Ledger,
     histories: Histories,
     agreed: Agreed,
+    operator: Operator,
     cluster_id: String,
     phase: Phase,
     phase_until: u64,
@@ -158,6 +160,7 @@ impl World {
             ledger: Ledger::default(),
             histories: Histories::default(),
             agreed: Agreed::default(),
+            operator: Operator::default(),
             cluster_id: String::new(),
             phase: Phase::Working,
             phase_until: u64::MAX,

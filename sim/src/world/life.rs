@@ -20,7 +20,8 @@ struct Flip {
 
 impl World {
     pub(super) fn on_start(&mut self, node: usize) -> Result<(), String> {
-        if self.machines[node].process.is_some() || self.phase == Phase::Stopping {
+        let machine = &self.machines[node];
+        if machine.process.is_some() || machine.removed || self.phase == Phase::Stopping {
             return Ok(());
         }
         let machine = &mut self.machines[node];
@@ -60,9 +61,9 @@ impl World {
             }
         }
         let (seed, now) = (self.rng.next_u64(), self.machines[node].clocks.now(self.now));
-        let join = self.machines[node].join.clone();
-        let start = Start { node, life, seed, now, join, planted: self.planted };
         let machine = &mut self.machines[node];
+        let (join, replaces) = (machine.join.clone(), machine.replaces);
+        let start = Start { node, life, seed, now, join, replaces, planted: self.planted };
         machine.applied = found.logs.iter().map(|(group, log)| (*group, log.checkpoint.index)).collect();
         machine.ready = false;
         machine.process = Some(Process::start(&self.plan, &disk, found, start));
@@ -114,7 +115,7 @@ impl World {
                 if !text.contains("offset") {
                     return Err(format!("INV-SIM-11: a refusal without an offset: {text}"));
                 }
-                self.machines[node].disk = backup;
+                self.after_damage(node, backup);
             }
             (StartFault::Log(LogFault::Newer { .. }), Some(Flip { backup, .. })) => {
                 self.machines[node].disk = backup;
@@ -124,6 +125,15 @@ impl World {
         let again = self.within(20 * MS);
         self.at(again, Event::Start { node });
         Ok(())
+    }
+
+    /// What was damaged is replaced by the cluster if it can, or the undamaged files are put back.
+    fn after_damage(&mut self, node: usize, backup: MemDisk) {
+        if self.rng.one_in(2) && self.may_lose_disk(node) && self.operator.is_idle() {
+            self.empty_disk(node);
+        } else {
+            self.machines[node].disk = backup;
+        }
     }
 
     /// Turns over one bit of one file.
@@ -161,14 +171,19 @@ impl World {
             self.ledger.on_lossy_crash();
             self.histories.on_lossy_crash();
         }
+        self.lose_clients_of(node, lossy);
+        let long = !self.plan.alone() && self.phase == Phase::Working && self.rng.one_in(3);
+        let again = self.within(if long { self.plan.outage_us } else { 50 * MS });
+        self.at(again, Event::Start { node });
+    }
+
+    /// The connections to a process end with it.
+    pub(super) fn lose_clients_of(&mut self, node: usize, lossy: bool) {
         for client in 0..self.clients.len() {
             if self.clients[client].node == node {
                 self.lose_connection(client, true, lossy);
             }
         }
-        let long = !self.plan.alone() && self.phase == Phase::Working && self.rng.one_in(3);
-        let again = self.within(if long { self.plan.outage_us } else { 50 * MS });
-        self.at(again, Event::Start { node });
     }
 
     /// The process ends. False if there was none.

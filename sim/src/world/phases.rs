@@ -52,6 +52,8 @@ impl World {
     /// Looks whether the phase is over, and which clients have waited too long.
     pub(super) fn on_look(&mut self) -> Result<(), String> {
         self.at(self.now + 5 * MS, Event::Look);
+        self.step_operator();
+        (0..self.machines.len()).for_each(|node| self.look_after_removed(node));
         if self.phase == Phase::Working {
             self.end_patience();
             return Ok(());
@@ -78,7 +80,7 @@ impl World {
                     self.stop_all();
                 }
             }
-            Phase::Last if self.machines.iter().all(|m| m.ready) => self.phase = Phase::Over,
+            Phase::Last if self.machines.iter().all(|m| m.removed || m.ready) => self.phase = Phase::Over,
             _ => self.end_patience(),
         }
         Ok(())
@@ -86,7 +88,8 @@ impl World {
 
     /// True if all nodes are ready and no client waits for anything.
     fn is_quiet(&self) -> bool {
-        self.machines.iter().all(|m| m.process.is_some() && m.ready)
+        self.operator.is_idle()
+            && self.machines.iter().all(|m| m.removed || m.process.is_some() && m.ready)
             && self.clients.iter().all(|c| c.state == State::Up && c.is_idle())
     }
 
@@ -108,7 +111,7 @@ impl World {
     /// # Errors
     /// Two copies differ there, or one from what was agreed on.
     fn converged(&mut self) -> Result<bool, String> {
-        let aim = self.plan.replicas.min(self.machines.len() as u64) as usize;
+        let aim = self.plan.replicas.min(self.live() as u64) as usize;
         let mut digests: BTreeMap<GroupId, BTreeMap<LogId, BTreeSet<u64>>> = BTreeMap::new();
         let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status());
         let mut positions: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
@@ -147,11 +150,7 @@ impl World {
         self.note(&format!("{node} stopped cleanly"));
         let end = if self.rng.one_in(2) { End::PowerCut } else { End::Kill };
         self.end(node, end);
-        for client in 0..self.clients.len() {
-            if self.clients[client].node == node {
-                self.lose_connection(client, true, false);
-            }
-        }
+        self.lose_clients_of(node, false);
         if self.machines.iter().any(|m| m.process.is_some()) {
             return;
         }

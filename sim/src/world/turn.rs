@@ -1,6 +1,6 @@
 //! What a process and its threads do: turns of the loop, and the steps of the disk. What each turn shows is checked.
 
-use skep_base::{LogIndex, Term};
+use skep_base::{LogIndex, NodeId, Term};
 use skep_node::{Input, Note, Now};
 
 use super::{Event, Phase, Work, World};
@@ -59,6 +59,9 @@ impl World {
         let machine = &mut self.machines[node];
         let Some(process) = &machine.process else { return Ok(()) };
         let status = process.node.status();
+        if status.node != NodeId(0) {
+            machine.id = Some(status.node);
+        }
         let first = status.ready && !machine.ready;
         if first {
             machine.ready = true;
