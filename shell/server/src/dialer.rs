@@ -64,23 +64,21 @@ impl Dialer {
         self.ended.retain(|(ended, _)| *ended != link);
     }
 
-    /// A socket of an attempt is connected, or has failed. False if there is no such attempt.
-    pub fn on_event(&mut self, registry: &Registry, now: Millis, link: LinkId) -> bool {
-        let Some(attempt) = self.attempts.get_mut(&link) else { return false };
-        let Some((address, stream)) = &attempt.stream else { return true };
+    /// A socket of an attempt is connected, or has failed.
+    pub fn on_event(&mut self, registry: &Registry, now: Millis, link: LinkId) {
+        let Some(attempt) = self.attempts.get_mut(&link) else { return };
+        let Some((address, stream)) = &attempt.stream else { return };
         // As mio's documentation of `TcpStream::connect` has it: an event may come before either.
         let error = match (stream.take_error(), stream.peer_addr()) {
             (Ok(None), Ok(_)) => {
                 let (_, stream) = attempt.stream.take().expect("it is there, as matched above");
-                self.end(link, Ok(stream));
-                return true;
+                return self.end(link, Ok(stream));
             }
-            (Ok(None), Err(e)) if is_under_way(&e) => return true,
+            (Ok(None), Err(e)) if is_under_way(&e) => return,
             (Ok(None), Err(e)) | (Ok(Some(e)), _) | (Err(e), _) => e,
         };
         let reason = format!("cannot connect to {address}: {error}");
         self.try_next(registry, now, link, reason);
-        true
     }
 
     /// The attempts that have ended since the last call, by `now`.

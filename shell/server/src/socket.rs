@@ -134,3 +134,20 @@ pub(crate) fn prepare_link(stream: &TcpStream) -> io::Result<()> {
 pub(crate) fn text_of(address: io::Result<SocketAddr>) -> String {
     address.map_or_else(|_| "?:0".to_string(), |a| a.to_string())
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_notices_a_machine_that_is_gone() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = TcpStream::from_std(stream);
+        prepare_link(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(1));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(PEER_SILENCE_MAX));
+    }
+}
