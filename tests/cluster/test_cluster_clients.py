@@ -78,14 +78,16 @@ def test_redis_py_in_cluster_mode_works_through_a_failover(cluster: Cluster) -> 
             assert client.set(f"py:{number}", number)
         assert client.mget_nonatomic([f"py:{number}" for number in range(200)]) == [b"%d" % number for number in range(200)]
         leader.kill()
-        for number in range(200):
-            assert client.get(f"py:{number}") == b"%d" % number
-        pipeline = client.pipeline()
-        for number in range(100):
-            pipeline.incr(f"count:{number % 7}")
-        assert len(pipeline.execute()) == 100
-        leader.begin()
-        cluster.wait_whole()
+        try:
+            for number in range(200):
+                assert client.get(f"py:{number}") == b"%d" % number
+            pipeline = client.pipeline()
+            for number in range(100):
+                pipeline.incr(f"count:{number % 7}")
+            assert len(pipeline.execute()) == 100
+        finally:
+            leader.begin()
+            cluster.wait_whole()
 
 
 def test_node_redis_in_cluster_mode_prints_what_it_should(cluster: Cluster) -> None:

@@ -164,7 +164,7 @@ def test_a_node_that_lost_its_disk_comes_back_as_a_new_one_under_its_old_name() 
 def test_a_second_node_of_the_same_name_is_refused_with_the_name() -> None:
     with Cluster(3, spare=1) as cluster:
         (spare,) = cluster.spares
-        spare.extra = ["--name", "n2"]
+        spare.label = "n2"
         spare.join = [each.peer_address for each in cluster.nodes]
         spare.spawn()
         until(lambda: "n2" in spare.log() and "name" in spare.log(), lambda: f"it is told why: {spare.log()}")

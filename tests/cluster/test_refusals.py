@@ -98,6 +98,7 @@ def test_a_hello_of_another_node_changed_in_any_byte_harms_nobody() -> None:
             for at in range(len(greeting)):
                 send(node, greeting[:at])
                 send(node, greeting[:at] + bytes([greeting[at] ^ 0x41]) + greeting[at + 1 :])
+            load.progress(50)
         load.finish()
         assert len(node.status()["nodes"]) == 3
 

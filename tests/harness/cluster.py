@@ -54,6 +54,8 @@ class Node(Server):
         self.number = number
         self.port = CLIENT_PORT
         self.join: list[str] = []
+        self.label = f"n{number}"
+        """The name that it goes by."""
         self.stopped = False
 
     @property
@@ -66,7 +68,7 @@ class Node(Server):
 
     def command(self) -> list[str]:
         line = [
-            str(skep_binary()), "serve", "--data-dir", str(self.data), "--name", f"n{self.number}",
+            str(skep_binary()), "serve", "--data-dir", str(self.data), "--name", self.label,
             "--listen", f"{self.host}:{CLIENT_PORT}", "--peer-listen", self.peer_address,
             "--http-listen", f"{self.host}:{HTTP_PORT}", "--insecure", *self.cluster.flags, *self.extra,
         ]  # fmt: skip

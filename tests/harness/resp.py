@@ -96,14 +96,17 @@ class Connection:
             return (kind, tuple((self.read(), self.read()) for _ in range(int(rest))))
         raise Malformed(f"unexpected reply line {line[:80]!r}")
 
-    def _fill(self) -> None:
+    def _receive(self, most: int) -> bytes:
         try:
-            data = self.socket.recv(1 << 16)
+            data = self.socket.recv(most)
         except OSError as error:
             raise ConnectionLost(str(error)) from error
         if not data:
             raise ConnectionLost("closed by the server")
-        self.buffer = self.buffer[self.at :] + data
+        return data
+
+    def _fill(self) -> None:
+        self.buffer = self.buffer[self.at :] + self._receive(1 << 16)
         self.at = 0
 
     def _line(self) -> bytes:
@@ -118,8 +121,13 @@ class Connection:
             self._fill()
 
     def _exact(self, size: int) -> bytes:
-        while len(self.buffer) - self.at < size + 2:
-            self._fill()
+        missing = size + 2 - (len(self.buffer) - self.at)
+        if missing > 0:
+            parts = [self.buffer[self.at :]]
+            while missing > 0:
+                parts.append(self._receive(min(missing, 1 << 20)))
+                missing -= len(parts[-1])
+            self.buffer, self.at = b"".join(parts), 0
         data = self.buffer[self.at : self.at + size]
         if self.buffer[self.at + size : self.at + size + 2] != b"\r\n":
             raise Malformed("bulk string without its line end")
