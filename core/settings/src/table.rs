@@ -30,7 +30,14 @@ pub const SETTINGS: &[SettingSpec] = &[
         "The node's name, unique in the cluster. Empty: the name of the host.",
     ),
     row("listen", Listen, "127.0.0.1:6379", AtStart, "", "Where clients connect (RESP)."),
-    row("peer-listen", Listen, "127.0.0.1:7379", AtStart, "", "Where other nodes connect."),
+    row(
+        "peer-listen",
+        Listen,
+        "127.0.0.1:7379",
+        AtStart,
+        "",
+        "Where other nodes connect; for a cluster over several machines an address of this one.",
+    ),
     row(
         "http-listen",
         Listen,
@@ -47,11 +54,34 @@ pub const SETTINGS: &[SettingSpec] = &[
         AtStart,
         "",
         "Peer addresses of nodes to form a cluster with, or of members of one to join, in any order; this node's own may \
-         be among them.",
+         be among them. A node that belongs to a cluster only looks there for members that moved. Empty: an empty node is \
+         a cluster by itself.",
     ),
-    row("replicas", int(1, 7), "3", AtStart, "", "Copies of each shard. Read when the cluster is created."),
-    row("shards", int(1, 4096), "1", AtStart, "", "Shards. Read when the cluster is created."),
-    row("zone", Label, "", AtStart, "", "Failure domain; copies are spread over zones. Empty: none."),
+    row(
+        "replicas",
+        int(1, 7),
+        "3",
+        AtStart,
+        "",
+        "Copies of each shard, as far as there are nodes. Counts when the cluster is founded.",
+    ),
+    row(
+        "shards",
+        int(1, 4096),
+        "1",
+        AtStart,
+        "",
+        "Parts of the keys, each with its copies and a leader of its own; a command on keys of several is refused. Counts \
+         when the cluster is founded.",
+    ),
+    row(
+        "zone",
+        Label,
+        "",
+        AtStart,
+        "",
+        "What fails together with this node, such as its rack; copies are spread over zones. Empty: none.",
+    ),
     row(
         "request-timeout",
         int(10, 3_600_000),
@@ -67,8 +97,8 @@ pub const SETTINGS: &[SettingSpec] = &[
         "",
         Live,
         "",
-        "The password that clients must give (AUTH). Empty: none. Not a flag, since others would see it in the list \
-         of processes.",
+        "The password that clients must give (AUTH), and that nodes prove to one another that they know. Empty: none. Not \
+         a flag, since others would see it in the list of processes.",
     ),
     row(
         "requirepass-file",
@@ -84,7 +114,8 @@ pub const SETTINGS: &[SettingSpec] = &[
         "disk",
         AtStart,
         "",
-        "When a write is answered: after it is on the disk, or after it is in memory (a crash loses the last moments).",
+        "When a write is answered: after it is on the disk of a majority of its copies, or after it is in memory (a crash \
+         loses the last moments), which is for shards with a single copy; others have disk.",
     ),
     row(
         "checkpoint-log-bytes",
