@@ -42,7 +42,7 @@ fn cluster(status: &Status, counts: &Counts) -> ClusterStatus {
     if let Some(odd) = counts.divergence {
         let name = cluster.nodes.iter().find(|node| node.id == odd.node.0).map_or("", |node| &node.name);
         cluster.problems.push(format!(
-            "shard {}: the copy on {name} (id {}) differed from its leader's at {}, and is rebuilt; see the log",
+            "shard {}: the copy on {name} (id {}) differs from this node's at {}, so one is wrong; see the log",
             odd.group.0, odd.node.0, odd.at.0
         ));
         cluster.state = cluster.state.max(ClusterState::Degraded);

@@ -3,8 +3,7 @@
 use skep_base::{GroupId, LogIndex, Millis, NodeId};
 use skep_node::Note;
 
-/// How long a replica that was found to differ is told of with the status. It is rebuilt at once; an operator has this
-/// long to see it there, and for ever in the log.
+/// How long a replica that was found to differ is told of with the status. If it goes on differing it is found again.
 const DIVERGENCE_TOLD_MS: u64 = 600_000;
 
 /// What notes told since the start of the process.
@@ -13,7 +12,7 @@ pub struct Counts {
     pub leader_changes: u64,
     /// Replicas whose state was replaced by another node's checkpoint.
     pub fetched: u64,
-    /// Replicas whose state was found to differ from their leader's.
+    /// Replicas whose state was found to differ from the one here.
     pub diverged: u64,
     /// The last of them, if it was a short while ago.
     pub divergence: Option<Divergence>,
@@ -92,7 +91,8 @@ pub(crate) fn log(note: &Note) {
             group = group.0,
             at = at.index.0,
             node = node.0,
-            "the state of a replica differs from its leader's; it is rebuilt. Report this, and keep the logs"
+            "the copy of a shard on another node differs from the one here, so one of them is wrong; report this, and keep the \
+             logs and the data directories"
         ),
     }
 }
