@@ -2,10 +2,11 @@
 
 use skep_http::{ClusterState, ClusterStatus, NodeState, ReplicaRole};
 
-/// The state, and each thing that is not as it should be. `copies` is how many of each shard are wanted.
-pub fn health(cluster: &ClusterStatus, copies: usize) -> (ClusterState, Vec<String>) {
+/// The state, and each thing that is not as it should be. `copies` is how many of each shard are wanted, `reason` why this
+/// node is not ready, if it is not.
+pub fn health(cluster: &ClusterStatus, copies: usize, reason: &str) -> (ClusterState, Vec<String>) {
     if cluster.cluster_id.is_empty() {
-        return (ClusterState::Unavailable, vec!["this node belongs to no cluster yet".to_owned()]);
+        return (ClusterState::Unavailable, vec![reason.to_owned()]);
     }
     let mut problems = Vec::new();
     let mut state = ClusterState::Ok;
@@ -77,13 +78,16 @@ mod tests {
             ([Up, Up, Draining], 1, 2, 3, Ok, ""),
             ([Up, Down, Down], 0, 3, 3, Unavailable, "shard 1 has no leader; n2 is down; n3 is down"),
         ] {
-            let found = health(&cluster(states, leader, voters), copies);
+            let found = health(&cluster(states, leader, voters), copies, "");
             assert_eq!(
                 (found.0, found.1.join("; ").as_str()),
                 (state, problems),
                 "{states:?} {leader} {voters}"
             );
         }
-        assert_eq!(health(&ClusterStatus::default(), 3).0, Unavailable);
+        assert_eq!(
+            health(&ClusterStatus::default(), 3, "it waits"),
+            (Unavailable, vec!["it waits".to_owned()])
+        );
     }
 }

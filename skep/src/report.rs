@@ -38,7 +38,7 @@ fn cluster(status: &Status, counts: &Counts) -> ClusterStatus {
         shards: status.shards.iter().map(shard).collect(),
         ..ClusterStatus::default()
     };
-    (cluster.state, cluster.problems) = health(&cluster, status.copies as usize);
+    (cluster.state, cluster.problems) = health(&cluster, status.copies as usize, &status.reason);
     if let Some(odd) = counts.divergence {
         let name = cluster.nodes.iter().find(|node| node.id == odd.node.0).map_or("", |node| &node.name);
         cluster.problems.push(format!(

@@ -37,7 +37,7 @@ fn ask_leaders(cluster: &mut ClusterStatus) {
 
 fn for_people(cluster: &ClusterStatus) -> String {
     let mut out = match cluster.cluster_id.as_str() {
-        "" => "this node belongs to no cluster yet\n".to_owned(),
+        "" => format!("this node is {}\n", cluster.state),
         id => format!("cluster {id} is {}\n", cluster.state),
     };
     for problem in &cluster.problems {
