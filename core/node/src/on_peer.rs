@@ -98,9 +98,14 @@ impl Node {
         let up = self.peers.up(link).cloned();
         let was_up = up.is_some();
         let dialing = self.peers.dialing.remove(&link);
+        let other = up.as_ref().map(|up| up.node).filter(|node| *node != NodeId(0));
         let address = up.map_or(dialing, |up| up.dialed);
-        if let Some(node) = self.peers.on_down(link) {
+        let lost_way = self.peers.on_down(link);
+        // What came on a link that is not ours to send on may be lost as well: that a checkpoint has arrived, say.
+        if let Some(node) = other {
             self.on_unreachable(node, out);
+        }
+        if let Some(node) = lost_way {
             match self.peers.link_to(node) {
                 Some(_) => self.forward_again(node),
                 None => self.on_leader_unreachable(node, out),
