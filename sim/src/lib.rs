@@ -18,6 +18,7 @@ mod planted;
 mod process;
 mod shadow;
 mod trace;
+mod wire;
 mod workload;
 mod world;
 

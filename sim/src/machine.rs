@@ -72,6 +72,11 @@ impl Clocks {
         self.wall_offset_max = self.wall_offset_max.max(self.wall_offset);
     }
 
+    /// For a planted bug: the monotonic clock stood still for a while.
+    pub fn stand_still(&mut self, us: u64) {
+        self.since += us;
+    }
+
     /// The machine is switched on again: the monotonic clock begins anywhere.
     pub fn reboot(&mut self, at: u64, rng: &mut Rng) {
         (self.mono, self.since) = (rng.below(1 << 40), at);
@@ -96,6 +101,8 @@ pub struct Machine {
     pub dark: bool,
     /// The process is stopped (SIGSTOP): what it was to do waits here.
     pub paused: bool,
+    /// What the clocks showed when it was stopped, and when that was.
+    pub paused_at: Option<(Now, u64)>,
     /// The disk answers nothing: what waits for it waits here too.
     pub hangs: bool,
     pub waiting: Vec<Step>,
@@ -124,6 +131,7 @@ impl Machine {
             failed_starts: 0,
             dark: false,
             paused: false,
+            paused_at: None,
             hangs: false,
             waiting: Vec::new(),
             slowness: 1,

@@ -30,7 +30,9 @@ Usage: sim [--seeds N] [--first-seed S] [--seed S] [--nodes K] [--trace] [--keep
   --trace           print every event
   --keep-going      go on after a seed that fails
   --planted BUG     put a bug in on purpose: acknowledge-before-sync, torn-tail-accepted,
-                    checkpoint-lacks-last-entry, log-truncated-beyond-checkpoint";
+                    checkpoint-lacks-last-entry, log-truncated-beyond-checkpoint,
+                    acknowledge-before-majority, lease-clock-stops, lease-checked-early,
+                    forward-twice, vote-forgotten";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {

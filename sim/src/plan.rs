@@ -134,6 +134,7 @@ impl Plan {
         let segment_bytes = [4096, 4096, 8192, 16_384, 65_536][rng.below(5) as usize];
         let memory = alone && rng.one_in(5);
         let faults = draw_faults(rng, alone, memory);
+        let think_ms = if alone { 60 } else { [30, 200, 1_500][rng.below(3) as usize] };
         let policies =
             ["noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-ttl"];
         let maxmemory = (rng.one_in(4) && !memory)
@@ -146,7 +147,7 @@ impl Plan {
             clients: 1 + rng.below(if alone { 5 } else { 7 }) as usize,
             burst_max: 1 + rng.below(12),
             work_us: if alone { 300 + rng.below(2_500) } else { 1_500 + rng.below(6_000) } * MS,
-            think_us: (1 + rng.below(if alone { 60 } else { 200 })) * MS,
+            think_us: (1 + rng.below(think_ms)) * MS,
             patience_us: [300, 1_000, 3_000, 12_000][rng.below(4) as usize] * MS,
             request_timeout_ms: [200, 1_000, 5_000][rng.below(3) as usize],
             segment_bytes,

@@ -3,25 +3,42 @@
 use skep_base::GroupId;
 use skep_log::{Disk, MemDisk};
 
-/// Which mistake the simulated process makes.
+/// Which mistake the simulated processes make.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Planted {
-    /// The log tells the node that a batch is durable when it is written, before the sync.
+    /// The log tells the node that a batch is durable when it is written, before the sync. In a cluster: followers
+    /// acknowledge before their sync.
     AcknowledgeBeforeSync,
     /// After a power cut the blocks of a torn batch that did not reach the disk pass for sound.
     TornTailAccepted,
-    /// A checkpoint holds the state before its last entry.
+    /// A checkpoint holds the state before its last entry. In a cluster it is installed elsewhere, too.
     CheckpointLacksLastEntry,
     /// A recorded checkpoint frees entries of the log that are not in it.
     LogTruncatedBeyondCheckpoint,
+    /// An acknowledgement counts for all that the leader has, so that entries are committed that no majority has.
+    AcknowledgeBeforeMajority,
+    /// Leases are counted by a clock that stands still while the process is stopped.
+    LeaseClockStops,
+    /// The time by which a lease is judged was read before the request came: requests that come while the process is stopped
+    /// are answered by the time of before.
+    LeaseCheckedEarly,
+    /// What a leader has carried out for another node is sent once more, as if it had not been.
+    ForwardTwice,
+    /// A start forgets what the log says of the term and the vote.
+    VoteForgotten,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 4] = [
+    pub const ALL: [Planted; 9] = [
         Planted::AcknowledgeBeforeSync,
         Planted::TornTailAccepted,
         Planted::CheckpointLacksLastEntry,
         Planted::LogTruncatedBeyondCheckpoint,
+        Planted::AcknowledgeBeforeMajority,
+        Planted::LeaseClockStops,
+        Planted::LeaseCheckedEarly,
+        Planted::ForwardTwice,
+        Planted::VoteForgotten,
     ];
 
     pub fn name(self) -> &'static str {
@@ -30,11 +47,21 @@ impl Planted {
             Planted::TornTailAccepted => "torn-tail-accepted",
             Planted::CheckpointLacksLastEntry => "checkpoint-lacks-last-entry",
             Planted::LogTruncatedBeyondCheckpoint => "log-truncated-beyond-checkpoint",
+            Planted::AcknowledgeBeforeMajority => "acknowledge-before-majority",
+            Planted::LeaseClockStops => "lease-clock-stops",
+            Planted::LeaseCheckedEarly => "lease-checked-early",
+            Planted::ForwardTwice => "forward-twice",
+            Planted::VoteForgotten => "vote-forgotten",
         }
     }
 
     pub fn parse(name: &str) -> Option<Planted> {
         Planted::ALL.into_iter().find(|p| p.name() == name)
+    }
+
+    /// True if messages between nodes are changed.
+    pub fn is_on_the_wire(self) -> bool {
+        matches!(self, Planted::AcknowledgeBeforeMajority | Planted::ForwardTwice)
     }
 }
 

@@ -134,7 +134,12 @@ pub struct Found {
 }
 
 /// Reads a disk. One that has no identity yet gets one with `uuid`.
-pub fn recover(disk: &MemDisk, plan: &Plan, uuid: NodeUuid) -> Result<Found, StartFault> {
+pub fn recover(
+    disk: &MemDisk,
+    plan: &Plan,
+    uuid: NodeUuid,
+    planted: Option<Planted>,
+) -> Result<Found, StartFault> {
     let identity = match NodeIdentity::read(&mut disk.clone()).map_err(StartFault::Log)? {
         Some(identity) => identity,
         None => {
@@ -146,7 +151,11 @@ pub fn recover(disk: &MemDisk, plan: &Plan, uuid: NodeUuid) -> Result<Found, Sta
     let (wal, logs) = Wal::open(disk.clone(), plan.wal_config()).map_err(StartFault::Log)?;
     wal.assert_invariants();
     let files = tidy(&mut disk.clone(), &logs).map_err(StartFault::Log)?;
-    let mut restoring = Restoring::new(logs.clone());
+    let mut believed = logs.clone();
+    if planted == Some(Planted::VoteForgotten) {
+        believed.values_mut().for_each(forget_vote);
+    }
+    let mut restoring = Restoring::new(believed);
     for (group, file) in &files {
         let mut reader = CheckpointReader::open(disk.clone(), file).map_err(StartFault::Log)?;
         while let Some(chunk) = reader.next_chunk().map_err(StartFault::Log)? {
@@ -332,4 +341,10 @@ fn relabel(records: &mut [Record], from: LogId, to: LogId) {
             *at = to;
         }
     }
+}
+
+/// For the planted bug: the term is the last entry's, and nobody was voted for in it.
+fn forget_vote(log: &mut GroupLog) {
+    log.hard_state.term = log.entries.last().map_or(log.checkpoint.term, |entry| entry.id.term);
+    log.hard_state.vote = None;
 }

@@ -23,6 +23,7 @@ use crate::plan::{Fault, MS, Plan};
 use crate::planted::Planted;
 use crate::process::{Arrival, peer_address};
 use crate::trace::Trace;
+use crate::wire::Rewriter;
 
 use operator::Operator;
 pub use phases::Phase;
@@ -122,6 +123,8 @@ pub struct World {
     net: Network,
     /// Connections on which a frame was spoiled, by which side.
     spoiled: BTreeMap<StreamId, (usize, FrameFault)>,
+    /// For planted bugs: what is being sent on a side of a connection.
+    rewriters: BTreeMap<(StreamId, usize), Rewriter>,
     clients: Vec<Client>,
     ledger: Ledger,
     histories: Histories,
@@ -156,6 +159,7 @@ impl World {
             machines,
             net: Network::default(),
             spoiled: BTreeMap::new(),
+            rewriters: BTreeMap::new(),
             clients,
             ledger: Ledger::default(),
             histories: Histories::default(),

@@ -103,9 +103,18 @@ impl World {
             self.soon(node);
         }
         let life = self.machines[node].life;
-        self.machines[node].paused = true;
+        let machine = &mut self.machines[node];
+        machine.paused = true;
+        machine.paused_at = Some((machine.clocks.now(self.now), self.now));
         let until = self.outage();
         self.at(until, Event::Resume { node, life });
+        if self.machines.len() > 1 && self.rng.one_in(3) {
+            // It wakes up cut off from the others, and has not heard what they did meanwhile.
+            let longer = until + self.rng.below(self.plan.outage_us);
+            self.cut_until("pauses that end in a partition", longer, |from, to| {
+                (from == node) != (to == node)
+            });
+        }
     }
 
     /// Parts the nodes: one from all others, or any two sides.
@@ -138,6 +147,11 @@ impl World {
     }
 
     fn cut(&mut self, what: &'static str, is_cut: impl Fn(usize, usize) -> bool) {
+        let until = self.outage();
+        self.cut_until(what, until, is_cut);
+    }
+
+    fn cut_until(&mut self, what: &'static str, until: u64, is_cut: impl Fn(usize, usize) -> bool) {
         let all = (0..self.machines.len()).flat_map(|a| (0..self.machines.len()).map(move |b| (a, b)));
         let pairs: BTreeSet<_> = all.filter(|(from, to)| from != to && is_cut(*from, *to)).collect();
         if pairs.is_empty() {
@@ -148,7 +162,6 @@ impl World {
         self.sequence += 1;
         let outage = self.sequence;
         self.net.cut(outage, pairs);
-        let until = self.outage();
         self.at(until, Event::Mend { outage: Some(outage) });
     }
 

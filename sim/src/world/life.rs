@@ -38,7 +38,7 @@ impl World {
             }
         }
         let uuid = NodeUuid(u128::from(self.rng.next_u64()) << 64 | u128::from(self.rng.next_u64()));
-        let found = match recover(&disk, &self.plan, uuid) {
+        let found = match recover(&disk, &self.plan, uuid, self.planted) {
             Ok(found) => found,
             Err(fault) => return self.on_failed_start(node, fault, flipped),
         };

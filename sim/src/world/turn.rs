@@ -6,6 +6,7 @@ use skep_node::{Input, Note, Now};
 use super::{Event, Phase, Work, World};
 use crate::disk_threads::Next;
 use crate::plan::MS;
+use crate::planted::Planted;
 use crate::process::Arrival;
 
 /// Turns without time passing, above which the loop spins.
@@ -25,7 +26,8 @@ impl World {
     fn on_turn(&mut self, node: usize) -> Result<(), String> {
         self.watch_for_spinning(node)?;
         let now = self.machines[node].clocks.now(self.now);
-        self.begin_turn(node, now);
+        let believed = self.believed(node, now);
+        self.begin_turn(node, believed);
         let machine = &mut self.machines[node];
         let Some(process) = &mut machine.process else { return Ok(()) };
         let keys = process.node.status().keys;
@@ -43,6 +45,15 @@ impl World {
         self.schedule_wakeup(node);
         self.on_stopped(node);
         Ok(())
+    }
+
+    /// The time by which a turn takes what has come; for a planted bug, that of before a pause.
+    fn believed(&mut self, node: usize, now: Now) -> Now {
+        let paused = self.machines[node].paused_at.take();
+        match paused {
+            Some((before, _)) if self.planted == Some(Planted::LeaseCheckedEarly) => before,
+            _ => now,
+        }
     }
 
     /// Hands the node all that has come.
@@ -329,6 +340,10 @@ impl World {
     pub(super) fn on_resume(&mut self, node: usize) {
         if std::mem::take(&mut self.machines[node].paused) {
             self.note(&format!("{node} goes on"));
+            let machine = &mut self.machines[node];
+            if let (Some(Planted::LeaseClockStops), Some((_, since))) = (self.planted, machine.paused_at) {
+                machine.clocks.stand_still(self.now - since);
+            }
             self.go_on(node);
         }
     }
