@@ -26,8 +26,10 @@ const ASKS_MAX: usize = 1_024;
 const LEADER_TICKS: u64 = 10;
 /// How long a node that was removed keeps its links, to be told.
 const GOODBYE_MS: u64 = 1_000;
-/// A leader whose disk has not answered for this long gives leadership away.
+/// A leader whose disk has not answered for this long gives leadership away; longer, if much is on its way: a slow disk
+/// writes that many bytes in a millisecond.
 const DISK_SLOW_MS: u64 = 500;
+const DISK_BYTES_PER_MS_MIN: u64 = 20_000;
 
 /// The meta group on this node.
 #[derive(Default)]
@@ -597,7 +599,8 @@ impl Node {
     /// Gives leadership away while the disk does not answer or is full: others can go on.
     fn watch_disk(&mut self, out: &mut Vec<Output>) {
         let busy_ms = self.persist.disk_busy_since().map_or(0, |since| self.now.mono.since(since));
-        let slow = busy_ms >= DISK_SLOW_MS && !self.disk_full;
+        let allowed_ms = DISK_SLOW_MS + self.persist.bytes_waiting / DISK_BYTES_PER_MS_MIN;
+        let slow = busy_ms >= allowed_ms && !self.disk_full;
         if slow != self.disk_slow {
             self.disk_slow = slow;
             if slow {
