@@ -399,6 +399,7 @@ impl Node {
     pub fn accepts_input(&self) -> bool {
         let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
         waiting as u64 + self.persist.bytes_waiting < self.memory.in_flight_bytes_max()
+            && self.acknowledged_ahead() < persist::AHEAD_BYTES_MAX
     }
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).

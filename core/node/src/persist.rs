@@ -15,6 +15,10 @@ pub(crate) const MEMORY_SYNC_MS: u64 = 1_000;
 /// than writing.
 const MEMORY_SYNC_BYTES: u64 = 1 << 20;
 
+/// With memory durability, how much may be acknowledged and not written. Less than what the log has in reserve when it says
+/// that the disk is full, or a clean stop on a full disk would lose it.
+pub(crate) const AHEAD_BYTES_MAX: u64 = 4 << 20;
+
 /// What an entry takes in the log besides its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 32;
 
@@ -124,6 +128,14 @@ impl Node {
     /// clients are content with.
     fn must_wait_for_disk(&self, group: GroupId) -> bool {
         self.settings.durability() == Durability::Disk || !self.ready || !self.is_alone(group)
+    }
+
+    /// Bytes that clients were told of and that the disk has not confirmed; with disk durability there are none.
+    pub(crate) fn acknowledged_ahead(&self) -> u64 {
+        match self.settings.durability() {
+            Durability::Disk => 0,
+            Durability::Memory => self.persist.bytes_waiting + self.persist.collected.bytes,
+        }
     }
 
     /// Makes durable what the groups asked for, up to output `number`.
