@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 /// The most positions in a single table.
 const ONE_MAX: usize = 4096;
 /// Positions for each of many tables, on average. None has many more than twice as many.
-const EACH: usize = 1024;
+const EACH: usize = 256;
 /// The bits of a hash that choose the table: neither the lowest, which choose the place in it, nor the highest seven, by which
 /// hashbrown tells neighbours apart.
 const CHOOSING_BITS_FROM: u32 = 24;
