@@ -298,11 +298,8 @@ impl Client {
         let judges = !around.plan.evicts_all();
         match &sent.kind {
             Kind::Any => {}
-            Kind::Select => {
-                if *reply != Plain::Text(b"OK".to_vec()) {
-                    return Err(format!("INV-SIM-9: SELECT was answered {reply:?}"));
-                }
-            }
+            Kind::Select if *reply == Plain::Text(b"OK".to_vec()) => {}
+            Kind::Select => return Err(format!("INV-SIM-9: SELECT was answered {reply:?}")),
             Kind::Barrier => return Ok(self.go_on_syncing(around)),
             Kind::Show if judges => {
                 self.judged += 1;

@@ -242,8 +242,8 @@ fn draw_faults(rng: &mut Rng, alone: bool, memory: bool) -> Vec<(Fault, u64)> {
     let mut faults = Vec::new();
     for (fault, low, high, clusters_only) in FAULTS {
         let mean = (low + rng.below(high - low)) * MS * if alone || clusters_only { 1 } else { 2 };
-        let fits = !(alone && clusters_only) && !(memory && fault == Fault::Full);
-        if rng.one_in(2) && fits {
+        let fits_not = alone && clusters_only || memory && fault == Fault::Full;
+        if rng.one_in(2) && !fits_not {
             faults.push((fault, mean));
         }
     }
