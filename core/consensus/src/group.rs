@@ -57,6 +57,11 @@ pub struct Group {
     pub(crate) stats: Stats,
 }
 
+/// In the context of a rejected append: entries are of no use to the sender, any checkpoint with it as a member is.
+const WANTS_CHECKPOINT: &[u8] = b"checkpoint";
+/// The first that a checkpoint can be at.
+const FIRST_INDEX: u64 = 1;
+
 /// One [`Output::Persist`] that waits for its answer.
 pub(crate) struct Unpersisted {
     pub ticket: u64,
@@ -77,7 +82,8 @@ pub(crate) struct Installing {
 
 impl Group {
     /// A group from what its log gave back. A new group has nothing in it but its membership; a replica that joins one
-    /// that runs has the membership that the group began with, or none.
+    /// that runs has the membership that the group began with; or none, and then it takes no entries but asks for a
+    /// checkpoint.
     ///
     /// Everything in `recovered` must be durable: flush recovered files before this. Call [`handle`](Self::handle) with
     /// [`Input::Tick`] next, so that a group of one can begin to lead.
@@ -473,6 +479,16 @@ impl Group {
         if let Some(why) = drop_since {
             return self.drop_message(from, why, out);
         }
+        if message.msg_type == MessageType::MsgAppend && self.membership().voters.is_empty() {
+            return self.ask_for_checkpoint(&message, out);
+        }
+        let mut message = message;
+        if message.msg_type == MessageType::MsgAppendResponse && message.reject {
+            if &message.context[..] == WANTS_CHECKPOINT {
+                message.request_snapshot = FIRST_INDEX;
+            }
+            message.context = Bytes::new();
+        }
         if self.promise.holds() && breaks_promise(&message) {
             out.push(Output::Note(Note::VoteWithheld { to: from }));
             return;
@@ -484,6 +500,23 @@ impl Group {
         if term == self.raw.raft.term {
             self.on_stamp(kind, from, echo);
         }
+    }
+
+    /// A replica that does not know who votes cannot make anything of entries, since changes of the membership among them would
+    /// not fit: it wants a checkpoint, which tells.
+    fn ask_for_checkpoint(&mut self, append: &eraftpb::Message, out: &mut Vec<Output>) {
+        let response = eraftpb::Message {
+            msg_type: MessageType::MsgAppendResponse,
+            from: append.to,
+            to: append.from,
+            term: append.term,
+            index: append.index,
+            reject: true,
+            context: Bytes::from_static(WANTS_CHECKPOINT),
+            ..eraftpb::Message::default()
+        };
+        let message = Message { raft: response, echo: NO_STAMP };
+        out.push(Output::Send { to: NodeId(append.from), message });
     }
 
     /// INV-CONSENSUS-9: the library has handled a message of the present term with this stamp.

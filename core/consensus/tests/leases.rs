@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use skep_base::varint;
-use skep_base::{GroupId, Millis, NodeId, Term};
+use skep_base::{GroupId, LogIndex, Millis, NodeId, Term};
 use skep_consensus::{Group, GroupConfig, Input, Message, Note, Output, Role, Standing};
 use skep_log::{GroupLog, HardState, Membership};
 
@@ -80,13 +80,22 @@ struct World {
     /// Tickets of a node whose disk hangs, and what is to be sent then.
     disk_hangs: Option<usize>,
     tickets_held: Vec<u64>,
+    /// How often a leader wanted a checkpoint to be taken.
+    checkpoints_wanted: usize,
 }
 
 impl World {
     fn of(groups: Vec<Group>) -> World {
         let reached = groups.len();
-        let mut world =
-            World { groups, now: 0, reached, answers_held: None, disk_hangs: None, tickets_held: Vec::new() };
+        let mut world = World {
+            groups,
+            now: 0,
+            reached,
+            answers_held: None,
+            disk_hangs: None,
+            tickets_held: Vec::new(),
+            checkpoints_wanted: 0,
+        };
         world.run_until(|world| world.leader().is_some_and(|at| world.may_read(at)));
         world
     }
@@ -129,6 +138,10 @@ impl World {
     fn carry_out(&mut self, at: usize, out: Vec<Output>) {
         for output in out {
             let messages = match output {
+                Output::CheckpointWanted => {
+                    self.checkpoints_wanted += 1;
+                    Vec::new()
+                }
                 Output::Send { message, .. } => vec![message],
                 Output::Persist { ticket, .. } if self.disk_hangs == Some(at) => {
                     self.tickets_held.push(ticket);
@@ -379,7 +392,7 @@ fn who_may_not_campaign_never_does_and_makes_up_for_it() {
 fn a_node_is_caught_up_once_it_holds_what_the_leader_holds() {
     let mut world = World::new(2);
     let leader = world.leader().unwrap();
-    world.groups.push(group(3, Membership::default(), 0));
+    world.groups.push(group(3, voters(&[1, 2]), 0));
     let mut out = Vec::new();
     world.groups[leader].change_membership(&[(NodeId(3), Standing::Learner)], &mut out).unwrap();
     world.carry_out(leader, out);
@@ -452,4 +465,19 @@ fn a_group_made_again_within_a_run_uses_other_reads() {
     reads.sort();
     reads.dedup();
     assert_eq!(reads.len(), count);
+}
+
+#[test]
+fn a_replica_that_does_not_know_who_votes_asks_for_a_checkpoint_and_takes_no_entries() {
+    let mut world = World::new(2);
+    let leader = world.leader().unwrap();
+    world.groups.push(group(3, Membership::default(), 0));
+    world.reached = 3;
+    let mut out = Vec::new();
+    world.groups[leader].change_membership(&[(NodeId(3), Standing::Learner)], &mut out).unwrap();
+    world.carry_out(leader, out);
+    world.run_until(|world| world.checkpoints_wanted > 0);
+    (0..1_000).for_each(|_| world.step());
+    assert_eq!(world.groups[2].last_index(), LogIndex(0), "it took entries");
+    assert!(!world.groups[2].is_leader());
 }

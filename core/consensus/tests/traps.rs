@@ -396,7 +396,7 @@ fn checkpoint_message(term: u64, at: (u64, u64)) -> Message {
 #[test]
 fn checkpoint_replaces_log_and_state_once_its_record_is_durable() {
     let at = LogId { term: Term(3), index: LogIndex(500) };
-    let mut follower = group(1, Membership::default(), HardState::default());
+    let mut follower = group(1, voters(&[2, 3]), HardState::default());
     step(&mut follower, 0, Input::Receive(message(APPEND, 2, 1, 2, (0, 0), 4)));
     step(&mut follower, 0, Input::Persisted(1));
     let offer = checkpoint_message(4, (3, 500));

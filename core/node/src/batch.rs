@@ -75,6 +75,8 @@ pub struct Batch {
 #[derive(Default)]
 pub struct InFlight {
     pub ops: Vec<Op>,
+    /// Grows from batch to batch of a shard in the order in which clients asked; what is taken out of one keeps it.
+    pub order: u64,
     /// Evictions at the front of the payload.
     pub evictions: usize,
     /// True if it must become a log entry: it changes something, or its reads need a logged stamp.
@@ -197,6 +199,7 @@ impl Batch {
         self.spans.reserve(full.spans.len().min(16_384));
         InFlight {
             ops: full.ops,
+            order: 0,
             evictions: full.evictions,
             needs_entry: full.logged > 0 || full.evictions > 0 || full.wants_entry,
             holds_reads: full.holds_reads,
@@ -281,6 +284,6 @@ impl InFlight {
                 self.ops[at].call.origin = Origin::Nobody;
             }
         }
-        (!batch.is_empty()).then(|| batch.close())
+        (!batch.is_empty()).then(|| InFlight { order: self.order, ..batch.close() })
     }
 }

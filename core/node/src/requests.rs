@@ -289,14 +289,14 @@ impl Node {
         }
     }
 
-    /// Puts the operations of this node's clients in front of what waits, in their order.
+    /// Puts the operations of this node's clients back among what waits, in their order.
     fn send_again(&mut self, at: usize, batches: Vec<(Millis, InFlight)>) {
-        for (since, batch) in batches.into_iter().rev() {
+        for (since, batch) in batches {
             if batch.evictions > 0 {
                 self.memory.forget_chosen();
             }
             if let Some(batch) = batch.rest() {
-                self.shards[at].closed.push_front(Closed { batch, since });
+                self.shards[at].put_back(batch, since);
             }
         }
     }
@@ -338,7 +338,7 @@ impl Node {
         if shard.in_flight.back().is_some_and(|p| p.place == Place::Read(read))
             && let Some(Proposed { since, batch: Some(batch), .. }) = shard.in_flight.pop_back()
         {
-            shard.closed.push_front(Closed { batch, since });
+            shard.put_back(batch, since);
         }
     }
 

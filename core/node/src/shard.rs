@@ -30,6 +30,8 @@ pub(crate) struct Shard {
     pub heard: Option<(NodeId, Term)>,
     /// What this turn has collected.
     pub batch: Batch,
+    /// Batches closed so far.
+    pub batches: u64,
     /// Closed batches that are on their way nowhere yet, oldest first.
     pub closed: VecDeque<Closed>,
     /// Batches that this node took into its hands as leader, in the order in which they are answered.
@@ -177,6 +179,7 @@ impl Shard {
             led: None,
             heard: None,
             batch: Batch::default(),
+            batches: 0,
             closed: VecDeque::new(),
             in_flight: VecDeque::new(),
             forwarded: VecDeque::new(),
@@ -213,8 +216,17 @@ impl Shard {
 
     /// Closes the batch collected; the next operation begins another.
     pub fn close_batch(&mut self, mono: Millis) {
-        let batch = self.batch.close();
+        self.batches += 1;
+        let mut batch = self.batch.close();
+        batch.order = self.batches;
         self.closed.push_back(Closed { batch, since: mono });
+    }
+
+    /// Puts a batch that was on its way back among those that wait, in the order in which clients asked: what became of one is
+    /// not always heard before what became of those behind it.
+    pub fn put_back(&mut self, batch: InFlight, since: Millis) {
+        let behind = self.closed.iter().position(|other| other.batch.order > batch.order);
+        self.closed.insert(behind.unwrap_or(self.closed.len()), Closed { batch, since });
     }
 
     /// Since when the oldest batch waits whose clients have not been told.
