@@ -48,7 +48,9 @@ impl World {
     /// Begins something, if nothing is under way.
     pub(super) fn operate(&mut self) {
         let node = self.rng.below(self.machines.len() as u64) as usize;
-        if !self.operator.is_idle() || self.live() < NODES_MIN {
+        // Who is on the way into the cluster may have been told of nobody but this node.
+        let all_joined = self.machines.iter().all(|m| m.removed || m.id.is_some());
+        if !self.operator.is_idle() || self.live() < NODES_MIN || !all_joined {
             return;
         }
         if self.machines[node].removed {
