@@ -464,8 +464,8 @@ mod tests {
                 let ended = other.answered.as_ref().is_some_and(|(at, _)| *at < one.invoked);
                 ended || (j < i && other.session == one.session && other.answered.is_some())
             });
-            let overtakes =
-                (i + 1..history.len()).any(|j| done & 1 << j != 0 && history[j].session == one.session);
+            let is_behind = |j: usize| history[j].session == one.session && history[j].invoked <= one.told;
+            let overtakes = (*i + 1..history.len()).any(|j| done & 1 << j != 0 && is_behind(j));
             if too_late || overtakes {
                 return false;
             }
