@@ -43,7 +43,7 @@ use skep_settings::Settings;
 
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
 pub use skep_placement::{MetaState, NodeRecord, ShardRecord};
-pub use status::{NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};
+pub use status::{MetaStatus, NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};
 
 use client::Clients;
 use shard::Shard;

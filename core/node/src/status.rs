@@ -18,6 +18,7 @@ pub struct Status {
     pub node: NodeId,
     pub nodes: Vec<NodeStatus>,
     pub shards: Vec<ShardStatus>,
+    pub meta: MetaStatus,
     /// Copies of each shard that the cluster aims at; 0 before it is founded.
     pub copies: u32,
     /// Shards that this node leads.
@@ -68,6 +69,15 @@ pub struct NodeStatus {
     pub state: NodeState,
 }
 
+/// The group that keeps the cluster's own state, as this node knows it; empty while it belongs to no cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MetaStatus {
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    pub applied: u64,
+    pub voters: Vec<NodeId>,
+}
+
 /// One shard as this node knows it.
 #[derive(Clone, Debug)]
 pub struct ShardStatus {
@@ -109,6 +119,12 @@ impl Node {
             node: self.id,
             nodes: nodes.collect(),
             shards: self.shards.iter().map(|shard| self.shard_status(shard)).collect(),
+            meta: self.meta.group.as_ref().map_or_else(MetaStatus::default, |group| MetaStatus {
+                leader: group.leader(),
+                term: group.term().0,
+                applied: self.meta.applied.index.0,
+                voters: group.membership().voters.clone(),
+            }),
             copies: self.meta.state.replicas,
             leading: self.shards.iter().filter(|shard| shard.leads()).count() as u64,
             uptime_ms: self.now.mono.since(self.started.mono),
