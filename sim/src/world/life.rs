@@ -1,6 +1,6 @@
 //! Machines of the world: how their processes start and end.
 
-use skep_base::{GroupId, NodeUuid};
+use skep_base::NodeUuid;
 use skep_log::{Disk, LogFault, MemDisk};
 
 use super::{End, Event, Phase, STARTS_MAX, World};
@@ -56,9 +56,7 @@ impl World {
             if self.plan.memory {
                 self.agreed.forget_behind(*group, last_of(log));
             }
-            if *group != GroupId::META {
-                self.agreed.on_checkpoint(*group, node, log.checkpoint)?;
-            }
+            self.agreed.on_checkpoint(*group, node, log.checkpoint)?;
         }
         let (seed, now) = (self.rng.next_u64(), self.machines[node].clocks.now(self.now));
         let machine = &mut self.machines[node];

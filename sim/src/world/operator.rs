@@ -227,6 +227,7 @@ impl World {
         let mut known = 0;
         for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status()) {
             let settled = status.nodes.len() == live
+                && status.meta.voters.len() >= 3
                 && status.shards.iter().all(|s| s.leader.is_some() && s.replicas.len() >= 3)
                 && status.shards.iter().flat_map(|s| &s.replicas).all(|r| r.voter);
             if status.nodes.is_empty() || !settled {

@@ -1,6 +1,6 @@
 //! What a process and its threads do: turns of the loop, and the steps of the disk. What each turn shows is checked.
 
-use skep_base::{LogIndex, NodeId, Term};
+use skep_base::{GroupId, LogIndex, NodeId, Term};
 use skep_node::{Input, Note, Now};
 
 use super::{Event, Phase, Work, World};
@@ -84,11 +84,13 @@ impl World {
             let id = &self.cluster_id;
             return Err(format!("INV-SIM-13: the cluster {id} became {} on {node}", status.cluster_id));
         }
-        for shard in &status.shards {
-            if shard.leader == Some(status.node) {
-                self.agreed.on_leader(shard.id, Term(shard.term), node)?;
+        let meta = (GroupId::META, status.meta.leader, status.meta.term, status.meta.applied);
+        let shards = status.shards.iter().map(|s| (s.id, s.leader, s.term, s.applied));
+        for (group, leader, term, applied) in shards.chain([meta]) {
+            if leader == Some(status.node) {
+                self.agreed.on_leader(group, Term(term), node)?;
             }
-            self.learn(node, shard.id, LogIndex(shard.applied))?;
+            self.learn(node, group, LogIndex(applied))?;
         }
         self.machines[node].shadow.forget_dropped();
         if first || self.rng.one_in(200) {
@@ -101,7 +103,7 @@ impl World {
     }
 
     /// Takes note of the entries that a node has applied since it was looked at last.
-    fn learn(&mut self, node: usize, group: skep_base::GroupId, applied: LogIndex) -> Result<(), String> {
+    fn learn(&mut self, node: usize, group: GroupId, applied: LogIndex) -> Result<(), String> {
         let machine = &mut self.machines[node];
         let durable = machine.shadow.durable_last(group);
         if applied > durable && !self.plan.memory && self.planted.is_none() {
