@@ -78,7 +78,7 @@ def test_nodes_that_cannot_all_meet_do_not_form_two_clusters() -> None:
 
 
 def test_a_node_without_a_cluster_says_so_to_clients() -> None:
-    with Cluster(form=False) as cluster:
+    with Cluster(flags=["--request-timeout", "1000"], form=False) as cluster:
         first = cluster.node(1)
         first.join = [each.peer_address for each in cluster.nodes]
         first.begin()
