@@ -34,6 +34,8 @@ pub(crate) struct Fetches {
     served: BTreeMap<GroupId, (LogId, Millis)>,
     /// Who waits for chunks that were asked of the disk.
     asked: VecDeque<Asked>,
+    /// By group: who was told last what became of its checkpoint.
+    told: BTreeMap<GroupId, (NodeId, LogId, bool)>,
     /// Removals of older checkpoints that wait for those who fetch them.
     held: BTreeMap<GroupId, LogId>,
 }
@@ -291,8 +293,19 @@ impl Node {
     }
 
     fn tell_taken(&mut self, from: NodeId, group: GroupId, at: LogId, arrived: bool) {
+        self.fetch.told.insert(group, (from, at, arrived));
         if let Some(link) = self.peers.link_to(from) {
             self.peers.links.send(link, &PeerMessage::CheckpointTaken { group, at, arrived });
+        }
+    }
+
+    /// There is a new link to a node: what it was told on the one before may be lost, and its groups send nothing else before
+    /// they hear it. Heard twice it changes nothing.
+    pub(crate) fn tell_taken_again(&mut self, node: NodeId) {
+        let Some(link) = self.peers.link_to(node) else { return };
+        for (group, (_, at, arrived)) in self.fetch.told.iter().filter(|(_, told)| told.0 == node) {
+            let message = PeerMessage::CheckpointTaken { group: *group, at: *at, arrived: *arrived };
+            self.peers.links.send(link, &message);
         }
     }
 

@@ -90,6 +90,7 @@ impl Node {
             out.push(Output::Note(Note::PeerUp { node, name }));
             self.on_unreachable(node, out);
             self.forward_again(node);
+            self.tell_taken_again(node);
         }
         self.send_beat(link);
     }
