@@ -59,6 +59,10 @@ impl World {
         if self.rng.one_in(3) {
             return self.lose_disk(node);
         }
+        // A drain takes votes away; while a node is gone for good, those that are left may be needed.
+        if !self.is_settled(1) {
+            return;
+        }
         self.note(&format!("the operator drains {node}"));
         self.begin_task(Task::Drain, node);
     }
@@ -223,19 +227,24 @@ impl World {
 
     /// True if every group has three voters and no other disk was lost that the cluster has not got over.
     pub(super) fn may_lose_disk(&self, node: usize) -> bool {
+        self.live() >= 3 && self.machines[node].id.is_some() && self.is_settled(3)
+    }
+
+    /// True if all nodes that run say that the members are those that there are, and that each group has a leader and so many
+    /// voters; one node may be down.
+    fn is_settled(&self, voters: usize) -> bool {
         let live = self.live();
         let mut known = 0;
         for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status()) {
             let settled = status.nodes.len() == live
-                && status.meta.voters.len() >= 3
-                && status.shards.iter().all(|s| s.leader.is_some() && s.replicas.len() >= 3)
+                && status.meta.voters.len() >= voters
+                && status.shards.iter().all(|s| s.leader.is_some() && s.replicas.len() >= voters)
                 && status.shards.iter().flat_map(|s| &s.replicas).all(|r| r.voter);
             if status.nodes.is_empty() || !settled {
                 return false;
             }
             known += 1;
         }
-        let id = self.machines[node].id;
-        live >= 3 && known + 1 >= live && id.is_some()
+        known + 1 >= live
     }
 }
