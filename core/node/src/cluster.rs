@@ -288,11 +288,8 @@ impl Node {
             None if self.id == NodeId(0) => JoinAnswer::Later,
             None => match NodeRecord::decode(&mut Reader::new(record)) {
                 Err(cause) => JoinAnswer::Refused { reason: format!("its record cannot be read: {cause}") },
-                Ok(record) if replaces.is_some_and(|old| self.is_alive(old)) => {
-                    let reason =
-                        format!("the node that {} wants to take the place of is running", record.name);
-                    JoinAnswer::Refused { reason }
-                }
+                // It was heard a moment ago, so it may be running yet.
+                Ok(_) if replaces.is_some_and(|old| self.is_alive(old)) => JoinAnswer::Later,
                 Ok(record) => {
                     let command = match replaces {
                         Some(node) => MetaCommand::Replace { node, uuid, record },
