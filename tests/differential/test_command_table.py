@@ -20,7 +20,7 @@ NEWER_COMMANDS = set(
 )
 """Redis has them since 7.2 and 7.4."""
 
-OWN_COMMANDS = {"once"}
+OWN_COMMANDS = {"once", "skep", "skep|help", "skep|node"}
 """Redis has no such commands."""
 
 NEWER_FACTS = {
