@@ -8,6 +8,9 @@ use crate::plan::{Fault, MS};
 use crate::planted::DATA;
 use crate::process::Arrival;
 
+/// After it, most of the time, those who are left have another leader.
+const ELECTION_US: u64 = 450 * MS;
+
 impl World {
     pub(super) fn on_strike(&mut self, fault: Fault) -> Result<(), String> {
         if self.phase != Phase::Working {
@@ -93,6 +96,10 @@ impl World {
 
     /// Stops a process, perhaps in the middle of a turn: it has read its clock and its sockets, and has not written yet.
     fn pause(&mut self, node: usize) {
+        // In half of the cases the one that leads is stopped for longer than an election takes, and wakes up cut off from the
+        // others: it has not heard what they did meanwhile.
+        let cut_off = self.machines.len() > 1 && self.rng.one_in(2);
+        let node = self.agreed.leader(DATA).filter(|_| cut_off).unwrap_or(node);
         if self.machines[node].process.is_none() || self.machines[node].paused {
             return;
         }
@@ -106,14 +113,28 @@ impl World {
         let machine = &mut self.machines[node];
         machine.paused = true;
         machine.paused_at = Some((machine.clocks.now(self.now), self.now));
-        let until = self.outage();
+        let until = self.outage() + if cut_off { ELECTION_US } else { 0 };
         self.at(until, Event::Resume { node, life });
-        if self.machines.len() > 1 && self.rng.one_in(3) {
-            // It wakes up cut off from the others, and has not heard what they did meanwhile.
-            let longer = until + self.rng.below(self.plan.outage_us);
+        if cut_off {
+            let longer = until + 200 * MS + self.rng.below(self.plan.outage_us);
             self.cut_until("pauses that end in a partition", longer, |from, to| {
                 (from == node) != (to == node)
             });
+            self.ask_around(node, until);
+        }
+    }
+
+    /// Idle clients of a node that is paused until `until` ask it for something meanwhile, and as soon as it goes on.
+    fn ask_around(&mut self, node: usize, until: u64) {
+        for client in 0..self.clients.len() {
+            if self.clients[client].node != node {
+                continue;
+            }
+            let generation = self.clients[client].generation;
+            let meanwhile = self.now + self.rng.below(until - self.now);
+            for at in [meanwhile, until + self.rng.below(50 * MS), until + self.rng.below(150 * MS)] {
+                self.at(at, Event::Burst { client, generation });
+            }
         }
     }
 
