@@ -234,6 +234,9 @@ impl World {
     /// voters; one node may be down.
     fn is_settled(&self, voters: usize) -> bool {
         let live = self.live();
+        if self.machines.iter().any(|m| m.replaces.is_some() && m.replaces == m.id) {
+            return false; // an empty disk has not been given another node yet
+        }
         let mut known = 0;
         for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status()) {
             let settled = status.nodes.len() == live
