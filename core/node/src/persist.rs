@@ -130,12 +130,12 @@ impl Node {
         self.settings.durability() == Durability::Disk || !self.ready || !self.is_alone(group)
     }
 
-    /// Bytes that clients were told of and that the disk has not confirmed; with disk durability there are none.
+    /// Bytes that clients were told of and that the disk has not confirmed: none with disk durability, and none of shards with
+    /// several copies, which wait for it.
     pub(crate) fn acknowledged_ahead(&self) -> u64 {
-        match self.settings.durability() {
-            Durability::Disk => 0,
-            Durability::Memory => self.persist.bytes_waiting + self.persist.collected.bytes,
-        }
+        let is_ahead = self.settings.durability() == Durability::Memory
+            && self.shards.iter().any(|shard| self.is_alone(shard.id));
+        if is_ahead { self.persist.bytes_waiting + self.persist.collected.bytes } else { 0 }
     }
 
     /// Makes durable what the groups asked for, up to output `number`.
