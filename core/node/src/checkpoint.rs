@@ -14,7 +14,7 @@ use crate::{Node, Note, Output};
 /// Bytes of a cut per turn: about 100 us of work.
 const STEP_BYTES: usize = 128 << 10;
 /// Bytes with the shell, not written yet, above which no step is taken. Bounds the extra memory of a checkpoint.
-const BYTES_AHEAD_MAX: u64 = 1 << 20;
+pub(crate) const BYTES_AHEAD_MAX: u64 = 1 << 20;
 
 /// The progress of checkpoints.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(crate) struct Checkpoints {
     /// Groups whose turn comes after the current one.
     queue: VecDeque<GroupId>,
     current: Option<Current>,
+    /// Bytes of chunks with the shell, not written yet, at the last turn.
+    pub bytes_ahead: u64,
     /// Bytes of entries logged since the last checkpoint was begun.
     log_bytes: u64,
     /// When the last one was saved, wall time in ms; the start of the process before the first.

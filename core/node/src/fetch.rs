@@ -1,6 +1,6 @@
 //! Checkpoints between nodes: a replica that is too far behind gets the state itself, chunk by chunk, while writes go on.
 //!
-//! The receiver asks for chunk after chunk, one ahead, so that it is never sent more than it can write; what it has is kept
+//! The receiver asks for chunk after chunk, and for none while its disk is behind, so that it is never sent more than it can write; what it has is kept
 //! if the connection breaks. Chunks go into a checkpoint file of its own and into a state beside the present one. When the
 //! file is durable, the group is given the leader's message, records the checkpoint, and the new state takes the old one's
 //! place.
@@ -14,6 +14,7 @@ use skep_log::GroupLog;
 use skep_peer::PeerMessage;
 use skep_placement::MetaState;
 
+use crate::checkpoint::BYTES_AHEAD_MAX;
 use crate::join::FOUNDER;
 use crate::shard::Replica;
 use crate::{Node, Note, Output, Piece};
@@ -106,6 +107,11 @@ impl Fetches {
     /// True if a checkpoint of this group is being written from another node's.
     pub fn is_writing(&self, group: GroupId) -> bool {
         self.current.as_ref().is_some_and(|fetch| fetch.of.group == group && !fetch.saved)
+    }
+
+    /// True if the next chunk is not asked for, since the disk is behind.
+    pub fn waits_for_disk(&self) -> bool {
+        self.current.as_ref().is_some_and(|fetch| !fetch.complete && fetch.asked_at.is_none())
     }
 
     /// When an ask is to be repeated, or a removal can be given out.
@@ -203,7 +209,7 @@ impl Node {
         out.push(Output::CheckpointChunk { group, bytes: bytes.to_vec() });
         if last {
             out.push(Output::CheckpointFinish { group });
-        } else {
+        } else if self.checkpoints.bytes_ahead <= BYTES_AHEAD_MAX {
             self.ask_for_chunk();
         }
     }
@@ -306,6 +312,13 @@ impl Node {
         for (group, (_, at, arrived)) in self.fetch.told.iter().filter(|(_, told)| told.0 == node) {
             let message = PeerMessage::CheckpointTaken { group: *group, at: *at, arrived: *arrived };
             self.peers.links.send(link, &message);
+        }
+    }
+
+    /// Goes on with a fetch that waited for the disk.
+    pub(crate) fn go_on_fetching(&mut self) {
+        if self.fetch.waits_for_disk() && self.checkpoints.bytes_ahead <= BYTES_AHEAD_MAX {
+            self.ask_for_chunk();
         }
     }
 

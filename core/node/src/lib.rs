@@ -366,6 +366,9 @@ impl Node {
         if let Some(ms) = self.checkpoints.next_step_ms() {
             at_most(self.now.mono.plus(ms));
         }
+        if self.fetch.waits_for_disk() {
+            at_most(self.now.mono.plus(1));
+        }
         if !self.to_resume.is_empty() || self.may_stop() {
             at_most(self.now.mono);
         }

@@ -39,6 +39,8 @@ impl Node {
         self.tick_groups(out);
         self.tick_cluster(out);
         self.go_on_handing_over(out);
+        self.checkpoints.bytes_ahead = load.checkpoint_bytes;
+        self.go_on_fetching();
         self.step_checkpoint(load.checkpoint_bytes, out);
         self.step_digests(out);
         self.flush_persist(out);

@@ -415,4 +415,28 @@ mod tests {
         let conn = c.node(4).connect();
         assert_eq!(c.ask(4, conn, "GET a\nSET a 2"), "$1 1 +OK");
     }
+
+    #[test]
+    fn a_checkpoint_is_not_fetched_faster_than_it_can_be_written() {
+        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
+        c.start(1, &[]);
+        c.run_until("it is ready", |c| c.alive().all(|w| w.node.is_ready()));
+        let conn = c.node(1).connect();
+        for round in 0..100 {
+            let sets: String = (0..100).map(|n| format!("SET k{round}-{n} {}\n", "v".repeat(100))).collect();
+            c.ask(1, conn, &sets);
+        }
+        c.ask(1, conn, "BGSAVE");
+        c.start(2, &[("join", "n1:17001")]);
+        c.node(2).load.checkpoint_bytes = 1 << 30;
+        c.run(3_000);
+        let chunks = |c: &Cluster| {
+            let of = c.nodes[2].as_ref().unwrap().chunks.iter();
+            of.filter(|((group, _), _)| group.0 == 1).map(|(_, chunks)| chunks.len()).sum::<usize>()
+        };
+        assert_eq!(chunks(&c), 1, "the disk is behind");
+        c.node(2).load.checkpoint_bytes = 0;
+        c.run_until("it has a copy", |c| c.alive().all(|w| w.node.status().keys == 10_000));
+        assert!(chunks(&c) > 2);
+    }
 }
