@@ -370,7 +370,8 @@ impl Node {
             let mut reply = Reply::new(&mut client.output, client.protocol);
             let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
             handler.read(&mut cx, args, &mut reply);
-            if !keyspace.access.take_saw_due() {
+            // On a full disk no entry is to be had, and reads go on.
+            if !keyspace.access.take_saw_due() || self.disk_full {
                 self.stats.called(command);
                 if reply.since(mark).first() == Some(&b'-') {
                     self.stats.failed_reply(command, reply.since(mark));

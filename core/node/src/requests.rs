@@ -373,7 +373,7 @@ impl Node {
             keyspace.access.set_paused(op.call.no_touch);
             let mut cx = ReadCx { keyspace, db: op.call.db, now: time, rng: &mut self.rng };
             op.call.handler.read(&mut cx, args, &mut Reply::new(&mut bytes, op.call.protocol));
-            saw_due = keyspace.access.take_saw_due();
+            saw_due = keyspace.access.take_saw_due() && !self.disk_full;
         }
         if saw_due {
             shard.batch.push_read(op.call, args);
@@ -618,5 +618,16 @@ mod tests {
         world.settle();
         assert!(world.stopped);
         assert_eq!(world.replies(conn), "+OK");
+    }
+
+    #[test]
+    fn on_a_full_disk_reads_of_what_is_due_are_answered_too() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        assert_eq!(world.ask(conn, "SET gone 1 PX 100\nSET stays 1"), "+OK +OK");
+        world.holds_disk = true;
+        world.input(Input::DiskFull(true));
+        world.advance(200);
+        assert_eq!(world.ask(conn, "GET gone\nGET stays"), "$-1 $1 1");
     }
 }
