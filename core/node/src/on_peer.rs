@@ -361,7 +361,6 @@ impl Node {
         let groups = self.replicas().map(|r| &r.group);
         let groups = self.meta.group.iter().chain(groups).map(beat).collect();
         let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
-        let sent_at = self.now.mono;
-        self.peers.links.send(link, &PeerMessage::Beat { groups, sent_at, may_lead });
+        self.peers.links.send(link, &PeerMessage::Beat { groups, may_lead });
     }
 }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use skep_base::varint::{Malformed, Reader, put, put_bytes};
-use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, NodeUuid, Term};
+use skep_base::{GroupId, LogId, LogIndex, NodeId, NodeUuid, Term};
 use skep_consensus::PAYLOAD_BYTES_MAX;
 
 use crate::forward::{Forward, ForwardAnswers};
@@ -107,10 +107,9 @@ pub enum PeerMessage {
         refused: Option<String>,
         retry: bool,
     },
-    /// The sender lives, and has replicas of these groups. `sent_at` is by its own clock.
+    /// The sender lives, and has replicas of these groups.
     Beat {
         groups: Vec<GroupBeat>,
-        sent_at: Millis,
         /// Its disk takes what it is given, and it is not about to stop.
         may_lead: bool,
     },
@@ -228,10 +227,9 @@ impl PeerMessage {
                 out.push(u8::from(*retry) | u8::from(refused.is_some()) << 1);
                 put_text(out, refused.as_deref().unwrap_or_default());
             }
-            PeerMessage::Beat { groups, sent_at, may_lead } => {
+            PeerMessage::Beat { groups, may_lead } => {
                 let count = groups.len();
                 assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
-                put(out, sent_at.0);
                 out.push(u8::from(*may_lead));
                 put(out, count as u64);
                 for GroupBeat { group, leads, applied } in groups {
@@ -298,10 +296,7 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
         JOIN_ANSWER => PeerMessage::JoinAnswer(join_answer(r)?),
         META_ASK => PeerMessage::MetaAsk { number: r.varint()?, command: Bytes::copy_from_slice(r.bytes()?) },
         META_ANSWER => meta_answer(r)?,
-        BEAT => {
-            let sent_at = Millis(r.varint()?);
-            PeerMessage::Beat { sent_at, may_lead: flag(r)?, groups: group_beats(r)? }
-        }
+        BEAT => PeerMessage::Beat { may_lead: flag(r)?, groups: group_beats(r)? },
         STATE_DIGEST => {
             PeerMessage::StateDigest { group: GroupId(r.varint()?), at: log_id(r)?, digest: r.u64()? }
         }

@@ -7,7 +7,7 @@ mod raft;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use skep_base::{Args, GroupId, LogId, LogIndex, Millis, NodeId, NodeUuid, Span, Term, args::OwnedArgs};
+use skep_base::{Args, GroupId, LogId, LogIndex, NodeId, NodeUuid, Span, Term, args::OwnedArgs};
 use skep_peer::{
     Answer, BEAT_GROUPS_MAX, Forward, ForwardAnswers, GroupBeat, JoinAnswer, Messages, OFFER_NODES_MAX,
     PeerMessage, TEXT_BYTES_MAX,
@@ -124,11 +124,7 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
         (any::<u64>(), any_bytes()).prop_map(|(number, command)| PeerMessage::MetaAsk { number, command }),
         (any::<u64>(), proptest::option::of(".{0,80}"), any::<bool>())
             .prop_map(|(number, refused, retry)| PeerMessage::MetaAnswer { number, refused, retry }),
-        (groups, any::<u64>(), any::<bool>()).prop_map(|(groups, at, may_lead)| PeerMessage::Beat {
-            groups,
-            sent_at: Millis(at),
-            may_lead
-        }),
+        (groups, any::<bool>()).prop_map(|(groups, may_lead)| PeerMessage::Beat { groups, may_lead }),
     ]
 }
 
