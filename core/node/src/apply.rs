@@ -1,6 +1,7 @@
 //! Committed entries become state, and replies to those whose operations they carry.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use skep_base::{Args, GroupId, LogId, Rng, Term};
 use skep_keyspace::{Handler, WriteCx};
@@ -42,7 +43,7 @@ impl Node {
                     panic!("meta entry {:?} passed its checksum but does not parse: {cause}", entry.id)
                 }
             };
-            let outcome = self.meta.state.apply(command);
+            let outcome = Arc::make_mut(&mut self.meta.state).apply(command);
             self.on_meta_changed(out);
             self.answer_meta(entry.id, outcome, out);
         }

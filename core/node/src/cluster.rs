@@ -3,6 +3,7 @@
 //! Decisions are in `skep_placement`; here they are asked for and carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_base::varint::Reader;
@@ -36,7 +37,8 @@ const DISK_BYTES_PER_MS_MIN: u64 = 20_000;
 pub(crate) struct Meta {
     /// `None` until this node belongs to a cluster.
     pub group: Option<Group>,
-    pub state: MetaState,
+    /// Shared with whoever looks at it; a change makes another one while somebody does.
+    pub state: Arc<MetaState>,
     pub applied: LogId,
     /// The last entry that the log held at the start. What this node knew of its replicas then is in the state only once that
     /// is applied.
@@ -62,7 +64,7 @@ pub(crate) struct Meta {
 
 impl Meta {
     pub fn new(state: MetaState) -> Meta {
-        Meta { state, ..Meta::default() }
+        Meta { state: Arc::new(state), ..Meta::default() }
     }
 }
 
@@ -155,9 +157,9 @@ impl Node {
             let command = ask.command.clone();
             if leader == self.id {
                 self.propose_meta(command, Asker::Here(number), out);
-            } else if let Some(link) = self.peers.link_to(leader) {
+            } else if self.peers.is_linked(leader) {
                 let command = Bytes::from(command.encode());
-                self.peers.links.send(link, &PeerMessage::MetaAsk { number, command });
+                self.peers.send(leader, PeerMessage::MetaAsk { number, command });
             } else if let Some(ask) = self.meta.asks.get_mut(&number) {
                 ask.given_to = None;
             }
@@ -266,9 +268,7 @@ impl Node {
             Asker::Peer { node, number } => {
                 let retry = outcome == Err(None);
                 let refused = outcome.err().flatten();
-                if let Some(link) = self.peers.link_to(node) {
-                    self.peers.links.send(link, &PeerMessage::MetaAnswer { number, refused, retry });
-                }
+                self.peers.send(node, PeerMessage::MetaAnswer { number, refused, retry });
             }
         }
     }
@@ -295,7 +295,7 @@ impl Node {
                         Some(node) => MetaCommand::Replace { node, uuid, record },
                         None => MetaCommand::Join { uuid, record },
                     };
-                    match self.meta.state.clone().apply(command.clone()) {
+                    match MetaState::clone(&self.meta.state).apply(command.clone()) {
                         Err(reason) => JoinAnswer::Refused { reason },
                         Ok(()) => {
                             self.wish(command);

@@ -104,9 +104,7 @@ impl Node {
         let Some(of) = self.group(group).map(|of| of.membership().clone()) else { return };
         let others = of.voters.iter().chain(&of.learners).filter(|node| **node != self.id);
         for node in others {
-            if let Some(link) = self.peers.link_to(*node) {
-                self.peers.links.send(link, &PeerMessage::StateDigest { group, at, digest });
-            }
+            self.peers.send(*node, PeerMessage::StateDigest { group, at, digest });
         }
     }
 

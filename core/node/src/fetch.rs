@@ -6,6 +6,7 @@
 //! place.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use skep_base::{GroupId, LogId, Millis, NodeId};
 use skep_consensus::{self as consensus, Message};
@@ -174,9 +175,7 @@ impl Node {
         fetch.asked_at = Some(now);
         let Wanted { from, group, at, .. } = fetch.of;
         let chunk = fetch.next_chunk;
-        if let Some(link) = self.peers.link_to(from) {
-            self.peers.links.send(link, &PeerMessage::CheckpointAsk { group, at, chunk });
-        }
+        self.peers.send(from, PeerMessage::CheckpointAsk { group, at, chunk });
     }
 
     pub(crate) fn on_checkpoint_piece(
@@ -263,7 +262,7 @@ impl Node {
         };
         match fetch.state {
             Building::MetaReady(state) => {
-                self.meta.state = *state;
+                self.meta.state = Arc::new(*state);
                 self.meta.applied = at;
                 self.meta.saved = at;
                 self.on_meta_changed(out);
@@ -300,18 +299,15 @@ impl Node {
 
     fn tell_taken(&mut self, from: NodeId, group: GroupId, at: LogId, arrived: bool) {
         self.fetch.told.insert(group, (from, at, arrived));
-        if let Some(link) = self.peers.link_to(from) {
-            self.peers.links.send(link, &PeerMessage::CheckpointTaken { group, at, arrived });
-        }
+        self.peers.send(from, PeerMessage::CheckpointTaken { group, at, arrived });
     }
 
     /// There is a new link to a node: what it was told on the one before may be lost, and its groups send nothing else before
     /// they hear it. Heard twice it changes nothing.
     pub(crate) fn tell_taken_again(&mut self, node: NodeId) {
-        let Some(link) = self.peers.link_to(node) else { return };
         for (group, (_, at, arrived)) in self.fetch.told.iter().filter(|(_, told)| told.0 == node) {
             let message = PeerMessage::CheckpointTaken { group: *group, at: *at, arrived: *arrived };
-            self.peers.links.send(link, &message);
+            self.peers.send(node, message);
         }
     }
 
@@ -363,9 +359,7 @@ impl Node {
             Piece::Gone => PeerMessage::CheckpointGone { group, at },
         };
         for Asked { node, .. } in answered {
-            if let Some(link) = self.peers.link_to(node) {
-                self.peers.links.send(link, &message);
-            }
+            self.peers.send(node, message.clone());
         }
     }
 

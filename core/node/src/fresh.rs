@@ -116,6 +116,8 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use skep_base::GroupId;
 
     use crate::testing::{Cluster, World};
@@ -144,7 +146,7 @@ mod tests {
         let me = c.node(follower).node.id;
         let good = c.node(follower).node.meta.state.clone();
         let mut old = good.clone();
-        let record = old.shards.get_mut(&SHARD).unwrap();
+        let record = Arc::make_mut(&mut old).shards.get_mut(&SHARD).unwrap();
         record.replicas.retain(|node| *node != me);
         record.holders = record.replicas.clone();
 

@@ -100,10 +100,7 @@ impl Node {
     /// Sends a group's message. A lost one is repeated by the groups themselves.
     pub(crate) fn send_raft(&mut self, group: GroupId, to: NodeId, message: Message) {
         let is_checkpoint = message.checkpoint().is_some();
-        let sent = match self.peers.link_to(to) {
-            Some(link) => self.peers.links.send(link, &PeerMessage::Raft { group, message }),
-            None => false,
-        };
+        let sent = self.peers.send(to, PeerMessage::Raft { group, message });
         if !sent && is_checkpoint {
             self.undelivered.push((group, to));
         }

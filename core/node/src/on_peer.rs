@@ -107,9 +107,9 @@ impl Node {
             self.on_unreachable(node, out);
         }
         if let Some(node) = lost_way {
-            match self.peers.link_to(node) {
-                Some(_) => self.forward_again(node),
-                None => self.on_leader_unreachable(node, out),
+            match self.peers.is_linked(node) {
+                true => self.forward_again(node),
+                false => self.on_leader_unreachable(node, out),
             }
         }
         if let Some(address) = address {
@@ -247,10 +247,7 @@ impl Node {
     fn reject(&mut self, from: NodeId, forward: &Forward, leader: Option<(NodeId, Term)>) {
         let (leader, leader_term) = leader.map_or((None, Term(0)), |(leader, term)| (Some(leader), term));
         let Forward { group, term, number, .. } = *forward;
-        if let Some(link) = self.peers.link_to(from) {
-            let message = PeerMessage::ForwardRejected { group, term, number, leader, leader_term };
-            self.peers.links.send(link, &message);
-        }
+        self.peers.send(from, PeerMessage::ForwardRejected { group, term, number, leader, leader_term });
     }
 
     /// Takes in one operation of another node's client as if it were one of ours.
@@ -330,10 +327,8 @@ impl Node {
     pub(crate) fn flush_peers(&mut self, out: &mut Vec<Output>) {
         for (node, incarnation, answers) in std::mem::take(&mut self.answers.of) {
             // Of an earlier run of that node nobody waits any more.
-            if self.peers.incarnation_of(node) == Some(incarnation)
-                && let Some(link) = self.peers.link_to(node)
-            {
-                self.peers.links.send(link, &PeerMessage::ForwardAnswers(answers));
+            if self.peers.incarnation_of(node) == Some(incarnation) {
+                self.peers.send(node, PeerMessage::ForwardAnswers(answers));
             }
         }
         let now = self.now.mono;

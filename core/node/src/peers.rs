@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::{GroupId, LinkId, LogIndex, Millis, NodeId, NodeUuid, Term};
-use skep_peer::{GroupBeat, LinkOutput, Links, Peer};
+use skep_peer::{GroupBeat, LinkOutput, Links, Peer, PeerMessage};
 
 /// A node that was not heard for this long may be gone.
 pub(crate) const SUSPECT_MS: u64 = 1_000;
@@ -58,9 +58,22 @@ impl Peers {
         }
     }
 
+    /// Sends a message to a node. False if there is no way to it, or none that takes more.
+    pub fn send(&mut self, node: NodeId, message: PeerMessage) -> bool {
+        match self.link_to(node) {
+            Some(link) => self.links.send(link, &message),
+            None => false,
+        }
+    }
+
+    /// True if there is a way to a node.
+    pub fn is_linked(&self, node: NodeId) -> bool {
+        self.link_to(node).is_some()
+    }
+
     /// The link to send on: the one that this node made, or one that the other made while there is none.
     #[inline]
-    pub fn link_to(&self, node: NodeId) -> Option<LinkId> {
+    fn link_to(&self, node: NodeId) -> Option<LinkId> {
         let reach = self.nodes.get(&node)?;
         reach.dialed.or_else(|| reach.accepted.last().copied())
     }

@@ -99,7 +99,9 @@ impl Node {
         if shard.session.rejected {
             return false;
         }
-        let Some(link) = self.peers.link_to(leader) else { return false };
+        if !self.peers.is_linked(leader) {
+            return false;
+        }
         let Closed { batch, since } = shard.closed.pop_front().expect("seen above");
         // Evictions were the wish of a node that led.
         let number = shard.session.next;
@@ -113,7 +115,7 @@ impl Node {
             fate_unknown: false,
         };
         let floor = shard.forwarded.front().map_or(number, |oldest| oldest.number);
-        self.peers.links.send(link, &PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded)));
+        self.peers.send(leader, PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded)));
         shard.forwarded.push_back(forwarded);
         true
     }
@@ -126,11 +128,10 @@ impl Node {
             if shard.session.leader != node || Some(shard.session.incarnation) != incarnation {
                 continue;
             }
-            let Some(link) = self.peers.link_to(node) else { return };
             let Some(floor) = shard.forwarded.front().map(|oldest| oldest.number) else { continue };
             for forwarded in &shard.forwarded {
                 let forward = forward_of(shard.id, shard.session.term, floor, forwarded);
-                self.peers.links.send(link, &PeerMessage::Forward(forward));
+                self.peers.send(node, PeerMessage::Forward(forward));
             }
         }
     }
