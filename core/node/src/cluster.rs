@@ -319,7 +319,7 @@ impl Node {
             }
         }
         self.shards.sort_by_key(|shard| shard.id);
-        self.say_goodbye();
+        self.say_goodbyes();
         self.tell_links_of_members(out);
         self.set_addresses(out);
         self.tell_peers_to_shell(out);
@@ -330,31 +330,33 @@ impl Node {
 
     fn tell_links_of_members(&mut self, out: &mut Vec<Output>) {
         let state = &self.meta.state;
-        let mut members: BTreeMap<NodeId, NodeUuid> =
+        let members: BTreeMap<NodeId, NodeUuid> =
             state.nodes.iter().map(|(node, member)| (*node, member.uuid)).collect();
         self.peers.retain(|node| members.contains_key(&node));
-        let mut removed: BTreeSet<NodeId> = state.removed.keys().copied().collect();
-        for node in self.meta.leaving.keys() {
-            removed.remove(node);
-            members.extend(state.removed.get(node).map(|uuid| (*node, *uuid)));
-        }
+        let is_left = |node: &NodeId| !self.meta.leaving.contains_key(node);
+        let removed: BTreeSet<NodeId> = state.removed.keys().copied().filter(is_left).collect();
         let mut outputs = std::mem::take(&mut self.peers.outputs);
         self.peers.links.set_known(members, removed, &mut outputs);
         self.carry_out_links(&mut outputs, out);
         self.peers.outputs = outputs;
     }
 
-    /// Tells nodes that were removed, as long as there is a link: they will not see it in the log.
-    fn say_goodbye(&mut self) {
+    /// Tells nodes that were removed over the links that there are: they will not see it in the log.
+    fn say_goodbyes(&mut self) {
         let linked: Vec<(LinkId, NodeId)> = self.peers.all_up().map(|(link, up)| (link, up.node)).collect();
         for (link, node) in linked {
-            if self.meta.state.removed.contains_key(&node) && !self.meta.leaving.contains_key(&node) {
-                let reason = format!("node {node} was removed from the cluster");
-                let goodbye = skep_peer::JoinAnswer::Refused { reason };
-                self.peers.links.send(link, &PeerMessage::JoinAnswer(goodbye));
-                self.meta.leaving.insert(node, self.now.mono.plus(GOODBYE_MS));
+            if self.meta.state.was_removed(node) && !self.meta.leaving.contains_key(&node) {
+                self.say_goodbye(link, node);
             }
         }
+    }
+
+    /// Tells a node that it was removed, and gives it a moment to read that before its links are closed.
+    pub(crate) fn say_goodbye(&mut self, link: LinkId, node: NodeId) {
+        let reason = format!("node {node} was removed from the cluster");
+        let goodbye = skep_peer::JoinAnswer::Refused { reason };
+        self.peers.links.send(link, &PeerMessage::JoinAnswer(goodbye));
+        self.meta.leaving.insert(node, self.now.mono.plus(GOODBYE_MS));
     }
 
     fn end_goodbyes(&mut self, out: &mut Vec<Output>) {

@@ -81,6 +81,10 @@ impl Node {
     ) {
         let (node, name) = (peer.node, peer.name.clone());
         self.peers.dialing.remove(&link);
+        if self.meta.state.was_removed(node) {
+            // It was down or cut off when that happened. Nothing else that it says is heard.
+            return self.say_goodbye(link, node);
+        }
         let another_way = self.peers.on_up(link, peer, dialed, self.now.mono);
         self.on_met(link, out);
         if node == NodeId(0) {

@@ -8,7 +8,7 @@
 //! A proof is the HMAC-SHA256 under the password of the direction, the version and both introductions as they were sent;
 //! those hold a nonce each, so no proof serves twice, and nothing in them can be altered on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -235,23 +235,16 @@ impl Nonces {
 #[derive(Default)]
 pub(crate) struct Known {
     pub nodes: BTreeMap<NodeId, NodeUuid>,
-    pub removed: BTreeSet<NodeId>,
 }
 
 impl Known {
     /// Why there may be no link between `me` and `peer`. Does not look at versions and passwords, nor whether they
-    /// are one.
+    /// are one. A node that was removed is let in: it believes that it was only over a link that has proved itself.
     pub fn objection(&self, me: &Me, peer: &Peer) -> Option<String> {
         if !me.cluster_id.is_empty() && !peer.cluster_id.is_empty() && me.cluster_id != peer.cluster_id {
             return Some(format!(
                 "node {:?} belongs to cluster {:?}, node {:?} to cluster {:?}",
                 peer.name, peer.cluster_id, me.name, me.cluster_id
-            ));
-        }
-        if self.removed.contains(&peer.node) {
-            return Some(format!(
-                "node {} ({:?}) was removed from the cluster; to join again it must start with an empty data directory",
-                peer.node, peer.name
             ));
         }
         match self.nodes.get(&peer.node) {

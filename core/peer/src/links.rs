@@ -81,15 +81,22 @@ impl Links {
         self.forget_failures();
     }
 
-    /// The ids that the cluster has given, and those of removed nodes. Links with peers that this excludes are closed.
+    /// The ids that the cluster has given, and those of removed nodes. Links with peers that this excludes are closed. A
+    /// removed node that comes again is let in until the next call, so that it can be told.
     pub fn set_known(
         &mut self,
         nodes: BTreeMap<NodeId, NodeUuid>,
         removed: BTreeSet<NodeId>,
         out: &mut Vec<LinkOutput>,
     ) {
-        self.known = Known { nodes, removed };
-        let objection = |link: &Link| Some((link.id, self.known.objection(&self.me, link.peer()?)?));
+        self.known = Known { nodes };
+        let objection = |link: &Link| {
+            let peer = link.peer()?;
+            let gone = removed
+                .contains(&peer.node)
+                .then(|| format!("node {} ({:?}) was removed from the cluster", peer.node, peer.name));
+            Some((link.id, gone.or_else(|| self.known.objection(&self.me, peer))?))
+        };
         let excluded: Vec<_> = self.links.values().filter_map(objection).collect();
         for (link, reason) in excluded {
             self.close(link, reason, out);

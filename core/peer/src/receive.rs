@@ -165,7 +165,7 @@ impl Links {
         if !transcript.is_proof(&self.me.password, Side::Dialer, proof) {
             return self.refuse(id, wrong_password(&peer), out);
         }
-        // It may have been removed since its hello.
+        // Its id may have been given to another since its hello.
         match self.known.objection(&self.me, &peer) {
             Some(reason) => self.refuse(id, reason, out),
             None => self.up(id, peer, out),

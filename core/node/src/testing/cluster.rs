@@ -293,6 +293,29 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_cut_off_while_it_was_removed_is_told_when_it_comes_back() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let gone = if c.leader() == Some(3) { 2 } else { 3 };
+        let left: Vec<usize> = (1..=3).filter(|n| *n != gone).collect();
+        c.cut.extend(left.iter().map(|n| (gone.min(*n), gone.max(*n))));
+        let conn = c.node(left[0]).connect();
+        assert_eq!(c.ask(left[0], conn, &format!("SKEP NODE DRAIN n{gone}")), "+OK");
+        let two_voters = |w: &World| {
+            let status = w.node.status();
+            status.meta.voters.len() == 2 && status.shards.iter().all(|s| s.replicas.len() == 2)
+        };
+        c.run_until("it holds nothing", |c| left.iter().all(|n| two_voters(c.nodes[*n].as_ref().unwrap())));
+        c.run(1_000);
+        assert_eq!(c.ask(left[0], conn, &format!("SKEP NODE REMOVE n{gone}")), "+OK");
+        c.run(2_000);
+        assert!(!c.node(gone).stopped, "nothing reaches it");
+        c.cut.clear();
+        c.run_until("it stops", |c| c.nodes[gone].as_ref().unwrap().stopped);
+        assert_eq!(c.ask(left[0], conn, "SET a 1\nGET a"), "+OK $1 1");
+    }
+
+    #[test]
     fn a_node_that_is_told_to_stop_hands_over_and_nobody_notices() {
         let mut c = Cluster::of(3, &[]);
         c.run(2_000);
