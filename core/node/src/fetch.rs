@@ -270,14 +270,12 @@ impl Node {
             Building::ShardReady(keyspace) => {
                 let place = self.shard_of_group(group).expect("a group that installs is a shard's");
                 let shard = &mut self.shards[place];
-                // The entries that it stands for may hold what was forwarded from here.
-                shard.forwarded.iter_mut().for_each(|f| f.fate_unknown = true);
                 let replica = shard.replica.as_mut().expect("what installs has a replica");
                 let mut before = std::mem::replace(&mut replica.keyspace, *keyspace);
                 (0..DB_COUNT).for_each(|db| before.flush(db));
                 out.extend(before.take_garbage().map(Output::Drop));
                 (replica.applied, replica.saved) = (at, at);
-                self.forget_proposed(place);
+                self.forget_on_the_way(place);
                 self.configure();
             }
             Building::Meta(_) | Building::Shard(_) => panic!("{group:?} installs half a checkpoint"),

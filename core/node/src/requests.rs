@@ -5,6 +5,8 @@
 //! is (Raft: a leader's entries are committed in order, and a later leader's first entry ends what the earlier one can
 //! commit). So whoever applies such an entry sends what is left to the new leader, and no client hears of the change.
 
+use std::collections::VecDeque;
+
 use skep_base::{GroupId, LogId, Millis, NodeId, Term};
 use skep_consensus::ReadId;
 use skep_keyspace::ReadCx;
@@ -15,6 +17,9 @@ use crate::answer::{Desk, desk};
 use crate::batch::{InFlight, Op, Origin};
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
 use crate::{Node, Output};
+
+/// Why nobody here can tell what became of a write.
+const LOG_IS_GONE: &str = "a checkpoint took the place of the log that would tell";
 
 impl Node {
     /// Sends on what was collected, for all shards.
@@ -255,12 +260,7 @@ impl Node {
         }
         for forwarded in forwards {
             if forwarded.fate_unknown {
-                self.give_up(
-                    at,
-                    &forwarded.batch,
-                    "a checkpoint took the place of the log that would tell",
-                    true,
-                );
+                self.give_up(at, &forwarded.batch, LOG_IS_GONE, true);
             } else {
                 again.push((forwarded.since, forwarded.batch));
             }
@@ -269,14 +269,27 @@ impl Node {
         self.list_grown(out);
     }
 
-    /// A checkpoint took the place of entries, so what became of what this node proposed when it led will not be seen.
-    pub(crate) fn forget_proposed(&mut self, at: usize) {
-        let why = "a checkpoint took the place of the log that would tell";
+    /// A checkpoint took the place of entries, so what became of what this node proposed when it led will not be seen, and the
+    /// state may hold writes that it forwarded: reads that were sent before them can be answered by nobody but the leader.
+    pub(crate) fn forget_on_the_way(&mut self, at: usize) {
         for proposed in std::mem::take(&mut self.shards[at].in_flight) {
             if let Some(batch) = proposed.batch {
-                self.give_up(at, &batch, why, true);
+                self.give_up(at, &batch, LOG_IS_GONE, true);
             }
         }
+        let shard = &mut self.shards[at];
+        shard.forwarded.iter_mut().for_each(|f| f.fate_unknown = true);
+        let until_last_write = last_write(&shard.forwarded).map_or(0, |last| last + 1);
+        let before = shard.forwarded.iter_mut().take(until_last_write);
+        let reads = before.filter_map(|of| {
+            let reads = of.batch.take_where(|op| !op.logged)?;
+            of.open -= reads.ops.len();
+            Some(reads)
+        });
+        for batch in reads.collect::<Vec<_>>() {
+            self.give_up(at, &batch, LOG_IS_GONE, true);
+        }
+        self.drop_answered_forwards(at);
     }
 
     /// Tells other nodes that operations of theirs in a batch were not carried out.
@@ -462,7 +475,7 @@ impl Node {
             let forwarded = std::mem::take(&mut shard.forwarded);
             let why = format!("node {node}, which led, is gone");
             // A read that is asked for once more must not see a write that was sent behind it.
-            let last_write = forwarded.iter().rposition(|f| f.batch.ops.iter().any(|op| op.logged));
+            let last_write = last_write(&forwarded);
             let mut again = Vec::new();
             for (place, mut forwarded) in forwarded.into_iter().enumerate() {
                 if last_write.is_none_or(|last| place > last) {
@@ -474,6 +487,11 @@ impl Node {
         }
         self.list_grown(out);
     }
+}
+
+/// The last forward that has a write in it. One that was answered counts, since the answer to a read before it may be lost.
+fn last_write(forwarded: &VecDeque<Forwarded>) -> Option<usize> {
+    forwarded.iter().rposition(|f| f.batch.ops.iter().any(|op| op.logged))
 }
 
 fn forward_of(group: GroupId, term: Term, floor: u64, forwarded: &Forwarded) -> Forward {

@@ -185,7 +185,10 @@ impl Cluster {
 
 #[cfg(test)]
 mod tests {
+    use skep_base::GroupId;
+
     use super::*;
+    use crate::Note;
 
     fn applied(world: &World) -> u64 {
         world.node.applied_index()
@@ -396,8 +399,37 @@ mod tests {
     }
 
     #[test]
+    fn a_read_never_sees_a_write_that_was_sent_behind_it_and_came_with_a_checkpoint() {
+        let mut c = Cluster::of(3, &[("request-timeout", "20000")]);
+        c.run(2_000);
+        let leader = c.leader().expect("one leads");
+        let other = if leader == 1 { 2 } else { 1 };
+        let (conn, own) = (c.node(other).connect(), c.node(leader).connect());
+        assert_eq!(c.ask(other, conn, "RPUSH list a"), ":1");
+        // Carried out, but the answers are lost.
+        c.node(other).receive(conn, pipeline("LRANGE list 0 -1\nRPUSH list x"));
+        c.node(other).turn();
+        c.carry(other);
+        c.cut.extend((1..=3).filter(|n| *n != other).map(|n| (other.min(n), other.max(n))));
+        // More than the leader keeps in memory behind a checkpoint.
+        let much = format!("SET big {}", "v".repeat(9 << 20));
+        assert_eq!(c.ask(leader, own, &format!("{much}\n{much}\nLLEN list\nSAVE")), "+OK +OK :2 +OK");
+        let fetched = |c: &Cluster| {
+            let of_shard = |n: &&Note| matches!(n, Note::Fetched { group: GroupId(1), .. });
+            c.nodes[other].as_ref().unwrap().notes.iter().filter(of_shard).count()
+        };
+        let before = fetched(&c);
+        c.cut.clear();
+        c.run_until("it has the checkpoint", |c| fetched(c) > before);
+        // An entry of the same term that goes on with what was forwarded.
+        let later = c.node(other).connect();
+        assert_eq!(c.ask(other, later, "RPUSH list y"), ":3");
+        let replies = c.node(other).replies(conn);
+        assert!(replies.starts_with("-TRYAGAIN a checkpoint took the place"), "{replies}");
+    }
+
+    #[test]
     fn a_replica_that_differs_raises_an_alarm_on_all() {
-        use crate::Note;
         let mut c = Cluster::of(3, &[]);
         c.run(2_000);
         let conn = c.node(1).connect();
