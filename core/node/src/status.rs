@@ -1,6 +1,7 @@
 //! What the node tells its operator's tools: the cluster as JSON would show it, and figures for metrics.
 
 use skep_base::{GroupId, NodeId};
+use skep_log::Membership;
 use skep_peer::LinkStats;
 use skep_placement::NodeRecord;
 
@@ -76,6 +77,8 @@ pub struct MetaStatus {
     pub term: u64,
     pub applied: u64,
     pub voters: Vec<NodeId>,
+    /// As in [`ShardStatus::settled`].
+    pub settled: bool,
 }
 
 /// One shard as this node knows it.
@@ -83,6 +86,9 @@ pub struct MetaStatus {
 pub struct ShardStatus {
     pub id: GroupId,
     pub epoch: u64,
+    /// The wanted nodes vote, and no membership before this one can count again. While it is false, the disk of a node that
+    /// voted before may be needed as much as those of the voters.
+    pub settled: bool,
     pub slots: Vec<(u16, u16)>,
     pub leader: Option<NodeId>,
     pub term: u64,
@@ -96,6 +102,7 @@ pub struct ShardStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplicaStatus {
     pub node: NodeId,
+    /// It counts for each majority: in a change of members, for that before and that after.
     pub voter: bool,
     /// The last entry that it has applied, as it said last.
     pub applied: Option<u64>,
@@ -123,7 +130,8 @@ impl Node {
                 leader: group.leader(),
                 term: group.term().0,
                 applied: self.meta.applied.index.0,
-                voters: group.membership().voters.clone(),
+                voters: full_voters(group.membership()).collect(),
+                settled: self.meta.state.group(GroupId::META).is_some_and(|record| record.settled),
             }),
             copies: self.meta.state.replicas,
             leading: self.shards.iter().filter(|shard| shard.leads()).count() as u64,
@@ -187,8 +195,8 @@ impl Node {
         let replicas = match &shard.replica {
             Some(replica) => {
                 let of = replica.group.membership();
-                let voters = of.voters.iter().map(|node| (*node, true));
-                let learners = of.learners.iter().map(|node| (*node, false));
+                let votes = |node: NodeId| full_voters(of).any(|voter| voter == node);
+                let all = of.voters.iter().chain(&of.learners).map(|node| (*node, votes(*node)));
                 let applied = |node: NodeId| match node == self.id {
                     true => Some(replica.applied.index.0),
                     false => self.peers.applied(node, shard.id).map(|index| index.0),
@@ -199,7 +207,7 @@ impl Node {
                     applied: applied(node),
                     differs: shard.digests.differing.contains_key(&node),
                 };
-                voters.chain(learners).map(status).collect()
+                all.map(status).collect()
             }
             None => {
                 let nodes = record.map(|record| &record.replicas[..]).unwrap_or_default();
@@ -216,6 +224,7 @@ impl Node {
         ShardStatus {
             id: shard.id,
             epoch: record.map_or(0, |record| record.epoch),
+            settled: record.is_some_and(|record| record.settled),
             slots: record.map(|record| record.slots.clone()).unwrap_or_default(),
             leader: leader.map(|(leader, _)| leader),
             term: leader.map_or(0, |(_, term)| term.0),
@@ -223,5 +232,24 @@ impl Node {
             replicas,
             applied: shard.replica.as_ref().map_or(0, |r| r.applied.index.0),
         }
+    }
+}
+
+/// Who counts for each majority that is needed.
+fn full_voters(of: &Membership) -> impl Iterator<Item = NodeId> {
+    of.voters.iter().copied().filter(|node| of.outgoing.is_empty() || of.outgoing.contains(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_votes_only_after_a_change_that_is_under_way_is_no_voter_yet() {
+        let nodes = |ids: &[u64]| ids.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let of = Membership { voters: nodes(&[1, 2, 3]), outgoing: nodes(&[1, 2]), ..Membership::default() };
+        assert_eq!(full_voters(&of).collect::<Vec<_>>(), nodes(&[1, 2]));
+        let of = Membership { voters: nodes(&[1, 2, 3]), ..Membership::default() };
+        assert_eq!(full_voters(&of).count(), 3);
     }
 }

@@ -230,8 +230,8 @@ impl World {
         self.live() >= 3 && self.machines[node].id.is_some() && self.is_settled(3)
     }
 
-    /// True if all nodes that run say that the members are those that there are, and that each group has a leader and so many
-    /// voters; one node may be down.
+    /// True if all nodes that run say that the members are those that there are, and that each group has a leader, so many
+    /// voters, and no earlier members whose disks might be needed; one node may be down.
     fn is_settled(&self, voters: usize) -> bool {
         let live = self.live();
         if self.machines.iter().any(|m| m.replaces.is_some() && m.replaces == m.id) {
@@ -241,7 +241,11 @@ impl World {
         for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status()) {
             let settled = status.nodes.len() == live
                 && status.meta.voters.len() >= voters
-                && status.shards.iter().all(|s| s.leader.is_some() && s.replicas.len() >= voters)
+                && status.meta.settled
+                && status
+                    .shards
+                    .iter()
+                    .all(|s| s.leader.is_some() && s.settled && s.replicas.len() >= voters)
                 && status.shards.iter().flat_map(|s| &s.replicas).all(|r| r.voter);
             if status.nodes.is_empty() || !settled {
                 return false;
