@@ -18,5 +18,5 @@ pub use error::{BadValue, SettingError};
 pub use kind::{Kind, Value, human_bytes, parse_bytes};
 pub use limits::{ClassLimit, OutputLimits};
 pub use settings::{Durability, LogFormat, LogLevel, Settings};
-pub use spec::{Effect, SettingSpec, find, nearest};
+pub use spec::{Effect, SettingSpec, find, nearest, nearest_of};
 pub use table::SETTINGS;

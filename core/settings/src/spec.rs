@@ -94,8 +94,8 @@ pub fn nearest(name: &str) -> Option<&'static str> {
     nearest_of(name, SETTINGS.iter().filter(|s| s.at_start()).map(|s| s.name))
 }
 
-/// The candidate most like `name`: at most a third of the letters differ.
-fn nearest_of(name: &str, candidates: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+/// The candidate most like `name`, if at most a third of its letters differ; the first of several.
+pub fn nearest_of<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Longer texts are no name that anybody mistyped, and the comparison costs O(n x m).
     const NAME_BYTES_MAX: usize = 64;
     if name.len() > NAME_BYTES_MAX {

@@ -1,0 +1,188 @@
+//! The gateway's configuration: `[gateway]` of a TOML file, checked as a whole, shown and compared as text.
+//!
+//! Owns every key, default, range and form, and the sentence that an error says. Does not own where the text comes from
+//! nor when it takes effect. Files that are named in it are read by the shell.
+//!
+//! INV-GATE-1: `Config::parse(config.text()) == Ok(config)` for every configuration that was parsed.
+
+mod fields;
+pub mod listener;
+pub mod pool;
+pub mod protect;
+mod read;
+pub mod resilience;
+pub mod route;
+pub mod scalar;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use skep_settings::nearest_of;
+use toml::de::DeTable;
+
+pub use fields::Named;
+use fields::{Fields, Section};
+use listener::{Listener, Protocol};
+use pool::Pool;
+use protect::{Limit, Net};
+pub use read::ConfigError;
+use read::Found;
+use route::Route;
+
+use crate::router::Router;
+
+/// As much text as a configuration may have; its limits on lists keep what is compiled from it bounded too.
+pub const CONFIG_BYTES_MAX: usize = 8 << 20;
+/// The router keeps the listeners of a route as bits of a word.
+pub const LISTENERS_MAX: usize = 64;
+pub const POOLS_MAX: usize = 4_096;
+pub const ROUTES_MAX: usize = 65_536;
+pub const LIMITS_MAX: usize = 1_024;
+
+words! {
+    /// Which headers tell an upstream whom it serves.
+    ForwardedStyle {
+        /// `X-Forwarded-For`, `-Proto`, `-Host`.
+        #[default]
+        X = "x-forwarded",
+        /// `Forwarded` (RFC 7239).
+        Standard = "forwarded",
+        Both = "both",
+    }
+}
+use scalar::words;
+
+/// All of `[gateway]`.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Config {
+    /// Proxies in front of this one, whose word about clients is believed.
+    pub trusted_proxies: Vec<Net>,
+    /// How many of them in a row at most; 0 for as many as are trusted.
+    pub trusted_hops: u32,
+    pub forwarded: ForwardedStyle,
+    pub listeners: Vec<Named<Listener>>,
+    pub routes: Vec<Named<Route>>,
+    pub pools: Vec<Named<Pool>>,
+    pub limits: Vec<Named<Limit>>,
+}
+
+impl Section for Config {
+    fn fields<F: Fields>(&mut self, f: &mut F) {
+        f.list("trusted-proxies", &mut self.trusted_proxies, 10_000);
+        f.ranged("trusted-hops", &mut self.trusted_hops, 0..=100);
+        f.one("forwarded", &mut self.forwarded);
+        f.named("listener", &mut self.listeners, LISTENERS_MAX);
+        f.named("route", &mut self.routes, ROUTES_MAX);
+        f.named("pool", &mut self.pools, POOLS_MAX);
+        f.named("limit", &mut self.limits, LIMITS_MAX);
+    }
+}
+
+impl Config {
+    /// Reads `[gateway]` of a TOML text; other tables are left to others.
+    ///
+    /// # Errors
+    /// Every mistake found, in the order of lines; at least one. Nothing of a text with a mistake is used.
+    pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
+        let whole = |what: String| vec![ConfigError { line: 1, key: String::new(), what }];
+        if text.len() > CONFIG_BYTES_MAX {
+            return Err(whole(format!("the text is {} bytes, the limit is {CONFIG_BYTES_MAX}", text.len())));
+        }
+        let found = Found::new(text);
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            found.wrong_at(error.span().map_or(0, |s| s.start), "", error.message().replace('\n', ", "));
+        }
+        let mut config = Config::default();
+        if errors.is_empty() {
+            match table.get_ref().get("gateway").map(|value| (value.span(), value.get_ref().as_table())) {
+                Some((_, Some(gateway))) => read::section(&found, "gateway", gateway, &mut config),
+                Some((span, None)) => found.wrong_at(span.start, "gateway", "must be a table".to_owned()),
+                None => {
+                    let mut keys = table.get_ref().keys().map(|k| &**k.get_ref());
+                    let near = match keys.find(|k| nearest_of(k, ["gateway"].into_iter()).is_some()) {
+                        Some(near) => format!("; is `{near}` meant to be it?"),
+                        None => String::new(),
+                    };
+                    found.wrong_at(0, "gateway", format!("is missing{near}"));
+                }
+            }
+        }
+        if found.is_clean() {
+            config.check_names(&found);
+        }
+        if found.is_clean()
+            && let Err(what) = Router::new(&config)
+        {
+            found.wrong("gateway.route", what);
+        }
+        match found.is_clean() {
+            true => Ok(config),
+            false => Err(found.into_errors()),
+        }
+    }
+
+    /// Every key with its value, defaults included, one a line, as TOML.
+    pub fn text(&self) -> String {
+        show::text(self)
+    }
+
+    /// What changes from `self` to `new`, a line each, in the words of `+`, `-` and `~`; empty if nothing does. A value
+    /// that is left to its default is shown as well, since it is in force too.
+    pub fn difference(&self, new: &Config) -> String {
+        show::difference(self, new)
+    }
+
+    /// Names that other tables use must exist; two listeners cannot have one address.
+    fn check_names(&self, found: &Found<'_>) {
+        let exists = |kind: &str, names: &[&str], key: &str, name: &str| {
+            if names.contains(&name) {
+                return;
+            }
+            let near = match nearest_of(name, names.iter().copied()) {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => String::new(),
+            };
+            found.wrong(key, format!("is `{name}`; there is no gateway.{kind} of this name{near}"));
+        };
+        let pools: Vec<&str> = self.pools.iter().map(|p| p.name.as_str()).collect();
+        let limits: Vec<&str> = self.limits.iter().map(|l| l.name.as_str()).collect();
+        let http = |l: &&Named<Listener>| l.it.protocol == Protocol::Http;
+        let http: Vec<&str> = self.listeners.iter().filter(http).map(|l| l.name.as_str()).collect();
+        for Named { name, it: route } in &self.routes {
+            let key = |key: &str| format!("gateway.route.{name}.{key}");
+            if let Some(pool) = &route.pool {
+                exists("pool", &pools, &key("pool"), pool);
+            }
+            for (at, part) in route.split.iter().enumerate() {
+                exists("pool", &pools, &key(&format!("split.{at}.pool")), &part.pool);
+            }
+            if let Some(mirror) = &route.mirror {
+                exists("pool", &pools, &key("mirror.pool"), &mirror.pool);
+            }
+            if let Some(failover) = &route.failover {
+                exists("pool", &pools, &key("failover.pool"), &failover.pool);
+            }
+            route.limits.iter().for_each(|limit| exists("limit", &limits, &key("limits"), limit));
+            route.listeners.iter().for_each(|l| exists("listener", &http, &key("listeners"), l));
+        }
+        for (at, Named { name, it: listener }) in self.listeners.iter().enumerate() {
+            let key = |key: &str| format!("gateway.listener.{name}.{key}");
+            if let Some(pool) = &listener.pool {
+                exists("pool", &pools, &key("pool"), pool);
+            }
+            listener
+                .sni
+                .iter()
+                .for_each(|(host, pool)| exists("pool", &pools, &key(&format!("sni.{}", host.0)), pool));
+            let udp = |l: &Listener| l.protocol == Protocol::Udp;
+            let same = |l: &&Named<Listener>| l.it.address == listener.address && udp(&l.it) == udp(listener);
+            if let Some(other) = self.listeners[..at].iter().find(same) {
+                found.wrong(
+                    &key("address"),
+                    format!("is {}, as is that of `{}`", listener.address.0, other.name),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The gateway's decisions: balancing, breakers, retries, budgets, routing. Moves no byte and opens no socket.
+//!
+//! Owns what a configuration means and every choice that a request meets on its way. The shell reads and writes
+//! sockets, tells what happened, and does what it is told. See DESIGN.md beside this crate's `src`.
+
+pub mod config;
+mod names;
+pub mod router;
+
+pub use config::{Config, ConfigError};
+pub use names::{LimitId, ListenerId, PoolId, RouteId, UpstreamId};

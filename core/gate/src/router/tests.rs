@@ -1,0 +1,295 @@
+//! Which route takes a request, against a table and against a slow router that follows the documentation word by word.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use proptest::prelude::*;
+use skep_base::Rng;
+
+use super::*;
+use crate::config::scalar::{PathText, Pattern, Test};
+use crate::names::{ListenerId, PoolId};
+
+const FULL: &str = include_str!("../../testdata/full.toml");
+
+fn config(text: &str) -> Config {
+    Config::parse(text).unwrap_or_else(|e| panic!("{e:#?}"))
+}
+
+struct Ask<'a> {
+    method: &'a str,
+    url: &'a str,
+    headers: &'a [(&'a str, &'a [u8])],
+    listener: u32,
+}
+
+fn get(url: &str) -> Ask<'_> {
+    Ask { method: "GET", url, headers: &[], listener: 0 }
+}
+
+fn with_head<T>(ask: &Ask<'_>, f: impl FnOnce(&Head<'_>) -> T) -> T {
+    let (host, rest) = ask.url.split_once('/').unwrap();
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (format!("/{path}"), Some(query)),
+        None => (format!("/{rest}"), None),
+    };
+    let headers: Vec<(&str, &[u8])> = ask.headers.to_vec();
+    let headers: &[(&str, &[u8])] = &headers;
+    struct Lines<'a>(&'a [(&'a str, &'a [u8])]);
+    impl Headers for Lines<'_> {
+        fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+            self.0.any(name, test)
+        }
+    }
+    f(&Head {
+        listener: ListenerId(ask.listener),
+        secure: true,
+        method: ask.method,
+        host,
+        path: &normal_path(&path).unwrap(),
+        query,
+        headers: &Lines(headers),
+        source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    })
+}
+
+fn routed(config: &Config, ask: &Ask<'_>) -> Option<String> {
+    let router = Router::new(config).unwrap();
+    with_head(ask, |head| router.find(head).map(|m| config.routes[m.route.at()].name.clone()))
+}
+
+#[test]
+fn requests_go_to_the_most_specific_route_whose_conditions_they_meet() {
+    let config = config(FULL);
+    let json: &[(&str, &[u8])] = &[("Accept", b"application/json"), ("Cookie", b"a=b; beta=\"yes\"")];
+    let canary: &[(&str, &[u8])] = &[json[0], json[1], ("X-Canary", b"no")];
+    for (ask, expected) in [
+        (get("api.example.com/v1/orders"), Some("orders")),
+        (get("API.Example.com:8443/v1/orders/17"), Some("orders")),
+        (get("x.y.example.org/v1/orders/"), Some("orders")),
+        (get("example.org/v1/orders"), None),
+        (get("api.example.com/v1/ordersx"), None),
+        (Ask { method: "DELETE", ..get("api.example.com/v1/orders") }, None),
+        (get("anything/static/a.png"), Some("assets")),
+        (get("api.example.com/img"), Some("assets")),
+        (Ask { headers: json, ..get("api.example.com/v1/price?debug") }, Some("canary")),
+        (Ask { headers: json, ..get("api.example.com/v1/price?debug=1&x=%20") }, Some("canary")),
+        (Ask { headers: json, ..get("api.example.com/v1/price") }, None),
+        (Ask { headers: canary, ..get("api.example.com/v1/price?debug") }, None),
+        (Ask { headers: &json[..1], ..get("api.example.com/v1/price?debug") }, None),
+        (get("old.example.com/x"), Some("old")),
+        (get("old.example.com/-/healthy"), Some("health")),
+        (Ask { listener: 1, ..get("old.example.com/-/healthy") }, Some("old")),
+        (get("h/users/17"), Some("users")),
+        (get("h/users/17/x"), None),
+        (get("h/users/%31%37"), Some("users")),
+    ] {
+        assert_eq!(routed(&config, &ask).as_deref(), expected, "{} {}", ask.method, ask.url);
+    }
+}
+
+fn action(text: &str, ask: &Ask<'_>) -> String {
+    let config = config(text);
+    let router = Router::new(&config).unwrap();
+    with_head(ask, |head| format!("{:?}", router.find(head).unwrap().action(head, &mut Rng::new(1))))
+}
+
+#[test]
+fn routes_rewrite_redirect_and_answer() {
+    for (ask, expected) in [
+        (
+            get("h/static/a/b.png"),
+            r#"Forward(Forward { pool: PoolId(2), mirror: None, path: "/public/a/b.png", host: None })"#,
+        ),
+        (get("h/img"), r#"Forward(Forward { pool: PoolId(2), mirror: None, path: "/public", host: None })"#),
+        (
+            get("h/users/17?a=b"),
+            r#"Forward(Forward { pool: PoolId(0), mirror: None, path: "/people/17", host: Some("people.internal:8080") })"#,
+        ),
+        (
+            get("old.example.com:80/a%2Fb?x=1"),
+            r#"Redirect { status: 308, location: "https://api.example.com/a%2Fb?x=1" }"#,
+        ),
+        (
+            get("old.example.com//evil.com/"),
+            r#"Redirect { status: 308, location: "https://api.example.com/evil.com/" }"#,
+        ),
+    ] {
+        assert_eq!(action(FULL, &ask), expected, "{}", ask.url);
+    }
+    let bad_query = action(FULL, &get("old.example.com/?x=\r\nSet-Cookie: a"));
+    assert!(bad_query.contains("?x=%0D%0ASet-Cookie:%20a"), "{bad_query}");
+    let answer = action(FULL, &get("h/-/healthy"));
+    assert!(answer.contains("status: 200") && answer.contains(r#"body: "ok\n""#), "{answer}");
+}
+
+fn split_counts(by: &str, weight: u32, callers: u32) -> Vec<u32> {
+    let text = format!(
+        "[gateway.route.r]\nsplit = [{{ pool = 'a', weight = {} }}, {{ pool = 'b', weight = {weight} }}]\n{by}\n\
+         [gateway.pool.a]\nupstreams = ['a:1']\n[gateway.pool.b]\nupstreams = ['b:1']\n",
+        100 - weight
+    );
+    let config = config(&text);
+    let (router, mut rng) = (Router::new(&config).unwrap(), Rng::new(7));
+    (0..callers)
+        .map(|n| {
+            let cookie = format!("user={n}");
+            let headers: &[(&str, &[u8])] = &[("cookie", cookie.as_bytes())];
+            with_head(&Ask { headers, ..get("h/") }, |head| {
+                match router.find(head).unwrap().action(head, &mut rng) {
+                    Action::Forward(forward) => forward.pool.0,
+                    other => panic!("{other:?}"),
+                }
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn a_split_is_as_its_weights_say_and_a_growing_canary_keeps_its_callers() {
+    for by in ["", "split-by = 'cookie:user'"] {
+        let canaries: u32 = split_counts(by, 5, 20_000).iter().sum();
+        // 1,000 expected, standard deviation 31.
+        assert!((875..=1_125).contains(&canaries), "{by}: {canaries}");
+    }
+    let by = "split-by = 'cookie:user'";
+    let (small, large) = (split_counts(by, 5, 5_000), split_counts(by, 20, 5_000));
+    assert_eq!(small, split_counts(by, 5, 5_000), "the same on every node");
+    assert!(small.iter().zip(&large).all(|(s, l)| s <= l), "a caller left the canary as it grew");
+}
+
+#[test]
+fn a_mirror_gets_its_share() {
+    let text = "[gateway.route.r]\npool = 'a'\nmirror = { pool = 'b', share = '10%' }\n\
+                [gateway.pool.a]\nupstreams = ['a:1']\n[gateway.pool.b]\nupstreams = ['b:1']\n";
+    let config = config(text);
+    let (router, mut rng) = (Router::new(&config).unwrap(), Rng::new(3));
+    let copies = (0..10_000).filter(|_| {
+        with_head(&get("h/"), |head| match router.find(head).unwrap().action(head, &mut rng) {
+            Action::Forward(forward) => forward.mirror == Some(PoolId(1)),
+            _ => false,
+        })
+    });
+    let copies = copies.count();
+    assert!((880..=1_120).contains(&copies), "{copies}, 1,000 expected, standard deviation 30");
+}
+
+#[test]
+fn patterns_that_are_too_large_together_are_refused_with_the_configuration() {
+    let mut text = String::new();
+    for n in 0..60 {
+        text += &format!(
+            "[gateway.route.r{n}]\npath-regex = '/{n}([a-z]{{1,50}}){{1,80}}'\nanswer.status = 204\n"
+        );
+    }
+    let errors = Config::parse(&text).unwrap_err();
+    assert!(errors[0].to_string().contains("patterns"), "{errors:?}");
+}
+
+/// The order of docs/gateway.md, with every route looked at.
+fn by_the_book(config: &Config, head: &Head<'_>) -> Option<usize> {
+    let host = normal_host(head.host);
+    let mut best: Option<(_, usize)> = None;
+    for (at, route) in config.routes.iter().enumerate() {
+        let r = &route.it;
+        if !Plan::new(config, r).takes(head) {
+            continue;
+        }
+        let host_rank = match r.host.as_slice() {
+            [] => Some((0, 0)),
+            hosts => hosts
+                .iter()
+                .filter_map(|h| match h.0.strip_prefix('*') {
+                    Some(below) => {
+                        (host.len() > below.len() && host.ends_with(below)).then_some((1, below.len()))
+                    }
+                    None => (*host == h.0).then_some((2, 0)),
+                })
+                .max(),
+        };
+        let below = |p: &PathText| {
+            let bare = p.0.trim_end_matches('/');
+            head.path == bare || head.path.starts_with(&format!("{bare}/"))
+        };
+        let path_rank = if let Some(Pattern(pattern)) = &r.path_regex {
+            let regex = crate::config::scalar::compile_pattern(pattern).unwrap();
+            regex.is_match(head.path.as_bytes()).then_some((2, pattern.len()))
+        } else if !r.path.is_empty() {
+            r.path.iter().any(|p| p.0 == head.path).then_some((3, 0))
+        } else if !r.path_prefix.is_empty() {
+            r.path_prefix.iter().filter(|p| below(p)).map(|p| (1, p.0.trim_end_matches('/').len())).max()
+        } else {
+            Some((0, 0))
+        };
+        if let (Some(host_rank), Some(path_rank)) = (host_rank, path_rank) {
+            let conditions = (!r.method.is_empty(), r.header.len(), r.query.len(), r.cookie.len());
+            let rank = (r.priority, host_rank, path_rank, conditions, Reverse(at));
+            if best.as_ref().is_none_or(|(other, _)| rank > *other) {
+                best = Some((rank, at));
+            }
+        }
+    }
+    best.map(|(_, at)| at)
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let hosts = prop::collection::vec(prop::sample::select(vec!["a.b", "b", "*.b", "*.a.b", "c"]), 0..3);
+    let path = prop_oneof![
+        Just((vec![], vec![], None)),
+        prop::sample::select(vec!["/", "/x", "/x/y", "/x/"]).prop_map(|p| (vec![p], vec![], None)),
+        prop::collection::vec(prop::sample::select(vec!["/", "/x", "/x/y", "/x/"]), 1..3).prop_map(|p| (
+            vec![],
+            p,
+            None
+        )),
+        prop::sample::select(vec!["/x.*", "/[a-z]", "/x/y"]).prop_map(|p| (vec![], vec![], Some(p))),
+    ];
+    (hosts, path, 0i32..2, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(hosts, (path, prefix, regex), priority, method, header, query, cookie)| {
+            let mut route = Route { priority: priority * 5, ..Route::default() };
+            route.host = hosts.into_iter().map(|h| HostPattern(h.to_owned())).collect();
+            route.path = path.into_iter().map(|p| PathText(p.to_owned())).collect();
+            route.path_prefix = prefix.into_iter().map(|p| PathText(p.to_owned())).collect();
+            route.path_regex = regex.map(|p| Pattern(p.to_owned()));
+            use crate::config::route::Answer;
+            use crate::config::scalar::{HeaderName, Method, Parameter};
+            route.answer = Some(Answer::default());
+            if method {
+                route.method = vec![Method("GET".to_owned())];
+            }
+            if header {
+                route.header = vec![(HeaderName("h".to_owned()), Test::Present)];
+            }
+            if query {
+                route.query = vec![(Parameter("q".to_owned()), Test::Is("1".to_owned()))];
+            }
+            if cookie {
+                route.cookie = vec![(Parameter("c".to_owned()), Test::Absent)];
+            }
+            route
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(600))]
+    #[test]
+    fn the_compiled_router_agrees_with_the_documented_order(
+        routes in prop::collection::vec(any_route(), 1..12),
+        host in prop::sample::select(vec!["a.b", "b", "x.a.b", "c", "z"]),
+        path in prop::sample::select(vec!["/", "/x", "/x/", "/x/y", "/x/y/z", "/xy"]),
+        method in prop::sample::select(vec!["GET", "POST"]),
+        bits in 0u8..8,
+    ) {
+        let named = |(at, it): (usize, Route)| crate::config::Named { name: format!("r{at}"), it };
+        let config = Config { routes: routes.into_iter().enumerate().map(named).collect(), ..Config::default() };
+        let router = Router::new(&config).unwrap();
+        let url = format!("{host}{path}{}", if bits & 1 > 0 { "?q=1" } else { "" });
+        let mut headers: Vec<(&str, &[u8])> = Vec::new();
+        if bits & 2 > 0 { headers.push(("H", b"1")); }
+        if bits & 4 > 0 { headers.push(("cookie", b"c=1")); }
+        with_head(&Ask { method, url: &url, headers: &headers, listener: 0 }, |head| {
+            let found = router.find(head).map(|m| m.route.at());
+            assert_eq!(found, by_the_book(&config, head), "{url} {}", config.text());
+        });
+    }
+}
