@@ -4,6 +4,7 @@
 
 use skep_base::Rng;
 use skep_log::WalConfig;
+use skep_peer::{PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use skep_settings::Settings;
 
 use crate::net::Pace;
@@ -106,6 +107,8 @@ pub struct Plan {
     pub link_bytes_per_ms: u64,
     /// Bytes on their way, or not read yet, above which such a connection takes no more.
     pub window_bytes: usize,
+    /// Bytes of the pieces into which nodes cut what they send each other.
+    pub piece_bytes: usize,
     /// How much a monotonic clock may run fast or slow, and how far wall clocks are apart at the beginning.
     pub drift_ppm: u64,
     pub skew_ms: u64,
@@ -169,6 +172,7 @@ impl Plan {
             outage_us: [300, 1_000, 3_000][rng.below(3) as usize] * MS,
             flip_in: rng.one_in(2).then(|| 2 + rng.below(4)),
             failing_start_in: rng.one_in(3).then(|| 2 + rng.below(4)),
+            piece_bytes: [PIECE_BYTES_MIN, 300, 4 << 10, PIECE_BYTES_MAX][rng.below(4) as usize],
         }
     }
 

@@ -9,7 +9,8 @@ use skep_log::{
     Wal,
 };
 use skep_node::{
-    Identity, Input, Load, Node, NodeRecord, Note, Now, Output, RecoverError, Recovered, Restoring,
+    Identity, Input, LinkLimits, Load, Node, NodeRecord, Note, Now, Output, RecoverError, Recovered,
+    Restoring,
 };
 
 use crate::agreed::Agreed;
@@ -187,6 +188,7 @@ impl Process {
             incarnation: life,
             seed,
             replaces,
+            link_limits: LinkLimits { piece_bytes: plan.piece_bytes, ..LinkLimits::default() },
         };
         let mut outputs = Vec::new();
         let node = Node::start(identity, plan.settings(&join), recovered, now, &mut outputs);

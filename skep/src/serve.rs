@@ -8,7 +8,7 @@ use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
-use skep_node::{Identity, Node, NodeRecord, RecoverError, Status};
+use skep_node::{Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
 use skep_server::{Clock, Counts, Listening, RunFault, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
@@ -186,6 +186,7 @@ fn identity(
         incarnation: random(),
         seed: random(),
         replaces,
+        link_limits: LinkLimits::default(),
     }
 }
 

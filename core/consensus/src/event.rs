@@ -13,6 +13,9 @@ pub enum Input {
     Tick,
     /// A message came from another node.
     Receive(Message),
+    /// The same, and appends to its sender wait to leave this node: they will come, unless the connection breaks, so its
+    /// answer to a heartbeat, which may overtake them, does not ask for them again.
+    ReceiveAhead(Message),
     /// All [`Output::Persist`] up to this ticket are durable.
     Persisted(u64),
     /// The state machine up to `at` is in a durable checkpoint. The log up to it is not needed to restart.

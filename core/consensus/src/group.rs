@@ -155,6 +155,14 @@ impl Group {
         match input {
             Input::Tick => self.on_tick(now, out),
             Input::Receive(message) => self.on_receive(message, out),
+            Input::ReceiveAhead(message) => {
+                let (from, before) = (message.raft.from, self.raw.raft.msgs.len());
+                let is_beat_answer = message.raft.msg_type == MessageType::MsgHeartbeatResponse;
+                self.on_receive(message, out);
+                if is_beat_answer {
+                    self.take_back_appends(from, before);
+                }
+            }
             Input::Persisted(ticket) => self.on_persisted(ticket, out),
             Input::Checkpointed { at } => self.on_checkpointed(at, out),
             Input::CheckpointSent { to, arrived } => self.on_checkpoint_sent(to, arrived),
@@ -499,6 +507,32 @@ impl Group {
         }
         if term == self.raw.raft.term {
             self.on_stamp(kind, from, echo);
+        }
+    }
+
+    /// Takes back what an answer to a heartbeat made the library send. It takes the answer for a sign that what it sent before
+    /// has come or is lost, since heartbeats do not overtake appends where it comes from; of a large entry it would send
+    /// another copy at each heartbeat.
+    fn take_back_appends(&mut self, to: u64, before: usize) {
+        let raft = &mut self.raw.raft;
+        let mut first = None;
+        let mut at = before.min(raft.msgs.len());
+        while at < raft.msgs.len() {
+            let message = &raft.msgs[at];
+            if message.to == to && message.msg_type == MessageType::MsgAppend {
+                if !message.entries.is_empty() {
+                    first.get_or_insert(message.index + 1);
+                }
+                raft.msgs.remove(at);
+            } else {
+                at += 1;
+            }
+        }
+        // Where it probes it waits for the next answer; else it takes what it gave out for sent.
+        if let (Some(first), Some(progress)) = (first, raft.mut_prs().get_mut(to))
+            && progress.state == ProgressState::Replicate
+        {
+            progress.next_idx = first;
         }
     }
 

@@ -20,4 +20,4 @@ pub use config::{GroupConfig, Limits};
 pub use event::{Input, Note, Output, ProposeRefusal, ReadId, ReadRefusal, Role, Stats};
 pub use group::Group;
 pub use membership::{CHANGES_MAX, MembershipRefusal, Standing, TransferRefusal};
-pub use message::{CONTEXT_BYTES_MAX, MESSAGE_ENTRIES_MAX, Message, PAYLOAD_BYTES_MAX};
+pub use message::{CONTEXT_BYTES_MAX, MESSAGE_ENTRIES_MAX, Message, PAYLOAD_BYTES_MAX, payload};

@@ -66,8 +66,19 @@ impl Message {
         self.raft.entries.iter().map(|entry| entry.data.len()).sum()
     }
 
+    /// True for what brings entries or a checkpoint: those to one follower must come in the order in which they were sent,
+    /// or the follower refuses what has a gap before it, and the leader sends all of it again.
+    pub fn is_append(&self) -> bool {
+        matches!(self.raft.msg_type, MessageType::MsgAppend | MessageType::MsgSnapshot)
+    }
+
     /// Appends the message's bytes to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(out, |out, payload| varint::put_bytes(out, payload));
+    }
+
+    /// The same, but `put_payload` appends the payload of each entry behind its length, or sees to it that it comes there.
+    pub fn encode_with(&self, out: &mut Vec<u8>, mut put_payload: impl FnMut(&mut Vec<u8>, &Bytes)) {
         let m = &self.raft;
         out.push(kind_number(m.msg_type));
         for number in [m.from, m.to, m.term, m.log_term, m.index, m.commit, m.commit_term, m.reject_hint] {
@@ -85,7 +96,7 @@ impl Message {
             });
             varint::put(out, entry.term);
             varint::put(out, entry.index);
-            varint::put_bytes(out, &entry.data);
+            put_payload(out, &entry.data);
         }
         if m.msg_type == MessageType::MsgSnapshot {
             put_checkpoint(out, &m.get_snapshot().metadata);
@@ -98,10 +109,31 @@ impl Message {
     /// # Errors
     /// [`Malformed`] if it is cut short, breaks a limit, or says what no replica says.
     pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+        Message::read(bytes, None)
+    }
+
+    /// The same, but a payload that makes up most of the message shares the memory of `bytes`.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    pub fn decode_shared(bytes: &Bytes) -> Result<Message, Malformed> {
+        Message::read(bytes, Some(bytes))
+    }
+
+    fn read(bytes: &[u8], whole: Option<&Bytes>) -> Result<Message, Malformed> {
         let mut reader = Reader::new(bytes);
-        let message = read(&mut reader)?;
+        let message = read(&mut reader, whole)?;
         reader.end()?;
         Ok(message)
+    }
+}
+
+/// `part` of what was received as bytes of its own: shared with `whole` if it is most of that, else a copy, so that nothing
+/// small holds much memory.
+pub fn payload(part: &[u8], whole: Option<&Bytes>) -> Bytes {
+    match whole {
+        Some(whole) if part.len() > whole.len() / 2 => whole.slice_ref(part),
+        _ => Bytes::copy_from_slice(part),
     }
 }
 
@@ -114,7 +146,7 @@ impl fmt::Debug for Message {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<Message, Malformed> {
+fn read(reader: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Message, Malformed> {
     let Some(msg_type) = kind(reader.u8()?) else { return reader.malformed("a kind of message") };
     let mut m = eraftpb::Message {
         msg_type,
@@ -149,7 +181,7 @@ fn read(reader: &mut Reader<'_>) -> Result<Message, Malformed> {
         return reader.malformed("a short context");
     }
     m.context = Bytes::copy_from_slice(context);
-    read_entries(reader, &mut m)?;
+    read_entries(reader, &mut m, whole)?;
     if msg_type == MessageType::MsgSnapshot {
         let metadata = read_checkpoint(reader)?;
         if metadata.index == 0 || metadata.term == 0 || metadata.term > m.term {
@@ -218,7 +250,11 @@ fn read_nodes(reader: &mut Reader<'_>) -> Result<Vec<u64>, Malformed> {
     Ok(nodes)
 }
 
-fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(), Malformed> {
+fn read_entries(
+    reader: &mut Reader<'_>,
+    m: &mut eraftpb::Message,
+    whole: Option<&Bytes>,
+) -> Result<(), Malformed> {
     let count = reader.count(ENTRY_BYTES_MIN)?;
     let count_fits = match m.msg_type {
         MessageType::MsgAppend => count <= MESSAGE_ENTRIES_MAX,
@@ -253,14 +289,14 @@ fn read_entries(reader: &mut Reader<'_>, m: &mut eraftpb::Message) -> Result<(),
             }
             (index, term) = (entry.index, entry.term);
         }
-        let payload = reader.bytes()?;
-        if payload.len() > PAYLOAD_BYTES_MAX {
+        let data = reader.bytes()?;
+        if data.len() > PAYLOAD_BYTES_MAX {
             return reader.malformed("a payload within its limit");
         }
-        if entry_type == EntryType::EntryConfChangeV2 && !is_change(payload) {
+        if entry_type == EntryType::EntryConfChangeV2 && !is_change(data) {
             return reader.malformed("a change of the membership");
         }
-        m.entries.push(eraftpb::Entry { data: Bytes::copy_from_slice(payload), ..entry });
+        m.entries.push(eraftpb::Entry { data: payload(data, whole), ..entry });
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use skep_log::{Entry, EntryKind, GroupLog, HardState, Membership, Record};
 const APPEND: u8 = 1;
 const VOTE: u8 = 3;
 const HEARTBEAT: u8 = 5;
+const HEARTBEAT_RESPONSE: u8 = 6;
 const TIMEOUT_NOW: u8 = 7;
 const READ_INDEX: u8 = 8;
 const PRE_VOTE: u8 = 10;
@@ -450,4 +451,41 @@ fn new_replica_gets_a_checkpoint_that_was_taken_after_it_joined() {
     };
     assert!(pair.outputs.iter().any(installed), "{:?}", pair.outputs);
     assert_eq!(pair.groups[1].membership().learners, nodes(&[2]));
+}
+
+#[test]
+fn an_answer_to_a_heartbeat_that_overtook_appends_does_not_ask_for_them_again() {
+    let mut trio = Trio::new();
+    let at = trio.leader().unwrap();
+    let (leader, term) = (at as u64 + 1, trio.groups[at].term().0);
+    let other = if leader == 1 { 2 } else { 1 };
+    let appends = |out: &[Output]| {
+        let to_other = |output: &&Output| matches!(output, Output::Send { to, message } if *to == NodeId(other) && message.is_append());
+        out.iter().filter(to_other).count()
+    };
+    let now = trio.now;
+    let answer = || message(HEARTBEAT_RESPONSE, other, leader, term, (0, 0), 0);
+    // After a broken connection it probes, with one entry at a time.
+    for probes in [false, true] {
+        let group = &mut trio.groups[at];
+        if probes {
+            step(group, now, Input::Unreachable(NodeId(other)));
+        }
+        let mut out = Vec::new();
+        group.propose([Bytes::from(vec![7; 5 << 20])], &mut out).unwrap();
+        assert_eq!(appends(&out), 1, "probes: {probes}");
+        for _ in 0..5 {
+            let out = step(group, now, Input::ReceiveAhead(answer()));
+            assert_eq!(appends(&out), 0, "probes: {probes}");
+        }
+        let out = step(group, now, Input::Receive(answer()));
+        assert_eq!(appends(&out), 1, "probes: {probes}");
+    }
+    // Nothing was lost: all entries come to be committed.
+    let last = trio.groups[at].last_index();
+    let entries = |group: &Group| group.applied();
+    assert!(entries(&trio.groups[at]) < last);
+    let out = step(&mut trio.groups[at], now, Input::Receive(answer()));
+    trio.carry_out(at, out);
+    trio.run_until(|trio| trio.groups.iter().any(|group| !group.is_leader() && entries(group) == last));
 }

@@ -38,6 +38,7 @@ use std::collections::VecDeque;
 use skep_base::{ConnId, GroupId, LinkId, LogId, Millis, NodeId, Rng};
 use skep_keyspace::Garbage;
 use skep_log::{Membership, NodeIdentity, Record};
+pub use skep_peer::LinkLimits;
 use skep_peer::LinkNote;
 use skep_settings::Settings;
 

@@ -186,7 +186,11 @@ impl Node {
         }
         match message.checkpoint() {
             Some(at) => self.begin_fetch(from, group, at, message, out),
-            None => self.group_input(group, consensus::Input::Receive(message), out),
+            None => {
+                let ahead = self.peers.holds_appends(from, group);
+                let input = if ahead { consensus::Input::ReceiveAhead } else { consensus::Input::Receive };
+                self.group_input(group, input(message), out);
+            }
         }
     }
 

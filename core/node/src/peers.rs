@@ -66,6 +66,11 @@ impl Peers {
         }
     }
 
+    /// True if appends of a group wait here on their way to a node.
+    pub fn holds_appends(&self, node: NodeId, group: GroupId) -> bool {
+        self.link_to(node).is_some_and(|link| self.links.holds_appends(link, group))
+    }
+
     /// True if there is a way to a node.
     pub fn is_linked(&self, node: NodeId) -> bool {
         self.link_to(node).is_some()

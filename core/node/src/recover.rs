@@ -45,6 +45,7 @@ pub struct Identity {
     pub seed: u64,
     /// The node whose damaged data this one had before; it is gone, and this one takes its place.
     pub replaces: Option<NodeId>,
+    pub link_limits: LinkLimits,
 }
 
 /// What was read back from the disk.
@@ -162,7 +163,7 @@ impl Node {
             &identity.record.name,
             settings.requirepass(),
         );
-        let links = Links::new(me, LinkLimits::default(), identity.seed);
+        let links = Links::new(me, identity.link_limits, identity.seed);
         // Only a founder writes to its log before its identity is durable.
         let id = match identity.saved.node {
             NodeId(0) if !recovered.logs.is_empty() => FOUNDER,

@@ -73,6 +73,7 @@ impl World {
             incarnation: 1,
             seed: 7 * u64::from(number),
             replaces: None,
+            link_limits: skep_peer::LinkLimits::default(),
         };
         let mut out = Vec::new();
         let node = Node::start(identity, values, Recovered::default(), now, &mut out);

@@ -178,7 +178,7 @@ impl Links {
             }
             State::Up { .. } => {
                 self.links.get_mut(&id).expect("found above").asked = self.now;
-                self.put(id, |out| {
+                self.put_small(id, |out| {
                     let start = message::begin(out, ALIVE_ASK);
                     message::end(out, start);
                 });

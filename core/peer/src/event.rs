@@ -4,7 +4,7 @@ use std::fmt;
 
 use skep_base::{LinkId, NodeId, NodeUuid};
 
-use crate::PeerMessage;
+use crate::{PIECE_BYTES_MAX, PeerMessage};
 
 /// What this node says of itself to every other, and the password that both must know.
 #[derive(Clone, PartialEq, Eq)]
@@ -140,6 +140,9 @@ pub struct LinkLimits {
     /// Unsent bytes of one link. The node's flow control keeps them far below; past it the peer has stopped reading, and
     /// its link is closed rather than this node's memory filled. One largest message and half as much again.
     pub output_bytes_max: usize,
+    /// Longer messages are cut into pieces of so many bytes, between which others leave. From [`PIECE_BYTES_MIN`] to
+    /// [`PIECE_BYTES_MAX`](crate::PIECE_BYTES_MAX).
+    pub piece_bytes: usize,
 }
 
 impl Default for LinkLimits {
@@ -152,12 +155,16 @@ impl Default for LinkLimits {
             back_off_ms_max: 2_000,
             self_retry_ms: 30_000,
             output_bytes_max: OUTPUT_BYTES_MAX,
+            piece_bytes: PIECE_BYTES_MAX,
         }
     }
 }
 
 /// See [`LinkLimits::output_bytes_max`].
 pub const OUTPUT_BYTES_MAX: usize = 3 << 29;
+
+/// See [`LinkLimits::piece_bytes`]; so few that only simulations choose them.
+pub const PIECE_BYTES_MIN: usize = 64;
 
 /// Counters since creation, and what there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -177,4 +184,7 @@ pub struct LinkStats {
     pub frames_out: u64,
     pub messages_in: u64,
     pub messages_out: u64,
+    /// Parts of messages that were long, or that waited behind others.
+    pub pieces_in: u64,
+    pub pieces_out: u64,
 }

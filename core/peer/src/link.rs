@@ -1,11 +1,16 @@
 //! One link: where its handshake stands, and its buffers.
 
-use skep_base::{LinkId, Millis};
+use skep_base::{GroupId, LinkId, Millis};
 
 use crate::event::Peer;
 use crate::frame::{self, BUFFER_BYTES_KEPT, FRAME_BODY_BYTES_FULL, FRAME_HEADER_BYTES, FrameReader};
 use crate::handshake::{Nonce, Transcript};
-use crate::{FRAME_BODY_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX};
+use crate::lanes::{Arriving, Waiting};
+use crate::message::{APPENDS, URGENT_LANE, lane_of};
+use crate::{FRAME_BODY_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX, PeerMessage};
+
+/// Pieces in frames that are ready to leave, before what is not urgent waits and no more pieces are put there.
+const READY_PIECES: usize = 2;
 
 pub(crate) struct Link {
     pub id: LinkId,
@@ -22,6 +27,7 @@ pub(crate) struct Link {
     /// When the other side was last asked for a sign of life.
     pub asked: Millis,
     pub input: FrameReader,
+    pub arriving: Arriving,
     pub output: Outgoing,
 }
 
@@ -88,30 +94,110 @@ impl Link {
     }
 }
 
-/// Bytes on their way out: what has left, sealed frames, and a frame that is still open, in this order.
-#[derive(Default)]
+/// Bytes on their way out: what has left, sealed frames, and a frame that is still open, in this order; and behind them the
+/// lanes of what waits.
 pub(crate) struct Outgoing {
     bytes: Vec<u8>,
     sent: usize,
     /// Where the open frame begins.
     open: Option<usize>,
+    waiting: Waiting,
+    /// See [`LinkLimits::piece_bytes`](crate::LinkLimits::piece_bytes).
+    piece_bytes: usize,
     /// True while the link is in the list of those with something to send.
     pub listed: bool,
+    /// True while the link is in the list of those that were given something in this turn.
+    pub unflushed: bool,
 }
 
 impl Outgoing {
+    pub fn new(piece_bytes: usize) -> Outgoing {
+        Outgoing {
+            bytes: Vec::new(),
+            sent: 0,
+            open: None,
+            waiting: Waiting::default(),
+            piece_bytes,
+            listed: false,
+            unflushed: false,
+        }
+    }
+
     /// Appends whole frames by `put`.
     pub fn put_frames(&mut self, put: impl FnOnce(&mut Vec<u8>)) {
         assert!(self.open.is_none(), "a frame within a frame");
         put(&mut self.bytes);
     }
 
-    /// Appends a message by `put`. Returns whether that completed a frame.
-    pub fn put_message(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let open = *self.open.get_or_insert_with(|| frame::begin(&mut self.bytes));
+    /// Appends a message to the open frame, or to its lane if it is long or something must leave before it. Returns
+    /// whether that completed a frame.
+    pub fn put_message(&mut self, message: &PeerMessage) -> bool {
+        let lane = message.lane(self.piece_bytes);
+        let waits = self.waiting.holds(lane)
+            || lane != URGENT_LANE && !self.has_room()
+            || message.payload_bytes() > self.piece_bytes;
+        if waits {
+            self.waiting.push(lane, message, self.piece_bytes);
+            return false;
+        }
+        let was_open = self.open.is_some();
+        let open = self.open();
+        let before = self.bytes.len();
+        message.encode(&mut self.bytes);
+        if self.bytes.len() - before > self.piece_bytes {
+            self.waiting.push_encoded(lane, self.bytes.split_off(before));
+            if !was_open {
+                self.bytes.truncate(open);
+                self.open = None;
+            }
+            return false;
+        }
+        self.seal_if_full()
+    }
+
+    /// Appends a message of the link itself by `put`. Returns whether that completed a frame.
+    pub fn put_small(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.open();
         put(&mut self.bytes);
-        let full = self.bytes.len() - open - FRAME_HEADER_BYTES >= FRAME_BODY_BYTES_FULL;
+        self.seal_if_full()
+    }
+
+    fn open(&mut self) -> usize {
+        *self.open.get_or_insert_with(|| frame::begin(&mut self.bytes))
+    }
+
+    fn seal_if_full(&mut self) -> bool {
+        let full = self
+            .open
+            .is_some_and(|open| self.bytes.len() - open - FRAME_HEADER_BYTES >= FRAME_BODY_BYTES_FULL);
         full && self.seal()
+    }
+
+    /// True while what is not urgent may be put into frames.
+    fn has_room(&self) -> bool {
+        self.bytes.len() - self.sent < READY_PIECES * self.piece_bytes
+    }
+
+    /// Makes frames of what waits, as many as should be ready. Returns their number.
+    pub fn refill(&mut self) -> u64 {
+        let mut frames = 0;
+        while self.open.is_none() && self.waiting.bytes() > 0 && self.has_room() {
+            self.open();
+            self.waiting.give_piece(&mut self.bytes, self.piece_bytes);
+            self.seal();
+            frames += 1;
+        }
+        frames
+    }
+
+    /// True if something waits in a lane.
+    pub fn holds_any(&self) -> bool {
+        self.waiting.bytes() > 0
+    }
+
+    /// True if appends of a group wait.
+    pub fn holds_appends(&self, group: GroupId) -> bool {
+        self.waiting.holds(lane_of(group, APPENDS))
     }
 
     /// Closes the open frame. False if there is none.
@@ -132,7 +218,7 @@ impl Outgoing {
 
     /// Bytes that wait, those of the open frame included.
     pub fn waiting(&self) -> usize {
-        self.bytes.len() - self.sent
+        self.bytes.len() - self.sent + self.waiting.bytes()
     }
 
     /// Takes note that the first `bytes` of [`unsent`](Self::unsent) have left.
@@ -140,9 +226,9 @@ impl Outgoing {
         let unsent = self.unsent().len();
         assert!(bytes <= unsent, "{bytes} bytes were sent of {unsent}");
         self.sent += bytes;
-        if self.waiting() == 0 {
-            self.clear();
-        } else if self.sent > BUFFER_BYTES_KEPT && self.sent > self.waiting() {
+        if self.sent == self.bytes.len() {
+            self.empty();
+        } else if self.sent > BUFFER_BYTES_KEPT && self.sent > self.bytes.len() - self.sent {
             // Moves less than has left since the last time.
             self.bytes.drain(..self.sent);
             self.open = self.open.map(|open| open - self.sent);
@@ -152,6 +238,11 @@ impl Outgoing {
 
     /// Drops everything that waits.
     pub fn clear(&mut self) {
+        self.empty();
+        self.waiting = Waiting::default();
+    }
+
+    fn empty(&mut self) {
         if self.bytes.capacity() > BUFFER_BYTES_KEPT {
             self.bytes = Vec::new();
         } else {
@@ -169,6 +260,7 @@ impl Outgoing {
             self.sent,
             self.bytes.len()
         );
+        assert!(self.open.is_none() || self.unflushed, "INV-PEER-4: a frame is open that nobody will close");
         if let Some(open) = self.open {
             assert!(
                 self.bytes.len() > open + FRAME_HEADER_BYTES,
@@ -179,43 +271,6 @@ impl Outgoing {
                 "INV-PEER-4: a full frame is open"
             );
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use skep_base::Rng;
-
-    #[test]
-    fn what_is_sent_in_any_portions_is_every_frame_in_order() {
-        for seed in 0..4 {
-            let mut rng = Rng::new(seed);
-            let (mut out, mut written, mut sent) = (Outgoing::default(), Vec::new(), Vec::new());
-            for number in 0..200u32 {
-                let bound = if rng.one_in(20) { 1_500_000 } else { 50_000 };
-                let len = rng.below(bound) as usize + 4;
-                let message: Vec<u8> = number.to_le_bytes().into_iter().cycle().take(len).collect();
-                out.put_message(|out| out.extend_from_slice(&message));
-                written.extend_from_slice(&message);
-                if rng.one_in(3) {
-                    out.seal();
-                }
-                let portion = rng.below(out.unsent().len().min(120_000) as u64 + 1) as usize;
-                sent.extend_from_slice(&out.unsent()[..portion]);
-                out.on_sent(portion);
-                out.assert_invariants();
-                assert!(out.bytes.len() <= 2 * out.waiting() + BUFFER_BYTES_KEPT, "what has left is kept");
-            }
-            out.seal();
-            sent.extend_from_slice(out.unsent());
-            out.on_sent(out.unsent().len());
-            assert_eq!(out.waiting(), 0);
-            let (mut reader, mut rest, mut read) = (FrameReader::new(), &sent[..], Vec::new());
-            while let Some(body) = reader.next(&mut rest, FRAME_BODY_BYTES_MAX).unwrap() {
-                read.extend_from_slice(body);
-            }
-            assert!(read == written, "seed {seed}: {} bytes were read of {}", read.len(), written.len());
-        }
+        self.waiting.assert_invariants();
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use skep_base::{LinkId, Millis, NodeId, NodeUuid, Rng};
+use skep_base::{GroupId, LinkId, Millis, NodeId, NodeUuid, Rng};
 
 use crate::connect::Dialer;
 use crate::event::{LinkInput, LinkLimits, LinkNote, LinkOutput, LinkStats, Me, Peer};
 use crate::handshake::{Known, Nonces};
+use crate::lanes::Arriving;
 use crate::link::{Link, Outgoing, State};
-use crate::{PeerMessage, TEXT_BYTES_MAX};
+use crate::{PIECE_BYTES_MAX, PIECE_BYTES_MIN, PeerMessage, TEXT_BYTES_MAX};
 
 /// Before the same note is given again.
 const NOTE_REPEAT_MS: u64 = 60_000;
@@ -33,8 +34,8 @@ pub struct Links {
     next_link: u64,
     /// Links with something to send, each once.
     with_output: VecDeque<LinkId>,
-    /// Links with an open frame.
-    open: Vec<LinkId>,
+    /// Links that were given something to send in this turn, each once.
+    unflushed: Vec<LinkId>,
     /// True if a link is doomed.
     doomed: bool,
     /// Reasons given in notes of late.
@@ -45,6 +46,8 @@ impl Links {
     /// `seed` should be a secret of this run, drawn from the operating system's randomness, or the simulator's.
     pub fn new(me: Me, limits: LinkLimits, seed: u64) -> Links {
         check_me(&me);
+        let piece = limits.piece_bytes;
+        assert!((PIECE_BYTES_MIN..=PIECE_BYTES_MAX).contains(&piece), "pieces of {piece} bytes");
         Links {
             nonces: Nonces::new(&me, seed),
             me,
@@ -57,7 +60,7 @@ impl Links {
             stats: LinkStats::default(),
             next_link: 1,
             with_output: VecDeque::new(),
-            open: Vec::new(),
+            unflushed: Vec::new(),
             doomed: false,
             noted: BTreeMap::new(),
         }
@@ -134,26 +137,43 @@ impl Links {
     /// # Panics
     /// If the message breaks a limit; see [`PeerMessage::encode`].
     ///
-    /// Cost: one copy of the message's bytes; no allocation but the buffer's growth.
+    /// Cost: one copy of the message's bytes, no allocation but the buffer's growth; of what waits in a lane, another copy,
+    /// but large payloads of log entries and checkpoints are shared until they leave.
     pub fn send(&mut self, link: LinkId, message: &PeerMessage) -> bool {
-        if !self.links.get(&link).is_some_and(Link::is_up) {
-            return false;
-        }
-        self.stats.messages_out += 1;
-        self.put(link, |out| message.encode(out));
-        true
+        let is_up = self.put(link, |output| output.put_message(message));
+        self.stats.messages_out += u64::from(is_up);
+        is_up
+    }
+
+    /// True if appends of `group` that were sent on a link wait behind other messages: what is sent there may overtake them.
+    pub fn holds_appends(&self, link: LinkId, group: GroupId) -> bool {
+        self.links.get(&link).is_some_and(|link| link.output.holds_appends(group))
     }
 
     /// Ends the turn: all that was sent may leave.
     pub fn flush(&mut self) {
-        for id in &self.open {
-            let link = self.links.get_mut(id).expect("a link that is closed has no open frame");
+        let mut unflushed = std::mem::take(&mut self.unflushed);
+        for id in unflushed.drain(..) {
+            let link = self.links.get_mut(&id).expect("a link that is gone has nothing to send");
+            link.output.unflushed = false;
             if link.output.seal() {
                 self.stats.frames_out += 1;
                 list(&mut self.with_output, link);
             }
+            self.refill(id);
         }
-        self.open.clear();
+        self.unflushed = unflushed;
+    }
+
+    /// Puts pieces of what waits on a link into frames, if few are ready to leave.
+    fn refill(&mut self, id: LinkId) {
+        let link = self.links.get_mut(&id).expect("whoever refills a link has looked");
+        let frames = link.output.refill();
+        if frames > 0 {
+            self.stats.frames_out += frames;
+            self.stats.pieces_out += frames;
+            list(&mut self.with_output, link);
+        }
     }
 
     /// The next link that has something to send; each is named once until it has more.
@@ -172,15 +192,17 @@ impl Links {
         self.links.get(&link).map_or(&[], |link| link.output.unsent())
     }
 
-    /// Takes note that the first `bytes` of [`unsent`](Self::unsent) have left.
-    pub fn on_sent(&mut self, link: LinkId, bytes: usize) {
-        let Some(link) = self.links.get_mut(&link) else { return };
+    /// Takes note that the first `bytes` of [`unsent`](Self::unsent) have left. More may be there then: if so, the link is
+    /// named again.
+    pub fn on_sent(&mut self, id: LinkId, bytes: usize) {
+        let Some(link) = self.links.get_mut(&id) else { return };
         link.output.on_sent(bytes);
         // What fits the kernel's buffer is gone in any case. Where more waits, it has taken some since the other side has.
         if bytes > 0 && link.output.waiting() > 0 {
             link.moved = self.now;
         }
         self.stats.bytes_out += bytes as u64;
+        self.refill(id);
     }
 
     /// Bytes that wait on a link, those of the turn's open frame included: what flow control goes by.
@@ -209,11 +231,12 @@ impl Links {
         for link in self.links.values() {
             let known = self.dialers.get(&link.address).and_then(Dialer::link) == Some(link.id);
             assert!(!link.dialed || known, "INV-PEER-1: {:?} to {} is not counted", link.id, link.address);
-            let open = self.open.iter().filter(|id| **id == link.id).count();
-            assert!(link.is_up() || open == 0, "INV-PEER-2: {:?} sends and is not up", link.id);
+            let sends = link.output.is_open() || link.output.holds_any();
+            assert!(link.is_up() || !sends, "INV-PEER-2: {:?} sends and is not up", link.id);
+            let unflushed = self.unflushed.iter().filter(|id| **id == link.id).count();
             assert!(
-                open == usize::from(link.output.is_open()),
-                "INV-PEER-4: {:?} is listed {open} times",
+                unflushed == usize::from(link.output.unflushed),
+                "INV-PEER-4: {:?} is to be flushed {unflushed} times",
                 link.id
             );
             let listed = self.with_output.iter().filter(|id| **id == link.id).count();
@@ -223,6 +246,7 @@ impl Links {
                 link.id
             );
             link.input.assert_invariants();
+            link.arriving.assert_invariants();
             link.output.assert_invariants();
             let bound = self.limits.output_bytes_max;
             assert!(
@@ -248,30 +272,35 @@ impl Links {
             moved: self.now,
             asked: self.now,
             input: crate::FrameReader::new(),
-            output: Outgoing::default(),
+            arriving: Arriving::default(),
+            output: Outgoing::new(self.limits.piece_bytes),
         };
         self.links.insert(id, link);
         id
     }
 
-    /// Appends a message by `put` to the turn's frame of a link, if that is up.
-    pub(crate) fn put(&mut self, id: LinkId, put: impl FnOnce(&mut Vec<u8>)) {
-        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_up()) else { return };
-        let was_open = link.output.is_open();
-        if link.output.put_message(put) {
+    /// Appends a message of the link itself by `put` to the turn's frame of a link, if that is up.
+    pub(crate) fn put_small(&mut self, id: LinkId, put: impl FnOnce(&mut Vec<u8>)) {
+        self.put(id, |output| output.put_small(put));
+    }
+
+    /// Lets `put` append to what a link sends; it says whether that completed a frame. False if the link is not up.
+    fn put(&mut self, id: LinkId, put: impl FnOnce(&mut Outgoing) -> bool) -> bool {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_up()) else { return false };
+        if !std::mem::replace(&mut link.output.unflushed, true) {
+            self.unflushed.push(id);
+        }
+        if put(&mut link.output) {
             self.stats.frames_out += 1;
             list(&mut self.with_output, link);
-            self.open.retain(|open| *open != id);
-        } else if !was_open {
-            self.open.push(id);
         }
         let (waiting, bound) = (link.output.waiting(), self.limits.output_bytes_max);
         if waiting > bound {
-            self.open.retain(|open| *open != id);
             let reason = format!("{waiting} bytes wait to be sent, limit is {bound}");
             link.doom(reason);
             self.doomed = true;
         }
+        true
     }
 
     /// Appends a frame of the handshake by `put`.
@@ -295,7 +324,7 @@ impl Links {
     /// Forgets a link, and plans when its address is dialed again.
     pub(crate) fn remove(&mut self, id: LinkId) -> Option<Link> {
         let link = self.links.remove(&id)?;
-        self.open.retain(|open| *open != id);
+        self.unflushed.retain(|unflushed| *unflushed != id);
         if link.dialed {
             self.plan_dial(&link);
         }

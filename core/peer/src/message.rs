@@ -9,6 +9,7 @@ use skep_base::{GroupId, LogId, LogIndex, NodeId, NodeUuid, Term};
 use skep_consensus::PAYLOAD_BYTES_MAX;
 
 use crate::forward::{Forward, ForwardAnswers};
+use crate::lanes::LANES;
 
 /// Bytes of one message: a largest payload of a log entry, and room for all that stands around it or was batched
 /// before it.
@@ -22,6 +23,18 @@ pub const TEXT_BYTES_MAX: usize = 4_096;
 
 /// Kind and length.
 pub(crate) const MESSAGE_HEADER_BYTES: usize = 5;
+
+/// The lane of what is small and waits for nothing.
+pub(crate) const URGENT_LANE: usize = 0;
+/// Lanes of one group, and how many groups have their own.
+pub(crate) const APPENDS: u64 = 0;
+const FORWARDS: u64 = 1;
+const ANSWERS: u64 = 2;
+const LONG_ANSWERS: u64 = 3;
+const CHECKPOINT: u64 = 4;
+const LANE_CLASSES: u64 = 5;
+const LANE_GROUPS: u64 = 12;
+const _: () = assert!(LANE_CLASSES * LANE_GROUPS < LANES as u64);
 
 /// Kinds below belong to the link itself: the handshake, and signs of life.
 const RAFT: u8 = 16;
@@ -152,11 +165,38 @@ impl PeerMessage {
     /// If it breaks a limit of this module: whoever builds messages keeps them smaller.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = begin(out, self.kind());
-        self.put_fields(out);
+        self.put_fields(out, |out, payload| put_bytes(out, payload));
         end(out, start);
     }
 
-    fn kind(&self) -> u8 {
+    /// The lane of the link that it takes, if it is not sent at once: messages of one lane come in the order in which they
+    /// were sent, and what is in different lanes may overtake. Which needs to come in order, and why the rest need not:
+    /// DESIGN.md.
+    pub(crate) fn lane(&self, piece_bytes: usize) -> usize {
+        match self {
+            PeerMessage::Raft { group, message } if message.is_append() => lane_of(*group, APPENDS),
+            PeerMessage::Forward(forward) => lane_of(forward.group, FORWARDS),
+            PeerMessage::ForwardAnswers(answers) if answers.bytes() > piece_bytes => {
+                lane_of(answers.group, LONG_ANSWERS)
+            }
+            PeerMessage::ForwardAnswers(answers) => lane_of(answers.group, ANSWERS),
+            PeerMessage::CheckpointPiece { group, .. } => lane_of(*group, CHECKPOINT),
+            _ => URGENT_LANE,
+        }
+    }
+
+    /// Most of its bytes; cheap to know.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        match self {
+            PeerMessage::Raft { message, .. } => message.payload_bytes(),
+            PeerMessage::Forward(forward) => forward.bytes(),
+            PeerMessage::ForwardAnswers(answers) => answers.bytes(),
+            PeerMessage::CheckpointPiece { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn kind(&self) -> u8 {
         match self {
             PeerMessage::Raft { .. } => RAFT,
             PeerMessage::Forward(_) => FORWARD,
@@ -176,11 +216,12 @@ impl PeerMessage {
         }
     }
 
-    fn put_fields(&self, out: &mut Vec<u8>) {
+    /// Appends the fields; `put_payload` appends a payload behind its length, or sees to it that it comes there.
+    pub(crate) fn put_fields(&self, out: &mut Vec<u8>, mut put_payload: impl FnMut(&mut Vec<u8>, &Bytes)) {
         match self {
             PeerMessage::Raft { group, message } => {
                 put(out, group.0);
-                message.encode(out);
+                message.encode_with(out, put_payload);
             }
             PeerMessage::Forward(forward) => forward.put(out),
             PeerMessage::ForwardAnswers(answers) => answers.put(out),
@@ -196,7 +237,7 @@ impl PeerMessage {
                 put_position(out, *group, *at);
                 put(out, *chunk);
                 out.push(u8::from(*last));
-                put_bytes(out, bytes);
+                put_payload(out, bytes);
             }
             PeerMessage::CheckpointGone { group, at } => put_position(out, *group, *at),
             PeerMessage::CheckpointTaken { group, at, arrived } => {
@@ -251,19 +292,36 @@ impl PeerMessage {
     /// # Errors
     /// [`Malformed`] if no correct node sends this. Its offset counts from the first field.
     pub fn decode(kind: u8, fields: &[u8]) -> Result<PeerMessage, Malformed> {
+        PeerMessage::read(kind, fields, None)
+    }
+
+    /// The same, but a payload that makes up most of `fields` shares their memory.
+    ///
+    /// # Errors
+    /// As [`PeerMessage::decode`].
+    pub fn decode_shared(kind: u8, fields: &Bytes) -> Result<PeerMessage, Malformed> {
+        PeerMessage::read(kind, fields, Some(fields))
+    }
+
+    fn read(kind: u8, fields: &[u8], whole: Option<&Bytes>) -> Result<PeerMessage, Malformed> {
         let mut reader = Reader::new(fields);
-        let message = read_fields(kind, &mut reader)?;
+        let message = read_fields(kind, &mut reader, whole)?;
         reader.end()?;
         Ok(message)
     }
 }
 
-fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
+/// Reads the fields of a message of `kind`; `whole` is what the reader reads, if a payload may share it.
+fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<PeerMessage, Malformed> {
     Ok(match kind {
         RAFT => {
             let group = GroupId(r.varint()?);
             let message = r.take(r.left())?;
-            PeerMessage::Raft { group, message: skep_consensus::Message::decode(message)? }
+            let message = match whole {
+                Some(whole) => skep_consensus::Message::decode_shared(&whole.slice_ref(message))?,
+                None => skep_consensus::Message::decode(message)?,
+            };
+            PeerMessage::Raft { group, message }
         }
         FORWARD => PeerMessage::Forward(Forward::read(r)?),
         FORWARD_ANSWERS => PeerMessage::ForwardAnswers(ForwardAnswers::read(r)?),
@@ -282,7 +340,7 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
             at: log_id(r)?,
             chunk: r.varint()?,
             last: flag(r)?,
-            bytes: Bytes::copy_from_slice(r.bytes()?),
+            bytes: skep_consensus::payload(r.bytes()?, whole),
         },
         CHECKPOINT_GONE => PeerMessage::CheckpointGone { group: GroupId(r.varint()?), at: log_id(r)? },
         CHECKPOINT_TAKEN => {
@@ -302,6 +360,11 @@ fn read_fields(kind: u8, r: &mut Reader<'_>) -> Result<PeerMessage, Malformed> {
         }
         _ => return r.malformed("a known kind of message"),
     })
+}
+
+/// Groups that share lanes wait for each other as if they were one.
+pub(crate) fn lane_of(group: GroupId, class: u64) -> usize {
+    ((group.0 % LANE_GROUPS) * LANE_CLASSES + class) as usize + 1
 }
 
 fn put_position(out: &mut Vec<u8>, group: GroupId, at: LogId) {
@@ -423,6 +486,21 @@ pub(crate) fn end(out: &mut [u8], start: usize) {
     let kind = out[start - MESSAGE_HEADER_BYTES];
     assert!(len <= MESSAGE_BYTES_MAX, "message of kind {kind} and {len} bytes, limit is {MESSAGE_BYTES_MAX}");
     out[start - 4..start].copy_from_slice(&(len as u32).to_le_bytes());
+}
+
+/// Completes a message of `len` bytes, header included, of which `front` is the beginning.
+pub(crate) fn set_len(front: &mut [u8], len: usize) {
+    let (kind, len) = (front[0], len - MESSAGE_HEADER_BYTES);
+    assert!(len <= MESSAGE_BYTES_MAX, "message of kind {kind} and {len} bytes, limit is {MESSAGE_BYTES_MAX}");
+    front[1..MESSAGE_HEADER_BYTES].copy_from_slice(&(len as u32).to_le_bytes());
+}
+
+/// The bytes of the message that `bytes` begin with, header included, by its header. `None` if that is not there, or says
+/// more than any message has.
+pub(crate) fn encoded_len(bytes: &[u8]) -> Option<usize> {
+    let len: [u8; 4] = bytes.get(1..MESSAGE_HEADER_BYTES)?.try_into().ok()?;
+    let len = u32::from_le_bytes(len) as usize;
+    (len <= MESSAGE_BYTES_MAX).then_some(len + MESSAGE_HEADER_BYTES)
 }
 
 /// The messages in the body of a frame: kind and fields of each.

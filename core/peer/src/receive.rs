@@ -6,6 +6,7 @@ use crate::PeerMessage;
 use crate::event::{LinkNote, LinkOutput, Peer};
 use crate::handshake::{self, Introduction, Proof, Side, Step, Transcript};
 use crate::handshake::{VERSION_MAX, VERSION_MIN};
+use crate::lanes::{Arrived, PIECE};
 use crate::link::State;
 use crate::links::Links;
 use crate::message::{self, Messages};
@@ -76,11 +77,12 @@ impl Links {
                 ALIVE_ASK | ALIVE if !fields.is_empty() => {
                     return Err(End::Broken(format!("{} bytes in a sign of life", fields.len())));
                 }
-                ALIVE_ASK => self.put(id, |out| {
+                ALIVE_ASK => self.put_small(id, |out| {
                     let start = message::begin(out, ALIVE);
                     message::end(out, start);
                 }),
                 ALIVE => {}
+                PIECE => self.on_piece(id, fields, out).map_err(End::Broken)?,
                 _ => {
                     let bad = |error| End::Broken(format!("bad message of kind {kind}: {error}"));
                     let message = PeerMessage::decode(kind, fields).map_err(bad)?;
@@ -90,6 +92,21 @@ impl Links {
             }
         }
         Ok(())
+    }
+
+    fn on_piece(&mut self, id: LinkId, fields: &[u8], out: &mut Vec<LinkOutput>) -> Result<(), String> {
+        let link = self.links.get_mut(&id).expect("a link that is being handled is there");
+        let stats = &mut self.stats;
+        stats.pieces_in += 1;
+        link.arriving.take(fields, |kind, arrived| {
+            let message = match arrived {
+                Arrived::Within(fields) => PeerMessage::decode(kind, fields)?,
+                Arrived::Alone(fields) => PeerMessage::decode_shared(kind, &fields)?,
+            };
+            stats.messages_in += 1;
+            out.push(LinkOutput::Message { link: id, message });
+            Ok(())
+        })
     }
 
     fn on_step(&mut self, id: LinkId, step: Step<'_>, out: &mut Vec<LinkOutput>) -> Result<(), End> {

@@ -84,7 +84,7 @@ fn a_received_payload_is_allocated_once() {
     let [a, b] = &mut net.hosts[..] else { panic!("two hosts") };
     let mut forward = skep_peer::Forward::new(GroupId(1), Term(1), 1);
     let args = skep_base::args::OwnedArgs::collect([&b"SET"[..], b"key", &[7; 10_000]]);
-    (0..10).for_each(|_| forward.push(0, 0, args.args()));
+    (0..5).for_each(|_| forward.push(0, 0, args.args()));
     a.links.send(link, &PeerMessage::Forward(forward));
     a.links.flush();
     let mut out: Vec<LinkOutput> = Vec::with_capacity(10);

@@ -146,7 +146,9 @@ fn split(bytes: &[u8]) -> (u8, &[u8]) {
 
 fn decoded(bytes: &[u8]) -> Result<PeerMessage, skep_base::varint::Malformed> {
     let (kind, fields) = split(bytes);
-    PeerMessage::decode(kind, fields)
+    let message = PeerMessage::decode(kind, fields);
+    assert_eq!(PeerMessage::decode_shared(kind, &Bytes::copy_from_slice(fields)), message);
+    message
 }
 
 fn check_prefixes_and_flips(message: &PeerMessage) {
@@ -156,6 +158,7 @@ fn check_prefixes_and_flips(message: &PeerMessage) {
         assert!(matches!(items[..], [Err(_)]), "{message:?} cut at {cut}");
     }
     let (kind, fields) = split(&bytes);
+    assert_eq!(decoded(&bytes).as_ref(), Ok(message));
     for cut in 0..fields.len() {
         assert!(PeerMessage::decode(kind, &fields[..cut]).is_err(), "{message:?} with {cut} bytes of fields");
     }

@@ -1,5 +1,5 @@
-//! Three nodes that talk over pipes which cut bytes anywhere, stall, flip bits and break; the world itself checks that what
-//! comes out of a link is a prefix of what went in (INV-PEER-5), and the links' invariants after each step.
+//! Three nodes that talk over pipes which cut bytes anywhere, stall, flip bits and break, in pieces of any size; the world
+//! itself checks that what comes out of a link is what went in (INV-PEER-5), and the links' invariants after each step.
 //!
 //! A failing history names its seed; `SEED=n cargo test -p skep-peer --test histories one_seed` repeats it alone.
 //! `SEEDS=n cargo test -p skep-peer --test histories` runs more of them.
@@ -11,9 +11,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Faults, Net, me, numbered};
+use common::{Faults, Net, me, numbered, urgent};
 use skep_base::{LinkId, NodeId, Rng};
-use skep_peer::LinkLimits;
+use skep_peer::{LinkLimits, PIECE_BYTES_MIN};
 
 /// Histories in one run, unless the build says otherwise; a few seconds.
 const SEEDS: u64 = 24;
@@ -54,7 +54,8 @@ fn faults(seed: u64) -> Faults {
 fn run(seed: u64) -> Net {
     let mut net = Net::new(seed, faults(seed));
     for (number, address) in ADDRESSES.iter().enumerate() {
-        net.add(address, me(number as u64 + 1), LinkLimits::default());
+        let piece_bytes = PIECE_BYTES_MIN << net.rng.below(11);
+        net.add(address, me(number as u64 + 1), LinkLimits { piece_bytes, ..LinkLimits::default() });
     }
     (0..3).for_each(|host| net.set_addresses(host, &ADDRESSES));
     net.read_max = 1 + net.rng.below(3_000);
@@ -65,7 +66,8 @@ fn run(seed: u64) -> Net {
             let link = up[net.rng.below(up.len() as u64) as usize];
             let bytes = if net.rng.one_in(50) { 60_000 } else { 300 };
             let bytes = net.rng.below(bytes) as usize;
-            net.send(host, link, numbered(number, bytes));
+            let message = if net.rng.one_in(4) { urgent(number) } else { numbered(number, bytes) };
+            net.send(host, link, message);
         }
         net.step();
     }
@@ -87,7 +89,7 @@ fn check_recovered(net: &Net) {
 
 #[test]
 fn what_comes_out_of_a_link_is_what_went_in_and_all_recover() {
-    let (mut links, mut messages, mut broken) = (0, 0, 0);
+    let (mut links, mut messages, mut pieces, mut broken) = (0, 0, 0, 0);
     let seeds = number_from(option_env!("SEEDS")).unwrap_or(SEEDS);
     for seed in 0..seeds {
         let announce = Announce(seed);
@@ -96,14 +98,20 @@ fn what_comes_out_of_a_link_is_what_went_in_and_all_recover() {
         for h in &net.hosts {
             links += h.ends.len();
             messages += h.ends.values().map(|end| end.received.len()).sum::<usize>();
+            pieces += h.links.stats().pieces_in;
             broken += h.links.stats().broken;
         }
         drop(announce);
     }
-    println!("{seeds} histories: {links} ends of links, {messages} messages arrived, {broken} links broken");
+    println!(
+        "{seeds} histories: {links} ends of links, {messages} messages and {pieces} pieces arrived, {broken} links broken"
+    );
     let seeds = seeds as usize;
     assert!(
-        links > 50 * seeds && messages > 1_000 * seeds && broken > seeds as u64,
+        links > 50 * seeds
+            && messages > 1_000 * seeds
+            && pieces > 1_000 * seeds as u64
+            && broken > seeds as u64,
         "the troubles did not come"
     );
 }

@@ -12,10 +12,11 @@ mod wire;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{me, numbered};
+use skep_base::varint::put;
 use skep_base::{LinkId, Millis, NodeId, NodeUuid, Rng};
 use skep_peer::{
-    FRAME_BODY_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX, LinkInput, LinkLimits, LinkNote, LinkOutput, Links, Me,
-    PeerMessage, VERSION_MAX, VERSION_MIN,
+    FRAME_BODY_BYTES_MAX, HANDSHAKE_BODY_BYTES_MAX, LinkInput, LinkLimits, LinkNote, LinkOutput, Links,
+    MESSAGE_BYTES_MAX, Me, PIECE_BYTES_MAX, PeerMessage, VERSION_MAX, VERSION_MIN,
 };
 use wire::{ACCEPTOR, DIALER, HELLO, PROOF, REFUSE, WELCOME};
 
@@ -389,10 +390,10 @@ fn frames_behind_the_last_step_may_come_with_it() {
     victim.receive(link, &wire::step(HELLO, &dialer));
     let (version, acceptor, _) = wire::read_welcome(&wire::read(&victim.take_sent(link)).1);
     let mut body = Vec::new();
-    numbered(1, 2 * HANDSHAKE_BODY_BYTES_MAX).encode(&mut body);
+    numbered(1, HANDSHAKE_BODY_BYTES_MAX + 30_000).encode(&mut body);
     let proof = wire::step(PROOF, &wire::proof(b"secret", DIALER, version, &dialer, &acceptor));
     victim.receive(link, &[proof, wire::frame(&body)].concat());
-    assert_eq!(victim.messages(), [&numbered(1, 2 * HANDSHAKE_BODY_BYTES_MAX)]);
+    assert_eq!(victim.messages(), [&numbered(1, HANDSHAKE_BODY_BYTES_MAX + 30_000)]);
 }
 
 #[test]
@@ -408,6 +409,118 @@ fn what_came_before_garbage_counts_and_nothing_behind_it() {
     assert_eq!(victim.messages().len(), 2);
     victim.receive(link, &sound);
     assert_eq!(victim.messages().len(), 2);
+}
+
+/// A piece of a lane, in a frame of its own.
+fn piece(lane: u8, number: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut fields = vec![lane];
+    put(&mut fields, number);
+    fields.extend_from_slice(bytes);
+    wire::frame(&wire::message(7, &fields))
+}
+
+fn encoded(message: &PeerMessage) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn messages_come_out_of_pieces_of_any_size_and_lanes_in_any_order() {
+    let (short, long) = (numbered(1, 40), numbered(2, 900));
+    for cut in 5..900 {
+        let (mut victim, link) = accepted_up();
+        let bytes = encoded(&long);
+        let pieces: Vec<&[u8]> = bytes.chunks(cut).collect();
+        for (number, bytes) in pieces.iter().enumerate() {
+            victim.receive(link, &piece(9, number as u64, bytes));
+            if number == 0 {
+                let whole = [encoded(&short), encoded(&short)].concat();
+                victim.receive(link, &piece(63, 0, &whole));
+            }
+        }
+        assert_eq!(victim.closed(link), None);
+        let expected: Vec<&PeerMessage> =
+            if pieces.len() == 1 { vec![&long, &short, &short] } else { vec![&short, &short, &long] };
+        assert_eq!(victim.messages(), expected, "cut at {cut}");
+    }
+}
+
+#[test]
+fn pieces_that_no_node_sends_end_the_link() {
+    let message = encoded(&numbered(1, 900));
+    let small = encoded(&numbered(1, 10));
+    let (front, rest) = message.split_at(500);
+    let cases: [(&str, &[Vec<u8>]); 10] = [
+        ("lane 64", &[piece(64, 0, &small)]),
+        ("0 bytes of lane 1", &[piece(1, 0, b"")]),
+        ("65537 bytes of lane 1", &[piece(1, 0, &[0; PIECE_BYTES_MAX + 1])]),
+        ("expected", &[wire::frame(&wire::message(7, b""))]),
+        ("piece 1 of lane 1 came in place of 0", &[piece(1, 1, &small)]),
+        ("piece 0 of lane 1 came in place of 1", &[piece(1, 0, front), piece(1, 0, front)]),
+        ("piece 2 of lane 1 came in place of 1", &[piece(1, 0, front), piece(1, 2, rest)]),
+        ("behind the end of a message", &[piece(1, 0, front), piece(1, 1, &[rest, &small].concat())]),
+        ("begin no message", &[piece(1, 0, &small[..4])]),
+        ("a known kind of message", &[piece(1, 0, &wire::message(5, b""))]),
+    ];
+    for (reason, frames) in cases {
+        let (mut victim, link) = accepted_up();
+        for frame in frames {
+            assert_eq!(victim.closed(link), None, "{reason}");
+            victim.receive(link, frame);
+        }
+        victim.assert_closed(link, reason);
+        assert!(victim.messages().is_empty());
+    }
+    // One that has not proved that it knows the password has no lanes.
+    let mut victim = Victim::new();
+    let link = victim.accept();
+    victim.receive(link, &piece(1, 0, &small));
+    victim.assert_closed(link, "expected a step of the handshake");
+}
+
+#[test]
+fn what_is_announced_in_pieces_takes_no_memory_and_has_a_limit() {
+    let announce = |len: u32| [&[21][..], &len.to_le_bytes(), &[0; 100]].concat();
+    let (mut victim, link) = accepted_up();
+    victim.receive(link, &piece(1, 0, &announce((MESSAGE_BYTES_MAX + 1) as u32)));
+    victim.assert_closed(link, "begin no message");
+
+    let (mut victim, link) = accepted_up();
+    victim.receive(link, &piece(1, 0, &announce((MESSAGE_BYTES_MAX - 1_000) as u32)));
+    victim.receive(link, &piece(2, 0, &announce(200)));
+    assert_eq!(victim.closed(link), None);
+    victim.receive(link, &piece(3, 0, &announce(800)));
+    victim.assert_closed(link, "bytes of messages in pieces, limit is");
+}
+
+#[test]
+fn every_flipped_bit_of_a_piece_is_found_out() {
+    let message = numbered(1, 60);
+    let bytes = encoded(&message);
+    let pieces = [piece(1, 0, &bytes[..40]), piece(1, 1, &bytes[40..])];
+    for (number, good) in pieces.iter().enumerate() {
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let (mut victim, link) = accepted_up();
+                for (place, good) in pieces.iter().enumerate() {
+                    let mut damaged = good.clone();
+                    damaged[at.min(good.len() - 1)] ^= u8::from(place == number) << bit;
+                    victim.receive(link, &damaged);
+                }
+                assert!(victim.messages().is_empty(), "bit {bit} of byte {at} of piece {number}");
+            }
+        }
+        for cut in 0..good.len() {
+            let (mut victim, link) = accepted_up();
+            pieces[..number].iter().for_each(|piece| victim.receive(link, piece));
+            victim.receive(link, &good[..cut]);
+            assert!(victim.messages().is_empty() && victim.closed(link).is_none(), "cut at {cut}");
+            victim.receive(link, &good[cut..]);
+            pieces[number + 1..].iter().for_each(|piece| victim.receive(link, piece));
+            assert_eq!(victim.messages(), [&message]);
+        }
+    }
 }
 
 #[test]

@@ -7,9 +7,13 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{Faults, Net, me, numbered};
+use bytes::Bytes;
+use common::{Faults, Net, me, numbered, urgent};
 use skep_base::{LinkId, Millis, NodeId, NodeUuid};
-use skep_peer::{LinkInput, LinkLimits, LinkNote, LinkOutput, Links, Me};
+use skep_peer::{
+    FRAME_BODY_BYTES_MAX, FrameReader, LinkInput, LinkLimits, LinkNote, LinkOutput, Links, Me,
+    PIECE_BYTES_MAX, PeerMessage,
+};
 
 fn pair(seed: u64, faults: Faults) -> Net {
     let mut net = Net::new(seed, faults);
@@ -63,27 +67,112 @@ fn messages_arrive_in_order_over_links_both_dialed_and_accepted() {
 }
 
 #[test]
-fn a_turn_of_messages_is_one_frame_and_large_ones_are_split() {
+fn a_turn_of_small_messages_is_one_frame() {
     let mut net = pair(3, Faults::default());
     net.run(20);
     let link = net.hosts[0].dialed_up()[0];
-    let frames = |net: &Net| net.hosts[0].links.stats().frames_out;
-    let before = frames(&net);
-    (0..100).for_each(|number| net.send(0, link, numbered(number, 1_000)));
+    let before = net.hosts[0].links.stats();
+    (0..60).for_each(|number| net.send(0, link, numbered(number, 1_000)));
     net.hosts[0].links.flush();
-    assert_eq!(frames(&net) - before, 1);
+    let after = net.hosts[0].links.stats();
+    assert_eq!((after.frames_out - before.frames_out, after.pieces_out), (1, 0));
+}
 
-    let before = frames(&net);
-    (0..25).for_each(|number| net.send(0, link, numbered(number, 100_000)));
-    net.send(0, link, numbered(25, 5_000_000));
-    net.send(0, link, numbered(26, 1));
-    net.hosts[0].links.flush();
-    // Eleven messages fill a frame; two full ones, one with the large message, and what came behind it.
-    assert_eq!(frames(&net) - before, 4);
-    net.write_max = 10_000_000;
-    net.read_max = 10_000_000;
-    net.run(10);
+/// All that waits on a link is taken, as by a network without delay, `bytes` at most.
+fn take(net: &mut Net, link: LinkId, bytes: usize) -> usize {
+    let links = &mut net.hosts[0].links;
+    let mut taken = 0;
+    while taken < bytes && !links.unsent(link).is_empty() {
+        let len = links.unsent(link).len().min(bytes - taken);
+        links.on_sent(link, len);
+        taken += len;
+    }
+    taken
+}
+
+#[test]
+fn a_small_message_waits_behind_few_pieces_of_large_ones() {
+    let mut net = pair(18, Faults::default());
+    net.run(20);
+    let link = net.hosts[0].dialed_up()[0];
+    let large = numbered(3, 20_000_000);
+    for number in 0..100 {
+        if number % 10 == 0 {
+            net.send(0, link, large.clone());
+        }
+        let links = &mut net.hosts[0].links;
+        assert!(links.send(link, &urgent(number)));
+        links.flush();
+        let ready = links.unsent(link).len();
+        assert!(ready < 4 * PIECE_BYTES_MAX, "{ready} bytes in front of a small message");
+        let kinds: Vec<u8> = frames(links.unsent(link)).iter().map(|body| body[0]).collect();
+        assert!(kinds.contains(&30), "it is among what leaves next: {kinds:?}");
+        let taken = ready + net.rng.below(1_000_000) as usize;
+        assert_eq!(take(&mut net, link, taken), taken);
+    }
+}
+
+/// The bodies of whole frames, behind what is left of the first.
+fn frames(mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut bodies = Vec::new();
+    while !bytes.is_empty() {
+        let mut rest = bytes;
+        match FrameReader::new().next(&mut rest, FRAME_BODY_BYTES_MAX) {
+            Ok(Some(body)) => {
+                bodies.push(body.to_vec());
+                bytes = rest;
+            }
+            _ => bytes = &bytes[1..],
+        }
+    }
+    bodies
+}
+
+#[test]
+fn large_messages_of_different_groups_take_turns() {
+    let mut net = pair(19, Faults::default());
+    net.run(20);
+    let link = net.hosts[0].dialed_up()[0];
+    net.send(0, link, numbered(3, 3_000_000));
+    net.send(0, link, numbered(4, 300_000));
+    net.send(0, link, numbered(5, 100));
+    net.send(0, link, numbered(6, 100));
+    (net.write_max, net.read_max) = (50_000, 50_000);
+    let accepted = net.hosts[1].up().into_iter().find(|link| net.hosts[1].ends[link].dialed.is_none());
+    net.run(400);
     net.assert_all_arrived();
+    let numbers: Vec<u64> = net.hosts[1].ends[&accepted.unwrap()]
+        .received
+        .iter()
+        .filter_map(|message| match message {
+            PeerMessage::CheckpointPiece { chunk, .. } => Some(*chunk),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbers, [5, 4, 3, 6], "the last is of the group of the first");
+}
+
+#[test]
+fn large_messages_that_are_too_much_together_come_one_after_the_other() {
+    let mut net = pair(20, Faults::default());
+    net.run(20);
+    let link = net.hosts[0].dialed_up()[0];
+    let bytes = Bytes::from(vec![0; 600 << 20]);
+    for number in [3, 4] {
+        let mut message = numbered(number, 0);
+        let PeerMessage::CheckpointPiece { bytes: payload, .. } = &mut message else { unreachable!() };
+        *payload = bytes.clone();
+        net.hosts[0].links.send(link, &message);
+    }
+    net.hosts[0].links.flush();
+    let mut lanes = BTreeSet::new();
+    for _ in 0..20 {
+        let links = &mut net.hosts[0].links;
+        lanes.extend(frames(links.unsent(link)).iter().filter(|body| body[0] == 7).map(|body| body[5]));
+        take(&mut net, link, PIECE_BYTES_MAX);
+        net.hosts[0].links.assert_invariants();
+    }
+    assert_eq!(lanes.len(), 1, "{lanes:?}");
 }
 
 #[test]

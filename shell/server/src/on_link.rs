@@ -88,6 +88,7 @@ impl EventLoop {
             self.links.readable.push_back(link);
         }
         if event.is_writable() && socket.write_blocked {
+            socket.write_blocked = false;
             self.write_link(link);
         }
     }
@@ -151,27 +152,43 @@ impl EventLoop {
     }
 
     pub(crate) fn write_links(&mut self) {
-        for link in std::mem::take(&mut self.links.writable) {
-            self.write_link(link);
-        }
+        let mut ready = std::mem::take(&mut self.links.writable);
         while let Some(link) = self.node.next_link_with_output() {
-            self.write_link(link);
+            if !ready.contains(&link) {
+                ready.push(link);
+            }
+        }
+        for link in ready {
+            // Of one that has no room an event tells when it has.
+            if !self.links.sockets.get(&link).is_some_and(|socket| socket.write_blocked) {
+                self.write_link(link);
+            }
         }
     }
 
+    /// Writes what waits on a link, a share of it if it is much. More becomes ready as some leaves.
     fn write_link(&mut self, link: LinkId) {
         let Some(socket) = self.links.sockets.get_mut(&link) else { return };
-        let unsent = self.node.unsent_on(link);
-        let piece = &unsent[..unsent.len().min(WRITE_BYTES)];
-        match socket.send(piece) {
-            Ok(sent) => {
-                let more = sent < unsent.len() && !socket.write_blocked;
-                if more {
-                    self.links.writable.push(link);
-                }
-                self.node.on_link_sent(link, sent);
+        let mut written = 0;
+        loop {
+            let unsent = self.node.unsent_on(link);
+            if unsent.is_empty() {
+                return;
             }
-            Err(e) => self.lose_link(link, e.to_string()),
+            if written >= WRITE_BYTES {
+                self.links.writable.push(link);
+                return;
+            }
+            match socket.send(unsent) {
+                Ok(sent) => {
+                    self.node.on_link_sent(link, sent);
+                    written += sent;
+                }
+                Err(e) => return self.lose_link(link, e.to_string()),
+            }
+            if socket.write_blocked {
+                return;
+            }
         }
     }
 

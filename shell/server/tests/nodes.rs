@@ -12,7 +12,7 @@ use std::time::Duration;
 use skep_base::NodeUuid;
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, KnownPeers, LogWriter, NodeFiles, open_log};
 use skep_log::{NodeIdentity, WalConfig};
-use skep_node::{Identity, Node, NodeRecord, Restoring, Status};
+use skep_node::{Identity, LinkLimits, Node, NodeRecord, Restoring, Status};
 use skep_server::{Clock, Listening, RunFault, Surroundings, Waker};
 use skep_settings::Settings;
 
@@ -79,6 +79,7 @@ fn run(
         incarnation: number,
         seed: number,
         replaces: None,
+        link_limits: LinkLimits::default(),
     };
     let wake = || {
         let waker = listening.waker();

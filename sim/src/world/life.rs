@@ -186,9 +186,10 @@ impl World {
 
     /// The process ends. False if there was none.
     pub(super) fn end(&mut self, node: usize, end: End) -> bool {
-        if self.machines[node].process.take().is_none() {
-            return false;
-        }
+        let Some(process) = self.machines[node].process.take() else { return false };
+        let links = process.node.status().links;
+        self.count_by("messages between nodes", links.messages_in);
+        self.count_by("pieces of messages between nodes", links.pieces_in);
         self.end_links(node, end == End::Kill);
         let machine = &mut self.machines[node];
         machine.waiting.clear();

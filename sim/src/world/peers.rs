@@ -189,25 +189,30 @@ impl World {
             ready.insert(link);
         }
         for link in ready {
-            let Some((stream, side)) = self.net.find(node, life, link) else { continue };
-            let room = self.net.room(stream, side, self.plan.pace());
-            let Some(process) = &mut self.machines[node].process else { return };
-            let unsent = process.node.unsent_on(link);
-            let bytes = unsent[..unsent.len().min(room)].to_vec();
-            if bytes.len() < unsent.len() {
-                process.blocked_links.insert(link);
-            }
-            if bytes.is_empty() {
-                continue;
-            }
-            process.node.on_link_sent(link, bytes.len());
-            let bytes = self.lie(stream, side, bytes);
-            if bytes.is_empty() {
-                continue;
-            }
+            while self.write_link(node, life, link) {}
+        }
+    }
+
+    /// Sends what is ready on a link, as far as its window allows. True if something was: more may be ready then.
+    fn write_link(&mut self, node: usize, life: u64, link: LinkId) -> bool {
+        let Some((stream, side)) = self.net.find(node, life, link) else { return false };
+        let room = self.net.room(stream, side, self.plan.pace());
+        let Some(process) = &mut self.machines[node].process else { return false };
+        let unsent = process.node.unsent_on(link);
+        let bytes = unsent[..unsent.len().min(room)].to_vec();
+        if bytes.len() < unsent.len() {
+            process.blocked_links.insert(link);
+        }
+        if bytes.is_empty() {
+            return false;
+        }
+        process.node.on_link_sent(link, bytes.len());
+        let bytes = self.lie(stream, side, bytes);
+        if !bytes.is_empty() {
             self.send_parcel(stream, side, Parcel::Bytes(bytes));
             self.note_spoiled(stream, side);
         }
+        true
     }
 
     /// For planted bugs: what a wrong node would have sent.

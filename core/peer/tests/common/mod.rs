@@ -36,6 +36,11 @@ pub struct End {
     pub down: Option<String>,
     pub sent: Vec<PeerMessage>,
     pub received: Vec<PeerMessage>,
+    /// By what must come in order: places in `sent`.
+    sent_in: BTreeMap<u64, Vec<usize>>,
+    /// By the same, how many of the messages received were compared with what was sent; and how many in all.
+    compared_in: BTreeMap<u64, usize>,
+    compared: usize,
 }
 
 pub struct Host {
@@ -199,7 +204,9 @@ impl Net {
     pub fn send(&mut self, host: usize, link: LinkId, message: PeerMessage) {
         let h = &mut self.hosts[host];
         if h.links.send(link, &message) {
-            h.ends.get_mut(&link).unwrap().sent.push(message);
+            let end = h.ends.get_mut(&link).unwrap();
+            end.sent_in.entry(order_of(&message)).or_default().push(end.sent.len());
+            end.sent.push(message);
         }
         h.links.assert_invariants();
     }
@@ -332,18 +339,22 @@ impl Net {
         self.check_order(pipe, side);
     }
 
-    /// What came out of a pipe is what went in, from the first message on, in order and whole.
-    fn check_order(&self, pipe: usize, side: usize) {
-        let [(from, sent), (to, received)] = if side == 0 {
-            self.pipes[pipe].ends
-        } else {
-            [self.pipes[pipe].ends[1], self.pipes[pipe].ends[0]]
-        };
-        let (sent, received) = (&self.hosts[from].ends[&sent].sent, &self.hosts[to].ends[&received].received);
-        assert!(received.len() <= sent.len(), "{} messages came of {}", received.len(), sent.len());
-        if let Some(last) = received.len().checked_sub(1) {
-            assert_eq!(received[last], sent[last], "message {last}");
+    /// What came out of a pipe is what went in: of each order the messages from the first on, whole, none twice.
+    fn check_order(&mut self, pipe: usize, side: usize) {
+        let ends = self.pipes[pipe].ends;
+        let ((from, sent), (to, received)) = (ends[side], ends[1 - side]);
+        let mut end = self.hosts[to].ends.remove(&received).unwrap();
+        let other = &self.hosts[from].ends[&sent];
+        for message in &end.received[end.compared..] {
+            let order = order_of(message);
+            let place = end.compared_in.entry(order).or_default();
+            let expected = other.sent_in.get(&order).and_then(|places| places.get(*place));
+            let expected = expected.unwrap_or_else(|| panic!("more came than was sent: {message:?}"));
+            assert_eq!(*message, other.sent[*expected], "message {place} of order {order}");
+            *place += 1;
         }
+        end.compared = end.received.len();
+        self.hosts[to].ends.insert(received, end);
     }
 
     /// Ends all pipes between two hosts without a word to either: a cable is pulled.
@@ -371,13 +382,26 @@ impl Net {
     }
 }
 
-/// A message that tells itself from all others.
+/// A message that tells itself from all others, of one of several groups, whose messages come each in order.
 pub fn numbered(number: u64, bytes: usize) -> PeerMessage {
     PeerMessage::CheckpointPiece {
-        group: GroupId(1),
+        group: GroupId(number % 3),
         at: LogId { term: Term(3), index: LogIndex(number) },
         chunk: number,
-        bytes: vec![number as u8; bytes].into(),
+        bytes: (0..bytes).map(|at| number.wrapping_add(at as u64 / 7) as u8).collect(),
         last: number.is_multiple_of(2),
+    }
+}
+
+/// A small message that waits for none of the others.
+pub fn urgent(number: u64) -> PeerMessage {
+    PeerMessage::StateDigest { group: GroupId(1), at: LogId::default(), digest: number }
+}
+
+/// What it must not overtake: messages of the same.
+fn order_of(message: &PeerMessage) -> u64 {
+    match message {
+        PeerMessage::CheckpointPiece { group, .. } => group.0,
+        _ => u64::MAX,
     }
 }
