@@ -120,6 +120,7 @@ fn cluster_metrics(s: &Status, counts: &Counts) -> Vec<Metric> {
         Metric::counter("skep_links_sent_bytes", "bytes to other nodes", links.bytes_out),
         Metric::counter("skep_links_received_messages", "messages from other nodes", links.messages_in),
         Metric::counter("skep_links_sent_messages", "messages to other nodes", links.messages_out),
+        Metric::counter("skep_links_said_again", "answers repeated as their link was lost", s.said_again),
     ]
 }
 

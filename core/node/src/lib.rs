@@ -18,6 +18,7 @@ mod fetch;
 mod fresh;
 mod groups;
 mod join;
+mod kept;
 mod local;
 mod on_client;
 mod on_peer;

@@ -85,6 +85,7 @@ impl Node {
             // It was down or cut off when that happened. Nothing else that it says is heard.
             return self.say_goodbye(link, node);
         }
+        let had_way = self.peers.is_linked(node);
         let another_way = self.peers.on_up(link, peer, dialed, self.now.mono);
         self.on_met(link, out);
         if node == NodeId(0) {
@@ -95,6 +96,9 @@ impl Node {
             self.on_unreachable(node, out);
             self.forward_again(node);
             self.tell_taken_again(node);
+        }
+        if !had_way {
+            self.peers.say_again(node);
         }
         self.send_beat(link);
     }
@@ -109,6 +113,7 @@ impl Node {
         // What came on a link that is not ours to send on may be lost as well: that a checkpoint has arrived, say.
         if let Some(node) = other {
             self.on_unreachable(node, out);
+            self.peers.say_again(node);
         }
         if let Some(node) = lost_way {
             match self.peers.is_linked(node) {
@@ -148,7 +153,13 @@ impl Node {
         }
         match message {
             PeerMessage::Raft { group, message } => self.on_raft(node, group, message, out),
-            PeerMessage::Forward(forward) => self.on_forward(node, incarnation, &forward),
+            PeerMessage::Forward(forward) => {
+                self.peers.on_floor(link, (forward.group, forward.term), forward.floor);
+                self.on_forward(node, incarnation, &forward);
+            }
+            PeerMessage::ForwardFloor { group, term, floor } => {
+                self.peers.on_floor(link, (group, term), floor);
+            }
             PeerMessage::ForwardAnswers(answers) => self.on_forward_answers(node, &answers, out),
             PeerMessage::ForwardRejected { group, term, number, leader, leader_term } => {
                 self.on_heard_leader(group, leader, leader_term);
@@ -344,6 +355,7 @@ impl Node {
             self.peers.beat_at = now.plus(BEAT_MS);
             let links: Vec<LinkId> = self.peers.all_up().map(|(link, _)| link).collect();
             links.into_iter().for_each(|link| self.send_beat(link));
+            self.tell_floors();
         }
         self.on_link(LinkInput::Tick, out);
         self.peers.links.flush();

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_base::{GroupId, LinkId, LogIndex, Millis, NodeId, NodeUuid, Term};
 use skep_peer::{GroupBeat, LinkOutput, Links, Peer, PeerMessage};
 
+use crate::kept::Kept;
+
 /// A node that was not heard for this long may be gone.
 pub(crate) const SUSPECT_MS: u64 = 1_000;
 /// A node that was not heard for this long is taken for gone.
@@ -22,6 +24,8 @@ pub(crate) struct Peers {
     pub outputs: Vec<LinkOutput>,
     /// When the next beat is due.
     pub beat_at: Millis,
+    /// Messages that may have been lost with a link and were sent again on another.
+    pub said_again: u64,
 }
 
 /// A link over which messages go.
@@ -44,6 +48,7 @@ struct Reach {
     heard: Option<Millis>,
     groups: Vec<GroupBeat>,
     may_lead: bool,
+    kept: Kept,
 }
 
 impl Peers {
@@ -55,14 +60,36 @@ impl Peers {
             dialing: BTreeMap::new(),
             outputs: Vec::new(),
             beat_at: Millis(0),
+            said_again: 0,
         }
     }
 
     /// Sends a message to a node. False if there is no way to it, or none that takes more.
     pub fn send(&mut self, node: NodeId, message: PeerMessage) -> bool {
-        match self.link_to(node) {
-            Some(link) => self.links.send(link, &message),
-            None => false,
+        let sent = self.link_to(node).is_some_and(|link| self.links.send(link, &message));
+        if let Some(reach) = self.nodes.get_mut(&node) {
+            reach.kept.keep(message);
+        }
+        sent
+    }
+
+    /// A link that led to a node is gone, or the first one is there: says again what it may not have heard, if there is a way.
+    pub fn say_again(&mut self, node: NodeId) {
+        let (Some(link), Some(reach)) = (self.link_to(node), self.nodes.get(&node)) else { return };
+        for message in reach.kept.all() {
+            self.links.send(link, &message);
+            self.said_again += 1;
+        }
+    }
+
+    /// The other side of a link has all answers to what it forwarded before `floor`; see [`Kept::on_floor`].
+    pub fn on_floor(&mut self, link: LinkId, (group, term): (GroupId, Term), floor: u64) {
+        let Some(up) = self.up.get(&link) else { return };
+        // What an earlier run of that node sent may be read behind the first words of the next one.
+        if let Some(reach) = self.nodes.get_mut(&up.node)
+            && reach.incarnation == up.incarnation
+        {
+            reach.kept.on_floor(group, term, floor);
         }
     }
 
@@ -103,7 +130,9 @@ impl Peers {
         let before = self.link_to(node);
         if node != NodeId(0) {
             let reach = self.nodes.entry(node).or_default();
-            reach.incarnation = incarnation;
+            if std::mem::replace(&mut reach.incarnation, incarnation) != incarnation {
+                reach.kept = Kept::default();
+            }
             reach.heard = Some(now);
             match dialed {
                 Some(_) => reach.dialed = Some(link),

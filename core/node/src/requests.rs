@@ -99,7 +99,7 @@ impl Node {
                 return false;
             }
             let incarnation = self.peers.incarnation_of(leader).unwrap_or_default();
-            shard.session = Session { leader, term, incarnation, next: 1, rejected: false };
+            shard.session = Session { leader, term, incarnation, next: 1, told: 1, rejected: false };
         }
         if shard.session.rejected {
             return false;
@@ -120,9 +120,22 @@ impl Node {
             fate_unknown: false,
         };
         let floor = shard.forwarded.front().map_or(number, |oldest| oldest.number);
+        shard.session.told = floor;
         self.peers.send(leader, PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded)));
         shard.forwarded.push_back(forwarded);
         true
+    }
+
+    /// Tells leaders which answers have come, if no forward told them.
+    pub(crate) fn tell_floors(&mut self) {
+        for shard in &mut self.shards {
+            let Session { leader, term, next, told, .. } = shard.session;
+            let floor = shard.forwarded.front().map_or(next, |oldest| oldest.number);
+            if floor > told {
+                shard.session.told = floor;
+                self.peers.send(leader, PeerMessage::ForwardFloor { group: shard.id, term, floor });
+            }
+        }
     }
 
     /// The link to a node is new: what was sent on the one before may be lost. A leader ignores what it had already. One that

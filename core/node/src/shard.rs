@@ -121,6 +121,8 @@ pub(crate) struct Session {
     /// The run of that node: a later one does not know what was given to it.
     pub incarnation: u64,
     pub next: u64,
+    /// The oldest number of which that node was told that its answer is still wanted.
+    pub told: u64,
     /// That node said that it does not lead in that term.
     pub rejected: bool,
 }

@@ -25,6 +25,8 @@ pub struct Status {
     /// Shards that this node leads.
     pub leading: u64,
     pub links: LinkStats,
+    /// Answers and rejections given again since a link was lost with them.
+    pub said_again: u64,
     pub uptime_ms: u64,
     pub clients: u64,
     pub clients_accepted: u64,
@@ -154,6 +156,7 @@ impl Node {
             keyspace_misses: sum(|r| r.keyspace.access.misses()),
             entries_applied: sum(|r| r.group.stats().entries_applied),
             links: self.peers.links.stats(),
+            said_again: self.peers.said_again,
             persists: self.persist.issued,
             disk_full: self.disk_full,
             checkpoint_active: self.checkpoints.is_active(),

@@ -170,13 +170,15 @@ pub struct ForwardAnswers {
     pub group: GroupId,
     pub term: Term,
     count: u32,
+    /// The newest forward that is answered.
+    last_number: u64,
     /// Each: number, index, tag u8, and the reply behind its length.
     items: Vec<u8>,
 }
 
 impl ForwardAnswers {
     pub fn new(group: GroupId, term: Term) -> ForwardAnswers {
-        ForwardAnswers { group, term, count: 0, items: Vec::new() }
+        ForwardAnswers { group, term, count: 0, last_number: 0, items: Vec::new() }
     }
 
     /// Adds the answer to operation `index` of the forward `number`.
@@ -191,6 +193,12 @@ impl ForwardAnswers {
             Answer::NotDone => self.items.push(NOT_DONE),
         }
         self.count += 1;
+        self.last_number = self.last_number.max(number);
+    }
+
+    /// The newest forward of which an operation is answered; 0 if none is.
+    pub fn last_number(&self) -> u64 {
+        self.last_number
     }
 
     /// Number of answers.
@@ -224,11 +232,12 @@ impl ForwardAnswers {
         let (group, term) = (GroupId(r.varint()?), Term(r.varint()?));
         let count = r.count(ANSWER_BYTES_MIN)?;
         let items = r.clone();
+        let mut last_number = 0;
         for _ in 0..count {
-            answer(r)?;
+            last_number = last_number.max(answer(r)?.0);
         }
         r.end()?;
-        Ok(ForwardAnswers { group, term, count: count as u32, items: rest(items).to_vec() })
+        Ok(ForwardAnswers { group, term, count: count as u32, last_number, items: rest(items).to_vec() })
     }
 }
 

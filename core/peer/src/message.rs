@@ -52,6 +52,7 @@ const META_ASK: u8 = 27;
 const META_ANSWER: u8 = 28;
 const BEAT: u8 = 29;
 const STATE_DIGEST: u8 = 30;
+const FORWARD_FLOOR: u8 = 31;
 
 /// What one node says to another over a link that is up.
 #[derive(Clone, PartialEq, Debug)]
@@ -72,6 +73,13 @@ pub enum PeerMessage {
         number: u64,
         leader: Option<NodeId>,
         leader_term: Term,
+    },
+    /// The sender has the answers to all that it forwarded to the leader of `group` in `term` before `floor`, or wants them no
+    /// more.
+    ForwardFloor {
+        group: GroupId,
+        term: Term,
+        floor: u64,
     },
     /// Asks for a piece of a checkpoint's file; pieces count from 0.
     CheckpointAsk {
@@ -202,6 +210,7 @@ impl PeerMessage {
             PeerMessage::Forward(_) => FORWARD,
             PeerMessage::ForwardAnswers(_) => FORWARD_ANSWERS,
             PeerMessage::ForwardRejected { .. } => FORWARD_REJECTED,
+            PeerMessage::ForwardFloor { .. } => FORWARD_FLOOR,
             PeerMessage::CheckpointAsk { .. } => CHECKPOINT_ASK,
             PeerMessage::CheckpointPiece { .. } => CHECKPOINT_PIECE,
             PeerMessage::CheckpointGone { .. } => CHECKPOINT_GONE,
@@ -228,6 +237,9 @@ impl PeerMessage {
             PeerMessage::ForwardRejected { group, term, number, leader, leader_term } => {
                 let leader = leader.unwrap_or_default();
                 [group.0, term.0, *number, leader.0, leader_term.0].iter().for_each(|n| put(out, *n));
+            }
+            PeerMessage::ForwardFloor { group, term, floor } => {
+                [group.0, term.0, *floor].iter().for_each(|n| put(out, *n));
             }
             PeerMessage::CheckpointAsk { group, at, chunk } => {
                 put_position(out, *group, *at);
@@ -331,6 +343,11 @@ fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Pe
             number: r.varint()?,
             leader: Some(NodeId(r.varint()?)).filter(|node| *node != NodeId(0)),
             leader_term: Term(r.varint()?),
+        },
+        FORWARD_FLOOR => PeerMessage::ForwardFloor {
+            group: GroupId(r.varint()?),
+            term: Term(r.varint()?),
+            floor: r.varint()?,
         },
         CHECKPOINT_ASK => {
             PeerMessage::CheckpointAsk { group: GroupId(r.varint()?), at: log_id(r)?, chunk: r.varint()? }

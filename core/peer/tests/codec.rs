@@ -80,6 +80,11 @@ fn any_forwarding() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(group, term, number, ops)| PeerMessage::Forward(forward(group, term, number, &ops))),
         (any_group(), any_term(), items())
             .prop_map(|(group, term, items)| PeerMessage::ForwardAnswers(answers(group, term, &items))),
+        (any_group(), any_term(), any::<u64>()).prop_map(|(group, term, floor)| PeerMessage::ForwardFloor {
+            group,
+            term,
+            floor
+        }),
         (any_group(), any_term(), any::<u64>(), proptest::option::of(1..9u64), any_term()).prop_map(
             |(group, term, number, leader, leader_term)| PeerMessage::ForwardRejected {
                 group,
@@ -267,7 +272,7 @@ fn what_no_node_says_is_refused() {
         build(&mut fields);
         assert!(PeerMessage::decode(kind, &fields).is_err(), "kind {kind}: {fields:?}");
     };
-    for kind in (0..16).chain(31..=255) {
+    for kind in (0..16).chain(32..=255) {
         refused(kind, &|_| {});
     }
     // A forward: group, term, number, how much older the oldest wanted is, count, then flags, database, arguments.

@@ -187,7 +187,9 @@ impl World {
     /// The process ends. False if there was none.
     pub(super) fn end(&mut self, node: usize, end: End) -> bool {
         let Some(process) = self.machines[node].process.take() else { return false };
-        let links = process.node.status().links;
+        let status = process.node.status();
+        let links = status.links;
+        self.count_by("answers given again", status.said_again);
         self.count_by("messages between nodes", links.messages_in);
         self.count_by("pieces of messages between nodes", links.pieces_in);
         self.end_links(node, end == End::Kill);

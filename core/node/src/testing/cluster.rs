@@ -14,6 +14,8 @@ pub(crate) struct Cluster {
     links: BTreeMap<(usize, LinkId), (usize, LinkId)>,
     /// Pairs of nodes between which nothing is delivered, in either direction.
     pub cut: BTreeSet<(usize, usize)>,
+    /// Ends of connections from which nothing arrives.
+    lossy: BTreeSet<(usize, LinkId)>,
     /// Milliseconds that pass in a step.
     pub step_ms: u64,
 }
@@ -22,13 +24,22 @@ impl Cluster {
     /// Nodes that form a cluster, until all are ready.
     pub fn of(count: u16, settings: &[(&str, &str)]) -> Cluster {
         let join = (1..=count).map(|n| format!("n{n}:17001")).collect::<Vec<_>>().join(",");
-        let mut cluster =
-            Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
+        let mut cluster = Cluster::empty();
         for number in 1..=count {
             cluster.start(number, &[settings, &[("join", &join)]].concat());
         }
         cluster.run_until("all are ready", |c| c.alive().all(|w| w.node.is_ready()));
         cluster
+    }
+
+    fn empty() -> Cluster {
+        Cluster {
+            nodes: vec![None],
+            links: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            lossy: BTreeSet::new(),
+            step_ms: 5,
+        }
     }
 
     /// Starts an empty node.
@@ -143,7 +154,7 @@ impl Cluster {
             let bytes = self.node(at).node.unsent_on(link).to_vec();
             self.node(at).node.on_link_sent(link, bytes.len());
             let Some((to, other)) = self.links.get(&(at, link)).copied() else { continue };
-            if self.cut.contains(&(at.min(to), at.max(to))) {
+            if self.cut.contains(&(at.min(to), at.max(to))) || self.lossy.contains(&(at, link)) {
                 continue;
             }
             if let Some(peer) = &mut self.nodes[to] {
@@ -172,6 +183,19 @@ impl Cluster {
                 self.node(from).input(Input::LinkClosed { link, reason });
             }
         }
+    }
+
+    /// The end at `from` of the connection that `from` made to `to`.
+    fn dialed(&self, from: usize, to: usize) -> (usize, LinkId) {
+        let peers = &self.nodes[from].as_ref().expect("the node lives").node.peers;
+        let mut dialed = peers.all_up().filter(|(_, up)| up.dialed.is_some()).map(|(link, _)| (from, link));
+        dialed.find(|end| self.links.get(end).is_some_and(|other| other.0 == to)).expect("they are linked")
+    }
+
+    /// A connection breaks, for both of its ends.
+    fn break_link(&mut self, end: (usize, LinkId)) {
+        self.node(end.0).input(Input::LinkClosed { link: end.1, reason: "broken".into() });
+        self.close(end);
     }
 
     fn close(&mut self, end: (usize, LinkId)) {
@@ -244,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_node_joins_one_that_has_data_and_gets_a_copy() {
-        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
+        let mut c = Cluster::empty();
         c.start(1, &[]);
         c.run_until("it is ready", |c| c.alive().all(|w| w.node.is_ready()));
         let conn = c.node(1).connect();
@@ -429,6 +453,71 @@ mod tests {
     }
 
     #[test]
+    fn answers_lost_with_the_link_of_the_leader_alone_are_given_again() {
+        for replicas in ["1", "3"] {
+            let mut c = Cluster::of(3, &[("replicas", replicas)]);
+            c.run(3_000);
+            let leader = c.leader().expect("one leads");
+            let other = if leader == 1 { 2 } else { 1 };
+            let conn = c.node(other).connect();
+            assert_eq!(c.ask(other, conn, "SET a 1"), "+OK");
+            for (commands, expected) in [("GET a", "$1 1"), ("INCR a\nGET a\nINCR a", ":2 $1 2 :3")] {
+                let end = c.dialed(leader, other);
+                c.lossy.insert(end);
+                c.node(other).receive(conn, pipeline(commands));
+                c.run(100);
+                assert_eq!(c.node(other).replies(conn), "");
+                c.break_link(end);
+                c.run(100);
+                assert_eq!(c.node(other).replies(conn), expected, "{replicas} replicas");
+                assert!(c.node(leader).node.peers.said_again > 0);
+                c.run(1_000);
+            }
+            assert_eq!(c.ask(other, conn, "GET a"), "$1 3", "carried out once");
+        }
+    }
+
+    #[test]
+    fn a_rejection_lost_with_its_link_is_told_again() {
+        let mut c = Cluster::of(4, &[("replicas", "3")]);
+        c.run(3_000);
+        let has_copy = |c: &Cluster, n: usize| c.nodes[n].as_ref().unwrap().node.shards[0].replica.is_some();
+        let other = (1..=4).find(|n| !has_copy(&c, *n)).expect("one has no copy");
+        let conn = c.node(other).connect();
+        assert_eq!(c.ask(other, conn, "SET a 1"), "+OK");
+        let leader = c.leader().expect("one leads");
+        // What it heard last is that the old one leads, whose word that it does not is lost.
+        let heard = c.node(other).node.shards[0].heard;
+        let end = c.dialed(leader, other);
+        c.lossy.insert(end);
+        c.node(leader).input(Input::DiskFull(true));
+        c.run_until("another leads", |c| c.leader().is_some_and(|now| now != leader));
+        c.node(other).node.shards[0].heard = heard;
+        c.node(other).receive(conn, pipeline("INCR a"));
+        c.run(300);
+        assert_eq!(c.node(other).replies(conn), "");
+        c.break_link(end);
+        c.run(300);
+        assert_eq!(c.node(other).replies(conn), ":2");
+    }
+
+    #[test]
+    fn answers_that_have_come_are_not_kept() {
+        let mut c = Cluster::of(3, &[]);
+        c.run(2_000);
+        let leader = c.leader().expect("one leads");
+        let other = if leader == 1 { 2 } else { 1 };
+        let conn = c.node(other).connect();
+        for _ in 0..10 {
+            assert_eq!(c.ask(other, conn, "SET a 1\nGET a"), "+OK $1 1");
+        }
+        c.run(200);
+        c.break_link(c.dialed(leader, other));
+        c.run(200);
+        assert_eq!(c.node(leader).node.peers.said_again, 0);
+    }
+
+    #[test]
     fn a_replica_that_differs_raises_an_alarm_on_all() {
         let mut c = Cluster::of(3, &[]);
         c.run(2_000);
@@ -473,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_not_fetched_faster_than_it_can_be_written() {
-        let mut c = Cluster { nodes: vec![None], links: BTreeMap::new(), cut: BTreeSet::new(), step_ms: 5 };
+        let mut c = Cluster::empty();
         c.start(1, &[]);
         c.run_until("it is ready", |c| c.alive().all(|w| w.node.is_ready()));
         let conn = c.node(1).connect();
