@@ -1,0 +1,167 @@
+//! A host whose commands run on the keyspace: within a log entry that is applied, or as a read.
+
+use skep_base::{Args, Millis, Refusal};
+use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
+use skep_keyspace::{Handler, ReadCx, WriteCx, handlers, parse_database};
+use skep_resp::Reply;
+
+use crate::host::{Host, LogLevel, UnknownCommand, refusals};
+
+/// The functions that scripts may call, by command. Made once.
+pub struct ScriptCommands {
+    by_id: Vec<Option<Run>>,
+}
+
+#[derive(Clone, Copy)]
+enum Run {
+    Keyspace(Handler),
+    /// Commands that are the node's elsewhere, and need nothing of it.
+    Here(fn(&mut KeyspaceHost, Args, &mut Reply)),
+}
+
+impl Default for ScriptCommands {
+    fn default() -> ScriptCommands {
+        ScriptCommands::new()
+    }
+}
+
+impl ScriptCommands {
+    pub fn new() -> ScriptCommands {
+        let mut by_id = vec![None; COMMAND_COUNT];
+        let mut set = |name: &str, run: Run| {
+            let command =
+                lookup_full(name.as_bytes()).unwrap_or_else(|| panic!("{name} is not in the command table"));
+            by_id[command.id().index()] = Some(run);
+        };
+        handlers().for_each(|(name, handler)| set(name, Run::Keyspace(handler)));
+        set("echo", Run::Here(|_, args, reply| reply.bulk(&args[1])));
+        set("ping", Run::Here(ping));
+        set("select", Run::Here(select));
+        set("time", Run::Here(time));
+        ScriptCommands { by_id }
+    }
+
+    fn of(&self, command: &CommandSpec) -> Option<Run> {
+        self.by_id[command.id().index()]
+    }
+}
+
+/// Where the commands of a script run.
+pub enum Surroundings<'a, 'k> {
+    /// While an entry is applied: everything comes from the entry and is the same on every replica.
+    Write(&'a mut WriteCx<'k>),
+    /// As a read, which changes nothing and is not in the log.
+    Read(&'a mut ReadCx<'k>),
+}
+
+/// Runs a script's commands on a keyspace. `SELECT` holds until the script ends: the caller gives a context of the script's
+/// own, or sets its database again.
+pub struct KeyspaceHost<'a, 'k> {
+    commands: &'a ScriptCommands,
+    surroundings: Surroundings<'a, 'k>,
+    reads_only: bool,
+    logged: Vec<(LogLevel, Vec<u8>)>,
+}
+
+/// Lines of `redis.log` kept from one script; more are dropped.
+const LOGGED_MAX: usize = 100;
+
+impl<'a, 'k> KeyspaceHost<'a, 'k> {
+    /// `reads_only` refuses writes also while an entry is applied (see [`crate::Header::reads_only`]).
+    pub fn new(commands: &'a ScriptCommands, surroundings: Surroundings<'a, 'k>, reads_only: bool) -> Self {
+        KeyspaceHost { commands, surroundings, reads_only, logged: Vec::new() }
+    }
+
+    /// What the script has logged, in its order.
+    pub fn into_logged(self) -> Vec<(LogLevel, Vec<u8>)> {
+        self.logged
+    }
+
+    fn now(&self) -> Millis {
+        match &self.surroundings {
+            Surroundings::Write(cx) => cx.now,
+            Surroundings::Read(cx) => cx.now,
+        }
+    }
+
+    fn run(&mut self, handler: Handler, args: Args, reply: &mut Reply) {
+        let mark = reply.mark();
+        let result = match (&mut self.surroundings, handler) {
+            (Surroundings::Write(cx), Handler::Write(run)) => run(cx, args, reply),
+            (Surroundings::Write(cx), Handler::Read(run)) => run(&mut cx.as_read(), args, reply),
+            // Not `Handler::read`: it would forget what the script's earlier reads met that was due.
+            (Surroundings::Read(cx), Handler::Read(run)) => run(cx, args, reply),
+            (Surroundings::Read(_), Handler::Write(_)) => return reply.error(refusals::READ_ONLY),
+        };
+        if let Err(refusal) = result {
+            reply.rewind(mark);
+            reply.refusal(&refusal);
+        }
+    }
+}
+
+impl Host for KeyspaceHost<'_, '_> {
+    fn call(&mut self, args: Args, reply: &mut Reply) {
+        let Ok(command) = resolve(args) else { return reply.error(refusal_of(args)) };
+        if command.flags.has(Flags::NOSCRIPT) {
+            return reply.error(refusals::NOT_FROM_SCRIPT);
+        }
+        if self.reads_only && command.is_write() {
+            return reply.error(refusals::READ_ONLY);
+        }
+        match self.commands.of(command) {
+            Some(Run::Keyspace(handler)) => self.run(handler, args, reply),
+            Some(Run::Here(run)) => run(self, args, reply),
+            None => reply.error(refusals::NOT_FROM_SCRIPT),
+        }
+    }
+
+    fn may_call(&mut self, args: Args) -> Result<bool, UnknownCommand> {
+        match resolve(args) {
+            Ok(_) | Err(Refusal::WrongArity(_)) => Ok(true),
+            Err(_) => Err(UnknownCommand),
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, message: &[u8]) {
+        if self.logged.len() < LOGGED_MAX {
+            self.logged.push((level, message.to_vec()));
+        }
+    }
+}
+
+/// Redis has other words for scripts than for clients.
+fn refusal_of(args: Args) -> &'static str {
+    match resolve(args) {
+        Err(Refusal::WrongArity(_)) => refusals::WRONG_ARITY,
+        _ => refusals::UNKNOWN_COMMAND,
+    }
+}
+
+fn ping(_: &mut KeyspaceHost, args: Args, reply: &mut Reply) {
+    match args.get(1) {
+        Some(text) => reply.bulk(text),
+        None => reply.simple("PONG"),
+    }
+}
+
+fn select(host: &mut KeyspaceHost, args: Args, reply: &mut Reply) {
+    match parse_database(&args[1]) {
+        Ok(db) => {
+            match &mut host.surroundings {
+                Surroundings::Write(cx) => cx.db = db,
+                Surroundings::Read(cx) => cx.db = db,
+            }
+            reply.ok();
+        }
+        Err(refusal) => reply.refusal(&refusal),
+    }
+}
+
+/// The time of the entry, or of the read: it stands still while the script runs, as in Redis.
+fn time(host: &mut KeyspaceHost, _: Args, reply: &mut Reply) {
+    let now = host.now().0;
+    reply.array(2);
+    reply.bulk((now / 1000).to_string().as_bytes());
+    reply.bulk((now % 1000 * 1000).to_string().as_bytes());
+}
