@@ -1,0 +1,88 @@
+"""Scripts and functions answer as in redis-server: the same commands to both, the same bytes back.
+
+The engine is asked through `core/script/examples/scripts.rs`, a keyspace behind standard input and output.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.resp import Connection, ConnectionLost, Reply, show
+from harness.server import Redis
+
+from .corpus import FUNCTIONS, SCRIPTS, VERSION_DIFFERENCES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Engine(Connection):
+    """The example as a connection."""
+
+    def __init__(self) -> None:
+        path = Path(os.environ.get("TESTED_SCRIPTS", ROOT / "target/release/examples/scripts"))
+        assert path.exists(), f"{path} is not there: cargo build --release -p skep-script --example scripts"
+        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.buffer = b""
+        self.at = 0
+
+    def send_raw(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(data)
+        self.process.stdin.flush()
+
+    def _receive(self, most: int) -> bytes:
+        assert self.process.stdout is not None
+        data = os.read(self.process.stdout.fileno(), most)
+        if not data:
+            raise ConnectionLost("the engine ended")
+        return data
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0, "the engine died"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+def both(left: Connection, right: Connection, *words: bytes) -> tuple[Reply, Reply]:
+    return left.call(*words), right.call(*words)
+
+
+@pytest.mark.parametrize("protocol", (2, 3))
+@pytest.mark.parametrize("group", SCRIPTS)
+def test_scripts_answer_as_in_redis(redis_server: Redis, engine: Engine, group: str, protocol: int) -> None:
+    found = []
+    with Connection(redis_server.port) as redis:
+        both(redis, engine, b"HELLO", b"%d" % protocol)
+        for script in SCRIPTS[group]:
+            both(redis, engine, b"FLUSHALL")
+            one, two = both(redis, engine, b"EVAL", script, b"2", b"k1", b"k2", b"a1", b"2", b"-3.5")
+            if one != two and script not in VERSION_DIFFERENCES:
+                found.append(f"{script!r}\n    redis: {show(one)}\n    skep:  {show(two)}")
+    assert not found, f"{len(found)} of {len(SCRIPTS[group])} scripts differ\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("protocol", (2, 3))
+def test_libraries_and_their_functions_answer_as_in_redis(redis_server: Redis, engine: Engine, protocol: int) -> None:
+    found = []
+    with Connection(redis_server.port) as redis:
+        both(redis, engine, b"HELLO", b"%d" % protocol)
+        both(redis, engine, b"FLUSHALL")
+        both(redis, engine, b"FUNCTION", b"FLUSH")
+        both(redis, engine, b"SCRIPT", b"FLUSH")
+        for words in FUNCTIONS:
+            one, two = both(redis, engine, *words)
+            if one != two:
+                found.append(f"{words!r}\n    redis: {show(one)}\n    skep:  {show(two)}")
+    assert not found, f"{len(found)} of {len(FUNCTIONS)} commands differ\n" + "\n".join(found)
