@@ -1,6 +1,6 @@
 //! One machine: its disk, its clocks, and the process on it, if one runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::{GroupId, LogIndex, Millis, NodeId, Rng};
 use skep_log::MemDisk;
@@ -111,6 +111,8 @@ pub struct Machine {
     pub shadow: Shadow,
     /// The last entry of each group that the process was seen to have applied.
     pub applied: BTreeMap<GroupId, LogIndex>,
+    /// Groups whose copy here was changed past the log.
+    pub damaged: BTreeSet<GroupId>,
     /// The process was ready once.
     pub ready: bool,
     /// Turns in the same millisecond.
@@ -137,6 +139,7 @@ impl Machine {
             slowness: 1,
             shadow: Shadow::default(),
             applied: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             ready: false,
             turns_at: (0, 0),
         }

@@ -44,12 +44,14 @@ pub enum Fault {
     Break,
     /// A frame between two nodes is lost, doubled or damaged, then the connection breaks.
     Frame,
+    /// The state of a copy changes in memory.
+    Damage,
     /// Somebody adds, drains, removes or replaces a node.
     Operate,
 }
 
 /// A fault with the range of its mean interval in ms. Half of them strike clusters only.
-const FAULTS: [(Fault, u64, u64, bool); 17] = [
+const FAULTS: [(Fault, u64, u64, bool); 18] = [
     (Fault::PowerCut, 80, 2_000, false),
     (Fault::Kill, 80, 2_000, false),
     (Fault::Eio, 200, 3_000, false),
@@ -67,6 +69,7 @@ const FAULTS: [(Fault, u64, u64, bool); 17] = [
     (Fault::Break, 50, 2_000, true),
     (Fault::Frame, 50, 2_000, true),
     (Fault::Operate, 500, 3_000, true),
+    (Fault::Damage, 200, 2_000, true),
 ];
 
 /// The draw of one seed.

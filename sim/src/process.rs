@@ -189,6 +189,7 @@ impl Process {
             seed,
             replaces,
             link_limits: LinkLimits { piece_bytes: plan.piece_bytes, ..LinkLimits::default() },
+            may_damage: true,
         };
         let mut outputs = Vec::new();
         let node = Node::start(identity, plan.settings(&join), recovered, now, &mut outputs);

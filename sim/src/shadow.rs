@@ -162,8 +162,10 @@ fn apply(logs: &mut Logs, record: &Record) -> Result<(), String> {
             }
             log.checkpoint = *at;
             log.membership = membership.clone();
+            log.distrusted = false;
         }
         Record::Removed { group } => drop(logs.remove(group)),
+        Record::Distrusted { group } => logs.entry(*group).or_default().distrusted = true,
     }
     Ok(())
 }

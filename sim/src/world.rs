@@ -1,6 +1,7 @@
 //! The world of one seed: virtual time, the event queue, and everything in it.
 
 mod clients;
+mod damage;
 mod faults;
 mod life;
 mod operator;
@@ -133,6 +134,8 @@ pub struct World {
     cluster_id: String,
     phase: Phase,
     phase_until: u64,
+    /// When copies are compared next, if there is a reason to.
+    compare_at: u64,
     pub trace: Trace,
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -168,6 +171,7 @@ impl World {
             cluster_id: String::new(),
             phase: Phase::Working,
             phase_until: u64::MAX,
+            compare_at: 0,
             trace,
             counts: BTreeMap::new(),
             plan,

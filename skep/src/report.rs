@@ -12,10 +12,10 @@ use crate::health::health;
 /// Turns a snapshot of the node into what is published.
 pub fn report(status: &Status, counts: &Counts) -> NodeStatus {
     let ready = if status.ready { Ok(()) } else { Err(status.reason.clone()) };
-    NodeStatus { ready, cluster: cluster(status, counts), metrics: metrics(status, counts) }
+    NodeStatus { ready, cluster: cluster(status), metrics: metrics(status, counts) }
 }
 
-fn cluster(status: &Status, counts: &Counts) -> ClusterStatus {
+fn cluster(status: &Status) -> ClusterStatus {
     let nodes = status.nodes.iter().map(|node| NodeEntry {
         id: node.id.0,
         name: node.record.name.clone(),
@@ -39,15 +39,35 @@ fn cluster(status: &Status, counts: &Counts) -> ClusterStatus {
         ..ClusterStatus::default()
     };
     (cluster.state, cluster.problems) = health(&cluster, status.copies as usize, &status.reason);
-    if let Some(odd) = counts.divergence {
-        let name = cluster.nodes.iter().find(|node| node.id == odd.node.0).map_or("", |node| &node.name);
-        cluster.problems.push(format!(
-            "shard {}: the copy on {name} (id {}) differs from this node's at {}, so one is wrong; see the log",
-            odd.group.0, odd.node.0, odd.at.0
-        ));
+    let odd: Vec<String> = status.shards.iter().flat_map(|shard| differences(shard, &cluster)).collect();
+    if !odd.is_empty() {
+        cluster.problems.extend(odd);
         cluster.state = cluster.state.max(ClusterState::Degraded);
     }
     cluster
+}
+
+/// What is to be said of copies of a shard that differ.
+fn differences(shard: &ShardStatus, cluster: &ClusterStatus) -> Vec<String> {
+    let named = |node: skep_base::NodeId| {
+        let entry = cluster.nodes.iter().find(|entry| entry.id == node.0);
+        format!("{} (id {node})", entry.map_or("a node", |entry| &entry.name))
+    };
+    let of = |replica: &skep_node::ReplicaStatus| {
+        let (id, name) = (shard.id.0, named(replica.node));
+        match () {
+            () if replica.rebuilding => {
+                Some(format!("shard {id}: the copy on {name} differed from most others and is being rebuilt"))
+            }
+            () if replica.differs && shard.undecided => Some(format!(
+                "shard {id}: the copy on {name} differs from this node's; no majority of the copies agrees, so which is right \
+                 is not known and nothing is repaired: keep the logs and the data directories, and see the manual"
+            )),
+            () if replica.differs => Some(format!("shard {id}: the copy on {name} differs from most others")),
+            () => None,
+        }
+    };
+    shard.replicas.iter().filter_map(of).collect()
 }
 
 fn shard(shard: &ShardStatus) -> ShardEntry {
@@ -100,6 +120,11 @@ fn shard_metrics(s: &Status) -> Vec<Metric> {
     ]
 }
 
+fn differing(s: &Status) -> f64 {
+    let replicas = s.shards.iter().flat_map(|shard| &shard.replicas);
+    replicas.filter(|replica| replica.differs || replica.rebuilding).count() as f64
+}
+
 fn cluster_metrics(s: &Status, counts: &Counts) -> Vec<Metric> {
     let links = &s.links;
     let up = |node: &skep_node::NodeStatus| node.state != skep_node::NodeState::Down;
@@ -110,6 +135,8 @@ fn cluster_metrics(s: &Status, counts: &Counts) -> Vec<Metric> {
         Metric::counter("skep_leader_changes", "changes of a group's leader", counts.leader_changes),
         Metric::counter("skep_replicas_fetched", "copies got whole from another node", counts.fetched),
         Metric::counter("skep_replicas_diverged", "copies found to differ", counts.diverged),
+        Metric::counter("skep_replicas_rebuilt", "copies here rebuilt since they differed", counts.rebuilt),
+        Metric::gauge("skep_replicas_differing", "copies that differ, or are being rebuilt", differing(s)),
         Metric::gauge("skep_links", "connections to and from other nodes", links.up as f64),
         Metric::counter("skep_links_dialed", "connections to other nodes", links.dialed),
         Metric::counter("skep_links_accepted", "connections from other nodes", links.accepted),

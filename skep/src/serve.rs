@@ -19,6 +19,8 @@ use crate::{memory, open_files, recovery, signals};
 
 /// As many as `join` may name.
 const JOIN_MAX: usize = 64;
+/// See [`may_damage`].
+const MAY_DAMAGE_VARIABLE: &str = "TESTED_SKEP_MAY_DAMAGE";
 
 /// Why a node could not start or had to stop.
 #[derive(Debug)]
@@ -187,7 +189,18 @@ fn identity(
         seed: random(),
         replaces,
         link_limits: LinkLimits::default(),
+        may_damage: may_damage(),
     }
+}
+
+/// Whether tests may damage the state of this copy (`DEBUG UNLOGGED`), to see that it is found and rebuilt. No setting, so
+/// that no file or flag turns it on by mistake.
+fn may_damage() -> bool {
+    let may = std::env::var_os(MAY_DAMAGE_VARIABLE).is_some_and(|value| value == "yes");
+    if may {
+        tracing::warn!("{MAY_DAMAGE_VARIABLE} is set: clients can damage this node's copies; for tests only");
+    }
+    may
 }
 
 /// A node that lost its data asks those it knew, whatever `join` says.
@@ -216,6 +229,12 @@ pub fn announce(config: &Config) {
     );
     for name in config.given() {
         tracing::debug!(setting = name, origin = %config.origin(name), "setting is not the default");
+    }
+    if settings.durability() == Durability::Memory {
+        tracing::warn!(
+            "durability is memory: it counts for shards with a single copy, whose last second of writes a crash loses; a shard \
+             with several copies answers when a majority has the write on disk, as with disk (decision 11)"
+        );
     }
     if settings.insecure() {
         tracing::warn!("insecure: whoever reaches {} needs no password", settings.listen());

@@ -93,7 +93,8 @@ impl Group {
     /// damage, so it is a bug. A commit index out of range is brought into range, since it is written lazily.
     pub fn new(config: GroupConfig, recovered: GroupLog) -> Group {
         config.assert_sane();
-        let GroupLog { checkpoint, membership, hard_state, entries } = recovered;
+        // What the state machine makes of the log is the node's affair.
+        let GroupLog { checkpoint, membership, hard_state, entries, distrusted: _ } = recovered;
         let last = entries.last().map_or(checkpoint, |entry| entry.id);
         assert!(
             hard_state.term >= last.term,
@@ -424,6 +425,36 @@ impl Group {
     pub fn log_id_at(&self, index: LogIndex) -> Option<LogId> {
         let term = self.raw.raft.raft_log.term(index.0).ok()?;
         (index == LogIndex(0) || term != 0).then_some(LogId { term: Term(term), index })
+    }
+
+    /// Entries behind `from` that [`Output::Apply`] has handed out, oldest first, for a state machine that was set back: about
+    /// `bytes_max` of them, at least one if there is one. They are in memory from the checkpoint on.
+    ///
+    /// # Panics
+    /// If `from` is older than the entries in memory: ask [`log_id_at`](Self::log_id_at) first.
+    pub fn applied_behind(&self, from: LogIndex, bytes_max: usize) -> Vec<Entry> {
+        let mut bytes = 0;
+        let entries = self.raw.store().behind(from).take_while(|entry| {
+            let fits = bytes < bytes_max && entry.index <= self.applied.0;
+            bytes += entry.data.len();
+            fits
+        });
+        entries.cloned().map(convert::entry_from_library).collect()
+    }
+
+    /// The membership that a checkpoint at `index` has, if it is known still.
+    pub fn membership_at(&self, index: LogIndex) -> Option<&Membership> {
+        self.memberships.at(index)
+    }
+
+    /// Ceases to lead, at once and without an heir: the others elect one when they have not heard of this node for an election
+    /// timeout. Nothing happens if it does not lead.
+    pub fn resign(&mut self, out: &mut Vec<Output>) {
+        if self.is_leader() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+            self.pump(out);
+        }
     }
 
     /// The membership in force at [`applied`](Self::applied), or at the checkpoint that is being installed.

@@ -146,6 +146,11 @@ impl History {
         self.changes.push_back((at, membership));
     }
 
+    /// The membership in force after `index` was applied, if it is kept.
+    pub fn at(&self, index: LogIndex) -> Option<&Membership> {
+        self.changes.iter().rev().find(|(from, _)| *from <= index).map(|(_, membership)| membership)
+    }
+
     /// The membership in force after `at` was applied, which becomes the oldest one kept.
     pub fn checkpoint(&mut self, at: LogIndex) -> Membership {
         while self.changes.get(1).is_some_and(|(next, _)| *next <= at) {

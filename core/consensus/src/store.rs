@@ -116,6 +116,16 @@ impl Store {
         self.wanted.take()
     }
 
+    /// Entries behind `from`.
+    ///
+    /// # Panics
+    /// If the first of them is not held.
+    pub fn behind(&self, from: LogIndex) -> impl Iterator<Item = &Entry> {
+        let start = self.start.index;
+        assert!(from >= start, "entries behind {from} in a log that begins behind {start}");
+        self.entries.iter().skip((from.0 - start.0) as usize)
+    }
+
     pub fn term_at(&self, index: LogIndex) -> Option<Term> {
         if index == self.start.index {
             return Some(self.start.term);

@@ -177,6 +177,7 @@ fn restart_brings_the_commit_index_into_range() {
             membership: alone(),
             hard_state: HardState { term: Term(4), vote: None, commit: LogIndex(commit) },
             entries: vec![entry(3, 11, b"k"), entry(4, 12, b"l")],
+            distrusted: false,
         };
         let driver = Driver::start(config(), log);
         assert_eq!(driver.applied[0].id.index, LogIndex(first_applied));

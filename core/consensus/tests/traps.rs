@@ -357,6 +357,7 @@ fn joint_membership_survives_a_restart_and_is_left_by_the_next_leader() {
         membership: joint,
         hard_state: at_term(2),
         entries: vec![entry(10), entry(11)],
+        distrusted: false,
     };
     let mut group = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
     let mut now = 0;
@@ -432,7 +433,8 @@ fn checkpoint_replaces_log_and_state_once_its_record_is_durable() {
 #[test]
 fn new_replica_gets_a_checkpoint_that_was_taken_after_it_joined() {
     let checkpoint = LogId { term: Term(1), index: LogIndex(5) };
-    let log = GroupLog { checkpoint, membership: voters(&[1]), hard_state: at_term(1), entries: Vec::new() };
+    let log =
+        GroupLog { checkpoint, membership: voters(&[1]), hard_state: at_term(1), ..GroupLog::default() };
     let leader = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
     let newcomer = group(2, Membership::default(), HardState::default());
     let mut pair = Trio { groups: vec![leader, newcomer], now: 0, outputs: Vec::new() };

@@ -15,6 +15,8 @@ const HARD_STATE: u8 = 4;
 const CHECKPOINT: u8 = 5;
 const REMOVED: u8 = 6;
 const REWRITE: u8 = 7;
+const STATE_DISTRUSTED: u8 = 8;
+const DISTRUSTED: u8 = 9;
 
 /// Beyond any log that can be written; leaves room for arithmetic.
 const INDEX_MAX: u64 = 1 << 62;
@@ -50,6 +52,9 @@ pub(crate) enum Logged {
     Removed {
         group: GroupId,
     },
+    Distrusted {
+        group: GroupId,
+    },
     /// Live entries copied from an old segment, so that it can die.
     Rewrite {
         group: GroupId,
@@ -65,6 +70,8 @@ pub(crate) struct GroupState {
     pub membership: Membership,
     /// The last entry, or `checkpoint` if there is none.
     pub last: LogId,
+    /// The checkpoint is not to be trusted.
+    pub distrusted: bool,
 }
 
 /// Appends records to a batch; owns the scratch memory of record heads.
@@ -91,7 +98,7 @@ impl Encoder {
 
     pub fn state(&mut self, group: GroupId, state: &GroupState) {
         self.head(|out| {
-            out.push(STATE);
+            out.push(if state.distrusted { STATE_DISTRUSTED } else { STATE });
             put(out, group.0);
             put_hard_state(out, &state.hard_state);
             put_log_id(out, state.checkpoint);
@@ -118,6 +125,10 @@ impl Encoder {
             }),
             Record::Removed { group } => self.head(|out| {
                 out.push(REMOVED);
+                put(out, group.0);
+            }),
+            Record::Distrusted { group } => self.head(|out| {
+                out.push(DISTRUSTED);
                 put(out, group.0);
             }),
         }
@@ -225,7 +236,7 @@ pub fn record_len(record: &Record) -> usize {
         Record::Checkpoint { group, at, membership } => {
             1 + varint_len(group.0) + log_id_len(*at) + membership_len(membership) + 1
         }
-        Record::Removed { group } => 1 + varint_len(group.0),
+        Record::Removed { group } | Record::Distrusted { group } => 1 + varint_len(group.0),
     }
 }
 
@@ -241,13 +252,14 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Logged, Malformed> {
     }
     let group = GroupId(reader.varint()?);
     Ok(match tag {
-        STATE => Logged::State {
+        STATE | STATE_DISTRUSTED => Logged::State {
             group,
             state: GroupState {
                 hard_state: hard_state(reader)?,
                 checkpoint: log_id(reader)?,
                 membership: membership(reader)?,
                 last: log_id(reader)?,
+                distrusted: tag == STATE_DISTRUSTED,
             },
         },
         APPEND => Logged::Append { group, entries: entries(reader)? },
@@ -259,6 +271,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Logged, Malformed> {
             keep: flag(reader)?,
         },
         REMOVED => Logged::Removed { group },
+        DISTRUSTED => Logged::Distrusted { group },
         REWRITE => Logged::Rewrite { group, entries: entries(reader)? },
         _ => return reader.malformed("a known kind of record before this"),
     })
@@ -378,6 +391,7 @@ mod tests {
             (any::<u64>(), any_log_id(), any_membership())
                 .prop_map(|(g, at, membership)| Record::Checkpoint { group: GroupId(g), at, membership }),
             any::<u64>().prop_map(|g| Record::Removed { group: GroupId(g) }),
+            any::<u64>().prop_map(|g| Record::Distrusted { group: GroupId(g) }),
         ]
     }
 
@@ -389,6 +403,7 @@ mod tests {
                 Logged::Checkpoint { group, at, membership, keep }
             }
             Record::Removed { group } => Logged::Removed { group },
+            Record::Distrusted { group } => Logged::Distrusted { group },
         }
     }
 
@@ -418,8 +433,9 @@ mod tests {
         fn states_round_trip_with_the_length_announced(
             g in any::<u64>(), hard_state in any_hard_state(), checkpoint in any_log_id(),
             membership in any_membership(), last in any_log_id(), segment in any::<u64>(), blocks in any::<u32>(),
+            distrusted in any::<bool>(),
         ) {
-            let (group, state) = (GroupId(g), GroupState { hard_state, checkpoint, membership, last });
+            let (group, state) = (GroupId(g), GroupState { hard_state, checkpoint, membership, last, distrusted });
             let mut encoder = Encoder::default();
             encoder.start(segment, blocks);
             encoder.state(group, &state);

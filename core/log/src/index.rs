@@ -110,6 +110,7 @@ impl GroupIndex {
     pub fn checkpoint(&mut self, at: LogId, membership: &Membership, keep: bool) {
         self.state.checkpoint = at;
         self.state.membership = membership.clone();
+        self.state.distrusted = false;
         if !keep {
             self.runs.clear();
         }
@@ -205,6 +206,10 @@ impl Index {
             }
             Record::Removed { group } => {
                 self.groups.remove(group);
+                false
+            }
+            Record::Distrusted { group } => {
+                self.groups.entry(*group).or_default().state.distrusted = true;
                 false
             }
         }

@@ -61,6 +61,11 @@ pub enum Record {
     Removed {
         group: GroupId,
     },
+    /// The group's state here differs from what most replicas have: neither the checkpoint nor what the entries make of it is
+    /// to be trusted, until the next checkpoint is recorded. The entries themselves are.
+    Distrusted {
+        group: GroupId,
+    },
 }
 
 /// All that the log knows of one group after a restart.
@@ -72,4 +77,6 @@ pub struct GroupLog {
     pub hard_state: HardState,
     /// Entries behind `checkpoint`, consecutive.
     pub entries: Vec<Entry>,
+    /// [`Record::Distrusted`] came behind the checkpoint.
+    pub distrusted: bool,
 }

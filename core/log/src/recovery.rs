@@ -306,7 +306,8 @@ mod tests {
     /// Sound blocks, sound records, no sense.
     fn write_nonsense(encoder: &mut Encoder, rng: &mut Rng) {
         let group = GroupId(rng.below(2));
-        match rng.below(6) {
+        match rng.below(7) {
+            6 => encoder.record(&Record::Distrusted { group }, false),
             0 => encoder.rewrite(group, &entries(rng)),
             1 => {
                 let (checkpoint, last) = (id(rng), id(rng));

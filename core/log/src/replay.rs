@@ -162,6 +162,10 @@ impl Replay {
                 self.entries.remove(&group);
                 Ok(())
             }
+            Logged::Distrusted { group } => {
+                self.index.groups.entry(group).or_default().state.distrusted = true;
+                Ok(())
+            }
             Logged::Rewrite { group, entries } => {
                 let Some(index) = self.index.groups.get_mut(&group) else {
                     return Err(format!("group {group}: entries rewritten of an unknown group"));
@@ -210,6 +214,7 @@ impl Replay {
                     membership: state.membership.clone(),
                     hard_state: state.hard_state,
                     entries,
+                    distrusted: state.distrusted,
                 },
             );
         }

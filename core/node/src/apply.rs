@@ -26,6 +26,10 @@ impl Node {
             return entries.into_iter().for_each(|entry| self.apply_meta(entry, out));
         }
         let at = self.shard_of_group(group).expect("a group that applies is a shard's");
+        if self.shards[at].replica.as_ref().is_some_and(|replica| replica.rebuild.is_some()) {
+            self.pass_over(at, &entries, out);
+            return self.list_grown(out);
+        }
         for entry in entries {
             self.apply_data(at, &entry, out);
         }
@@ -75,6 +79,28 @@ impl Node {
         }
         if wants_digest {
             self.begin_digest(at, entry.id);
+        }
+    }
+
+    /// Applies an entry to a state that was set back. Nobody hears of it.
+    pub(crate) fn apply_again(&mut self, at: usize, entry: &Entry) {
+        let replica = self.shards[at].replica.as_mut().expect("what is applied has a replica");
+        assert_eq!(entry.id.index, replica.applied.index.next(), "INV-APPLY-1: entries are applied in order");
+        replica.applied = entry.id;
+        if entry.kind != EntryKind::Normal || entry.payload.is_empty() {
+            return;
+        }
+        let mut reader = match EntryReader::new(&entry.payload) {
+            Ok(reader) => reader,
+            Err(cause) => panic!("entry {:?} was applied before but does not parse: {cause}", entry.id),
+        };
+        replica.keyspace.advance(reader.stamp);
+        let mut rng = Rng::new(reader.seed);
+        let forwarded = std::mem::take(&mut self.shards[at].forwarded);
+        self.apply_foreign(at, entry.id, &mut reader, &mut rng);
+        self.shards[at].forwarded = forwarded;
+        if let Some(replica) = &mut self.shards[at].replica {
+            replica.keyspace.sweep(SWEEP_LIMIT);
         }
     }
 

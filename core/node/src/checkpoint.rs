@@ -249,6 +249,10 @@ impl Node {
             self.checkpoints.queue.push_front(group);
             return;
         }
+        let place = self.shard_of_group(group);
+        if place.and_then(|at| self.shards[at].replica.as_ref()).is_some_and(|r| r.rebuild.is_some()) {
+            return;
+        }
         let Some(of) = self.group(group) else { return };
         let membership = of.membership().clone();
         let mut meta = None;

@@ -430,6 +430,7 @@ impl Node {
         if self.id == NodeId(0) {
             return;
         }
+        self.tick_rebuilds(out);
         self.end_goodbyes(out);
         self.look_at_members();
         self.announce();
@@ -516,7 +517,10 @@ impl Node {
         }
     }
 
-    fn transfer(&mut self, group: GroupId, to: NodeId, out: &mut Vec<Output>) {
+    pub(crate) fn transfer(&mut self, group: GroupId, to: NodeId, out: &mut Vec<Output>) {
+        if self.peers.is_rebuilding(to, group) {
+            return;
+        }
         let mut effects = std::mem::take(&mut self.effects);
         // A refusal means that it is on its way, or too early; it is asked for again.
         let begun = self.group_mut(group).map(|of| of.transfer_leadership(to, &mut effects));
@@ -605,14 +609,27 @@ impl Node {
             if slow {
                 out.push(Output::Note(Note::DiskSlow { ms: busy_ms }));
             }
-            let shards = self.shards.iter_mut().filter_map(|s| s.replica.as_mut()).map(|r| &mut r.group);
-            for group in self.meta.group.iter_mut().chain(shards) {
+            let right =
+                self.shards.iter_mut().filter_map(|s| s.replica.as_mut()).filter(|r| r.rebuild.is_none());
+            for group in self.meta.group.iter_mut().chain(right.map(|r| &mut r.group)) {
                 group.set_may_campaign(!slow);
             }
         }
         if slow || self.disk_full {
             self.give_away_leadership(out);
         }
+    }
+
+    /// Who could lead a group in this node's place; who has most of the log comes last.
+    pub(crate) fn heirs(&self, of: &Group) -> Vec<NodeId> {
+        let voters = of.membership().voters.iter().filter(|node| **node != self.id);
+        let is_able = |node: &NodeId| {
+            self.is_alive(*node) && self.peers.may_lead(*node) && !self.peers.is_rebuilding(*node, of.id())
+        };
+        let mut able: Vec<NodeId> = voters.copied().filter(is_able).collect();
+        able.reverse();
+        able.sort_by_key(|node| of.matched(*node));
+        able
     }
 
     /// Begins to hand each group that this node leads to another voter that is up to date. True if there is such a group.
@@ -622,11 +639,7 @@ impl Node {
         let mut any = false;
         for group in groups {
             let Some(of) = self.group(group).filter(|of| of.is_leader()) else { continue };
-            let voters = of.membership().voters.iter().filter(|node| **node != self.id);
-            let is_able = |node: &NodeId| self.is_alive(*node) && self.peers.may_lead(*node);
-            let mut able: Vec<NodeId> = voters.copied().filter(is_able).collect();
-            able.sort_by_key(|node| std::cmp::Reverse(of.matched(*node)));
-            let Some(to) = able.first().copied() else { continue };
+            let Some(to) = self.heirs(of).last().copied() else { continue };
             any = true;
             if of.transferring().is_some() {
                 continue;

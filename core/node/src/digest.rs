@@ -1,11 +1,13 @@
 //! Replicas of equal position must be equal. Now and then a leader logs a mark; each replica computes a digest of its state
-//! at that position, while writes go on, and tells the others. A difference is an alarm, never silence.
+//! at that position, while writes go on, and tells the others. A difference is an alarm, never silence; where a majority of
+//! the voters agrees, the others are wrong, and are rebuilt (`rebuild.rs`).
 //!
 //! A replica that is writing a checkpoint when the mark comes leaves this one out.
 
 use std::collections::BTreeMap;
 
 use skep_base::{GroupId, LogId, Millis, NodeId};
+use skep_log::Membership;
 use skep_peer::PeerMessage;
 
 use crate::{Node, Note, Output};
@@ -26,14 +28,30 @@ pub(crate) struct Digests {
     computing: Option<LogId>,
     /// Digests by position and node.
     known: BTreeMap<LogId, BTreeMap<NodeId, u64>>,
-    /// Nodes whose last digest differed from this node's.
+    /// The newest position whose digest was computed here, by the present state.
+    own: Option<LogId>,
+    /// Nodes whose last digest was not the majority's; without a majority, not this node's.
     pub differing: BTreeMap<NodeId, LogId>,
+    /// There is no majority, so which of those that differ are right is not known.
+    pub undecided: bool,
+    /// A replica says that it was rebuilt.
+    soon: bool,
 }
 
 impl Digests {
     /// True if a digest is being computed here, which needs turns.
     pub fn is_computing(&self) -> bool {
         self.computing.is_some()
+    }
+
+    /// Takes note that the next mark shall not wait.
+    pub fn ask_soon(&mut self) {
+        self.soon = true;
+    }
+
+    /// The state here is being replaced: what it came to says nothing of the next.
+    pub fn forget_own(&mut self) {
+        (self.computing, self.own) = (None, None);
     }
 
     fn learn(&mut self, at: LogId, node: NodeId, digest: u64) {
@@ -56,8 +74,9 @@ impl Node {
             let Some(replica) = &shard.replica else { continue };
             let (since, position) = *shard.digests.asked.get_or_insert((now, LogId::default()));
             // The mark itself is an entry.
-            let written = replica.applied.index.0 > position.index.0 + 1;
-            if written && now.since(since) >= EVERY_MS {
+            let written =
+                replica.applied.index.0 > position.index.0 + 1 || !shard.digests.differing.is_empty();
+            if std::mem::take(&mut shard.digests.soon) || written && now.since(since) >= EVERY_MS {
                 shard.digests.asked = Some((now, replica.applied));
                 shard.batch.push_digest();
             }
@@ -119,16 +138,64 @@ impl Node {
     ) {
         let me = self.id;
         let Some(place) = self.shard_of_group(group) else { return };
+        let Some(members) = self.group(group).map(|of| of.membership().clone()) else { return };
         let digests = &mut self.shards[place].digests;
         digests.learn(at, node, digest);
+        if node == me {
+            digests.own = Some(at);
+        }
         let Some(all) = digests.known.get(&at) else { return };
         let Some(own) = all.get(&me).copied() else { return };
-        for (other, theirs) in all.clone() {
-            if theirs == own {
-                digests.differing.remove(&other);
-            } else if digests.differing.insert(other, at) != Some(at) {
-                out.push(Output::Note(Note::Diverged { group, at, node: other }));
+        let right = majority(&members, all);
+        for (other, theirs) in all {
+            if *theirs == right.unwrap_or(own) {
+                digests.differing.remove(other);
+            } else if digests.differing.insert(*other, at) != Some(at) && *other != me {
+                out.push(Output::Note(Note::Diverged { group, at, node: *other }));
             }
         }
+        digests.differing.retain(|node, _| members.voters.contains(node) || members.learners.contains(node));
+        digests.undecided = right.is_none() && !digests.differing.is_empty();
+        // By an older position nobody judges itself: INV-NODE-3 counts on it.
+        if let Some(right) = right.filter(|right| *right != own && digests.own == Some(at)) {
+            let agreed = all.iter().filter(|(_, theirs)| **theirs == right).map(|(node, _)| *node).collect();
+            self.distrust(place, at, agreed, out);
+        }
+    }
+}
+
+/// The digest that more than half of the voters have; within a change of members, of both the old and the new ones.
+fn majority(members: &Membership, digests: &BTreeMap<NodeId, u64>) -> Option<u64> {
+    let has_most = |digest: u64| {
+        let halves = [&members.voters, &members.outgoing].into_iter().filter(|half| !half.is_empty());
+        halves.into_iter().all(|half| {
+            let agree = half.iter().filter(|node| digests.get(node) == Some(&digest)).count();
+            agree > half.len() / 2
+        })
+    };
+    digests.values().copied().find(|digest| has_most(*digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_one_of_all_voters_and_in_a_change_of_members_of_both_halves() {
+        let nodes = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
+        let of = |voters: &[u64], outgoing: &[u64], digests: &[(u64, u64)]| {
+            let members =
+                Membership { voters: nodes(voters), outgoing: nodes(outgoing), ..Membership::default() };
+            let digests = digests.iter().map(|(node, digest)| (NodeId(*node), *digest)).collect();
+            majority(&members, &digests)
+        };
+        assert_eq!(of(&[1, 2, 3], &[], &[(1, 7), (2, 7), (3, 8)]), Some(7));
+        assert_eq!(of(&[1, 2, 3], &[], &[(1, 7), (3, 8)]), None, "one is silent");
+        assert_eq!(of(&[1, 2, 3], &[], &[(1, 7), (2, 8), (3, 9)]), None);
+        assert_eq!(of(&[1, 2], &[], &[(1, 7), (2, 8)]), None, "of two nobody knows which");
+        assert_eq!(of(&[1, 2, 3], &[], &[(1, 7), (2, 8), (4, 8), (5, 8)]), None, "learners do not count");
+        assert_eq!(of(&[1, 2, 3, 4], &[], &[(1, 7), (2, 7), (3, 8), (4, 8)]), None);
+        assert_eq!(of(&[1, 2, 4], &[1, 2, 3], &[(1, 7), (3, 7), (4, 8), (2, 8)]), None, "each half another");
+        assert_eq!(of(&[1, 2, 4], &[1, 2, 3], &[(1, 7), (2, 7), (3, 8), (4, 8)]), Some(7));
     }
 }

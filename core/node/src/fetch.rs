@@ -11,7 +11,7 @@ use std::sync::Arc;
 use skep_base::{GroupId, LogId, Millis, NodeId};
 use skep_consensus::{self as consensus, Message};
 use skep_keyspace::{DB_COUNT, Keyspace, Restore};
-use skep_log::GroupLog;
+use skep_log::{GroupLog, Membership};
 use skep_peer::PeerMessage;
 use skep_placement::MetaState;
 
@@ -46,7 +46,24 @@ struct Wanted {
     from: NodeId,
     group: GroupId,
     at: LogId,
-    message: Message,
+    purpose: Purpose,
+}
+
+/// What a checkpoint is fetched for.
+enum Purpose {
+    /// The group gets the leader's message when the file is durable.
+    CatchUp(Message),
+    /// It takes the place of a state that is not to be trusted, and had this membership at its position.
+    Rebuild(Membership),
+}
+
+impl Purpose {
+    fn membership(&self) -> Option<Membership> {
+        match self {
+            Purpose::CatchUp(message) => message.checkpoint_membership(),
+            Purpose::Rebuild(membership) => Some(membership.clone()),
+        }
+    }
 }
 
 struct Asked {
@@ -110,6 +127,12 @@ impl Fetches {
         self.current.as_ref().is_some_and(|fetch| fetch.of.group == group && !fetch.saved)
     }
 
+    /// True if a checkpoint of this group is on its way here, or waits for its turn.
+    pub fn is_fetching(&self, group: GroupId) -> bool {
+        self.current.as_ref().is_some_and(|fetch| fetch.of.group == group)
+            || self.queue.iter().any(|wanted| wanted.group == group)
+    }
+
     /// True if the next chunk is not asked for, since the disk is behind.
     pub fn waits_for_disk(&self) -> bool {
         self.current.as_ref().is_some_and(|fetch| !fetch.complete && fetch.asked_at.is_none())
@@ -136,7 +159,23 @@ impl Node {
         message: Message,
         out: &mut Vec<Output>,
     ) {
-        let wanted = Wanted { from, group, at, message };
+        self.fetch_for(Wanted { from, group, at, purpose: Purpose::CatchUp(message) }, out);
+    }
+
+    /// Fetches the checkpoint with which a replica here is rebuilt.
+    pub(crate) fn begin_rebuild(
+        &mut self,
+        from: NodeId,
+        group: GroupId,
+        at: LogId,
+        membership: Membership,
+        out: &mut Vec<Output>,
+    ) {
+        self.fetch_for(Wanted { from, group, at, purpose: Purpose::Rebuild(membership) }, out);
+    }
+
+    fn fetch_for(&mut self, wanted: Wanted, out: &mut Vec<Output>) {
+        let (group, at) = (wanted.group, wanted.at);
         match &mut self.fetch.current {
             // The leader repeats itself: what is here is kept.
             Some(fetch) if (fetch.of.group, fetch.of.at) == (group, at) && !fetch.saved => {
@@ -159,7 +198,7 @@ impl Node {
         }
         let Some(of) = self.fetch.queue.pop_front() else { return };
         let (group, at, from) = (of.group, of.at, of.from);
-        let Some(membership) = of.message.checkpoint_membership() else { return };
+        let Some(membership) = of.purpose.membership() else { return };
         self.abandon_own_checkpoint(group, out);
         out.push(Output::Note(Note::Fetching { group, at, from }));
         out.push(Output::CheckpointBegin { group, at, membership });
@@ -232,8 +271,18 @@ impl Node {
         if (fetch.of.group, fetch.of.at) != (group, at) || !fetch.complete || fetch.saved {
             return false;
         }
+        let from = fetch.of.from;
+        let message = match &fetch.of.purpose {
+            Purpose::CatchUp(message) => message.clone(),
+            Purpose::Rebuild(_) => {
+                if let Some(Fetch { state: Building::ShardReady(keyspace), .. }) = self.fetch.current.take() {
+                    self.on_right_state(group, at, *keyspace, out);
+                }
+                self.next_fetch(out);
+                return true;
+            }
+        };
         fetch.saved = true;
-        let (message, from) = (fetch.of.message.clone(), fetch.of.from);
         self.group_input(group, consensus::Input::Receive(message), out);
         self.tell_taken(from, group, at, true);
         // A group that has gone on by itself meanwhile takes no notice.
@@ -277,6 +326,7 @@ impl Node {
                 (replica.applied, replica.saved) = (at, at);
                 self.forget_on_the_way(place);
                 self.configure();
+                self.end_rebuild(place, out);
             }
             Building::Meta(_) | Building::Shard(_) => panic!("{group:?} installs half a checkpoint"),
         }
@@ -285,13 +335,16 @@ impl Node {
     }
 
     fn give_up_fetch(&mut self, out: &mut Vec<Output>) {
-        let Some(Fetch { of: Wanted { from, group, at, .. }, saved, .. }) = self.fetch.current.take() else {
+        let Some(Fetch { of: Wanted { from, group, at, purpose }, saved, .. }) = self.fetch.current.take()
+        else {
             return;
         };
         if !saved {
             out.push(Output::CheckpointAbandon { group });
         }
-        self.tell_taken(from, group, at, false);
+        if let Purpose::CatchUp(_) = purpose {
+            self.tell_taken(from, group, at, false);
+        }
         self.next_fetch(out);
     }
 
@@ -337,6 +390,12 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         self.fetch.asked.retain(|asked| (asked.node, asked.group) != (node, group));
+        let place = self.shard_of_group(group);
+        if place.and_then(|at| self.shards[at].replica.as_ref()).is_some_and(|r| r.rebuild.is_some()) {
+            // Its file may hold the damage.
+            self.peers.send(node, PeerMessage::CheckpointGone { group, at });
+            return;
+        }
         if self.fetch.asked.len() >= FETCHES_MAX {
             return; // it asks again
         }

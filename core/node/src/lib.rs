@@ -24,6 +24,7 @@ mod on_client;
 mod on_peer;
 mod peers;
 mod persist;
+mod rebuild;
 mod recover;
 mod requests;
 mod shard;
@@ -252,11 +253,21 @@ pub enum Note {
     },
     /// The cluster has removed this node.
     Removed,
-    /// The state of a replica differs from its leader's.
+    /// The state of another node's replica differs from what most have, or, if there is no majority, from the one here.
     Diverged {
         group: GroupId,
         at: LogId,
         node: NodeId,
+    },
+    /// The state of the replica here differs from what most have: it does not serve until it is rebuilt.
+    Distrusted {
+        group: GroupId,
+        at: LogId,
+    },
+    /// The state was replaced by one that most have, and is at this position.
+    Rebuilt {
+        group: GroupId,
+        at: LogId,
     },
 }
 
@@ -267,6 +278,8 @@ pub struct Node {
     identity: NodeIdentity,
     /// See [`Identity::replaces`].
     replaces: Option<NodeId>,
+    /// See [`Identity::may_damage`].
+    may_damage: bool,
     /// Another in each run.
     incarnation: u64,
     seed: u64,
@@ -376,11 +389,11 @@ impl Node {
         }
         for shard in &self.shards {
             let Some(replica) = &shard.replica else { continue };
-            if shard.digests.is_computing() {
+            if shard.digests.is_computing() || replica.rebuild.as_ref().is_some_and(|r| r.catches_up) {
                 at_most(self.now.mono);
             }
             if self.may_sweep()
-                && replica.group.is_leader()
+                && replica.leads()
                 && shard.is_idle()
                 && let Some(deadline) = replica.keyspace.next_deadline()
             {

@@ -314,7 +314,7 @@ impl Node {
 
     /// The place of the shard that a command's keys belong to.
     #[inline]
-    fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
+    pub(crate) fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
         if self.shards.len() == 1 {
             return Ok(0);
         }
@@ -361,7 +361,7 @@ impl Node {
         let shard = &mut self.shards[at];
         if client.pending() == 0
             && let Some(replica) = &mut shard.replica
-            && replica.group.may_read(now.mono)
+            && replica.may_read(now.mono)
         {
             let time = replica.time(now);
             let keyspace = &replica.keyspace;

@@ -175,6 +175,8 @@ impl Node {
             PeerMessage::CheckpointTaken { group, at: _, arrived } => {
                 self.group_input(group, consensus::Input::CheckpointSent { to: node, arrived }, out);
             }
+            PeerMessage::CheckpointWanted { group, behind } => self.on_checkpoint_wanted(node, group, behind),
+            PeerMessage::CheckpointOffered { group, at } => self.on_checkpoint_offered(node, group, at, out),
             PeerMessage::MetaAsk { number, command } => self.on_meta_ask(node, number, &command, out),
             PeerMessage::MetaAnswer { number, refused, retry } => {
                 self.on_meta_answer(number, refused, retry, out);
@@ -206,6 +208,13 @@ impl Node {
     }
 
     fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool) {
+        for beat in groups.iter().filter(|beat| !beat.rebuilding) {
+            if self.peers.is_rebuilding(node, beat.group)
+                && let Some(at) = self.shard_of_group(beat.group)
+            {
+                self.shards[at].digests.ask_soon();
+            }
+        }
         self.peers.on_beat(node, groups, may_lead);
         for at in 0..self.shards.len() {
             let said = self.peers.leader_of(self.shards[at].id);
@@ -312,7 +321,7 @@ impl Node {
             return false;
         }
         let Some(replica) = &mut shard.replica else { return false };
-        if !replica.group.may_read(now.mono) {
+        if !replica.may_read(now.mono) {
             return false;
         }
         let time = replica.time(now);
@@ -368,13 +377,15 @@ impl Node {
     }
 
     fn send_beat(&mut self, link: LinkId) {
-        let beat = |group: &consensus::Group| GroupBeat {
+        let beat = |(group, rebuilding): (&consensus::Group, bool)| GroupBeat {
             group: group.id(),
-            leads: group.is_leader().then(|| group.term()),
+            leads: (group.is_leader() && !rebuilding).then(|| group.term()),
             applied: group.applied(),
+            rebuilding,
         };
-        let groups = self.replicas().map(|r| &r.group);
-        let groups = self.meta.group.iter().chain(groups).map(beat).collect();
+        let meta = self.meta.group.iter().map(|group| (group, false));
+        let shards = self.replicas().map(|r| (&r.group, r.rebuild.is_some()));
+        let groups = meta.chain(shards).map(beat).collect();
         let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
         self.peers.links.send(link, &PeerMessage::Beat { groups, may_lead });
     }

@@ -180,6 +180,12 @@ impl Peers {
         groups.iter().find(|of| of.group == group).map(|of| of.applied)
     }
 
+    /// True if a node said last that the state of its replica is wrong and being replaced.
+    pub fn is_rebuilding(&self, node: NodeId, group: GroupId) -> bool {
+        let groups = self.nodes.get(&node).map(|reach| &reach.groups[..]).unwrap_or_default();
+        groups.iter().any(|of| of.group == group && of.rebuilding)
+    }
+
     /// When a node was heard last.
     pub fn heard(&self, node: NodeId) -> Option<Millis> {
         self.nodes.get(&node)?.heard

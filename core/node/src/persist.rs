@@ -83,6 +83,11 @@ impl PersistProgress {
         self.records.push(Record::Removed { group });
     }
 
+    /// Makes the log remember that a group's state here is not to be trusted, from the next output on.
+    pub fn distrust(&mut self, group: GroupId) {
+        self.records.push(Record::Distrusted { group });
+    }
+
     fn note(&mut self, records: &[Record]) -> u64 {
         let mut logged = 0;
         for record in records {

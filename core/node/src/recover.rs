@@ -22,6 +22,7 @@ use crate::join::{FOUNDER, Joining, introduction};
 use crate::local::Routes;
 use crate::peers::Peers;
 use crate::persist::PersistProgress;
+use crate::rebuild::Rebuild;
 use crate::shard::{Replica, Shard};
 use crate::stats::Stats;
 use crate::{Node, Now, Output};
@@ -46,6 +47,9 @@ pub struct Identity {
     /// The node whose damaged data this one had before; it is gone, and this one takes its place.
     pub replaces: Option<NodeId>,
     pub link_limits: LinkLimits,
+    /// Tests may change the state of this copy alone, by `DEBUG UNLOGGED command ..`, and have copies compared at once, by
+    /// `DEBUG COMPARE` at the leader. Off wherever skep is used.
+    pub may_damage: bool,
 }
 
 /// What was read back from the disk.
@@ -173,6 +177,7 @@ impl Node {
             id,
             identity: identity.saved,
             replaces: identity.replaces,
+            may_damage: identity.may_damage,
             incarnation: identity.incarnation,
             seed: identity.seed,
             run_id: identity.run_id,
@@ -236,14 +241,18 @@ impl Node {
         for (group, log) in logs {
             let at = log.checkpoint;
             let last = log.entries.last().map_or(at.index, |entry| entry.id.index);
-            let made = self.new_group(group, log);
+            let distrusted = log.distrusted;
+            let mut made = self.new_group(group, log);
             if group == GroupId::META {
                 self.meta.recovered = last;
                 self.meta.group = Some(made);
                 (self.meta.applied, self.meta.saved) = (at, at);
             } else {
                 let keyspace = keyspaces.remove(&group).unwrap_or_default();
-                self.shards.push(Shard::new(group, Some(Replica::new(made, keyspace, at))));
+                made.set_may_campaign(!distrusted);
+                let mut replica = Replica::new(made, keyspace, at);
+                replica.rebuild = distrusted.then(Rebuild::default);
+                self.shards.push(Shard::new(group, Some(replica)));
             }
         }
         if self.id != NodeId(0) && self.meta.group.is_none() {

@@ -68,7 +68,7 @@ impl Node {
                 Ok(at) => Some(Place::Entry(at)),
                 Err(refused) => panic!("the leader of {:?} was refused a proposal: {refused}", shard.id),
             }
-        } else if replica.group.may_read(now.mono) {
+        } else if replica.may_read(now.mono) {
             Some(Place::Confirmed)
         } else {
             replica.group.read_index(now.mono, &mut effects).ok().map(Place::Read)
@@ -282,7 +282,7 @@ impl Node {
         self.list_grown(out);
     }
 
-    /// A checkpoint took the place of entries, so what became of what this node proposed when it led will not be seen, and the
+    /// A checkpoint took the place of entries, or they were passed over, so what became of what this node proposed when it led will not be seen, and the
     /// state may hold writes that it forwarded: reads that were sent before them can be answered by nobody but the leader.
     pub(crate) fn forget_on_the_way(&mut self, at: usize) {
         for proposed in std::mem::take(&mut self.shards[at].in_flight) {

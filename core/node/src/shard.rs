@@ -10,6 +10,7 @@ use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
 use crate::Now;
 use crate::batch::{Batch, InFlight};
 use crate::digest::Digests;
+use crate::rebuild::Rebuild;
 
 /// Bytes of operations proposed or forwarded and not answered above which clients are not read: some tens of milliseconds of
 /// a good disk.
@@ -52,6 +53,8 @@ pub(crate) struct Replica {
     pub applied: LogId,
     /// The position of the newest checkpoint.
     pub saved: LogId,
+    /// While the state is not to be trusted: nothing is read from it, and nothing applied to it but what rebuilds it.
+    pub rebuild: Option<Rebuild>,
     clock: Clock,
 }
 
@@ -140,7 +143,19 @@ impl Replica {
     /// A replica whose state is that at `applied`.
     pub fn new(group: Group, keyspace: Keyspace, applied: LogId) -> Replica {
         let clock = Clock { time: Millis(0), mono: Millis(0) };
-        Replica { group, keyspace, applied, saved: applied, clock }
+        Replica { group, keyspace, applied, saved: applied, rebuild: None, clock }
+    }
+
+    /// True if it leads, and may. One whose state is not to be trusted leads only until another does, in name.
+    #[inline]
+    pub fn leads(&self) -> bool {
+        self.group.is_leader() && self.rebuild.is_none()
+    }
+
+    /// True if its state answers reads at once; see [`Group::may_read`].
+    #[inline]
+    pub fn may_read(&self, now: Millis) -> bool {
+        self.group.may_read(now) && self.rebuild.is_none()
     }
 
     /// What is left of the state, to be dropped where it stalls nobody.
@@ -201,11 +216,11 @@ impl Shard {
 
     /// The replica here, if it leads.
     pub fn leading(&mut self) -> Option<&mut Replica> {
-        self.replica.as_mut().filter(|r| r.group.is_leader())
+        self.replica.as_mut().filter(|r| r.leads())
     }
 
     pub fn leads(&self) -> bool {
-        self.replica.as_ref().is_some_and(|r| r.group.is_leader())
+        self.replica.as_ref().is_some_and(Replica::leads)
     }
 
     /// True if reads wait that could have run at once under a lease; a later one must not overtake them.

@@ -98,6 +98,8 @@ pub struct ShardStatus {
     pub replicas: Vec<ReplicaStatus>,
     /// The position of this node's own replica; 0 if it has none.
     pub applied: u64,
+    /// Of the copies that differ no majority agrees, so which is right is not known.
+    pub undecided: bool,
 }
 
 /// A copy of a shard.
@@ -108,8 +110,10 @@ pub struct ReplicaStatus {
     pub voter: bool,
     /// The last entry that it has applied, as it said last.
     pub applied: Option<u64>,
-    /// Its state was not that of this node's replica at a position of both.
+    /// Its state was not that of most replicas at a position of all; without a majority, not that of this node's.
     pub differs: bool,
+    /// Its state is wrong, and is being replaced.
+    pub rebuilding: bool,
 }
 
 impl Node {
@@ -209,6 +213,10 @@ impl Node {
                     voter,
                     applied: applied(node),
                     differs: shard.digests.differing.contains_key(&node),
+                    rebuilding: match node == self.id {
+                        true => replica.rebuild.is_some(),
+                        false => self.peers.is_rebuilding(node, shard.id),
+                    },
                 };
                 all.map(status).collect()
             }
@@ -220,6 +228,7 @@ impl Node {
                     voter: true,
                     applied: applied(*node),
                     differs: false,
+                    rebuilding: self.peers.is_rebuilding(*node, shard.id),
                 };
                 nodes.iter().map(status).collect()
             }
@@ -234,6 +243,7 @@ impl Node {
             keys: shard.replica.as_ref().map_or(0, |r| r.keyspace.total_len() as u64),
             replicas,
             applied: shard.replica.as_ref().map_or(0, |r| r.applied.index.0),
+            undecided: shard.digests.undecided,
         }
     }
 }

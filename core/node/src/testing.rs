@@ -1,6 +1,7 @@
 //! A node with a disk and clients that a test plays, one input at a time; and several of them with a network between.
 
 mod cluster;
+mod restart;
 
 use std::collections::BTreeMap;
 
@@ -74,6 +75,7 @@ impl World {
             seed: 7 * u64::from(number),
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
+            may_damage: false,
         };
         let mut out = Vec::new();
         let node = Node::start(identity, values, Recovered::default(), now, &mut out);

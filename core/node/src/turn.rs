@@ -43,6 +43,7 @@ impl Node {
         self.go_on_fetching();
         self.step_checkpoint(load.checkpoint_bytes, out);
         self.step_digests(out);
+        self.step_rebuilds(out);
         self.flush_persist(out);
         self.flush_peers(out);
         self.list_grown(out);

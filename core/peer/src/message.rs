@@ -53,6 +53,8 @@ const META_ANSWER: u8 = 28;
 const BEAT: u8 = 29;
 const STATE_DIGEST: u8 = 30;
 const FORWARD_FLOOR: u8 = 31;
+const CHECKPOINT_WANTED: u8 = 32;
+const CHECKPOINT_OFFERED: u8 = 33;
 
 /// What one node says to another over a link that is up.
 #[derive(Clone, PartialEq, Debug)]
@@ -140,6 +142,16 @@ pub enum PeerMessage {
         at: LogId,
         digest: u64,
     },
+    /// The sender's replica is to be rebuilt from a checkpoint of the receiver's at a position behind this one.
+    CheckpointWanted {
+        group: GroupId,
+        behind: LogIndex,
+    },
+    /// The sender has this checkpoint, which can be asked for piece by piece.
+    CheckpointOffered {
+        group: GroupId,
+        at: LogId,
+    },
 }
 
 /// A replica of the sender of a [`PeerMessage::Beat`].
@@ -150,6 +162,8 @@ pub struct GroupBeat {
     pub leads: Option<Term>,
     /// The last entry that it has applied.
     pub applied: LogIndex,
+    /// Its state is known to be wrong and is being replaced: it shall not lead, nor does it serve.
+    pub rebuilding: bool,
 }
 
 /// Answer to [`PeerMessage::JoinAsk`].
@@ -222,6 +236,8 @@ impl PeerMessage {
             PeerMessage::MetaAnswer { .. } => META_ANSWER,
             PeerMessage::Beat { .. } => BEAT,
             PeerMessage::StateDigest { .. } => STATE_DIGEST,
+            PeerMessage::CheckpointWanted { .. } => CHECKPOINT_WANTED,
+            PeerMessage::CheckpointOffered { .. } => CHECKPOINT_OFFERED,
         }
     }
 
@@ -285,16 +301,22 @@ impl PeerMessage {
                 assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
                 out.push(u8::from(*may_lead));
                 put(out, count as u64);
-                for GroupBeat { group, leads, applied } in groups {
+                for GroupBeat { group, leads, applied, rebuilding } in groups {
                     put(out, group.0);
                     put(out, leads.map_or(0, |term| term.0));
                     put(out, applied.0);
+                    out.push(u8::from(*rebuilding));
                 }
             }
             PeerMessage::StateDigest { group, at, digest } => {
                 put_position(out, *group, *at);
                 out.extend_from_slice(&digest.to_le_bytes());
             }
+            PeerMessage::CheckpointWanted { group, behind } => {
+                put(out, group.0);
+                put(out, behind.0);
+            }
+            PeerMessage::CheckpointOffered { group, at } => put_position(out, *group, *at),
         }
     }
 
@@ -375,6 +397,10 @@ fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Pe
         STATE_DIGEST => {
             PeerMessage::StateDigest { group: GroupId(r.varint()?), at: log_id(r)?, digest: r.u64()? }
         }
+        CHECKPOINT_WANTED => {
+            PeerMessage::CheckpointWanted { group: GroupId(r.varint()?), behind: LogIndex(r.varint()?) }
+        }
+        CHECKPOINT_OFFERED => PeerMessage::CheckpointOffered { group: GroupId(r.varint()?), at: log_id(r)? },
         _ => return r.malformed("a known kind of message"),
     })
 }
@@ -424,14 +450,14 @@ fn uuids(r: &mut Reader<'_>) -> Result<Vec<NodeUuid>, Malformed> {
 }
 
 fn group_beats(r: &mut Reader<'_>) -> Result<Vec<GroupBeat>, Malformed> {
-    let count = r.count(3)?;
+    let count = r.count(4)?;
     if count > BEAT_GROUPS_MAX {
         return r.malformed("a shorter list of groups");
     }
     let beat = |_| {
         let group = GroupId(r.varint()?);
         let leads = Some(Term(r.varint()?)).filter(|term| *term != Term(0));
-        Ok(GroupBeat { group, leads, applied: LogIndex(r.varint()?) })
+        Ok(GroupBeat { group, leads, applied: LogIndex(r.varint()?), rebuilding: flag(r)? })
     };
     (0..count).map(beat).collect()
 }

@@ -111,15 +111,20 @@ fn any_checkpoint() -> impl Strategy<Value = PeerMessage> {
             arrived
         }),
         place().prop_map(|(group, at, digest)| PeerMessage::StateDigest { group, at, digest }),
+        place().prop_map(|(group, at, _)| PeerMessage::CheckpointWanted { group, behind: at.index }),
+        place().prop_map(|(group, at, _)| PeerMessage::CheckpointOffered { group, at }),
     ]
 }
 
 fn any_cluster() -> impl Strategy<Value = PeerMessage> {
-    let beat = (any_group(), any_term(), any::<u64>()).prop_map(|(group, term, applied)| GroupBeat {
-        group,
-        leads: Some(term).filter(|term| *term != Term(0)),
-        applied: LogIndex(applied),
-    });
+    let beat = (any_group(), any_term(), any::<u64>(), any::<bool>()).prop_map(
+        |(group, term, applied, rebuilding)| GroupBeat {
+            group,
+            leads: Some(term).filter(|term| *term != Term(0)),
+            applied: LogIndex(applied),
+            rebuilding,
+        },
+    );
     let groups = proptest::collection::vec(beat, 0..10);
     prop_oneof![
         (any_uuids(), any::<bool>()).prop_map(|(met, complete)| PeerMessage::Offer { met, complete }),
@@ -309,7 +314,7 @@ fn what_no_node_says_is_refused() {
     refused(29, &|out| {
         put(out, 0);
         put(out, BEAT_GROUPS_MAX as u64 + 1);
-        out.extend(std::iter::repeat_n(1, 2 * (BEAT_GROUPS_MAX + 1)));
+        out.extend(std::iter::repeat_n(1, 4 * (BEAT_GROUPS_MAX + 1)));
     });
     // Joined as no node, or to no cluster; texts that are too long, or none.
     refused(26, &|out| out.extend_from_slice(&[0, 0, 1, b'c']));

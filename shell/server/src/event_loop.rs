@@ -190,7 +190,7 @@ impl EventLoop {
             Output::CloseLink { link } => self.close_link(link),
             Output::Note(note) => {
                 note::log(&note);
-                self.counts.take(&note, self.turn.mono);
+                self.counts.take(&note);
             }
             Output::Stopped => self.stopped = true,
             other => self.carry_out_on_disk(other),
@@ -206,7 +206,7 @@ impl EventLoop {
             if let Some(process) = process::measure() {
                 self.input(Input::Measured(process));
             }
-            (self.surroundings.publish)(self.node.status(), self.counts.at(now));
+            (self.surroundings.publish)(self.node.status(), self.counts);
         }
     }
 

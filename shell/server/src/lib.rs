@@ -20,4 +20,4 @@ mod tokens;
 
 pub use clock::Clock;
 pub use listening::{Listening, RunFault, Surroundings, Waker};
-pub use note::{Counts, Divergence};
+pub use note::Counts;

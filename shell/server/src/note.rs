@@ -1,10 +1,6 @@
 //! The node's notes: as lines of the log, and counted.
 
-use skep_base::{GroupId, LogIndex, Millis, NodeId};
 use skep_node::Note;
-
-/// How long a replica that was found to differ is told of with the status. If it goes on differing it is found again.
-const DIVERGENCE_TOLD_MS: u64 = 600_000;
 
 /// What notes told since the start of the process.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,39 +8,21 @@ pub struct Counts {
     pub leader_changes: u64,
     /// Replicas whose state was replaced by another node's checkpoint.
     pub fetched: u64,
-    /// Replicas whose state was found to differ from the one here.
+    /// Replicas whose state was found to differ from that of others, the one here included.
     pub diverged: u64,
-    /// The last of them, if it was a short while ago.
-    pub divergence: Option<Divergence>,
-}
-
-/// A replica that was found to differ.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Divergence {
-    pub group: GroupId,
-    pub node: NodeId,
-    pub at: LogIndex,
-    /// Monotonic.
-    pub noticed: Millis,
+    /// Replicas here that were rebuilt since they differed.
+    pub rebuilt: u64,
 }
 
 impl Counts {
-    pub(crate) fn take(&mut self, note: &Note, now: Millis) {
+    pub(crate) fn take(&mut self, note: &Note) {
         match note {
             Note::Leader { .. } => self.leader_changes += 1,
             Note::Fetched { .. } => self.fetched += 1,
-            Note::Diverged { group, at, node } => {
-                self.diverged += 1;
-                self.divergence = Some(Divergence { group: *group, node: *node, at: at.index, noticed: now });
-            }
+            Note::Diverged { .. } | Note::Distrusted { .. } => self.diverged += 1,
+            Note::Rebuilt { .. } => self.rebuilt += 1,
             _ => {}
         }
-    }
-
-    /// As they are at `now`.
-    pub(crate) fn at(mut self, now: Millis) -> Counts {
-        self.divergence.take_if(|d| now.since(d.noticed) > DIVERGENCE_TOLD_MS);
-        self
     }
 }
 
@@ -91,8 +69,21 @@ pub(crate) fn log(note: &Note) {
             group = group.0,
             at = at.index.0,
             node = node.0,
-            "the copy of a shard on another node differs from the one here, so one of them is wrong; report this, and keep the \
-             logs and the data directories"
+            "the copy of a shard on another node differs; if most copies agree, the odd one is rebuilt from them, else look at \
+             `skep status`; report this, and keep the logs"
         ),
+        Note::Distrusted { group, at } => tracing::error!(
+            group = group.0,
+            at = at.index.0,
+            "the copy of a shard on this node differs from most others: it does not serve until it is rebuilt from them; look at \
+             this machine's memory, report this, and keep the logs"
+        ),
+        Note::Rebuilt { group, at } => {
+            tracing::warn!(
+                group = group.0,
+                at = at.index.0,
+                "the copy that differed was rebuilt from another"
+            );
+        }
     }
 }

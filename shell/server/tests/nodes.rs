@@ -80,6 +80,7 @@ fn run(
         seed: number,
         replaces: None,
         link_limits: LinkLimits::default(),
+        may_damage: false,
     };
     let wake = || {
         let waker = listening.waker();

@@ -59,6 +59,7 @@ impl World {
             Fault::Break => self.break_link(),
             Fault::Frame => self.spoil_frame(),
             Fault::Operate => self.operate(),
+            Fault::Damage => self.damage(node),
         }
         Ok(())
     }

@@ -197,6 +197,7 @@ impl World {
         let machine = &mut self.machines[node];
         (machine.removed, machine.replaces, machine.join) = (false, None, join);
         (machine.disk, machine.shadow) = (MemDisk::new(), Shadow::default());
+        machine.damaged.clear();
         self.at(self.now, Event::Start { node });
     }
 
@@ -223,6 +224,7 @@ impl World {
         let machine = &mut self.machines[node];
         (machine.replaces, machine.join) = (machine.id, join);
         (machine.disk, machine.shadow) = (MemDisk::new(), Shadow::default());
+        machine.damaged.clear();
     }
 
     /// True if every group has three voters and no other disk was lost that the cluster has not got over.

@@ -53,6 +53,7 @@ impl World {
     pub(super) fn on_look(&mut self) -> Result<(), String> {
         self.at(self.now + 5 * MS, Event::Look);
         self.step_operator();
+        self.step_damage();
         (0..self.machines.len()).for_each(|node| self.look_after_removed(node));
         if self.phase == Phase::Working {
             self.end_patience();
@@ -111,6 +112,9 @@ impl World {
     /// # Errors
     /// Two copies differ there, or one from what was agreed on.
     fn converged(&mut self) -> Result<bool, String> {
+        if self.has_damage() || self.is_alarmed() {
+            return Ok(false);
+        }
         let aim = self.plan.replicas.min(self.live() as u64) as usize;
         let mut digests: BTreeMap<GroupId, BTreeMap<LogId, BTreeSet<u64>>> = BTreeMap::new();
         let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status());

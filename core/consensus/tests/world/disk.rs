@@ -57,6 +57,8 @@ fn keep(log: &mut GroupLog, record: Record) {
             log.entries.retain(|entry| held && entry.id.index > at.index);
             (log.checkpoint, log.membership) = (at, membership);
         }
-        Record::Removed { .. } => panic!("no group leaves in these tests"),
+        Record::Removed { .. } | Record::Distrusted { .. } => {
+            panic!("the group does not write {record:?}")
+        }
     }
 }

@@ -29,10 +29,12 @@ pub fn apply(logs: &mut Logs, record: &Record) {
                 log.entries.clear();
             }
             (log.checkpoint, log.membership) = (*at, membership.clone());
+            log.distrusted = false;
         }
         Record::Removed { group } => {
             logs.remove(group);
         }
+        Record::Distrusted { group } => logs.entry(*group).or_default().distrusted = true,
     }
 }
 
@@ -65,6 +67,9 @@ fn group_turn(rng: &mut Rng, group: GroupId, log: &GroupLog, payload_max: u64) -
     let term = log.hard_state.term;
     if rng.one_in(150) {
         return vec![Record::Removed { group }];
+    }
+    if rng.one_in(50) {
+        return vec![Record::Distrusted { group }];
     }
     let mut records = Vec::new();
     if rng.one_in(4) {

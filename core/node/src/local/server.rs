@@ -1,10 +1,12 @@
 //! Commands about the process: its commands, its time, its checkpoints, its end.
 
-use skep_base::{Millis, Refusal, glob, number};
+use skep_base::{Args, ConnId, Millis, Refusal, glob, number};
 use skep_command::describe;
+use skep_keyspace::{Handler, WriteCx};
+use skep_resp::Reply;
 
 use super::connection::{DEFAULT_USER, REDIS_VERSION};
-use super::{Call, Group, too_many};
+use super::{Call, Group, Route, too_many};
 use crate::Node;
 use crate::on_client::not_ready;
 
@@ -207,6 +209,11 @@ fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
         let len = number::parse_i64(&args[2]).filter(|len| (0..=LENGTH_MAX).contains(len));
         let text = vec![b'x'; len.ok_or(Refusal::NotInteger)? as usize];
         call.reply.int(i64::from(glob::matches(&args[3], &text)));
+    } else if node.may_damage && args.is(1, "unlogged") && args.len() > 2 {
+        node.run_unlogged(call.conn, args.from(2), call.reply)?;
+    } else if node.may_damage && args.is(1, "compare") && args.len() == 2 {
+        node.shards.iter_mut().for_each(|shard| shard.digests.ask_soon());
+        call.reply.ok();
     } else if args.is(1, "sleep") {
         return Err(Refusal::text("ERR DEBUG SLEEP is not available: it would stop the node for everybody"));
     } else {
@@ -220,6 +227,23 @@ fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 impl Node {
+    /// Runs a write on the state of this node's copy alone, past the log: what a bug does, or memory that flips bits.
+    fn run_unlogged(&mut self, conn: ConnId, call: Args<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
+        let command = skep_command::resolve(call)?;
+        let Route::Keyspace(handler @ Handler::Write(_)) = self.routes.of(command) else {
+            return Err(Refusal::text("ERR only a write on keys changes a state"));
+        };
+        let at = self.shard_for(command, call)?;
+        let db = self.client(conn).db;
+        let Some(replica) = &mut self.shards[at].replica else {
+            return Err(Refusal::text("ERR no copy of the key is here"));
+        };
+        let now = replica.keyspace.stamp();
+        let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng: &mut self.rng };
+        handler.write(&mut cx, call, reply);
+        Ok(())
+    }
+
     fn begin_save(&mut self, already: &'static str) -> Result<(), Refusal> {
         if !self.ready || self.stopping {
             return Err(not_ready());
