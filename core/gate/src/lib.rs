@@ -3,6 +3,7 @@
 //! Owns what a configuration means and every choice that a request meets on its way. The shell reads and writes
 //! sockets, tells what happened, and does what it is told. See DESIGN.md beside this crate's `src`.
 
+pub mod balance;
 pub mod config;
 mod names;
 pub mod router;
