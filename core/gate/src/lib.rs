@@ -5,8 +5,10 @@
 
 pub mod balance;
 pub mod config;
+pub mod health;
 mod names;
 pub mod router;
+pub mod window;
 
 pub use config::{Config, ConfigError};
 pub use names::{LimitId, ListenerId, PoolId, RouteId, UpstreamId};
