@@ -131,6 +131,8 @@ pub struct Hedge {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Breaker {
     pub on: Vec<Failing>,
+    /// Opens at so many failures in a row; 0 for never.
+    pub consecutive: u32,
     /// Opens at this share of failures within `window`; 0 for never.
     pub failures: Share,
     /// An attempt that takes longer counts as slow; 0 for none.
@@ -249,12 +251,13 @@ impl Default for Breaker {
                 Failing::Status(503),
                 Failing::Status(504),
             ],
+            consecutive: 10,
             failures: Share::percent(50),
             slow: Micros(0),
             slow_share: Share::percent(80),
             window: Micros::from_secs(10),
             requests: 20,
-            cool_down: Micros::from_secs(2),
+            cool_down: Micros::from_secs(1),
             cool_down_max: Micros::from_secs(30),
             trials: 3,
         }
@@ -341,6 +344,7 @@ impl Section for Hedge {
 impl Section for Breaker {
     fn fields<F: Fields>(&mut self, f: &mut F) {
         f.list("on", &mut self.on, 50);
+        f.ranged("consecutive", &mut self.consecutive, 0..=10_000);
         f.ranged("failures", &mut self.failures, Share(0)..=Share::ALL);
         f.ranged("slow", &mut self.slow, Micros(0)..=TIME_MAX);
         f.ranged("slow-share", &mut self.slow_share, Share::percent(1)..=Share::ALL);

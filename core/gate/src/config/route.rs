@@ -309,6 +309,9 @@ impl Section for Route {
         if self.hedge.is_some() && self.retry.is_none() {
             wrong.push(("hedge", "needs retry, whose budget and attempts it shares".to_owned()));
         }
+        if self.failover.is_some() && self.pool.is_none() {
+            wrong.push(("failover", "needs pool, the primary that it stands in for".to_owned()));
+        }
         if let Some(failover) = &self.failover
             && self.pool.as_ref() == Some(&failover.pool)
         {

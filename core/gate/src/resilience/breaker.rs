@@ -1,0 +1,286 @@
+//! A circuit breaker: closed, open, half-open.
+//!
+//! Opens at failures in a row, which is fast when nothing works, or at a share of failures or of slow attempts over a window
+//! of time with enough of them, which finds what works now and then; lets nothing through for
+//! a cool-down; then a few trials at once. All of them well closes it, one that is not opens it for twice as long.
+//!
+//! INV-GATE-6: an open breaker lets nothing through, a half-open one never more than `trials` at once.
+
+use skep_base::{Micros, Rng};
+
+use crate::config::resilience as config;
+use crate::window::{Counts, Window};
+
+/// What a breaker does with the next attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    Closed,
+    /// Nothing passes until then.
+    Open {
+        until: Micros,
+    },
+    /// Trials: those under way, and those in a row that were well.
+    HalfOpen {
+        under_way: u32,
+        well: u32,
+    },
+}
+
+/// One breaker.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    state: State,
+    window: Window,
+    /// Failures in a row while closed.
+    failures: u32,
+    /// Openings in a row, each of which doubles the cool-down.
+    times: u32,
+    /// Counts changes of state, so that the end of an attempt from before one says nothing about after it.
+    epoch: u64,
+}
+
+/// What an attempt was let through as; to be given back at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pass {
+    epoch: u64,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Well(Micros),
+    Failed,
+    /// Given up by the client or by us, which says nothing.
+    Unknown,
+}
+
+impl Breaker {
+    pub fn new(rule: &config::Breaker) -> Breaker {
+        Breaker { state: State::Closed, window: Window::new(rule.window), failures: 0, times: 0, epoch: 0 }
+    }
+
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// True if [`Breaker::enter`] would let an attempt through.
+    pub fn admits(&self, now: Micros, rule: &config::Breaker) -> bool {
+        match self.state {
+            State::Closed => true,
+            State::Open { until } => until <= now,
+            State::HalfOpen { under_way, .. } => under_way < rule.trials,
+        }
+    }
+
+    /// When an open one becomes half-open.
+    pub fn next_change(&self) -> Option<Micros> {
+        match self.state {
+            State::Open { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Lets an attempt through, or not.
+    pub fn enter(&mut self, now: Micros, rule: &config::Breaker) -> Option<Pass> {
+        if !self.admits(now, rule) {
+            return None;
+        }
+        if let State::Open { .. } = self.state {
+            self.become_(State::HalfOpen { under_way: 0, well: 0 });
+        }
+        if let State::HalfOpen { under_way, .. } = &mut self.state {
+            *under_way += 1;
+        }
+        Some(Pass { epoch: self.epoch })
+    }
+
+    /// The end of an attempt. True if the breaker opened or closed by it.
+    pub fn leave(
+        &mut self,
+        now: Micros,
+        rule: &config::Breaker,
+        pass: Pass,
+        outcome: Outcome,
+        rng: &mut Rng,
+    ) -> bool {
+        if pass.epoch != self.epoch {
+            return false;
+        }
+        let slow = matches!(outcome, Outcome::Well(latency) if rule.slow.0 > 0 && latency > rule.slow);
+        let failed = outcome == Outcome::Failed;
+        match &mut self.state {
+            State::Closed => {
+                if outcome == Outcome::Unknown {
+                    return false;
+                }
+                let one = Counts { total: 1, failed: u64::from(failed), slow: u64::from(slow), latency: 0 };
+                self.window.add(now, one);
+                self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+                // Only what speaks against it can open it.
+                let opens = (failed || slow) && self.should_open(now, rule);
+                if opens {
+                    self.open(now, rule, rng);
+                }
+                opens
+            }
+            State::HalfOpen { under_way, well } => {
+                *under_way -= 1;
+                match outcome {
+                    Outcome::Unknown => return false,
+                    _ if failed || slow => self.open(now, rule, rng),
+                    _ => {
+                        *well += 1;
+                        if *well < rule.trials {
+                            return false;
+                        }
+                        self.times = 0;
+                        self.window.clear();
+                        self.become_(State::Closed);
+                    }
+                }
+                true
+            }
+            State::Open { .. } => {
+                unreachable!("nothing enters an open breaker, and opening changes the epoch")
+            }
+        }
+    }
+
+    fn should_open(&mut self, now: Micros, rule: &config::Breaker) -> bool {
+        let counts = self.window.counts(now);
+        let reached =
+            |share: crate::config::scalar::Share, rate: f64| share.0 > 0 && rate >= share.fraction();
+        if rule.consecutive > 0 && self.failures >= rule.consecutive {
+            return true;
+        }
+        counts.total >= u64::from(rule.requests)
+            && (reached(rule.failures, counts.failure_rate())
+                || (rule.slow.0 > 0 && reached(rule.slow_share, counts.slow_rate())))
+    }
+
+    fn open(&mut self, now: Micros, rule: &config::Breaker, rng: &mut Rng) {
+        let doubled = rule.cool_down.0.saturating_mul(1 << self.times.min(32)).min(rule.cool_down_max.0);
+        self.times += 1;
+        let time = Micros((doubled as f64 * (0.9 + 0.2 * rng.unit())) as u64);
+        self.become_(State::Open { until: now.plus(time) });
+    }
+
+    fn become_(&mut self, state: State) {
+        self.state = state;
+        self.failures = 0;
+        self.epoch += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> config::Breaker {
+        config::Breaker { slow: Micros::from_millis(100), consecutive: 0, ..config::Breaker::default() }
+    }
+
+    struct Run {
+        breaker: Breaker,
+        rng: Rng,
+        now: Micros,
+    }
+
+    impl Run {
+        fn new() -> Run {
+            Run { breaker: Breaker::new(&rule()), rng: Rng::new(1), now: Micros::from_secs(10) }
+        }
+
+        fn attempt(&mut self, outcome: Outcome) -> bool {
+            match self.breaker.enter(self.now, &rule()) {
+                Some(pass) => self.breaker.leave(self.now, &rule(), pass, outcome, &mut self.rng),
+                None => panic!("it is open"),
+            }
+        }
+
+        fn open(&mut self) {
+            (0..20).for_each(|_| _ = self.attempt(Outcome::Failed));
+            assert!(matches!(self.breaker.state(), State::Open { .. }));
+        }
+    }
+
+    const WELL: Outcome = Outcome::Well(Micros(10));
+    const SLOW: Outcome = Outcome::Well(Micros(100_001));
+
+    #[test]
+    fn opens_at_half_failed_or_four_fifths_slow_and_not_before_enough_were_seen() {
+        for (outcomes, expected) in [
+            (vec![(WELL, 10), (Outcome::Failed, 10)], true),
+            (vec![(WELL, 11), (Outcome::Failed, 9)], false),
+            (vec![(Outcome::Failed, 19)], false),
+            (vec![(Outcome::Failed, 19), (Outcome::Unknown, 50)], false),
+            (vec![(WELL, 4), (SLOW, 16)], true),
+            (vec![(WELL, 5), (SLOW, 15)], false),
+        ] {
+            let mut run = Run::new();
+            for (outcome, times) in &outcomes {
+                (0..*times).for_each(|_| _ = run.attempt(*outcome));
+            }
+            let open = matches!(run.breaker.state(), State::Open { .. });
+            assert_eq!(open, expected, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn opens_at_failures_in_a_row_however_well_it_was_before() {
+        let rule = config::Breaker::default();
+        let mut run = Run::new();
+        (0..100_000).for_each(|_| _ = run.attempt(WELL));
+        for (outcomes, opens) in
+            [(vec![Outcome::Failed; 9], false), (vec![WELL], false), (vec![Outcome::Failed; 10], true)]
+        {
+            let mut opened = false;
+            for outcome in outcomes {
+                let pass = run.breaker.enter(run.now, &rule).expect("it is closed");
+                opened |= run.breaker.leave(run.now, &rule, pass, outcome, &mut run.rng);
+            }
+            assert_eq!(opened, opens);
+        }
+    }
+
+    #[test]
+    fn half_open_lets_few_through_and_closes_or_opens_for_longer() {
+        let mut run = Run::new();
+        run.open();
+        let mut last = 0;
+        for _ in 0..8 {
+            let until = run.breaker.next_change().unwrap();
+            assert_eq!(run.breaker.enter(run.now, &rule()), None, "INV-GATE-6");
+            let time = until.since(run.now).0;
+            assert!(time as f64 >= last as f64 * 1.5 || time > 27_000_000, "{time} after {last}");
+            assert!(time <= 33_000_000);
+            last = time;
+            run.now = until;
+            let passes: Vec<_> = (0..5).map_while(|_| run.breaker.enter(run.now, &rule())).collect();
+            assert_eq!(passes.len(), 3, "INV-GATE-6");
+            assert!(run.breaker.leave(run.now, &rule(), passes[0], Outcome::Failed, &mut run.rng));
+            for late in &passes[1..] {
+                assert!(!run.breaker.leave(run.now, &rule(), *late, WELL, &mut run.rng), "of another epoch");
+            }
+        }
+        run.now = run.breaker.next_change().unwrap();
+        assert!(!run.attempt(WELL) && !run.attempt(Outcome::Unknown) && !run.attempt(WELL));
+        assert!(run.attempt(WELL), "three well in a row close it");
+        assert_eq!(run.breaker.state(), State::Closed);
+        assert!(!run.attempt(Outcome::Failed), "what was before it opened is forgotten");
+    }
+
+    #[test]
+    fn clock_jumps_neither_open_it_nor_keep_it_open() {
+        let mut run = Run::new();
+        (0..15).for_each(|_| _ = run.attempt(Outcome::Failed));
+        run.now = Micros::from_secs(1_000_000);
+        (0..19).for_each(|_| _ = run.attempt(Outcome::Failed));
+        assert_eq!(run.breaker.state(), State::Closed, "the window was empty again");
+        run.now = Micros(0);
+        run.attempt(Outcome::Failed);
+        assert!(matches!(run.breaker.state(), State::Open { until } if until <= Micros::from_secs(3)));
+        run.now = Micros::NEVER;
+        assert!(run.breaker.enter(run.now, &rule()).is_some());
+    }
+}
