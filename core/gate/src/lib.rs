@@ -7,6 +7,7 @@ pub mod balance;
 pub mod config;
 pub mod health;
 mod names;
+pub mod protect;
 pub mod resilience;
 pub mod router;
 pub mod window;

@@ -1,0 +1,264 @@
+//! One rate for all gateways: tokens are taken from the store's bucket in lots, and spent here.
+//!
+//! The store's bucket ([`Rate::judge`] on one arrival time, carried out by the shard that owns the key) is the only one that
+//! makes tokens, so the sum over all gateways cannot exceed the rate. A gateway asks for what it expects to need until the
+//! next answer and a bit more; what it has not used after [`LOT_LIFE`] is given back. So a token that lies unused where
+//! nobody comes is missing elsewhere for that time only.
+
+use skep_base::Micros;
+
+/// How long a lot may be spent.
+pub const LOT_LIFE: Micros = Micros::from_millis(200);
+/// The need for which a lot is asked: an answer of the store takes a few milliseconds, one after a fail-over longer.
+const AHEAD: Micros = Micros::from_millis(50);
+/// After which a question without an answer is asked again.
+const ANSWER_TIME: Micros = Micros::from_millis(500);
+/// How fast the expected need follows the real one.
+const FOLLOWS: Micros = Micros::from_millis(200);
+/// A caller whose tokens ran out is not let through before the store was asked; so long are further ones refused unheard.
+const EMPTY_PAUSE: Micros = Micros::from_millis(10);
+
+/// What to do with a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Take {
+    Passes,
+    /// Over the rate; try again after this.
+    Refused {
+        wait: Micros,
+    },
+    /// Whether a token is there is not known; an answer of the store says it.
+    Unknown,
+}
+
+/// A gateway's side of one caller's bucket.
+#[derive(Clone, Debug)]
+pub struct Share {
+    tokens: u32,
+    /// When the lot ends.
+    ends: Micros,
+    asked: Option<Micros>,
+    /// Expected requests a second.
+    need: f64,
+    at: Micros,
+    /// Nothing is to be had until then.
+    empty_until: Micros,
+    /// Tokens to be given back with the next question.
+    back: u32,
+    /// Requests that wait for the answer.
+    waiting: u32,
+}
+
+/// A question to the store's bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Tokens wanted, at least 1.
+    pub want: u32,
+    /// Tokens of an older lot that come back.
+    pub back: u32,
+}
+
+impl Share {
+    pub fn new(now: Micros) -> Share {
+        let zero = Micros(0);
+        Share {
+            tokens: 0,
+            ends: zero,
+            asked: None,
+            need: 0.0,
+            at: now,
+            empty_until: zero,
+            back: 0,
+            waiting: 0,
+        }
+    }
+
+    /// A request comes. Ask the store if [`Share::ask`] says so, after each.
+    pub fn take(&mut self, now: Micros) -> Take {
+        self.follow(now, 1.0);
+        self.expire(now);
+        if self.tokens > 0 {
+            self.tokens -= 1;
+            return Take::Passes;
+        }
+        if now < self.empty_until {
+            return Take::Refused { wait: self.empty_until.since(now) };
+        }
+        self.waiting += 1;
+        Take::Unknown
+    }
+
+    /// A request that waited for an answer waits no more.
+    pub fn give_up(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// The question to ask at present, if there is one.
+    pub fn ask(&mut self, now: Micros) -> Option<Ask> {
+        self.follow(now, 0.0);
+        self.expire(now);
+        if self.asked.is_some_and(|at| now.since(at) < ANSWER_TIME) || now < self.empty_until {
+            return None;
+        }
+        let ahead = (self.need * AHEAD.secs()).min(f64::from(u32::MAX / 2)) as u32;
+        if self.waiting == 0 && (self.tokens > ahead / 2 || ahead == 0) {
+            return None;
+        }
+        self.asked = Some(now);
+        let back = std::mem::take(&mut self.back);
+        Some(Ask { want: (ahead + self.waiting).saturating_sub(self.tokens).max(1), back })
+    }
+
+    /// The store's answer: `granted` tokens, and when the next one is made if there were fewer than wanted. Returns how
+    /// many of the waiting requests pass; the others are refused.
+    pub fn on_answer(&mut self, now: Micros, granted: u32, next: Micros) -> (u32, u32) {
+        self.expire(now);
+        self.asked = None;
+        self.tokens = self.tokens.saturating_add(granted);
+        self.ends = now.plus(LOT_LIFE);
+        let passes = self.waiting.min(self.tokens);
+        let refused = self.waiting - passes;
+        self.tokens -= passes;
+        self.waiting = 0;
+        if refused > 0 || granted == 0 {
+            self.empty_until = now.plus(next.max(EMPTY_PAUSE));
+        }
+        (passes, refused)
+    }
+
+    /// When [`Share::ask`] may have something to say without a request.
+    pub fn next_wakeup(&self) -> Option<Micros> {
+        self.asked.map(|at| at.plus(ANSWER_TIME)).filter(|_| self.waiting > 0)
+    }
+
+    fn follow(&mut self, now: Micros, requests: f64) {
+        let weight = libm::exp(-(now.since(self.at).0 as f64) / FOLLOWS.0 as f64);
+        self.need = self.need * weight + requests / FOLLOWS.secs();
+        self.at = self.at.max(now);
+    }
+
+    fn expire(&mut self, now: Micros) {
+        if self.tokens > 0 && now >= self.ends {
+            self.back = self.back.saturating_add(self.tokens);
+            self.tokens = 0;
+        }
+    }
+}
+
+/// The store's side of a bucket: tokens that are made at a rate, up to a burst. Pure, so that each copy of a shard comes to
+/// the same end.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bucket {
+    tokens: f64,
+    at: Micros,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub fn new(now: Micros, burst: u32) -> Bucket {
+        Bucket { tokens: f64::from(burst), at: now }
+    }
+
+    /// Answers a question: tokens granted, and when the next is made.
+    pub fn grant(&mut self, now: Micros, per_second: f64, burst: u32, ask: Ask) -> (u32, Micros) {
+        let made = now.since(self.at).secs() * per_second + f64::from(ask.back);
+        self.tokens = (self.tokens + made).min(f64::from(burst));
+        self.at = self.at.max(now);
+        let granted = ask.want.min(self.tokens as u32);
+        self.tokens -= f64::from(granted);
+        let next = (1.0 - self.tokens.min(1.0)) / per_second * 1e6;
+        (granted, Micros(next as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use skep_base::Rng;
+    use std::collections::BTreeMap;
+
+    /// Gateways with `demands` requests a second against one bucket, questions and answers each taking 1 to 5 ms. Returns
+    /// what passed per second after the first two seconds, by gateway.
+    fn run(demands: &[f64], per_second: f64, burst: u32, seconds: u64) -> Vec<f64> {
+        let (mut rng, mut bucket) = (Rng::new(9), Bucket::new(Micros(0), burst));
+        let mut shares: Vec<Share> = demands.iter().map(|_| Share::new(Micros(0))).collect();
+        let mut passed = vec![0.0; demands.len()];
+        // By time and number: a request, a question at the store, an answer at the gateway.
+        enum Event {
+            Request(usize),
+            Ask(usize, Ask),
+            Answer(usize, u32, Micros),
+        }
+        let (mut events, mut number) = (BTreeMap::new(), 0u64);
+        let mut at = |events: &mut BTreeMap<(Micros, u64), Event>, when: Micros, event| {
+            number += 1;
+            events.insert((when, number), event);
+        };
+        for gate in 0..demands.len() {
+            at(&mut events, Micros(1), Event::Request(gate));
+        }
+        while let Some(((now, _), event)) = events.pop_first() {
+            if now >= Micros::from_secs(seconds) {
+                break;
+            }
+            let counts = if now >= Micros::from_secs(2) { 1.0 } else { 0.0 };
+            let gate = match event {
+                Event::Request(gate) => {
+                    let gap = -libm::log(1.0 - rng.unit()) / demands[gate] * 1e6;
+                    at(&mut events, now.plus(Micros(gap as u64 + 1)), Event::Request(gate));
+                    passed[gate] += if shares[gate].take(now) == Take::Passes { counts } else { 0.0 };
+                    gate
+                }
+                Event::Ask(gate, ask) => {
+                    let (granted, next) = bucket.grant(now, per_second, burst, ask);
+                    let later = now.plus(Micros(1_000 + rng.below(4_000)));
+                    at(&mut events, later, Event::Answer(gate, granted, next));
+                    continue;
+                }
+                Event::Answer(gate, granted, next) => {
+                    passed[gate] += f64::from(shares[gate].on_answer(now, granted, next).0) * counts;
+                    gate
+                }
+            };
+            if let Some(ask) = shares[gate].ask(now) {
+                at(&mut events, now.plus(Micros(1_000 + rng.below(4_000))), Event::Ask(gate, ask));
+            }
+        }
+        passed.iter().map(|n| n / (seconds - 2) as f64).collect()
+    }
+
+    #[test]
+    fn all_gateways_together_keep_a_rate_to_five_percent() {
+        for (demands, per_second, burst) in [
+            (vec![1_000.0, 1_000.0, 1_000.0], 300.0, 100),
+            (vec![2_000.0, 10.0, 10.0, 10.0], 1_000.0, 100),
+            (vec![500.0; 12], 3_000.0, 300),
+            (vec![50.0, 50.0, 50.0], 100.0, 20),
+            (vec![30.0; 6], 20.0, 20),
+        ] {
+            let passed = run(&demands, per_second, burst, 32);
+            let total: f64 = passed.iter().sum();
+            let allowed = per_second * 1.05;
+            assert!(total <= allowed, "{demands:?} at {per_second}: {passed:?} is {total}");
+            assert!(total >= per_second * 0.95, "{demands:?} at {per_second}: {passed:?} is {total}");
+        }
+    }
+
+    #[test]
+    fn below_the_rate_nobody_is_refused() {
+        let demands = [100.0, 50.0, 5.0];
+        let passed = run(&demands, 1_000.0, 500, 32);
+        for (passed, demand) in passed.iter().zip(demands) {
+            assert!((0.9..=1.1).contains(&(passed / demand)), "{passed} of {demand}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_never_comes_is_asked_for_again() {
+        let mut share = Share::new(Micros(0));
+        assert_eq!(share.take(Micros(0)), Take::Unknown);
+        assert!(share.ask(Micros(0)).is_some());
+        assert!(share.ask(Micros(1)).is_none());
+        assert_eq!(share.next_wakeup(), Some(ANSWER_TIME));
+        assert!(share.ask(ANSWER_TIME).is_some());
+    }
+}
