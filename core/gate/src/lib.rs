@@ -5,6 +5,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod gate;
 pub mod health;
 mod names;
 pub mod protect;
@@ -13,4 +14,5 @@ pub mod router;
 pub mod window;
 
 pub use config::{Config, ConfigError};
+pub use gate::{Arrival, Gate, Input, Note, Output, RequestId, Site, Stats, Why};
 pub use names::{LimitId, ListenerId, PoolId, RouteId, UpstreamId};

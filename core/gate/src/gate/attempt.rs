@@ -1,0 +1,352 @@
+//! Attempts of a request: how they begin and end, and whether another follows.
+
+use skep_base::Micros;
+
+use super::request::State;
+use super::{Gate, Note, Output, RequestId, Why};
+use crate::config::scalar::Share;
+use crate::names::{PoolId, UpstreamId};
+use crate::resilience::retry::{self, Failure, Final};
+use crate::resilience::{Outcome, Pass};
+
+/// Replies that a percentile needs before a hedge goes by it.
+const HEDGE_SAMPLES: u64 = 100;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    pub(super) number: u32,
+    /// Where it is; none if the configuration has that no more.
+    pub(super) place: Option<(PoolId, UpstreamId)>,
+    pub(super) pass: Option<Pass>,
+    pub(super) route_pass: Option<Pass>,
+    pub(super) is_retry: bool,
+    pub(super) started: Micros,
+    /// When it must have a connection; none once it has.
+    pub(super) connect_until: Option<Micros>,
+    /// When it must have a reply; none once it has.
+    pub(super) reply_until: Option<Micros>,
+}
+
+impl Attempt {
+    pub(super) fn until(&self) -> Micros {
+        let [connect, reply] = [self.connect_until, self.reply_until].map(|at| at.unwrap_or(Micros::NEVER));
+        connect.min(reply)
+    }
+}
+
+/// True for statuses that speak against an upstream beside others: it failed, or asks to be spared.
+fn speaks_against(status: u16) -> bool {
+    (500..=599).contains(&status) && status != 501 || status == 429
+}
+
+impl Gate {
+    #[allow(clippy::too_many_arguments, reason = "each is a fact about the one attempt")]
+    pub(super) fn launch(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        place: (PoolId, UpstreamId),
+        pass: Option<Pass>,
+        route_pass: Option<Pass>,
+        is_retry: bool,
+        out: &mut Vec<Output>,
+    ) {
+        self.stats.attempts += 1;
+        self.pools[place.0.at()].retries += u32::from(is_retry);
+        let delay = self.hedge_delay(now, id);
+        let request = self.request_mut(id);
+        request.sent += 1;
+        request.tried.push(place);
+        request.state = State::Running;
+        request.hedge_at = delay.filter(|_| !is_retry).map(|delay| now.plus(delay));
+        let attempt = Attempt {
+            number: request.sent,
+            place: Some(place),
+            pass,
+            route_pass,
+            is_retry,
+            started: now,
+            connect_until: Some(now.plus(request.timeout.connect)),
+            reply_until: Some(now.plus(request.timeout.request)),
+        };
+        request.attempts.push(attempt);
+        let (attempt, left) = (request.sent, request.deadline.since(now));
+        self.wake_request(id);
+        out.push(Output::Try { request: id, attempt, pool: place.0, upstream: place.1, left });
+    }
+
+    /// After which time a hedge may follow the first attempt.
+    fn hedge_delay(&mut self, now: Micros, id: RequestId) -> Option<Micros> {
+        let request = &self.requests[&id];
+        let route = request.route?;
+        let config = &self.config.routes[route.at()].it;
+        let (hedge, retry) = (config.hedge.as_ref()?, config.retry.as_ref()?);
+        let arrival = &request.arrival;
+        if !arrival.hedgeable || arrival.nested || !retry::may_run_twice(retry, arrival.traits) {
+            return None;
+        }
+        let usual = self.routes[route.at()].latencies.as_mut();
+        let usual = usual
+            .filter(|_| hedge.percentile > Share(0))
+            .and_then(|l| l.percentile(now, hedge.percentile.fraction(), HEDGE_SAMPLES));
+        Some(usual.map_or(hedge.after, |usual| usual.max(hedge.after)))
+    }
+
+    pub(super) fn on_connected(&mut self, id: RequestId, number: u32) {
+        if let Some(attempt) = self.attempt_mut(id, number) {
+            attempt.connect_until = None;
+        }
+    }
+
+    fn attempt_mut(&mut self, id: RequestId, number: u32) -> Option<&mut Attempt> {
+        self.requests.get_mut(&id)?.attempts.iter_mut().find(|a| a.number == number)
+    }
+
+    pub(super) fn on_replied(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        number: u32,
+        status: u16,
+        retry_after: Option<Micros>,
+        out: &mut Vec<Output>,
+    ) {
+        // One that was abandoned meanwhile, or that has its reply.
+        let Some(attempt) = self.attempt_mut(id, number).filter(|a| a.reply_until.is_some()) else { return };
+        (attempt.connect_until, attempt.reply_until) = (None, None);
+        let latency = now.since(attempt.started);
+        let failure = Failure::Status { status, retry_after };
+        self.learn(now, id, number, speaks_against(status), failure, out);
+        let request = &self.requests[&id];
+        let rule = request.route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
+        let bad = rule.is_some_and(|r| retry::is_listed(&r.on, failure) || r.not_run.contains(&status));
+        if !bad {
+            if let Some(latencies) = request.route.and_then(|r| self.routes[r.at()].latencies.as_mut()) {
+                latencies.add(now, latency);
+            }
+            return self.forward(now, id, number, out);
+        }
+        if request.attempts.len() > 1 {
+            // The other one may still be well.
+            return self.abandon(now, id, number, out);
+        }
+        match self.next_attempt(now, id, failure) {
+            Ok(wait) => {
+                out.push(Output::Abandon { request: id, attempt: number });
+                self.release(now, id, number, out);
+                self.back_off(now, id, wait, failure);
+            }
+            // The client gets what the upstream said.
+            Err(_) => self.forward(now, id, number, out),
+        }
+    }
+
+    pub(super) fn on_failed(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        number: u32,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        if self.attempt_mut(id, number).is_none() {
+            return;
+        }
+        let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
+        let failure = if forwarding { Failure::Broken } else { failure };
+        self.learn(now, id, number, true, failure, out);
+        self.release(now, id, number, out);
+        if forwarding {
+            return self.end(id);
+        }
+        if !self.requests[&id].attempts.is_empty() {
+            return;
+        }
+        match self.next_attempt(now, id, failure) {
+            Ok(wait) => self.back_off(now, id, wait, failure),
+            Err(why) => self.answer(now, id, Why::Failed(failure, why), out),
+        }
+    }
+
+    fn back_off(&mut self, now: Micros, id: RequestId, wait: Micros, failure: Failure) {
+        let request = self.request_mut(id);
+        request.state = State::BackOff { until: now.plus(wait), failure };
+        request.hedge_at = None;
+        self.wake_request(id);
+    }
+
+    /// Whether another attempt follows, all having failed, the last one so; and after which time. A retry of the budget is
+    /// taken then.
+    fn next_attempt(&mut self, now: Micros, id: RequestId, failure: Failure) -> Result<Micros, Final> {
+        let request = &self.requests[&id];
+        let route = request.route.ok_or(Final::Off)?;
+        let rule = self.config.routes[route.at()].it.retry.as_ref();
+        retry::may_repeat(rule, request.arrival.traits, failure)?;
+        let rule = rule.ok_or(Final::Off)?;
+        if request.arrival.nested {
+            return Err(Final::Nested);
+        }
+        if request.sent >= rule.attempts {
+            return Err(Final::Attempts);
+        }
+        let pools = self.pools_for(id);
+        let other = pools.iter().find(|p| self.pools[p.at()].has_other(now, &request.tried));
+        let other = *other.ok_or(Final::NoUpstream)?;
+        let wait = retry::back_off(rule, request.sent + 1, failure, &mut self.rng);
+        if now.plus(wait) >= request.deadline {
+            return Err(Final::Deadline);
+        }
+        self.spend(now, id, other)?;
+        self.stats.retries += 1;
+        Ok(wait)
+    }
+
+    /// Takes a retry from the route's budget, if `pool` bears one.
+    fn spend(&mut self, now: Micros, id: RequestId, pool: PoolId) -> Result<(), Final> {
+        let budget = self.requests[&id].route.and_then(|r| self.routes[r.at()].budget.as_mut());
+        if self.pools[pool.at()].bears_retry() && budget.is_some_and(|b| b.spend(now)) {
+            return Ok(());
+        }
+        self.stats.over_budget += 1;
+        Err(Final::Budget)
+    }
+
+    pub(super) fn on_request_timer(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let Some(request) = self.requests.get(&id) else { return };
+        if let State::Forwarding { .. } = request.state {
+            return;
+        }
+        if request.deadline <= now {
+            self.fail_late(now, id, out);
+        } else if let Some(late) = request.attempts.iter().find(|a| a.until() <= now) {
+            let never_sent = late.connect_until.is_some_and(|at| at <= now);
+            let failure = if never_sent { Failure::NotSent } else { Failure::Timeout };
+            let number = late.number;
+            out.push(Output::Abandon { request: id, attempt: number });
+            self.on_failed(now, id, number, failure, out);
+        } else if request.hedge_at.is_some_and(|at| at <= now) {
+            self.hedge(now, id, out);
+        } else if let State::BackOff { until, failure } = request.state
+            && until <= now
+        {
+            self.retry(now, id, failure, out);
+        }
+        self.serve_queues(now, out);
+        self.wake_request(id);
+    }
+
+    /// The deadline has come: that speaks against upstreams that had as long as an attempt may take, and says nothing of
+    /// others.
+    fn fail_late(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let attempts = self.requests[&id].attempts.clone();
+        for attempt in attempts.iter().filter(|a| a.until() <= now) {
+            self.learn(now, id, attempt.number, true, Failure::Timeout, out);
+        }
+        self.answer(now, id, Why::Deadline, out);
+    }
+
+    fn hedge(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let request = self.request_mut(id);
+        request.hedge_at = None;
+        let (sent, traits) = (request.sent, request.arrival.traits);
+        let Some(pool) = request.attempts.first().and_then(|a| a.place).map(|(pool, _)| pool) else { return };
+        let tried = request.tried.clone();
+        let route = request.route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
+        let attempts = route.map_or(0, |r| r.attempts);
+        if !traits.replayable || sent >= attempts || !self.pools[pool.at()].has_other(now, &tried) {
+            return;
+        }
+        if self.spend(now, id, pool).is_ok() && self.try_at(now, id, pool, true, out) == Ok(true) {
+            self.stats.hedges += 1;
+        }
+    }
+
+    fn retry(&mut self, now: Micros, id: RequestId, failure: Failure, out: &mut Vec<Output>) {
+        self.request_mut(id).state = State::Running;
+        for pool in self.pools_for(id) {
+            if self.try_at(now, id, pool, true, out) == Ok(true) {
+                return;
+            }
+        }
+        self.answer(now, id, Why::Failed(failure, Final::NoUpstream), out);
+    }
+
+    /// Takes in how an attempt went, at its reply or its failure, once.
+    fn learn(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        number: u32,
+        failed: bool,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        let request = self.requests.get_mut(&id).expect("its attempt is there");
+        let route = request.route;
+        let attempt =
+            request.attempts.iter_mut().find(|a| a.number == number).expect("the caller has seen it");
+        let latency = now.since(attempt.started);
+        let (place, pass, route_pass) = (attempt.place, attempt.pass.take(), attempt.route_pass.take());
+        if let (Some(route), Some(pass)) = (route, route_pass) {
+            let rule = self.config.routes[route.at()].it.breaker.as_ref();
+            let breaking = rule.is_some_and(|r| retry::is_listed(&r.on, failure));
+            let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
+            self.leave_route(now, route, pass, outcome, out);
+        }
+        let Some((pool, upstream)) = place else { return };
+        let before = out.len();
+        let Gate { pools, site, rng, .. } = self;
+        let own = &mut pools[pool.at()];
+        let breaking = own.config.breaker.as_ref().is_some_and(|r| retry::is_listed(&r.on, failure));
+        own.learn(now, site, upstream, pass, latency, failed, breaking, rng, out);
+        self.after_learning(now, pool, before, out);
+    }
+
+    /// What changed by learning has consequences.
+    fn after_learning(&mut self, now: Micros, pool: PoolId, before: usize, out: &mut Vec<Output>) {
+        if out.len() == before {
+            return;
+        }
+        for output in &out[before..] {
+            match output {
+                Output::Note(Note::Ejected { .. }) => self.stats.ejected += 1,
+                Output::Note(Note::UpstreamBreaker { open: true, .. }) => self.stats.breakers_opened += 1,
+                _ => {}
+            }
+        }
+        self.pool_changed(now, pool, out);
+    }
+
+    /// Ends an attempt that nobody waits for any more.
+    pub(super) fn abandon(&mut self, now: Micros, id: RequestId, number: u32, out: &mut Vec<Output>) {
+        out.push(Output::Abandon { request: id, attempt: number });
+        self.release(now, id, number, out);
+    }
+
+    /// Gives back what an attempt holds. If nothing was learned of it, it has shown how long it takes at least.
+    pub(super) fn release(&mut self, now: Micros, id: RequestId, number: u32, out: &mut Vec<Output>) {
+        let request = self.request_mut(id);
+        let route = request.route;
+        let at = request.attempts.iter().position(|a| a.number == number);
+        let attempt = request.attempts.remove(at.expect("an attempt is released once"));
+        if let (Some(route), Some(pass)) = (route, attempt.route_pass) {
+            self.leave_route(now, route, pass, Outcome::Unknown, out);
+        }
+        let Some((pool, upstream)) = attempt.place else { return };
+        let before = out.len();
+        let Gate { pools, rng, .. } = self;
+        let own = &mut pools[pool.at()];
+        own.release(upstream);
+        own.retries -= u32::from(attempt.is_retry);
+        if attempt.reply_until.is_some() {
+            let so_far = now.since(attempt.started);
+            let cost = &mut own.loads[upstream.at()].cost;
+            if so_far.0 as f64 > cost.get(now) {
+                cost.observe(now, so_far);
+            }
+        }
+        own.leave_breaker(now, upstream, attempt.pass, Outcome::Unknown, rng, out);
+        self.freed_pools.insert(pool);
+        self.after_learning(now, pool, before, out);
+    }
+}

@@ -1,0 +1,418 @@
+//! A pool as a gate sees it: who may be chosen, and what replies make of each upstream.
+
+use skep_base::{Micros, Rng};
+
+use super::{Note, Output, RequestId, Site};
+use crate::balance::sticky::{Secret, upstream_name};
+use crate::balance::zones::{self, ZoneShares};
+use crate::balance::{Balancer, Choice, Cost, Load};
+use crate::config::pool as config;
+use crate::health::{Checks, Record, out_max};
+use crate::names::{PoolId, RouteId, UpstreamId};
+use crate::resilience::{Adaptive, Breaker, Outcome, Pass, Queue, State};
+use crate::window::Counts;
+
+/// How often an upstream is compared with the rest at most: that looks at all of them.
+const COMPARE_EVERY: Micros = Micros::from_millis(10);
+/// Retries under way that a pool always bears (Envoy's minimum).
+const RETRIES_LEAST: u32 = 3;
+
+/// What is kept of one upstream beside its load.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) name: u64,
+    pub(super) checks: Option<Checks>,
+    pub(super) record: Record,
+    pub(super) breaker: Option<Breaker>,
+    compared: Micros,
+}
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) id: PoolId,
+    pub(super) config: config::Pool,
+    pub(super) loads: Vec<Load>,
+    pub(super) upstreams: Vec<Upstream>,
+    balancer: Balancer,
+    /// Who may be chosen, in order.
+    open: Vec<u32>,
+    zones: Option<ZoneShares>,
+    open_by_zone: Vec<(String, Vec<u32>)>,
+    panics: bool,
+    pub(super) adaptive: Option<Adaptive>,
+    pub(super) queue: Queue<RequestId>,
+    /// Attempts under way, and how many of them are retries or hedges.
+    pub(super) in_flight: u32,
+    pub(super) retries: u32,
+    /// Routes whose failover goes by this pool.
+    pub(super) watchers: Vec<RouteId>,
+}
+
+/// What a pool says to an attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pick {
+    Upstream(UpstreamId, Option<Pass>),
+    /// There are upstreams, and all are at their limit.
+    Full,
+    /// There is none that may be tried.
+    None,
+}
+
+/// `limit` of a node for one of its cores.
+fn part(limit: u32, site: &Site) -> u32 {
+    limit.div_ceil(site.cores.max(1))
+}
+
+impl Pool {
+    /// A pool whose upstreams are those of `old` where the address is the same.
+    pub(super) fn new(
+        now: Micros,
+        id: PoolId,
+        config: &config::Pool,
+        old: Option<Pool>,
+        site: &Site,
+        secret: &Secret,
+        rng: &mut Rng,
+    ) -> Pool {
+        let named: Vec<(&str, u32)> =
+            config.upstreams.iter().map(|u| (u.address.0.as_str(), u.weight)).collect();
+        let mean = old.as_ref().and_then(|old| old.mean_cost(now));
+        let is_new = old.is_none();
+        let mut kept = Vec::new();
+        let (mut adaptive, mut queue) = (None, Queue::default());
+        if let Some(old) = old {
+            let addresses = old.config.upstreams.iter().map(|u| u.address.clone());
+            kept = addresses.zip(old.loads.into_iter().zip(old.upstreams)).map(Some).collect();
+            (adaptive, queue) = (old.adaptive, old.queue);
+        }
+        let (mut loads, mut upstreams) = (Vec::new(), Vec::new());
+        for own in &config.upstreams {
+            let found =
+                kept.iter_mut().find(|k| k.as_ref().is_some_and(|(address, _)| *address == own.address));
+            let (mut load, mut upstream) = match found.and_then(Option::take) {
+                Some((_, kept)) => kept,
+                None => {
+                    let since = (!is_new).then_some(now);
+                    let load = Load { weight: own.weight, in_flight: 0, cost: Cost::new(now, mean), since };
+                    let name = upstream_name(secret, &own.address.0);
+                    let record = Record::default();
+                    (load, Upstream { name, checks: None, record, breaker: None, compared: now })
+                }
+            };
+            load.weight = own.weight;
+            // A rule that changed begins anew; what stays the same keeps what it has learned.
+            upstream.checks = config.health.as_ref().map(|rule| match upstream.checks.take() {
+                Some(mut checks) => {
+                    checks.set_rule(now, rule);
+                    checks
+                }
+                None => Checks::new(now, rule, rng),
+            });
+            upstream.breaker = config
+                .breaker
+                .as_ref()
+                .map(|rule| upstream.breaker.take().unwrap_or_else(|| Breaker::new(rule)));
+            loads.push(load);
+            upstreams.push(upstream);
+        }
+        let adaptive =
+            config.adaptive.as_ref().map(|rule| adaptive.unwrap_or_else(|| Adaptive::new(now, rule)));
+        let load_max = config.hash_load_max.fraction();
+        let mut pool = Pool {
+            id,
+            balancer: Balancer::new(config.balance, &named, config.slow_start, load_max),
+            config: config.clone(),
+            loads,
+            upstreams,
+            open: Vec::new(),
+            zones: None,
+            open_by_zone: Vec::new(),
+            panics: false,
+            adaptive,
+            queue,
+            in_flight: 0,
+            retries: 0,
+            watchers: Vec::new(),
+        };
+        pool.in_flight = pool.loads.iter().map(|l| l.in_flight).sum();
+        pool.reopen(site, &mut Vec::new());
+        pool
+    }
+
+    fn mean_cost(&self, now: Micros) -> Option<f64> {
+        let count = self.loads.len() as f64;
+        (count > 0.0).then(|| self.loads.iter().map(|l| l.cost.get(now)).sum::<f64>() / count)
+    }
+
+    /// Whether an upstream may be chosen as far as checks and ejection go.
+    pub(super) fn is_fit(&self, at: u32) -> bool {
+        let upstream = &self.upstreams[at as usize];
+        upstream.checks.as_ref().is_none_or(Checks::is_up) && !upstream.record.is_out()
+    }
+
+    /// The share of upstreams that are fit and whose breakers are not open.
+    pub(super) fn usable(&self, now: Micros) -> f64 {
+        let takes_new = |at: &u32| !self.config.upstreams[*at as usize].drain;
+        let all: Vec<u32> = (0..self.loads.len() as u32).filter(takes_new).collect();
+        let open = |at: u32| match self.upstreams[at as usize].breaker.as_ref().map(Breaker::state) {
+            Some(State::Open { until }) => until > now,
+            _ => false,
+        };
+        let usable = all.iter().filter(|at| self.is_fit(**at) && !open(**at)).count();
+        if all.is_empty() { 0.0 } else { usable as f64 / all.len() as f64 }
+    }
+
+    /// Works out anew who may be chosen; to be called whenever fitness changes.
+    pub(super) fn reopen(&mut self, site: &Site, out: &mut Vec<Output>) {
+        let all: Vec<u32> =
+            (0..self.loads.len() as u32).filter(|at| !self.config.upstreams[*at as usize].drain).collect();
+        let fit: Vec<u32> = all.iter().copied().filter(|at| self.is_fit(*at)).collect();
+        let panics = (fit.len() as f64) < all.len() as f64 * self.config.panic.fraction();
+        if panics != self.panics {
+            self.panics = panics;
+            out.push(Output::Note(Note::Panic { pool: self.id, on: panics }));
+        }
+        self.open = if panics { all } else { fit };
+        self.zones = None;
+        self.open_by_zone.clear();
+        if !self.config.zone_aware {
+            return;
+        }
+        for at in &self.open {
+            let zone = self.config.upstreams[*at as usize].zone.clone().unwrap_or_default();
+            match self.open_by_zone.iter_mut().find(|(z, _)| *z == zone) {
+                Some((_, members)) => members.push(*at),
+                None => self.open_by_zone.push((zone, vec![*at])),
+            }
+        }
+        let weight = |members: &[u32]| members.iter().map(|at| self.loads[*at as usize].weight).sum::<u32>();
+        let counts: Vec<(String, u32)> =
+            self.open_by_zone.iter().map(|(z, m)| (z.clone(), weight(m))).collect();
+        self.zones = zones::shares(&site.zone, &site.zones, &counts);
+    }
+
+    /// How many attempts may be under way.
+    pub(super) fn limit(&self, now: Micros) -> u32 {
+        self.adaptive.as_ref().map_or(u32::MAX, |a| a.limit(now))
+    }
+
+    /// True if one more retry or hedge may be under way.
+    pub(super) fn bears_retry(&self) -> bool {
+        let share = f64::from(self.in_flight) * self.config.retries_max.fraction();
+        self.config.retries_max.0 > 0 && self.retries < RETRIES_LEAST.max(share as u32)
+    }
+
+    /// True if an upstream beside `tried` might be chosen.
+    pub(super) fn has_other(&self, now: Micros, tried: &[(PoolId, UpstreamId)]) -> bool {
+        self.open.iter().any(|at| !tried.contains(&(self.id, UpstreamId(*at))) && self.admits(now, *at))
+    }
+
+    fn admits(&self, now: Micros, at: u32) -> bool {
+        match (&self.upstreams[at as usize].breaker, &self.config.breaker) {
+            (Some(breaker), Some(rule)) => breaker.admits(now, rule),
+            _ => true,
+        }
+    }
+
+    /// An upstream for an attempt, with a place taken there.
+    pub(super) fn pick(
+        &mut self,
+        now: Micros,
+        site: &Site,
+        key: Option<u64>,
+        sticky: Option<u64>,
+        tried: &[(PoolId, UpstreamId)],
+        rng: &mut Rng,
+    ) -> Pick {
+        let room = part(self.config.requests, site);
+        let may = |pool: &Pool, at: u32| !tried.contains(&(pool.id, UpstreamId(at))) && pool.admits(now, at);
+        let has_room = |pool: &Pool, at: u32| pool.loads[at as usize].in_flight < room;
+        if self.in_flight >= self.limit(now) {
+            return if self.open.iter().any(|at| may(self, *at)) { Pick::Full } else { Pick::None };
+        }
+        let mut found = None;
+        if let (Some(name), Some(_)) = (sticky, &self.config.sticky) {
+            // Also one that takes no new sessions.
+            let at = self.upstreams.iter().position(|u| u.name == name).map(|at| at as u32);
+            found = at.filter(|at| self.is_fit(*at) && may(self, *at) && has_room(self, *at));
+        }
+        if found.is_none() {
+            // The balancer is lent out, since its test looks at the pool.
+            let mut balancer = std::mem::replace(&mut self.balancer, Balancer::empty());
+            let usable = |at: u32| may(self, at) && has_room(self, at);
+            let zone = self.zones.as_ref().map(|z| z.zone(rng.below(1_000_000) as u32));
+            let near = zone.and_then(|zone| self.open_by_zone.iter().find(|(z, _)| z == zone));
+            let choice = |open| Choice { loads: &self.loads, open, key };
+            found = near.and_then(|(_, open)| balancer.pick(now, choice(open), rng, &usable));
+            found = found.or_else(|| balancer.pick(now, choice(&self.open), rng, &usable));
+            self.balancer = balancer;
+        }
+        let Some(at) = found else {
+            return if self.open.iter().any(|at| may(self, *at)) { Pick::Full } else { Pick::None };
+        };
+        let upstream = &mut self.upstreams[at as usize];
+        let pass = match (&mut upstream.breaker, &self.config.breaker) {
+            (Some(breaker), Some(rule)) => breaker.enter(now, rule),
+            _ => None,
+        };
+        self.loads[at as usize].in_flight += 1;
+        self.in_flight += 1;
+        Pick::Upstream(UpstreamId(at), pass)
+    }
+
+    /// Gives the place back that `pick` took.
+    pub(super) fn release(&mut self, upstream: UpstreamId) {
+        let load = &mut self.loads[upstream.at()];
+        assert!(load.in_flight > 0 && self.in_flight > 0, "INV-GATE-13: {upstream:?} of {:?}", self.id);
+        load.in_flight -= 1;
+        self.in_flight -= 1;
+    }
+
+    /// Takes in how an attempt went. `failed` is what speaks against the upstream beside others, `breaking` what its
+    /// breaker counts. Returns notes of what changed by it.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact about the one attempt")]
+    pub(super) fn learn(
+        &mut self,
+        now: Micros,
+        site: &Site,
+        upstream: UpstreamId,
+        pass: Option<Pass>,
+        latency: Micros,
+        failed: bool,
+        breaking: bool,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        let at = upstream.at();
+        let in_flight = self.in_flight;
+        let load = &mut self.loads[at];
+        if failed {
+            load.cost.fail(now, latency);
+        } else {
+            load.cost.observe(now, latency);
+        }
+        if let (Some(adaptive), Some(rule)) = (&mut self.adaptive, &self.config.adaptive) {
+            match failed {
+                true => adaptive.fail(in_flight),
+                false => adaptive.add(now, rule, latency, in_flight),
+            }
+        }
+        self.upstreams[at].record.add(now, failed, latency);
+        let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
+        self.leave_breaker(now, upstream, pass, outcome, rng, out);
+        self.judge(now, site, upstream, failed, rng, out);
+    }
+
+    /// Tells the breaker of an upstream how an attempt ended.
+    pub(super) fn leave_breaker(
+        &mut self,
+        now: Micros,
+        upstream: UpstreamId,
+        pass: Option<Pass>,
+        outcome: Outcome,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        let own = &mut self.upstreams[upstream.at()];
+        if let (Some(breaker), Some(rule), Some(pass)) = (&mut own.breaker, &self.config.breaker, pass)
+            && breaker.leave(now, rule, pass, outcome, rng)
+        {
+            let open = matches!(breaker.state(), State::Open { .. });
+            if !open {
+                // It was away: what it cost before says nothing, and it begins with a part of its traffic.
+                self.loads[upstream.at()].since = Some(now);
+            }
+            out.push(Output::Note(Note::UpstreamBreaker { pool: self.id, upstream, open }));
+        }
+    }
+
+    /// Ejects an upstream if it is worse than the rest.
+    fn judge(
+        &mut self,
+        now: Micros,
+        site: &Site,
+        upstream: UpstreamId,
+        failed: bool,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(rule) = &self.config.eject else { return };
+        let own = &self.upstreams[upstream.at()];
+        if own.record.is_out() || (!failed && rule.latency_factor == 0) {
+            return;
+        }
+        let mut rest = Counts::default();
+        if now.since(own.compared) >= COMPARE_EVERY {
+            for (at, other) in self.upstreams.iter_mut().enumerate() {
+                if at != upstream.at() && !other.record.is_out() {
+                    rest.add(&other.record.counts(now));
+                }
+            }
+            self.upstreams[upstream.at()].compared = now;
+        }
+        let Some(reason) = self.upstreams[upstream.at()].record.judge(now, rule, rest) else { return };
+        let is_out = self.upstreams.iter().filter(|u| u.record.is_out()).count();
+        if is_out >= out_max(rule, self.upstreams.len()) {
+            return;
+        }
+        self.upstreams[upstream.at()].record.eject(now, rule, rng);
+        out.push(Output::Note(Note::Ejected { pool: self.id, upstream, reason }));
+        self.reopen(site, out);
+    }
+
+    /// Lets back in whose time is over, and begins probes that are due.
+    pub(super) fn tick(&mut self, now: Micros, site: &Site, rng: &mut Rng, out: &mut Vec<Output>) {
+        let mut changed = false;
+        for at in 0..self.upstreams.len() {
+            let upstream = UpstreamId(at as u32);
+            let own = &mut self.upstreams[at];
+            if own.record.readmit(now) {
+                self.loads[at].since = Some(now);
+                changed = true;
+                out.push(Output::Note(Note::Readmitted { pool: self.id, upstream }));
+            }
+            if let Some(checks) = own.checks.as_mut().filter(|_| site.probes) {
+                let (probe, turned) = checks.tick(now, rng);
+                if let Some(probe) = probe {
+                    out.push(Output::Probe { pool: self.id, upstream, probe });
+                }
+                if turned {
+                    changed = true;
+                    out.push(Output::Health { pool: self.id, upstream, up: checks.is_up() });
+                }
+            }
+        }
+        if changed {
+            self.reopen(site, out);
+        }
+    }
+
+    /// Takes in what a probe, or another gate, says. `tell` if others must hear it.
+    pub(super) fn set_up(
+        &mut self,
+        now: Micros,
+        site: &Site,
+        upstream: UpstreamId,
+        tell: bool,
+        out: &mut Vec<Output>,
+    ) {
+        let up = self.upstreams[upstream.at()].checks.as_ref().is_none_or(Checks::is_up);
+        if up {
+            self.loads[upstream.at()].since = Some(now);
+        }
+        if tell {
+            out.push(Output::Health { pool: self.id, upstream, up });
+        }
+        self.reopen(site, out);
+    }
+
+    /// When `tick`, the queue or a breaker wants the gate's attention.
+    pub(super) fn next_wakeup(&self, now: Micros, site: &Site) -> Option<Micros> {
+        let own = self.upstreams.iter().flat_map(|u| {
+            let probe = u.checks.as_ref().filter(|_| site.probes).map(Checks::next_wakeup);
+            let breaker = u.breaker.as_ref().and_then(Breaker::next_change).filter(|at| *at > now);
+            [u.record.until(), probe, breaker].into_iter().flatten()
+        });
+        own.chain(self.queue.next_wakeup(now, &self.config.queue)).min()
+    }
+}

@@ -1,0 +1,463 @@
+//! A request's way: places, attempts, the end.
+
+use skep_base::Micros;
+
+use super::attempt::Attempt;
+use super::pool::Pick;
+use super::timers::Timer;
+use super::{Arrival, Gate, Note, Output, RequestId, Why};
+use crate::balance::sticky::upstream_name;
+use crate::config;
+use crate::config::resilience::Timeout;
+use crate::names::{PoolId, RouteId, UpstreamId};
+use crate::resilience::retry::Failure;
+use crate::resilience::{Breaker, Pass, State as BreakerState};
+
+/// The request is told to come again after this, where nothing better is known.
+const COME_AGAIN: Micros = Micros::from_secs(1);
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum State {
+    /// Waits for a place of the route's bulkhead.
+    AtRoute(RouteId),
+    /// Waits for an upstream.
+    AtPool(PoolId),
+    /// Waits before the next attempt, the last having failed so.
+    BackOff { until: Micros, failure: Failure },
+    /// Attempts are under way.
+    Running,
+    /// This attempt's reply goes to the client.
+    Forwarding { attempt: u32 },
+}
+
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) arrival: Arrival,
+    /// Its route and the pool that the route chose, as the configuration numbers them; none if it has them no more.
+    pub(super) route: Option<RouteId>,
+    pub(super) pool: Option<PoolId>,
+    pub(super) timeout: Timeout,
+    pub(super) deadline: Micros,
+    pub(super) attempts: Vec<Attempt>,
+    /// Attempts so far.
+    pub(super) sent: u32,
+    pub(super) tried: Vec<(PoolId, UpstreamId)>,
+    pub(super) state: State,
+    pub(super) hedge_at: Option<Micros>,
+    pub(super) holds_bulkhead: Option<RouteId>,
+}
+
+impl Request {
+    pub(super) fn is_queued(&self) -> bool {
+        matches!(self.state, State::AtRoute(_) | State::AtPool(_))
+    }
+
+    /// The next instant at which something is due.
+    pub(super) fn next_wakeup(&self) -> Option<Micros> {
+        let next = match self.state {
+            State::Forwarding { .. } => return None,
+            State::BackOff { until, .. } => until,
+            _ => self.hedge_at.unwrap_or(Micros::NEVER),
+        };
+        let attempts = self.attempts.iter().map(Attempt::until);
+        Some(attempts.chain([next, self.deadline]).min().expect("there is a deadline"))
+    }
+
+    pub(super) fn assert_invariants(&self, id: RequestId) {
+        let mut places = self.tried.clone();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), self.tried.len(), "INV-GATE-14: {id:?} was tried at {:?}", self.tried);
+        match self.state {
+            State::AtRoute(_) | State::AtPool(_) | State::BackOff { .. } => {
+                assert!(self.attempts.is_empty(), "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
+            }
+            State::Running => {
+                assert!(!self.attempts.is_empty(), "INV-GATE-12: {id:?} runs without an attempt")
+            }
+            State::Forwarding { attempt } => {
+                let only = self.attempts.len() == 1 && self.attempts[0].number == attempt;
+                assert!(only, "INV-GATE-12: {id:?} forwards {attempt} of {:?}", self.attempts);
+            }
+        }
+    }
+}
+
+impl Gate {
+    pub(super) fn route_config(&self, route: RouteId) -> &config::route::Route {
+        &self.config.routes[route.at()].it
+    }
+
+    pub(super) fn on_arrived(&mut self, now: Micros, id: RequestId, arrival: Arrival, out: &mut Vec<Output>) {
+        let route = arrival.route;
+        assert!(
+            route.at() < self.routes.len(),
+            "{id:?} came for {route:?}, and there are {}",
+            self.routes.len()
+        );
+        assert!(arrival.pool.at() < self.pools.len(), "{id:?} came for {:?}", arrival.pool);
+        self.stats.arrived += 1;
+        let timeout = self.route_config(route).timeout.clone();
+        let own = now.plus(timeout.total);
+        let request = Request {
+            route: Some(route),
+            pool: Some(arrival.pool),
+            deadline: arrival.deadline.map_or(own, |d| d.min(own)),
+            timeout,
+            attempts: Vec::new(),
+            sent: 0,
+            tried: Vec::new(),
+            state: State::Running,
+            hedge_at: None,
+            holds_bulkhead: None,
+            arrival,
+        };
+        let (nested, priority, deadline) =
+            (request.arrival.nested, request.arrival.priority, request.deadline);
+        let previous = self.requests.insert(id, request);
+        assert!(previous.is_none(), "{id:?} arrived twice");
+        if deadline <= now {
+            return self.answer(now, id, Why::Deadline, out);
+        }
+        if let Some(budget) = self.routes[route.at()].budget.as_mut().filter(|_| !nested) {
+            budget.earn(now);
+        }
+        if let Some(bulkhead) = &self.config.routes[route.at()].it.bulkhead {
+            let own = &mut self.routes[route.at()];
+            if own.in_flight >= bulkhead.requests.div_ceil(self.site.cores.max(1)) {
+                let mut rule = bulkhead.queue.clone();
+                rule.size = rule.size.div_ceil(self.site.cores.max(1));
+                let turned_away = own.queue.push(now, &rule, priority, id);
+                self.request_mut(id).state = State::AtRoute(route);
+                self.wait(now, id, Timer::Route(route), turned_away, out);
+                return;
+            }
+            own.in_flight += 1;
+            self.request_mut(id).holds_bulkhead = Some(route);
+        }
+        self.start(now, id, out);
+    }
+
+    pub(super) fn request_mut(&mut self, id: RequestId) -> &mut Request {
+        self.requests.get_mut(&id).expect("a request is there until it is ended")
+    }
+
+    /// After `id` has entered a queue: sets the timers, and answers who was turned away for it.
+    fn wait(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        of: Timer,
+        turned_away: Option<RequestId>,
+        out: &mut Vec<Output>,
+    ) {
+        if let Some(turned_away) = turned_away {
+            // It is in no queue any more.
+            self.request_mut(turned_away).state = State::Running;
+            self.answer(now, turned_away, Why::QueueFull, out);
+        }
+        self.wake_request(id);
+        match of {
+            Timer::Route(route) => self.wake_route(now, route),
+            Timer::Pool(pool) => self.wake_pool(now, pool),
+            Timer::Request(_) => {}
+        }
+    }
+
+    pub(super) fn wake_request(&mut self, id: RequestId) {
+        if let Some(at) = self.requests.get(&id).and_then(Request::next_wakeup) {
+            self.timers.wake(Timer::Request(id), at);
+        }
+    }
+
+    /// The pools that may serve a request, in the order in which they are asked.
+    pub(super) fn pools_for(&self, id: RequestId) -> Vec<PoolId> {
+        let request = &self.requests[&id];
+        let route = request.route.map(|r| &self.routes[r.at()]);
+        let backup = route.and_then(|r| r.backup);
+        let on_backup = route.and_then(|r| r.failover.as_ref()).is_some_and(|f| f.is_on_backup());
+        match (on_backup, backup) {
+            (true, Some(backup)) => vec![backup],
+            _ => request.pool.into_iter().chain(backup).collect(),
+        }
+    }
+
+    /// Sends the first attempt, or lets the request wait for a place, or answers it.
+    pub(super) fn start(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let mut refused = Why::NoUpstream;
+        for pool in self.pools_for(id) {
+            match self.try_at(now, id, pool, false, out) {
+                Ok(true) => return,
+                Ok(false) => {
+                    let priority = self.requests[&id].arrival.priority;
+                    let own = &mut self.pools[pool.at()];
+                    let mut rule = own.config.queue.clone();
+                    rule.size = rule.size.div_ceil(self.site.cores.max(1));
+                    let turned_away = own.queue.push(now, &rule, priority, id);
+                    self.request_mut(id).state = State::AtPool(pool);
+                    return self.wait(now, id, Timer::Pool(pool), turned_away, out);
+                }
+                Err(why) => refused = why,
+            }
+        }
+        self.answer(now, id, refused, out);
+    }
+
+    /// Sends an attempt to `pool`. False if all its upstreams are at their limits.
+    ///
+    /// # Errors
+    /// Why it cannot go there: nothing is taken.
+    pub(super) fn try_at(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        pool: PoolId,
+        is_retry: bool,
+        out: &mut Vec<Output>,
+    ) -> Result<bool, Why> {
+        let request = &self.requests[&id];
+        // The breaker of a route is about its own pool; what the backup does says nothing of it.
+        let breaker_route = request.route.filter(|_| request.pool == Some(pool));
+        if let Some(route) = breaker_route
+            && !self.route_admits(now, route)
+        {
+            return Err(Why::BreakerOpen);
+        }
+        let (key, sticky) = (request.arrival.key, request.arrival.sticky);
+        let tried = request.tried.clone();
+        let picked = self.pools[pool.at()].pick(now, &self.site, key, sticky, &tried, &mut self.rng);
+        let (upstream, pass) = match picked {
+            Pick::Upstream(upstream, pass) => (upstream, pass),
+            Pick::Full => return Ok(false),
+            Pick::None => return Err(Why::NoUpstream),
+        };
+        let route_pass = breaker_route.and_then(|route| self.enter_route(now, route));
+        self.launch(now, id, (pool, upstream), pass, route_pass, is_retry, out);
+        Ok(true)
+    }
+
+    fn route_admits(&self, now: Micros, route: RouteId) -> bool {
+        match (&self.routes[route.at()].breaker, &self.route_config(route).breaker) {
+            (Some(breaker), Some(rule)) => breaker.admits(now, rule),
+            _ => true,
+        }
+    }
+
+    fn enter_route(&mut self, now: Micros, route: RouteId) -> Option<Pass> {
+        let rule = self.config.routes[route.at()].it.breaker.as_ref()?;
+        self.routes[route.at()].breaker.as_mut()?.enter(now, rule)
+    }
+
+    /// Gives the client an attempt's reply, and ends all others.
+    pub(super) fn forward(&mut self, now: Micros, id: RequestId, attempt: u32, out: &mut Vec<Output>) {
+        let others = self.requests[&id].attempts.iter().map(|a| a.number).filter(|n| *n != attempt);
+        for other in others.collect::<Vec<_>>() {
+            self.abandon(now, id, other, out);
+        }
+        let secret = &self.secret;
+        let request = self.requests.get_mut(&id).expect("its attempt has a reply");
+        request.state = State::Forwarding { attempt };
+        request.hedge_at = None;
+        let place = request.attempts[0].place;
+        let stick_to = place.and_then(|(pool, upstream)| {
+            let pool = &self.pools[pool.at()];
+            let address = &pool.config.upstreams[upstream.at()].address.0;
+            pool.config.sticky.as_ref().map(|_| upstream_name(secret, address))
+        });
+        let stick_to = stick_to.filter(|name| request.arrival.sticky != Some(*name));
+        let idle = request.timeout.idle;
+        self.timers.cancel(Timer::Request(id));
+        self.stats.forwarded += 1;
+        out.push(Output::Forward { request: id, attempt, stick_to, idle });
+    }
+
+    /// Answers by ourselves, and ends the request.
+    pub(super) fn answer(&mut self, now: Micros, id: RequestId, why: Why, out: &mut Vec<Output>) {
+        self.abandon_all(now, id, out);
+        self.stats.answered += 1;
+        self.stats.shed += u64::from(matches!(why, Why::QueueFull | Why::QueueLate));
+        let retry_after = match why {
+            Why::BreakerOpen => self.route_opens(now, id).or(Some(COME_AGAIN)),
+            Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
+            Why::Deadline | Why::Failed(..) => None,
+        };
+        out.push(Output::Answer { request: id, why, retry_after });
+        self.end(id);
+    }
+
+    fn route_opens(&self, now: Micros, id: RequestId) -> Option<Micros> {
+        let route = self.requests[&id].route?;
+        self.routes[route.at()].breaker.as_ref().and_then(Breaker::next_change).map(|at| at.since(now))
+    }
+
+    pub(super) fn abandon_all(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let attempts: Vec<u32> = self.requests[&id].attempts.iter().map(|a| a.number).collect();
+        attempts.into_iter().for_each(|attempt| self.abandon(now, id, attempt, out));
+    }
+
+    /// Forgets a request that holds no attempt any more; who waits for its place is served soon.
+    pub(super) fn end(&mut self, id: RequestId) {
+        let request = self.requests.remove(&id).expect("a request ends once");
+        assert!(request.attempts.is_empty(), "INV-GATE-13: {id:?} ends with {:?}", request.attempts);
+        self.timers.cancel(Timer::Request(id));
+        match request.state {
+            State::AtRoute(route) => _ = self.routes[route.at()].queue.remove(id),
+            State::AtPool(pool) => _ = self.pools[pool.at()].queue.remove(id),
+            _ => {}
+        }
+        if let Some(route) = request.holds_bulkhead {
+            self.routes[route.at()].in_flight -= 1;
+            self.freed_routes.insert(route);
+        }
+    }
+
+    pub(super) fn on_done(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let Some(request) = self.requests.get(&id) else { return };
+        let State::Forwarding { attempt } = request.state else { return };
+        self.release(now, id, attempt, out);
+        self.end(id);
+    }
+
+    pub(super) fn on_gone(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        if self.requests.contains_key(&id) {
+            self.stats.gone += 1;
+            self.abandon_all(now, id, out);
+            self.end(id);
+        }
+    }
+
+    /// Serves who waits where places were freed. Each round frees places only by answering, so it ends.
+    pub(super) fn serve_queues(&mut self, now: Micros, out: &mut Vec<Output>) {
+        loop {
+            if let Some(route) = self.freed_routes.pop_first() {
+                self.serve_route(now, route, out);
+            } else if let Some(pool) = self.freed_pools.pop_first() {
+                self.serve_pool(now, pool, out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn serve_route(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
+        // A route that lost its bulkhead lets all in.
+        let rule = self.config.routes[id.at()].it.bulkhead.clone();
+        let limit = rule.as_ref().map_or(u32::MAX, |b| b.requests.div_ceil(self.site.cores.max(1)));
+        let queue = rule.map(|b| b.queue).unwrap_or_default();
+        while let Some(late) = self.routes[id.at()].queue.shed(now, &queue) {
+            self.request_mut(late).state = State::Running;
+            self.answer(now, late, Why::QueueLate, out);
+        }
+        while self.routes[id.at()].in_flight < limit {
+            let Some(next) = self.routes[id.at()].queue.pop(now, &queue) else { break };
+            self.routes[id.at()].in_flight += 1;
+            let request = self.request_mut(next);
+            request.holds_bulkhead = Some(id);
+            request.state = State::Running;
+            self.start(now, next, out);
+        }
+        self.wake_route(now, id);
+    }
+
+    fn serve_pool(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
+        if self.pools[id.at()].queue.is_empty() {
+            return;
+        }
+        let rule = self.pools[id.at()].config.queue.clone();
+        while let Some(late) = self.pools[id.at()].queue.shed(now, &rule) {
+            self.request_mut(late).state = State::Running;
+            self.answer(now, late, Why::QueueLate, out);
+        }
+        while let Some(next) = self.pools[id.at()].queue.peek(now, &rule) {
+            let result = self.try_at(now, next, id, false, out);
+            if result == Ok(false) {
+                break;
+            }
+            self.pools[id.at()].queue.remove(next);
+            if result.is_err() {
+                // Nobody is left here; another pool may take it.
+                self.request_mut(next).state = State::Running;
+                self.start(now, next, out);
+            }
+        }
+        self.wake_pool(now, id);
+    }
+
+    pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {
+        if let Some(at) = self.pools[id.at()].next_wakeup(now, &self.site) {
+            self.timers.wake(Timer::Pool(id), at);
+        }
+    }
+
+    pub(super) fn wake_route(&mut self, now: Micros, id: RouteId) {
+        let (route, config) = (&self.routes[id.at()], &self.config.routes[id.at()].it);
+        let rule = config.bulkhead.as_ref().map(|b| b.queue.clone()).unwrap_or_default();
+        let queue = route.queue.next_wakeup(now, &rule);
+        let failover = match (&route.failover, &config.failover) {
+            (Some(failover), Some(rule)) => failover.next_wakeup(rule),
+            _ => None,
+        };
+        if let Some(at) = [queue, failover].into_iter().flatten().min() {
+            self.timers.wake(Timer::Route(id), at);
+        }
+    }
+
+    pub(super) fn on_route_timer(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
+        if id.at() < self.routes.len() {
+            self.check_failover(now, id, out);
+            self.freed_routes.insert(id);
+            self.serve_queues(now, out);
+        }
+    }
+
+    pub(super) fn on_pool_timer(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
+        if id.at() < self.pools.len() {
+            self.pools[id.at()].tick(now, &self.site, &mut self.rng, out);
+            self.pool_changed(now, id, out);
+            self.freed_pools.insert(id);
+            self.serve_queues(now, out);
+        }
+    }
+
+    /// After upstreams of a pool became fit or unfit: failovers may be due, and new timers.
+    pub(super) fn pool_changed(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
+        self.wake_pool(now, id);
+        for route in self.pools[id.at()].watchers.clone() {
+            self.check_failover(now, route, out);
+        }
+    }
+
+    fn check_failover(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
+        let Gate { config, routes, pools, .. } = self;
+        let route = &mut routes[id.at()];
+        if let (Some(failover), Some(rule), Some(primary)) =
+            (&mut route.failover, &config.routes[id.at()].it.failover, route.primary)
+        {
+            let usable = pools[primary.at()].usable(now);
+            if failover.update(now, rule, usable) {
+                out.push(Output::Note(Note::Failover { route: id, on_backup: failover.is_on_backup() }));
+            }
+            self.wake_route(now, id);
+        }
+    }
+
+    /// Tells a route's breaker how an attempt ended.
+    pub(super) fn leave_route(
+        &mut self,
+        now: Micros,
+        route: RouteId,
+        pass: Pass,
+        outcome: crate::resilience::Outcome,
+        out: &mut Vec<Output>,
+    ) {
+        let Gate { config, routes, rng, stats, .. } = self;
+        if let (Some(breaker), Some(rule)) =
+            (&mut routes[route.at()].breaker, &config.routes[route.at()].it.breaker)
+            && breaker.leave(now, rule, pass, outcome, rng)
+        {
+            let open = matches!(breaker.state(), BreakerState::Open { .. });
+            stats.breakers_opened += u64::from(open);
+            out.push(Output::Note(Note::RouteBreaker { route, open }));
+        }
+    }
+}

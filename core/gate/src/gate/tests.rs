@@ -1,0 +1,382 @@
+//! The gate, one rule at a time: what goes in, and all that comes out.
+
+use super::*;
+
+/// A gate with its clock, and what it said, in short.
+struct Stage {
+    gate: Gate,
+    now: Micros,
+}
+
+const SECRET: Secret = Secret([3; 32]);
+
+fn ms(n: u64) -> Micros {
+    Micros::from_millis(n)
+}
+
+fn text(count: usize, route: &str, pool: &str) -> String {
+    let upstreams: Vec<String> = (0..count).map(|n| format!("'10.0.0.{n}:80'")).collect();
+    format!(
+        "[gateway.route.r]\npool = 'p'\n{route}\n[gateway.pool.p]\nbalance = 'round-robin'\nupstreams = [{}]\n{pool}\n\
+         [gateway.pool.b]\nupstreams = ['b:1']\n",
+        upstreams.join(",")
+    )
+}
+
+fn stage(count: usize, route: &str, pool: &str) -> Stage {
+    let config = Config::parse(&text(count, route, pool)).unwrap_or_else(|e| panic!("{e:#?}"));
+    let now = Micros::from_secs(100);
+    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now }
+}
+
+fn get() -> Arrival {
+    Arrival {
+        route: RouteId(0),
+        pool: PoolId(0),
+        priority: Priority::Normal,
+        traits: Traits { idempotent: true, keyed: false, replayable: true },
+        hedgeable: true,
+        key: None,
+        sticky: None,
+        deadline: None,
+        nested: false,
+    }
+}
+
+fn post() -> Arrival {
+    Arrival { traits: Traits { idempotent: false, ..get().traits }, hedgeable: false, ..get() }
+}
+
+impl Stage {
+    fn tell(&mut self, input: Input) -> String {
+        let mut out = Vec::new();
+        self.gate.handle(self.now, input, &mut out);
+        self.gate.assert_invariants();
+        short(&out)
+    }
+
+    fn arrive(&mut self, id: u64, arrival: Arrival) -> String {
+        self.tell(Input::Arrived { request: RequestId(id), arrival })
+    }
+
+    fn connected(&mut self, id: u64, attempt: u32) {
+        assert_eq!(self.tell(Input::Connected { request: RequestId(id), attempt }), "");
+    }
+
+    fn replied(&mut self, id: u64, attempt: u32, status: u16) -> String {
+        self.tell(Input::Replied { request: RequestId(id), attempt, status, retry_after: None })
+    }
+
+    fn failed(&mut self, id: u64, attempt: u32, failure: Failure) -> String {
+        self.tell(Input::Failed { request: RequestId(id), attempt, failure })
+    }
+
+    fn done(&mut self, id: u64) -> String {
+        self.tell(Input::Done { request: RequestId(id) })
+    }
+
+    /// Lets time pass to the gate's next wakeup.
+    fn wait(&mut self) -> String {
+        self.now = self.gate.next_wakeup().expect("it waits for something").max(self.now);
+        self.tell(Input::Tick)
+    }
+
+    /// Lets time pass until the gate says something.
+    fn wait_for_word(&mut self) -> String {
+        (0..1_000).map(|_| self.wait()).find(|said| !said.is_empty()).expect("it says something")
+    }
+}
+
+/// `try 1.2 @3` is attempt 2 of request 1 at upstream 3 of the first pool, `@b0` at that of the other.
+fn short(out: &[Output]) -> String {
+    let one = |output: &Output| match output {
+        Output::Try { request, attempt, pool, upstream, .. } => {
+            format!("try {}.{attempt} @{}{}", request.0, if pool.0 == 1 { "b" } else { "" }, upstream.0)
+        }
+        Output::Abandon { request, attempt } => format!("abandon {}.{attempt}", request.0),
+        Output::Forward { request, attempt, .. } => format!("forward {}.{attempt}", request.0),
+        Output::Answer { request, why, .. } => format!("answer {} {} {why:?}", request.0, why.status()),
+        Output::Probe { upstream, .. } => format!("probe {}", upstream.0),
+        Output::Health { upstream, up, .. } => format!("health {} {up}", upstream.0),
+        Output::Note(note) => format!("{note:?}"),
+    };
+    out.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn upstream_of(said: &str) -> u32 {
+    said.rsplit('@').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_request_is_tried_forwarded_and_done() {
+    let mut stage = stage(3, "", "");
+    let said = stage.arrive(1, get());
+    let at = upstream_of(&said);
+    assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((1, true)));
+    stage.connected(1, 1);
+    assert_eq!(stage.replied(1, 1, 200), "forward 1.1");
+    assert_eq!(stage.replied(1, 1, 200), "", "a second head is none");
+    assert_eq!(stage.done(1), "");
+    assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((0, true)));
+    assert!(stage.gate.is_idle() && stage.gate.next_wakeup().is_none());
+    for late in [stage.done(1), stage.replied(1, 1, 200), stage.failed(1, 1, Failure::Reset)] {
+        assert_eq!(late, "", "what comes after the end is nothing");
+    }
+}
+
+#[test]
+fn a_get_is_sent_again_elsewhere_and_a_post_that_may_have_run_is_not() {
+    let mut stage = stage(3, "", "");
+    let first = upstream_of(&stage.arrive(1, get()));
+    assert_eq!(stage.failed(1, 1, Failure::Reset), "");
+    let second = upstream_of(&stage.wait_for_word());
+    assert_eq!(stage.replied(1, 2, 503), "abandon 1.2");
+    let third = upstream_of(&stage.wait_for_word());
+    assert!(first != second && second != third && first != third, "INV-GATE-14");
+    assert_eq!(stage.replied(1, 3, 503), "forward 1.3", "the last word is the upstream's");
+    stage.done(1);
+
+    stage.arrive(2, post());
+    stage.connected(2, 1);
+    assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, MayHaveRun)");
+    stage.arrive(3, post());
+    assert_eq!(stage.failed(3, 1, Failure::NotSent), "");
+    assert!(stage.wait_for_word().starts_with("try 3.2"));
+    assert_eq!(stage.replied(3, 2, 503), "forward 3.2", "it may have run");
+    stage.arrive(4, post());
+    assert_eq!(stage.replied(4, 1, 404), "forward 4.1");
+    stage.arrive(5, get());
+    assert_eq!(stage.tell(Input::BodyGone { request: RequestId(5) }), "");
+    assert_eq!(stage.failed(5, 1, Failure::Reset), "answer 5 502 Failed(Reset, BodyGone)");
+    stage.arrive(6, Arrival { nested: true, ..get() });
+    assert_eq!(stage.failed(6, 1, Failure::Reset), "answer 6 502 Failed(Reset, Nested)");
+}
+
+#[test]
+fn what_failed_is_not_asked_again_even_if_it_is_the_only_one() {
+    let mut stage = stage(1, "", "");
+    stage.arrive(1, get());
+    assert_eq!(stage.failed(1, 1, Failure::NotSent), "answer 1 502 Failed(NotSent, NoUpstream)");
+}
+
+#[test]
+fn time_limits_of_connecting_replying_and_all_are_kept() {
+    let mut stage = stage(3, "timeout = { connect = '10ms', request = '100ms', total = '250ms' }", "");
+    let start = stage.now;
+    stage.arrive(1, post());
+    assert_eq!(stage.wait(), "abandon 1.1", "no connection, so it did not run");
+    assert_eq!(stage.now, start.plus(ms(10)));
+    assert!(stage.wait_for_word().starts_with("try 1.2"));
+    stage.connected(1, 2);
+    let said = stage.wait_for_word();
+    assert_eq!(said, "abandon 1.2, answer 1 504 Failed(Timeout, MayHaveRun)");
+
+    let start = stage.now;
+    stage.arrive(2, get());
+    stage.connected(2, 1);
+    assert_eq!(stage.wait_for_word(), "abandon 2.1");
+    assert!(stage.wait_for_word().starts_with("try 2.2"));
+    stage.connected(2, 2);
+    assert_eq!(stage.wait_for_word(), "abandon 2.2");
+    assert!(stage.wait_for_word().starts_with("try 2.3"));
+    stage.connected(2, 3);
+    assert_eq!(stage.wait_for_word(), "abandon 2.3, answer 2 504 Deadline");
+    assert_eq!(stage.now, start.plus(ms(250)));
+
+    let soon = Some(stage.now.plus(ms(5)));
+    stage.arrive(3, Arrival { deadline: soon, ..get() });
+    assert_eq!(stage.wait(), "abandon 3.1, answer 3 504 Deadline", "a deadline that came with it holds");
+    let past = Some(stage.now);
+    assert_eq!(stage.arrive(4, Arrival { deadline: past, ..get() }), "answer 4 504 Deadline");
+}
+
+#[test]
+fn a_hedge_goes_elsewhere_and_the_first_good_reply_wins() {
+    let mut stage = stage(3, "hedge.after = '20ms'", "");
+    let first = upstream_of(&stage.arrive(1, get()));
+    stage.connected(1, 1);
+    let start = stage.now;
+    let second = upstream_of(&stage.wait_for_word());
+    assert!(first != second && stage.now == start.plus(ms(20)));
+    assert_eq!(stage.replied(1, 2, 200), "abandon 1.1, forward 1.2");
+    assert_eq!(stage.replied(1, 1, 200), "", "too late");
+    stage.done(1);
+
+    stage.arrive(2, get());
+    stage.connected(2, 1);
+    assert!(stage.wait_for_word().starts_with("try 2.2"));
+    assert_eq!(stage.replied(2, 1, 503), "abandon 2.1", "the other may be well");
+    assert_eq!(stage.replied(2, 2, 200), "forward 2.2");
+
+    stage.arrive(3, post());
+    stage.connected(3, 1);
+    assert_eq!(stage.replied(3, 1, 200), "forward 3.1");
+    assert_eq!(stage.gate.stats().hedges, 2, "a POST is not hedged");
+}
+
+#[test]
+fn a_full_bulkhead_lets_wait_and_turns_away_the_least_important() {
+    let route = "bulkhead = { requests = 1, queue = { size = 1, time = '50ms' } }";
+    let mut stage = stage(3, route, "");
+    stage.arrive(1, get());
+    assert_eq!(stage.arrive(2, get()), "");
+    assert_eq!(stage.arrive(3, get()), "answer 3 503 QueueFull");
+    let high = Arrival { priority: Priority::High, ..get() };
+    assert_eq!(stage.arrive(4, high), "answer 2 503 QueueFull");
+    assert_eq!(stage.replied(1, 1, 200), "forward 1.1");
+    assert!(stage.done(1).starts_with("try 4.1"));
+    stage.arrive(5, get());
+    assert_eq!(stage.wait_for_word(), "answer 5 503 QueueLate");
+    stage.arrive(6, get());
+    assert_eq!(stage.tell(Input::Gone { request: RequestId(6) }), "");
+    assert_eq!(stage.tell(Input::Gone { request: RequestId(4) }), "abandon 4.1");
+    assert!(stage.gate.is_idle());
+}
+
+#[test]
+fn a_full_pool_lets_wait_in_order() {
+    let mut stage = stage(2, "", "requests = 1");
+    stage.arrive(1, get());
+    stage.arrive(2, get());
+    assert_eq!(stage.arrive(3, get()) + &stage.arrive(4, get()), "");
+    stage.replied(2, 1, 200);
+    assert!(stage.done(2).starts_with("try 3.1"));
+    assert!(stage.tell(Input::Gone { request: RequestId(1) }).starts_with("abandon 1.1, try 4.1"));
+}
+
+#[test]
+fn sessions_stay_with_an_upstream_that_drains_and_leave_one_that_is_down() {
+    let mut stage = stage(3, "", "sticky = true\nhealth = true");
+    let name = |at: u32| crate::balance::sticky::upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    let mut id = 0;
+    let mut ask = |stage: &mut Stage, sticky: Option<u64>| {
+        id += 1;
+        let mut out = Vec::new();
+        let arrival = Arrival { sticky, ..get() };
+        stage.gate.handle(stage.now, Input::Arrived { request: RequestId(id), arrival }, &mut out);
+        let Some(Output::Try { upstream, .. }) = out.pop() else { panic!("{out:?}") };
+        let (request, retry_after) = (RequestId(id), None);
+        stage.gate.handle(
+            stage.now,
+            Input::Replied { request, attempt: 1, status: 200, retry_after },
+            &mut out,
+        );
+        let Some(Output::Forward { stick_to, .. }) = out.pop() else { panic!("{out:?}") };
+        stage.done(id);
+        (upstream.0, stick_to)
+    };
+    let (at, cookie) = ask(&mut stage, None);
+    assert_eq!(cookie, Some(name(at)));
+    for _ in 0..10 {
+        assert_eq!(ask(&mut stage, cookie), (at, None), "nothing to set anew");
+    }
+    let (other, cookie2) = ask(&mut stage, Some(12_345));
+    assert_eq!(cookie2, Some(name(other)), "an upstream that is gone is replaced");
+
+    let mut config = stage.gate.config().clone();
+    config.pools[0].it.upstreams[at as usize].drain = true;
+    stage.gate.configure(stage.now, config, &mut Vec::new());
+    assert_eq!(ask(&mut stage, cookie), (at, None), "it drains, and keeps its sessions");
+    for _ in 0..10 {
+        assert_ne!(ask(&mut stage, None).0, at, "and takes no new ones");
+    }
+    let down = Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false };
+    stage.tell(down);
+    let (new, set) = ask(&mut stage, cookie);
+    assert!(new != at && set == Some(name(new)));
+}
+
+#[test]
+fn probes_are_asked_for_and_other_gates_told() {
+    let mut stage = stage(2, "", "health = { interval = '1s', timeout = '100ms', fall = 1 }\npanic = '0%'");
+    let said = stage.wait_for_word();
+    let at: u32 = said.strip_prefix("probe ").unwrap().parse().unwrap();
+    let (pool, upstream) = (PoolId(0), UpstreamId(at));
+    assert_eq!(
+        stage.tell(Input::Probed { pool, upstream, probe: 0, well: false }),
+        format!("health {at} false")
+    );
+    assert_eq!(stage.gate.upstream(pool, upstream), Some((0, false)));
+    for id in 0..5 {
+        assert_ne!(upstream_of(&stage.arrive(id, get())), at);
+    }
+    let other = UpstreamId(1 - at);
+    stage.tell(Input::Health { pool, upstream: other, up: false });
+    assert_eq!(stage.arrive(9, get()), "answer 9 503 NoUpstream");
+    let mut deaf = self::stage(2, "", "health = true");
+    deaf.tell(Input::Site(Site { probes: false, ..Site::default() }));
+    assert!((0..10).all(|_| deaf.gate.next_wakeup().is_none() || deaf.wait().is_empty()));
+}
+
+#[test]
+fn too_few_fit_upstreams_are_panic_and_all_are_used() {
+    let mut stage = stage(4, "", "health = true\npanic = '50%'");
+    let down = |at| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false };
+    assert_eq!(stage.tell(down(0)) + &stage.tell(down(1)), "");
+    assert_eq!(stage.tell(down(2)), "Panic { pool: PoolId(0), on: true }");
+    let used: BTreeSet<u32> = (0..8).map(|id| upstream_of(&stage.arrive(id, get()))).collect();
+    assert_eq!(used.len(), 4);
+    let up = Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: true };
+    assert_eq!(stage.tell(up), "Panic { pool: PoolId(0), on: false }");
+}
+
+#[test]
+fn a_route_breaker_answers_or_leads_to_the_backup() {
+    for (failover, expected) in [("", "answer 9 503 BreakerOpen"), ("failover = 'b'", "try 9.1 @b0")] {
+        let route = format!("retry = false\nbreaker = {{ consecutive = 3 }}\n{failover}");
+        let mut stage = stage(3, &route, "breaker = false\neject = false");
+        for id in 0..3 {
+            stage.arrive(id, get());
+            let said = stage.failed(id, 1, Failure::Reset);
+            assert_eq!(said.contains("RouteBreaker { route: RouteId(0), open: true }"), id == 2, "{said}");
+        }
+        assert_eq!(stage.arrive(9, get()), expected);
+    }
+}
+
+#[test]
+fn another_configuration_keeps_what_is_known_and_lets_requests_end() {
+    let mut stage =
+        stage(3, "", "eject = { consecutive = 1, time = '1h', time-max = '1h' }\nbreaker = false");
+    let out_at = upstream_of(&stage.arrive(1, post()));
+    stage.connected(1, 1);
+    assert!(stage.failed(1, 1, Failure::Reset).contains("Ejected"));
+    let gone_at = upstream_of(&stage.arrive(2, get()));
+    let kept_at = upstream_of(&stage.arrive(3, get()));
+
+    let mut config = stage.gate.config().clone();
+    config.pools[0].it.upstreams.remove(gone_at as usize);
+    config.pools.insert(0, crate::config::Named { name: "first".to_owned(), it: config.pools[1].it.clone() });
+    config.routes[0].it.timeout.total = ms(1);
+    let mut out = Vec::new();
+    stage.gate.configure(stage.now, config, &mut out);
+    stage.gate.assert_invariants();
+    assert_eq!(short(&out), "");
+    let shifted = |at: u32| UpstreamId(at - u32::from(at > gone_at));
+    assert_eq!(stage.gate.upstream(PoolId(1), shifted(out_at)), Some((0, false)), "it stays ejected");
+    assert_eq!(stage.gate.upstream(PoolId(1), shifted(kept_at)), Some((1, true)));
+    assert_eq!(
+        stage.replied(2, 1, 200),
+        "forward 2.1",
+        "its upstream is gone from the list, and still answers"
+    );
+    assert_eq!(stage.replied(3, 1, 200), "forward 3.1");
+    assert_eq!(stage.done(2) + &stage.done(3), "");
+
+    stage.arrive(4, Arrival { pool: PoolId(1), ..get() });
+    let empty = Config::parse("[gateway]").unwrap();
+    stage.gate.configure(stage.now, empty, &mut out);
+    assert_eq!(stage.failed(4, 1, Failure::Reset), "answer 4 502 Failed(Reset, Off)", "its route is gone");
+    assert!(stage.gate.is_idle());
+}
+
+#[test]
+fn who_waits_at_a_pool_that_goes_is_answered() {
+    let mut stage = stage(1, "", "requests = 1");
+    stage.arrive(1, get());
+    stage.arrive(2, get());
+    let mut out = Vec::new();
+    stage.gate.configure(stage.now, Config::parse("[gateway]").unwrap(), &mut out);
+    stage.gate.assert_invariants();
+    assert_eq!(short(&out), "answer 2 503 NoUpstream");
+}
