@@ -133,6 +133,8 @@ bit_set! {
         CONNECTION = "connection",
         TRANSACTION = "transaction",
         SCRIPTING = "scripting",
+        /// Ours.
+        QUEUE = "queue",
     }
 }
 
@@ -181,7 +183,7 @@ pub mod words {
 
     pub mod categories {
         use super::C;
-        words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, DANGEROUS, CONNECTION);
+        words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, DANGEROUS, CONNECTION, QUEUE);
         /// For the commands that have the category without the flag.
         pub const ADMIN_CATEGORY: u64 = C::ADMIN.0;
     }

@@ -58,6 +58,7 @@ pub enum Group {
     Set,
     SortedSet,
     Geo,
+    Queue,
 }
 
 /// Where some of a command's keys are, and what is done to them.
@@ -190,6 +191,7 @@ impl Group {
             Group::Set => "set",
             Group::SortedSet => "sorted-set",
             Group::Geo => "geo",
+            Group::Queue => "queue",
         }
     }
 }

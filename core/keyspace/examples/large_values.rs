@@ -89,13 +89,20 @@ fn now() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Memory of the process, less than it was if the allocator has given some back.
+fn resident_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 4_096;
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("Linux tells it");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") * PAGE_BYTES
+}
+
 fn main() {
     let count: u64 = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(1_000_000);
     let mut keyspace = Keyspace::default();
     keyspace.advance(Millis(1_000_000));
     let mut bench = Bench { keyspace, handlers: handlers().collect(), rng: Rng::new(1), out: Vec::new() };
     type Line = fn(u64) -> String;
-    let kinds: [(&str, Line, Line, Line); 5] = [
+    let kinds: [(&str, Line, Line, Line); 7] = [
         (
             "hash",
             |i| format!("HSET k field:{i} {i}"),
@@ -116,15 +123,31 @@ fn main() {
             |i| format!("HPEXPIRE k 100000 FIELDS 1 field:{i}"),
             |i| format!("HDEL k field:{i}"),
         ),
+        (
+            "queue",
+            |i| format!("QADD k {i:0100}"),
+            |_| "QTAKE 1 k WORKER w LEASE 60000".into(),
+            |_| "QTAKE 1 k".into(),
+        ),
+        (
+            "queue with ids and groups",
+            |i| format!("QADD k {i:0100} ID job:{i} GROUP group:{} DELAY {}", i % 1_000, i % 2),
+            |i| format!("QADD k {i:0100} ID new:{i}"),
+            |i| format!("QDROP k job:{i}"),
+        ),
     ];
     let wanted = std::env::args().nth(2);
     for (kind, grow, change, shrink) in kinds {
         if wanted.as_deref().is_some_and(|wanted| wanted != kind) {
             continue;
         }
-        let mut times = Times::default();
+        let mut times = Times(Vec::with_capacity(count as usize));
+        let before = resident_bytes() + count * size_of::<Duration>() as u64;
         (0..count).for_each(|i| bench.run(&grow(i), &mut times));
         times.print(&format!("{kind}: growing"));
+        let resident = resident_bytes().saturating_sub(before);
+        let told = bench.keyspace.entry_bytes(0, b"k").unwrap_or(0);
+        println!("{:28} {:>9} bytes each, {} by MEMORY USAGE", "", resident / count, told as u64 / count);
         bench.cut(kind, |random| change(random % count));
         let mut times = Times::default();
         (0..count * 3 / 4).for_each(|i| bench.run(&shrink(i), &mut times));

@@ -16,6 +16,7 @@ use crate::keyspace::{DB_COUNT, Keyspace};
 use crate::once::{OnceRecord, Place};
 use crate::pieces::{Elements, Frozen, encode_piece};
 use crate::small::SmallBytes;
+use crate::types::queue::Numbers;
 use crate::value::{Kind, Value};
 
 /// Kinds of records in a checkpoint. Part of the format.
@@ -55,6 +56,7 @@ pub(crate) struct Cut {
     /// Keys, records of `ONCE` and pieces written.
     entries: u64,
     stamp: Millis,
+    numbers: Numbers,
     digest: DigestSum,
     /// Bytes of records made since the end of the last step.
     step_bytes: usize,
@@ -82,8 +84,8 @@ impl DigestSum {
         self.0 = self.0.wrapping_add(hash::seeded(place, record));
     }
 
-    fn finish(self, stamp: Millis) -> u64 {
-        hash::seeded(self.0, &stamp.0.to_le_bytes())
+    fn finish(self, stamp: Millis, numbers: Numbers) -> u64 {
+        hash::seeded(hash::seeded(self.0, &stamp.0.to_le_bytes()), &numbers.newest().to_le_bytes())
     }
 }
 
@@ -172,10 +174,11 @@ impl Keyspace {
     /// Begins a cut at the present state. Panics if one is in progress.
     pub fn begin_cut(&mut self) {
         self.begin(true);
-        let stamp = self.cut.stamp;
+        let (stamp, numbers) = (self.cut.stamp, self.cut.numbers);
         put_record(&mut self.cut.saved, |out| {
             out.push(RECORD_STATE);
             varint::put(out, stamp.0);
+            varint::put(out, numbers.newest());
         });
     }
 
@@ -191,8 +194,8 @@ impl Keyspace {
             db.cut_label = label as u8;
         }
         let number = self.cut.number + 1;
-        let (stamp, once_end) = (self.stamp, self.once.next_number());
-        self.cut = Cut { number, active: true, keeps_records, stamp, once_end, ..Cut::default() };
+        let (stamp, numbers, once_end) = (self.stamp, self.numbers, self.once.next_number());
+        self.cut = Cut { number, active: true, keeps_records, stamp, numbers, once_end, ..Cut::default() };
     }
 
     /// True between [`Keyspace::begin_cut`] and the step that ended it.
@@ -223,7 +226,7 @@ impl Keyspace {
                 break;
             }
         }
-        let Cut { number, entries, digest, stamp, .. } = self.cut;
+        let Cut { number, entries, digest, stamp, numbers, .. } = self.cut;
         if self.cut.keeps_records {
             put_record(&mut self.cut.saved, |record| {
                 record.push(RECORD_END);
@@ -231,7 +234,7 @@ impl Keyspace {
             });
             out.append(&mut self.cut.saved);
         }
-        self.cut = Cut { number, finished: Some(digest.finish(stamp)), ..Cut::default() };
+        self.cut = Cut { number, finished: Some(digest.finish(stamp, numbers)), ..Cut::default() };
         true
     }
 
@@ -269,7 +272,7 @@ impl Keyspace {
             encode_once(&mut record, deadline, once);
             digest.add(0, &record);
         }
-        digest.finish(self.stamp)
+        digest.finish(self.stamp, self.numbers)
     }
 
     /// Saves the next record of `ONCE`; false if there is none left.
@@ -449,7 +452,13 @@ impl Restore {
             return Err(fail(Malformed { offset: 0, expected: "nothing behind the end record" }));
         }
         match input.u8().map_err(fail)? {
-            RECORD_STATE => self.keyspace.stamp = Millis(input.varint().map_err(fail)?),
+            RECORD_STATE => {
+                self.keyspace.stamp = Millis(input.varint().map_err(fail)?);
+                // Checkpoints of versions without queues end here.
+                if input.left() > 0 {
+                    self.keyspace.numbers.raise(input.varint().map_err(fail)?);
+                }
+            }
             RECORD_ENTRY => {
                 self.entry(&mut input).map_err(fail)?;
                 self.entries += 1;

@@ -1,5 +1,7 @@
 //! One numbered database: 16,384 slot tables, counts, and the expiry index.
 
+use std::collections::BTreeSet;
+
 use skep_base::{Millis, SLOT_COUNT};
 
 use crate::access::Access;
@@ -73,8 +75,10 @@ pub(crate) struct Db {
     pub volatile: usize,
     /// Deadlines of keys.
     pub expiry: ExpiryIndex,
-    /// The earliest deadline of each hash that has any inside.
+    /// The earliest deadline of each hash and queue that has any inside.
     pub field_expiry: ExpiryIndex,
+    /// Keys of queues with schedules whose next tick the leader is to say.
+    pub ticks_wanted: BTreeSet<SmallBytes>,
     /// The number that this database had when the current cut was made (`SWAPDB` moves it along).
     pub cut_label: u8,
 }
@@ -88,6 +92,7 @@ impl Db {
             volatile: 0,
             expiry: ExpiryIndex::default(),
             field_expiry: ExpiryIndex::default(),
+            ticks_wanted: BTreeSet::new(),
             cut_label,
         }
     }
@@ -166,6 +171,16 @@ impl Db {
         None
     }
 
+    /// Takes note of whether the queue at `key` has a schedule whose next tick the leader is to say.
+    #[inline]
+    pub fn note_tick_wanted(&mut self, key: &[u8], wants: bool) {
+        if wants {
+            self.ticks_wanted.insert(SmallBytes::new(key));
+        } else if !self.ticks_wanted.is_empty() {
+            self.ticks_wanted.remove(&SmallBytes::new(key));
+        }
+    }
+
     /// The earliest deadline of a key or field, and its slot.
     pub fn next_due(&self) -> Option<(Millis, u16)> {
         self.expiry.first().into_iter().chain(self.field_expiry.first()).min()
@@ -184,6 +199,7 @@ impl Db {
     pub fn assert_invariants(&self) {
         let mut volatile = 0;
         let mut fields = 0;
+        let mut wanted = 0;
         for table in &self.slots {
             table.entries.assert_invariants();
         }
@@ -191,8 +207,18 @@ impl Db {
             assert!(!entry.value.is_empty(), "key {:?} holds an empty collection", entry.key);
             volatile += usize::from(entry.deadline != NEVER);
             fields += u64::from(entry.value.next_deadline().is_some());
-            if let Value::Hash(hash) = &entry.value {
-                hash.assert_invariants();
+            match &entry.value {
+                Value::Hash(hash) => hash.assert_invariants(),
+                Value::Queue(queue) => {
+                    queue.assert_invariants();
+                    assert_eq!(
+                        queue.wants_tick(),
+                        self.ticks_wanted.contains(&entry.key),
+                        "a tick is wanted"
+                    );
+                    wanted += usize::from(queue.wants_tick());
+                }
+                _ => {}
             }
         }
         assert_eq!(self.keys, self.entries().count(), "keys counted");
@@ -200,5 +226,6 @@ impl Db {
         assert_eq!(self.volatile, volatile, "keys with a deadline");
         assert_eq!(self.expiry.count(), volatile as u64, "deadlines of keys indexed");
         assert_eq!(self.field_expiry.count(), fields, "deadlines of fields indexed");
+        assert_eq!(self.ticks_wanted.len(), wanted, "queues of which a tick is wanted");
     }
 }

@@ -12,6 +12,7 @@ use crate::dense::{Iter, Keyed};
 use crate::once::OnceTable;
 use crate::pieces::Frozen;
 use crate::small::SmallBytes;
+use crate::types::queue::{Next, Numbers, Schedule};
 use crate::value::{Typed, Value};
 
 /// Numbered databases, as Redis has by default.
@@ -23,10 +24,20 @@ pub struct Keyspace {
     pub(crate) once: OnceTable,
     pub(crate) cut: Cut,
     pub(crate) stamp: Millis,
+    /// For the jobs and leases of all queues.
+    pub(crate) numbers: Numbers,
     pub(crate) stats: Stats,
     pub(crate) garbage: Garbage,
     pub access: AccessClock,
     pub encodings: Encodings,
+}
+
+/// A schedule whose next tick the leader is to find.
+pub struct WantedTick {
+    pub db: u8,
+    /// The queue's.
+    pub key: Vec<u8>,
+    pub schedule: Schedule,
 }
 
 /// Counters since the start of the process.
@@ -91,6 +102,7 @@ impl Default for Keyspace {
             once: OnceTable::default(),
             cut: Cut::default(),
             stamp: Millis(0),
+            numbers: Numbers::default(),
             stats: Stats::default(),
             garbage: Garbage::default(),
             access: AccessClock::default(),
@@ -239,7 +251,11 @@ impl Keyspace {
         };
         let result = change(T::from_value_mut(value).expect("its type was checked above"));
         let (after, empty) = (value.next_deadline(), value.is_empty());
+        let wants_tick = value.wants_tick();
         self.stats.expired_fields += expired as u64;
+        if let Some(wants) = wants_tick {
+            self.dbs[usize::from(db)].note_tick_wanted(key, wants);
+        }
         if before != after {
             let database = &mut self.dbs[usize::from(db)];
             unindex(database, slot, NEVER, before);
@@ -257,6 +273,7 @@ impl Keyspace {
         let slot = slot_of(key);
         let fresh = self.access.fresh();
         let inner = value.next_deadline();
+        let wants_tick = value.wants_tick() == Some(true);
         let table = self.table_mut(db, slot);
         let old = match table.entries.get_mut(key) {
             Some(entry) => {
@@ -272,6 +289,7 @@ impl Keyspace {
             }
         };
         let database = &mut self.dbs[usize::from(db)];
+        database.note_tick_wanted(key, wants_tick);
         match old {
             Some((old_value, old_deadline)) => {
                 unindex(database, slot, old_deadline, old_value.next_deadline());
@@ -333,6 +351,10 @@ impl Keyspace {
             let database = &mut self.dbs[usize::from(db)];
             unindex(database, slot, NEVER, before);
             index(database, slot, NEVER, after);
+        }
+        let entry = self.db(db).slot(slot).and_then(|t| t.entries.get(key));
+        if let Some(wants) = entry.and_then(|e| e.value.wants_tick()) {
+            self.dbs[usize::from(db)].note_tick_wanted(key, wants);
         }
     }
 
@@ -406,19 +428,51 @@ impl Keyspace {
         self.db(db).next_used_slot(from)
     }
 
+    /// The newest number of a job or token of a lease. Only grows (INV-QUEUE-2).
+    pub fn numbers(&self) -> Numbers {
+        self.numbers
+    }
+
+    /// Up to `limit` schedules of queues whose next tick the leader is to find and log.
+    pub fn ticks_wanted(&self, limit: usize) -> Vec<WantedTick> {
+        let mut wanted = Vec::new();
+        for db in 0..DB_COUNT {
+            for key in &self.db(db).ticks_wanted {
+                let entry = self.db(db).slot(slot_of(key)).and_then(|t| t.entries.get(key));
+                let Some(Value::Queue(queue)) = entry.map(|e| &e.value) else {
+                    panic!("{key:?} of database {db} is no queue, and a tick of it is wanted")
+                };
+                let schedules = queue.schedules().iter().filter(|s| s.next == Next::Wanted);
+                wanted.extend(schedules.map(|s| WantedTick { db, key: key.to_vec(), schedule: s.clone() }));
+                if wanted.len() >= limit {
+                    wanted.truncate(limit);
+                    return wanted;
+                }
+            }
+        }
+        wanted
+    }
+
+    /// True if the leader is to find a tick.
+    #[inline]
+    pub fn wants_ticks(&self) -> bool {
+        self.dbs.iter().any(|db| !db.ticks_wanted.is_empty())
+    }
+
     /// Tokens that `ONCE` remembers.
     pub fn once_len(&self) -> usize {
         self.once.len()
     }
 
-    /// The earliest deadline of any key, field or token of `ONCE`.
+    /// The earliest deadline of any key, field or token of `ONCE`, or instant past which a queue does something by itself.
     pub fn next_deadline(&self) -> Option<Millis> {
         let due = self.dbs.iter().filter_map(Db::next_due).map(|(deadline, _)| deadline);
         due.chain(self.once.next_deadline()).min()
     }
 
-    /// Removes up to about `limit` keys, fields and tokens whose deadline has passed, the earliest of each database first. The
-    /// same state and stamp remove the same on every replica. Gives the number removed.
+    /// Removes up to about `limit` keys, fields and tokens whose deadline has passed, the earliest of each database first; ends
+    /// leases and delays of queues likewise. The same state and stamp remove the same on every replica. Gives the number
+    /// removed.
     pub fn sweep(&mut self, limit: usize) -> usize {
         let now = self.stamp;
         let mut removed = 0;
@@ -471,6 +525,9 @@ impl Keyspace {
         let entry = self.table_mut(db, slot).entries.remove_at(at);
         let database = &mut self.dbs[usize::from(db)];
         unindex(database, slot, entry.deadline, entry.value.next_deadline());
+        if entry.value.wants_tick() == Some(true) {
+            database.note_tick_wanted(entry.key(), false);
+        }
         database.count_keys(slot, -1);
         entry
     }
@@ -480,13 +537,15 @@ impl Keyspace {
         self.discard(entry.value);
     }
 
-    /// Removes what is due in one slot: whole keys, and up to about `limit` fields of hashes.
+    /// Removes what is due in one slot: whole keys, and up to about `limit` fields of hashes; lets happen what queues do by
+    /// themselves.
     fn sweep_slot(&mut self, db: u8, slot: u16, limit: usize) -> usize {
         let now = self.stamp;
         let mut removed = 0;
         let mut at = self.db(db).slot(slot).map_or(0, |t| t.entries.len());
         while at > 0 && removed < limit {
             at -= 1;
+            let numbers = self.numbers;
             let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
             if !entry.is_live(now) {
                 self.discard_at(db, slot, at);
@@ -498,10 +557,16 @@ impl Keyspace {
             if before.is_none_or(|d| d >= now) {
                 continue;
             }
-            let Value::Hash(hash) = &mut entry.value else { panic!("only hashes hold deadlines") };
-            let fields = hash.expire_fields(now, limit - removed);
+            let left = limit - removed;
+            let mut numbers = numbers;
+            let (fields, settled) = match &mut entry.value {
+                Value::Hash(hash) => (hash.expire_fields(now, left), 0),
+                Value::Queue(queue) => (0, queue.settle(now, left, &mut numbers)),
+                _ => panic!("only hashes and queues hold deadlines"),
+            };
             let key = entry.key().to_vec();
-            removed += fields;
+            self.numbers = numbers;
+            removed += fields + settled;
             self.stats.expired_fields += fields as u64;
             self.reindex(db, &key, before);
             self.remove_if_empty(db, &key);

@@ -27,13 +27,14 @@ mod value;
 
 pub use access::{Access, AccessClock, AccessMode};
 pub use commands::parse::database as parse_database;
+pub use commands::queues::next_tick_call;
 pub use context::{ReadCx, WriteCx};
 pub use cut::{Restore, RestoreError};
 pub use db::{Entry, NEVER};
 pub use dense::{DenseMap, Keyed};
 pub use dispatch::{Handler, handlers};
 pub use evict::EvictionPolicy;
-pub use keyspace::{DB_COUNT, Encodings, Garbage, Keyspace, Stats};
+pub use keyspace::{DB_COUNT, Encodings, Garbage, Keyspace, Stats, WantedTick};
 pub use small::SmallBytes;
-pub use types::{Hash, List, Set, Str, ZSet};
+pub use types::{Hash, List, Queue, Set, Str, ZSet};
 pub use value::{Kind, Typed, Value};

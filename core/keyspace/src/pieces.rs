@@ -6,7 +6,7 @@
 use skep_base::varint::{self, Malformed, Reader};
 
 use crate::segments::{SHORT_MAX, Segments};
-use crate::types::{Hash, List, Set, Str, ZSet};
+use crate::types::{Hash, List, Queue, Set, Str, ZSet};
 use crate::value::{Kind, Typed, Value, each};
 
 /// A collection of more elements is written in pieces. Part of what digests depend on. Above what arrays keep in one piece, so
@@ -71,6 +71,7 @@ impl Kind {
             Kind::Hash => 2,
             Kind::Set => 3,
             Kind::ZSet => 4,
+            Kind::Queue => 5,
         }
     }
 }
@@ -90,7 +91,8 @@ impl Value {
             2 => Hash::decode(input)?.into_value(),
             3 => Set::decode(input)?.into_value(),
             4 => ZSet::decode(input)?.into_value(),
-            _ => return input.malformed("a value type of 0 to 4"),
+            5 => Queue::decode(input)?.into_value(),
+            _ => return input.malformed("a value type of 0 to 5"),
         })
     }
 

@@ -6,7 +6,7 @@ use skep_base::varint::{self, Malformed, Reader};
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
 use crate::pieces::{Elements, Frozen, LARGE_ELEMENTS};
-use crate::types::{Hash, List, Set, Str, ZSet};
+use crate::types::{Hash, List, Queue, Set, Str, ZSet};
 
 /// What a key holds. Collections are never empty: a command that takes the last element removes the key.
 #[derive(Clone)]
@@ -16,6 +16,7 @@ pub enum Value {
     Hash(Box<Hash>),
     Set(Box<Set>),
     ZSet(Box<ZSet>),
+    Queue(Box<Queue>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -28,6 +29,7 @@ pub enum Kind {
     Hash,
     Set,
     ZSet,
+    Queue,
 }
 
 impl Kind {
@@ -38,6 +40,7 @@ impl Kind {
             Kind::Hash => "hash",
             Kind::Set => "set",
             Kind::ZSet => "zset",
+            Kind::Queue => "queue",
         }
     }
 }
@@ -73,7 +76,7 @@ pub trait Typed: Default {
     }
     /// Bytes allocated for the value, itself excluded. Cost: O(1), or a bounded sample for collections.
     fn heap_bytes(&self) -> usize;
-    /// The earliest deadline of something inside the value (hash fields).
+    /// The earliest deadline of something inside the value (hash fields; what a queue does by itself).
     fn next_deadline(&self) -> Option<Millis> {
         None
     }
@@ -117,6 +120,7 @@ macro_rules! each {
             Value::Hash($inner) => $body,
             Value::Set($inner) => $body,
             Value::ZSet($inner) => $body,
+            Value::Queue($inner) => $body,
         }
     };
 }
@@ -130,6 +134,7 @@ impl Value {
             Value::Hash(_) => Kind::Hash,
             Value::Set(_) => Kind::Set,
             Value::ZSet(_) => Kind::ZSet,
+            Value::Queue(_) => Kind::Queue,
         }
     }
 
@@ -146,6 +151,8 @@ impl Value {
             Value::ZSet(zset) => zset.encoding(limits),
             Value::Hash(hash) => hash.encoding(limits),
             Value::Set(set) => set.encoding(limits),
+            // Redis has no such type, and this one has no other form.
+            Value::Queue(_) => "queue",
         }
     }
 
@@ -156,16 +163,27 @@ impl Value {
     pub fn next_deadline(&self) -> Option<Millis> {
         match self {
             Value::Hash(hash) => hash.next_deadline(),
+            Value::Queue(queue) => queue.next_deadline(),
             _ => None,
         }
     }
 
-    /// True if something inside the value is past its deadline.
+    /// True if something inside the value is past its deadline, so that what a read shows hangs on its clock. What a queue
+    /// does by itself is done by entries, and reads show what they have done: no clock is asked.
     #[inline]
     pub fn holds_due(&self, now: Millis) -> bool {
         match self {
             Value::Hash(hash) => hash.next_deadline().is_some_and(|deadline| deadline < now),
             _ => false,
+        }
+    }
+
+    /// For a queue, whether the leader is to say when a schedule's next tick is.
+    #[inline]
+    pub fn wants_tick(&self) -> Option<bool> {
+        match self {
+            Value::Queue(queue) => Some(queue.wants_tick()),
+            _ => None,
         }
     }
 

@@ -41,10 +41,13 @@ impl State {
             state.run(&format!("SADD {{s}}set member:{i}"));
             state.run(&format!("ZADD zset {} member:{i}", i % 100));
             state.run(&format!("RPUSH list element:{i}"));
+            state.run(&format!("QADD {{s}}queue payload:{i} ID job:{i} PRIO {} DEDUP word:{i} 9000", i % 10));
         }
         for i in (0..COUNT).step_by(7) {
             state.run(&format!("HPEXPIRE {{s}}hash {} FIELDS 1 field:{i}", 1_000 + i));
         }
+        state.run("QTAKE 1 {s}queue COUNT 500 WORKER w LEASE 50");
+        state.run("QSET {s}queue RATE 1000 PER 5");
         state.run("SETRANGE {s}string 1000000 end");
         state.run("SET {s}last 1");
         state
@@ -54,7 +57,7 @@ impl State {
 /// Something that changes a large value or where it is, at random.
 fn change(rng: &mut Rng, step: u64) -> String {
     let i = rng.below(COUNT);
-    match rng.below(24) {
+    match rng.below(30) {
         0..3 => format!("HSET {{s}}hash field:{i} changed{step}"),
         3 => format!("HSET {{s}}hash new:{step} 1"),
         4 => format!("HDEL {{s}}hash field:{i}"),
@@ -74,6 +77,12 @@ fn change(rng: &mut Rng, step: u64) -> String {
         19 => "APPEND {s}string more".into(),
         20 => "COPY {s}hash {s}copy REPLACE".into(),
         21 => format!("SET small:{i} v"),
+        22 => format!("QADD {{s}}queue new:{step} GROUP g{}", i % 5),
+        23 => "QTAKE 1 {s}queue COUNT 3 LEASE 5".into(),
+        24 => format!("QDROP {{s}}queue job:{i}"),
+        25 => format!("QADD {{s}}queue changed ID job:{i}"),
+        26 => "QREDO {s}queue ALL".into(),
+        27 => "COPY {s}queue {s}jobs REPLACE".into(),
         _ => format!("HINCRBY {{s}}hash counter {step}"),
     }
 }
@@ -89,11 +98,11 @@ fn a_cut_holds_large_values_as_they_were_whatever_happens_to_them() {
     /// What takes large values away or elsewhere while they are written.
     const MOVES: [&[&str]; 6] = [
         &[],
-        &["DEL {s}hash {s}set zset list {s}string"],
-        &["RENAME {s}hash {s}moved", "RENAME zset {s}set", "SET list 1"],
+        &["DEL {s}hash {s}set zset list {s}string {s}queue"],
+        &["RENAME {s}hash {s}moved", "RENAME {s}queue {s}elsewhere", "RENAME zset {s}set", "SET list 1"],
         &["FLUSHALL"],
         &["SWAPDB 0 1", "SWAPDB 0 2"],
-        &["MOVE {s}hash 1", "SWAPDB 0 1", "FLUSHDB", "SWAPDB 0 1"],
+        &["MOVE {s}hash 1", "MOVE {s}queue 1", "SWAPDB 0 1", "FLUSHDB", "SWAPDB 0 1"],
     ];
     let original = State::with_large_values().keyspace.digest();
     for (seed, moves) in (0..).zip(MOVES) {
@@ -143,6 +152,7 @@ fn states_agree_on_their_digest_whatever_form_their_values_had_before() {
         state.run(&format!("SREM {{s}}set member:{i}"));
         state.run(&format!("ZREM zset member:{i}"));
         state.run("LPOP list");
+        state.run(&format!("QDROP {{s}}queue job:{i}"));
     }
     let digest = state.keyspace.digest();
     state.keyspace.begin_cut();
@@ -204,6 +214,7 @@ fn damaged_cuts_of_large_values_are_refused_or_read_without_a_panic() {
     for i in 0..4_200 {
         state.run(&format!("SADD set {i}"));
         state.run(&format!("HSET hash {i} {i}"));
+        state.run(&format!("QADD queue {i} GROUP {}", i % 3));
     }
     state.keyspace.begin_cut();
     let mut cut = Vec::new();

@@ -11,6 +11,7 @@ mod geo;
 mod hashes;
 mod hyperloglog;
 mod lists;
+mod queues;
 mod server;
 mod sets;
 mod sorted_sets;
@@ -24,7 +25,7 @@ mod prelude {
     pub(super) use crate::spec::{CommandSpec, Special, command, counted_keys, hidden, key, keys, keyword};
 }
 
-const GROUPS: [(Group, &[CommandSpec]); 12] = [
+const GROUPS: [(Group, &[CommandSpec]); 13] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Server, server::COMMANDS),
     (Group::Cluster, cluster::COMMANDS),
@@ -37,6 +38,7 @@ const GROUPS: [(Group, &[CommandSpec]); 12] = [
     (Group::Set, sets::COMMANDS),
     (Group::SortedSet, sorted_sets::COMMANDS),
     (Group::Geo, geo::COMMANDS),
+    (Group::Queue, queues::COMMANDS),
 ];
 
 /// Number of commands and subcommands: the length of arrays indexed by [`crate::CommandId`].

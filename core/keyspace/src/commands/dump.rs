@@ -9,6 +9,7 @@ use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
 use crate::rdb;
+use crate::value::Value;
 
 pub const COMMANDS: Group = &[("dump", Read(dump)), ("restore", Write(restore))];
 
@@ -90,6 +91,9 @@ fn restore(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
     if deadline <= cx.now {
         cx.remove(key);
     } else {
+        if let Value::Queue(queue) = &value {
+            cx.keyspace.numbers.raise(queue.newest()); // it may come from another cluster
+        }
         cx.keyspace.put(cx.db, key, value, deadline);
         record_use(cx, key, options);
     }

@@ -14,6 +14,7 @@ mod keys;
 mod lists;
 mod once;
 pub(crate) mod parse;
+pub(crate) mod queues;
 mod scan;
 mod set_algebra;
 mod sets;
@@ -43,6 +44,7 @@ pub const ALL: &[Group] = &[
     keys::COMMANDS,
     lists::COMMANDS,
     once::COMMANDS,
+    queues::COMMANDS,
     scan::COMMANDS,
     set_algebra::COMMANDS,
     sets::COMMANDS,

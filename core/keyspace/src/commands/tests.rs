@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use skep_base::args::OwnedArgs;
-use skep_resp::Protocol;
+use skep_resp::{Protocol, Value};
 
 use super::testing::Bench;
+use crate::keyspace::Keyspace;
 
 #[test]
 fn keys_answer_as_in_the_transcript() {
@@ -228,4 +229,91 @@ fn encodings_follow_redis_thresholds() {
     assert_eq!(bench.run("OBJECT ENCODING h"), "$9|hashtable");
     bench.run(&format!("SADD long {long}"));
     assert_eq!(bench.run("OBJECT ENCODING long"), "$9|hashtable");
+}
+
+#[test]
+fn queues_answer_as_documented() {
+    Bench::new().script(include_str!("../../testdata/queues.txt"));
+}
+
+/// The token of a reply to QTAKE.
+fn token(reply: &str) -> u64 {
+    reply.split('|').nth(6).and_then(|word| word.strip_prefix(':')?.parse().ok()).expect("a lease")
+}
+
+#[test]
+fn tokens_grow_whatever_becomes_of_the_queue() {
+    let mut bench = Bench::new();
+    let mut newest = 0;
+    let mut payload = None;
+    let between: [&[&str]; 7] = [
+        &["DEL q"],
+        &["RENAME q p", "RENAME p q"],
+        &["COPY q p REPLACE", "DEL q", "RENAME p q"],
+        &["FLUSHALL"],
+        &["MOVE q 1", "SWAPDB 0 1"],
+        &["PEXPIREAT q 1"],
+        &["QSET q LIMIT 0", "QDROP q ALL LEASED"],
+    ];
+    for (round, lines) in between.iter().enumerate() {
+        bench.run(&format!("QADD q payload ID same{round}"));
+        let taken = token(&bench.run("QTAKE 1 q"));
+        assert!(taken > newest, "round {round}: {taken} after {newest}");
+        newest = taken;
+        let dumped = bench.run_args(&OwnedArgs::collect([&b"DUMP"[..], b"q"]));
+        let (Value::Bulk(dumped), _) = Value::parse(&dumped).unwrap().unwrap() else { panic!("a payload") };
+        payload = Some(dumped.to_vec());
+        lines.iter().for_each(|line| drop(bench.run(line)));
+    }
+    // Elsewhere, where the clock is behind.
+    let mut elsewhere = Bench::new();
+    elsewhere.keyspace = Keyspace::default();
+    let args = OwnedArgs::collect([&b"RESTORE"[..], b"q", b"0", &payload.unwrap()]);
+    assert_eq!(elsewhere.run_args(&args), b"+OK\r\n");
+    assert!(elsewhere.run("QLIST q LEASED").contains("same6"), "leases come along");
+    assert!(elsewhere.run("QADD q next PRIO 9").contains(":1"));
+    let taken = token(&elsewhere.run("QTAKE 1 q"));
+    assert!(taken > newest, "restored: {taken} after {newest}");
+    assert_eq!(elsewhere.run(&format!("QACK q same6 {newest}")), ":1", "a lease holds where it came to");
+}
+
+#[test]
+fn what_works_on_keys_works_on_queues() {
+    Bench::new().script(
+        "> QADD q payload ID a
+         *2|$1|a|:1
+         > QSET q LIMIT 5
+         +OK
+         > SCAN 0 TYPE queue
+         *2|$1|0|*1|$1|q
+         > SCAN 0 TYPE list
+         *2|$1|0|*0
+         > RANDOMKEY
+         $1|q
+         > PEXPIRE q 100
+         :1
+         > COPY q copy
+         :1
+         > QTAKE 1 copy LEASE 50
+         *1|*7|$4|copy|$1|a|:1000001|$7|payload|:1|:1000050|$-1
+         > PERSIST copy
+         :1
+         + 101
+         > EXISTS q copy
+         :1
+         > QACK copy a 1000001
+         -STALE lease lost
+         > LPUSH copy a
+         -WRONGTYPE Operation against a key holding the wrong kind of value
+         > SORT copy
+         -WRONGTYPE Operation against a key holding the wrong kind of value
+         > QDROP copy a
+         :1
+         > EXISTS copy
+         :1
+         > QSET copy LIMIT 0
+         +OK
+         > EXISTS copy
+         :0",
+    );
 }

@@ -10,7 +10,7 @@ use super::strings::Source;
 use super::{FIELD_DEADLINE_MAX, kind};
 use crate::db::NEVER;
 use crate::small::SmallBytes;
-use crate::types::{End, Hash, List, Member, Set, Str, ZSet};
+use crate::types::{End, Hash, List, Member, Queue, Set, Str, ZSet};
 use crate::value::{Typed, Value};
 
 /// The value at the front of `body`.
@@ -38,6 +38,7 @@ pub fn value(body: &[u8]) -> Result<Value, Malformed> {
             source.bytes.u64()?; // the earliest of the deadlines
             hash_packed_with_deadlines(packs::listpack(&source.string()?)?)?
         }
+        kind::SKEP_QUEUE => Queue::decode(&mut source.bytes)?.into_value(),
         _ => return source.bytes.malformed("a known type"),
     };
     if value.is_empty() { source.bytes.malformed("elements in a collection") } else { Ok(value) }

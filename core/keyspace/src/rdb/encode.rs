@@ -33,6 +33,10 @@ pub fn value(out: &mut Vec<u8>, value: &Value, now: Millis) -> u16 {
             }
         }
         Value::Hash(hash) => return put_hash(out, hash, now),
+        Value::Queue(queue) => {
+            out.push(kind::SKEP_QUEUE);
+            queue.encode(out);
+        }
     }
     VERSION_COMMON
 }

@@ -54,6 +54,8 @@ mod kind {
     pub const SET_LISTPACK: u8 = 20;
     pub const HASH_DEADLINES: u8 = 24;
     pub const HASH_LISTPACK_DEADLINES: u8 = 25;
+    /// Ours. Redis numbers its types from 0 up and its other opcodes from 255 down; it refuses this one.
+    pub const SKEP_QUEUE: u8 = 0xc8;
 }
 
 /// `value` as a payload; fields past their deadline at `now` are left out. Cost: O(n).

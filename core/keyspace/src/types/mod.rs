@@ -2,12 +2,14 @@
 
 mod hash;
 mod list;
+pub mod queue;
 mod set;
 mod string;
 mod zset;
 
 pub use hash::{Field, Hash};
 pub use list::{End, List};
+pub use queue::Queue;
 pub use set::Set;
 pub use string::Str;
 pub use zset::{Member, ZSet};

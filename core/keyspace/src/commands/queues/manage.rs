@@ -1,0 +1,148 @@
+//! Bringing jobs back, dropping them, and settings.
+
+use skep_base::{Args, Refusal};
+use skep_resp::Reply;
+
+use super::parse::{self, Words};
+use super::{change, change_or_create};
+use crate::context::WriteCx;
+use crate::small::SmallBytes;
+use crate::types::Queue;
+use crate::types::queue::{Job, Rate, State};
+
+/// Jobs that one command with ALL moves or drops: some milliseconds of work. Who wants more asks again, until it is 0.
+const ALL_MAX: usize = 10_000;
+
+/// The jobs that a command names, or the first ones of a state.
+fn chosen(queue: &Queue, ids: &[&[u8]], all_of: Option<State>) -> Vec<SmallBytes> {
+    match all_of {
+        Some(state) => queue.list(state, None).take(ALL_MAX).map(|(_, job)| job.id.clone()).collect(),
+        None => ids.iter().map(|id| SmallBytes::new(id)).collect(),
+    }
+}
+
+/// `QREDO queue (id [id ...] | ALL) [FROM DEAD|DONE] [TO queue]`
+pub fn qredo(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (key, mut end) = (&args[1], args.len());
+    let (mut from, mut to) = (None, None);
+    if end > 4 && args.is(end - 2, "to") {
+        to = args.get(end - 1).filter(|to| to != &key);
+        end -= 2;
+    }
+    if end > 4 && args.is(end - 2, "from") {
+        let state = State::parse(&args[end - 1]).filter(|s| matches!(s, State::Dead | State::Done));
+        from = Some(state.ok_or(Refusal::Syntax)?);
+        end -= 2;
+    }
+    let all = args.is(2, "all");
+    if all && end > 3 {
+        return Err(Refusal::Syntax);
+    }
+    let all_of = all.then_some(from.unwrap_or(State::Dead));
+    let ids: Vec<&[u8]> = args.from(2).iter().take(end - 2).collect();
+    let now = cx.now;
+    let is_wanted =
+        |job: &Job| from.map_or(matches!(job.state, State::Dead | State::Done), |state| job.state == state);
+    // What another queue has under the same id stays where it is.
+    let known = match to {
+        Some(to) => cx.read::<Queue>(to)?.map(|queue| {
+            let source = cx.read::<Queue>(key).ok().flatten();
+            let ids = source.map(|s| chosen(s, &ids, all_of)).unwrap_or_default();
+            ids.into_iter().filter(|id| queue.job(id).is_some()).collect::<Vec<_>>()
+        }),
+        None => None,
+    };
+    let known = known.unwrap_or_default();
+    let mut moved: Vec<Job> = Vec::new();
+    let redone = change(cx, key, |queue, _| {
+        let ids = chosen(queue, &ids, all_of);
+        let mut redone = 0;
+        for id in &ids {
+            match to {
+                _ if !queue.job(id).is_some_and(is_wanted) => {}
+                None => redone += usize::from(queue.redo(id, now)),
+                Some(_) if known.contains(id) => {}
+                Some(_) => moved.extend(queue.take_out(id)),
+            }
+        }
+        Ok(redone)
+    })?;
+    let mut count = redone.unwrap_or(0);
+    if let Some(to) = to.filter(|_| !moved.is_empty()) {
+        count = moved.len();
+        let mut moved = Some(moved);
+        change_or_create(cx, to, |queue, numbers| {
+            for job in moved.take().into_iter().flatten() {
+                assert!(queue.put_back(job, now, numbers), "ids were looked up above");
+            }
+            Ok(())
+        })?;
+    }
+    reply.len(count);
+    Ok(())
+}
+
+/// `QDROP queue (id [id ...] | ALL state)`
+pub fn qdrop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let all_of = match args.is(2, "all") {
+        true if args.len() == 4 => Some(State::parse(&args[3]).ok_or(Refusal::Syntax)?),
+        true => return Err(Refusal::Syntax),
+        false => None,
+    };
+    let named: Vec<&[u8]> = args.from(2).iter().collect();
+    let dropped = change(cx, &args[1], |queue, _| {
+        let ids = chosen(queue, &named, all_of);
+        Ok(ids.iter().filter(|id| queue.drop_job(id)).count())
+    })?;
+    reply.len(dropped.unwrap_or(0));
+    Ok(())
+}
+
+/// `QSET queue [LEASE ms] [TRIES n] [BACKOFF ms [MAX ms]] [RATE n PER ms | RATE 0] [LIMIT n] [GROUPLIMIT n] [KEEP ms|-1]
+/// [DEADKEEP ms] [MAXLEN n] [PAUSED yes|no]`
+pub fn qset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let current = cx.read::<Queue>(&args[1])?.map(|queue| queue.settings().clone());
+    let mut settings = current.unwrap_or_default();
+    let mut words = Words::new(args.from(2));
+    while !words.is_done() {
+        if let Some(value) = words.value("lease") {
+            settings.lease_ms = parse::span(value, 1, "LEASE")?;
+        } else if let Some(value) = words.value("tries") {
+            settings.tries = parse::tries(value)?;
+        } else if let Some(value) = words.value("backoff") {
+            settings.backoff = parse::backoff(value, &mut words)?;
+        } else if let Some(value) = words.value("rate") {
+            let count = parse::whole(value, 0, u64::from(u32::MAX), "RATE")?;
+            let per = words.value("per").map(|ms| parse::span(ms, 1, "PER")).transpose()?;
+            settings.rate = match (count, per) {
+                (0, _) => None,
+                (count, Some(per_ms)) => Some(Rate { count, per_ms }),
+                (_, None) => return Err(Refusal::text("ERR RATE needs PER and a time in milliseconds")),
+            };
+        } else if let Some(value) = words.value("limit") {
+            settings.limit = parse::whole(value, 0, u64::MAX, "LIMIT")?;
+        } else if let Some(value) = words.value("grouplimit") {
+            settings.group_limit = parse::whole(value, 1, u64::MAX, "GROUPLIMIT")?;
+        } else if let Some(value) = words.value("keep") {
+            settings.keep_ms = if value == b"-1" { None } else { Some(parse::span(value, 0, "KEEP")?) };
+        } else if let Some(value) = words.value("deadkeep") {
+            settings.dead_keep_ms = parse::span(value, 0, "DEADKEEP")?;
+        } else if let Some(value) = words.value("maxlen") {
+            settings.max_len = parse::whole(value, 0, u64::MAX, "MAXLEN")?;
+        } else if let Some(value) = words.value("paused") {
+            settings.paused = match value.to_ascii_lowercase().as_slice() {
+                b"yes" => true,
+                b"no" => false,
+                _ => return Err(Refusal::text("ERR PAUSED is yes or no")),
+            };
+        } else {
+            return words.refuse();
+        }
+    }
+    change_or_create(cx, &args[1], |queue, _| {
+        queue.set_settings(settings.clone());
+        Ok(())
+    })?;
+    reply.ok();
+    Ok(())
+}

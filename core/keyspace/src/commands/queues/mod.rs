@@ -1,0 +1,85 @@
+//! Commands on queues of leased jobs.
+//!
+//! Each first lets the queue do what its time has come for, by the entry's stamp, and then what it is asked to. Numbers of
+//! jobs and tokens of leases come from the shard's row.
+
+mod add;
+mod cron;
+mod look;
+mod manage;
+mod parse;
+mod work;
+
+use skep_base::Refusal;
+
+use super::Group;
+use crate::context::WriteCx;
+use crate::db::NEVER;
+use crate::dispatch::Handler::{Read, Write};
+use crate::types::Queue;
+use crate::types::queue::Numbers;
+use crate::value::Typed;
+
+pub use cron::next_tick_call;
+
+pub const COMMANDS: Group = &[
+    ("qadd", Write(add::qadd)),
+    ("qtake", Write(work::qtake)),
+    ("qack", Write(work::qack)),
+    ("qfail", Write(work::qfail)),
+    ("qbeat", Write(work::qbeat)),
+    ("qget", Read(look::qget)),
+    ("qlist", Read(look::qlist)),
+    ("qinfo", Read(look::qinfo)),
+    ("qredo", Write(manage::qredo)),
+    ("qdrop", Write(manage::qdrop)),
+    ("qset", Write(manage::qset)),
+    ("qcron", Write(cron::qcron)),
+];
+
+/// Things that one command lets a queue do by itself before it begins. More wait for the sweep: a command must not stall
+/// because a million leases end.
+const SETTLE_MAX: usize = 1_000;
+
+/// Changes the queue at `key`; `None` if there is none.
+///
+/// # Errors
+/// [`Refusal::WrongType`]; what `change` refuses, which has then changed nothing.
+fn change<R>(
+    cx: &mut WriteCx,
+    key: &[u8],
+    change: impl FnOnce(&mut Queue, &mut Numbers) -> Result<R, Refusal>,
+) -> Result<Option<R>, Refusal> {
+    let (mut numbers, now) = (cx.keyspace.numbers, cx.now);
+    let result = cx.update(key, |queue: &mut Queue| {
+        queue.settle(now, SETTLE_MAX, &mut numbers);
+        change(queue, &mut numbers)
+    });
+    cx.keyspace.numbers = numbers;
+    result
+}
+
+/// As [`change`], with a new queue if there is none, which is kept unless `change` leaves it empty.
+fn change_or_create<R>(
+    cx: &mut WriteCx,
+    key: &[u8],
+    mut with: impl FnMut(&mut Queue, &mut Numbers) -> Result<R, Refusal>,
+) -> Result<R, Refusal> {
+    if let Some(result) = change(cx, key, &mut with)? {
+        return Ok(result);
+    }
+    let (mut queue, mut numbers) = (Queue::default(), cx.keyspace.numbers);
+    let result = with(&mut queue, &mut numbers)?;
+    cx.keyspace.numbers = numbers;
+    if !queue.is_empty() {
+        cx.put(key, queue, NEVER);
+    }
+    Ok(result)
+}
+
+/// What a command with BLOCK answers where it would have to wait: the one place for blocking to begin at.
+fn would_block(command: &str, ms: u64) -> Refusal {
+    Refusal::format(format!(
+        "ERR {command} cannot wait {ms} ms: BLOCK is not available yet, use BLOCK 0 or none and ask again"
+    ))
+}

@@ -1,0 +1,196 @@
+//! What workers do: take, acknowledge, fail, prolong.
+
+use std::sync::Arc;
+
+use skep_base::{Args, Millis, Refusal};
+use skep_resp::Reply;
+
+use super::parse::{self, Words};
+use super::{change, would_block};
+use crate::context::WriteCx;
+use crate::small::SmallBytes;
+use crate::types::Queue;
+use crate::types::queue::{Failed, Fate, LeaseError};
+
+/// The most jobs that one QTAKE hands out.
+const TAKE_MAX: u64 = 1_000;
+
+/// How much of an error's text is kept.
+const ERROR_BYTES_MAX: usize = 1_024;
+
+/// A lease as it is answered.
+struct Lease<'a> {
+    queue: &'a [u8],
+    id: SmallBytes,
+    token: u64,
+    payload: Arc<[u8]>,
+    attempt: u32,
+    until: Millis,
+    group: Option<SmallBytes>,
+}
+
+/// `QTAKE numqueues queue... [WORKER name] [COUNT n] [BLOCK ms] [LEASE ms]`
+pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let queues = parse::whole(&args[1], 1, (args.len() - 2) as u64, "numqueues")? as usize;
+    let (mut worker, mut count, mut block, mut lease) = (&b""[..], 1, 0, None);
+    let mut words = Words::new(args.from(2 + queues));
+    while !words.is_done() {
+        if let Some(value) = words.value("worker") {
+            worker = parse::name(value, "WORKER")?;
+        } else if let Some(value) = words.value("count") {
+            count = parse::whole(value, 1, TAKE_MAX, "COUNT")? as usize;
+        } else if let Some(value) = words.value("block") {
+            block = parse::span(value, 0, "BLOCK")?;
+        } else if let Some(value) = words.value("lease") {
+            lease = Some(parse::span(value, 1, "LEASE")?);
+        } else {
+            return words.refuse();
+        }
+    }
+    let keys: Vec<&[u8]> = args.from(2).iter().take(queues).collect();
+    for key in &keys {
+        cx.read::<Queue>(key)?; // nothing is taken from one if another is none
+    }
+    let now = cx.now;
+    let mut leases: Vec<Lease> = Vec::new();
+    for key in keys {
+        change(cx, key, |queue, numbers| {
+            while leases.len() < count
+                && let Some(job) = queue.take(worker, lease, now, numbers)
+            {
+                leases.push(Lease {
+                    queue: key,
+                    id: job.id.clone(),
+                    token: job.run.as_ref().map_or(0, |run| run.token),
+                    payload: job.payload.clone(),
+                    attempt: job.attempt,
+                    until: job.deadline,
+                    group: job.group().cloned(),
+                });
+            }
+            Ok(())
+        })?;
+    }
+    if leases.is_empty() {
+        if block > 0 {
+            return Err(would_block("QTAKE", block));
+        }
+        reply.null_array();
+        return Ok(());
+    }
+    reply.array(leases.len());
+    for lease in leases {
+        reply.array(7);
+        reply.bulk(lease.queue);
+        reply.bulk(&lease.id);
+        reply.int(lease.token as i64);
+        reply.bulk(&lease.payload);
+        reply.int(i64::from(lease.attempt));
+        reply.int(lease.until.0 as i64);
+        reply.bulk_or_null(lease.group.as_deref());
+    }
+    Ok(())
+}
+
+impl From<LeaseError> for Refusal {
+    fn from(error: LeaseError) -> Refusal {
+        match error {
+            LeaseError::NoJob => Refusal::text("NOJOB no such job, it is done or was dropped"),
+            LeaseError::Stale => Refusal::text("STALE lease lost"),
+        }
+    }
+}
+
+/// `QACK queue id token [id token ...] [RESULT bytes]`. For one job 1 or an error; for several an array of 1 for what is done
+/// and 0 for what is not this worker's any more.
+pub fn qack(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let mut end = args.len();
+    let result = if end >= 6 && args.is(end - 2, "result") { args.get(end - 1) } else { None };
+    end -= if result.is_some() { 2 } else { 0 };
+    let count = (end - 2) / 2;
+    if !(end - 2).is_multiple_of(2) || result.is_some() && count > 1 {
+        return Err(Refusal::Syntax);
+    }
+    let tokens: Vec<(&[u8], u64)> = (0..count)
+        .map(|n| Ok((&args[2 + 2 * n], parse::token(&args[3 + 2 * n])?)))
+        .collect::<Result<_, Refusal>>()?;
+    let now = cx.now;
+    let done = change(cx, &args[1], |queue, _| {
+        Ok(tokens.iter().map(|(id, token)| queue.acknowledge(id, *token, result, now)).collect::<Vec<_>>())
+    })?;
+    let done = done.unwrap_or_else(|| vec![Err(LeaseError::NoJob); count]);
+    if let [one] = done[..] {
+        one?;
+        reply.int(1);
+        return Ok(());
+    }
+    reply.array(done.len());
+    done.into_iter().for_each(|one| reply.int(i64::from(one.is_ok())));
+    Ok(())
+}
+
+/// `QFAIL queue id token [ERROR text] [DELAY ms] [DEAD | FREE]`
+pub fn qfail(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (id, token) = (&args[2], parse::token(&args[3])?);
+    let (mut text, mut delay, mut dies, mut is_free) = (&b""[..], None, false, false);
+    let mut words = Words::new(args.from(4));
+    while !words.is_done() {
+        if let Some(value) = words.value("error") {
+            text = &value[..value.len().min(ERROR_BYTES_MAX)];
+        } else if let Some(value) = words.value("delay") {
+            delay = Some(parse::span(value, 0, "DELAY")?);
+        } else if words.word("dead") {
+            dies = true;
+        } else if words.word("free") {
+            is_free = true;
+        } else {
+            return words.refuse();
+        }
+    }
+    let failed = match (dies, is_free) {
+        (false, false) => Failed::Retry(delay),
+        (true, false) if delay.is_none() => Failed::Die,
+        (false, true) => Failed::Free(delay.unwrap_or(0)),
+        _ => return Err(Refusal::Syntax),
+    };
+    let now = cx.now;
+    let fate = change(cx, &args[1], |queue, _| Ok(queue.fail(id, token, failed, text, now)?))?;
+    match fate.ok_or(LeaseError::NoJob)? {
+        Fate::Again(at) => reply.int(at.0 as i64),
+        Fate::Dead => reply.bulk(b"dead"),
+        Fate::Expired => reply.bulk(b"expired"),
+    }
+    Ok(())
+}
+
+/// `QBEAT queue id token [ms]`: when the lease ends. `QBEAT queue WORKER name [ms]`: `[[id, token, lease-until-ms], ...]` of all
+/// leases that the worker still holds.
+pub fn qbeat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    if args.len() > 5 {
+        return Err(Refusal::Syntax);
+    }
+    let ms = args.get(4).map(|ms| parse::span(ms, 1, "the time")).transpose()?;
+    let now = cx.now;
+    if args.is(2, "worker") {
+        let worker = parse::name(&args[3], "WORKER")?;
+        let known = change(cx, &args[1], |queue, _| {
+            let held = queue.beat_worker(worker, ms, now);
+            reply.array(held.len());
+            for job in held {
+                reply.array(3);
+                reply.bulk(&job.id);
+                reply.int(job.run.as_ref().map_or(0, |run| run.token) as i64);
+                reply.int(job.deadline.0 as i64);
+            }
+            Ok(())
+        })?;
+        if known.is_none() {
+            reply.array(0);
+        }
+        return Ok(());
+    }
+    let (id, token) = (&args[2], parse::token(&args[3])?);
+    let until = change(cx, &args[1], |queue, _| Ok(queue.beat(id, token, ms, now)?))?;
+    reply.int(until.ok_or(LeaseError::NoJob)?.0 as i64);
+    Ok(())
+}
