@@ -33,6 +33,7 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod testing;
+mod ticks;
 mod turn;
 
 use std::collections::VecDeque;
@@ -399,6 +400,7 @@ impl Node {
             {
                 at_most(replica.instant_after(deadline, self.now));
             }
+            self.next_tick_wanted(shard).into_iter().for_each(&mut at_most);
             replica.group.next_wakeup().into_iter().for_each(&mut at_most);
         }
         if let Some(instant) = self.meta.group.as_ref().and_then(|group| group.next_wakeup()) {

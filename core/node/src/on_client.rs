@@ -302,7 +302,8 @@ impl Node {
         if !self.ready || self.stopping {
             return self.refuse(conn, Some(command), &not_ready());
         }
-        let at = match self.shard_for(command, args) {
+        let found = self.check_schedule(command, args).and_then(|()| self.shard_for(command, args));
+        let at = match found {
             Ok(at) => at,
             Err(refusal) => return self.refuse(conn, Some(command), &refusal),
         };

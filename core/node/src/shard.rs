@@ -11,6 +11,7 @@ use crate::Now;
 use crate::batch::{Batch, InFlight};
 use crate::digest::Digests;
 use crate::rebuild::Rebuild;
+use crate::ticks::TicksTold;
 
 /// Bytes of operations proposed or forwarded and not answered above which clients are not read: some tens of milliseconds of
 /// a good disk.
@@ -44,6 +45,7 @@ pub(crate) struct Shard {
     /// What other nodes forwarded to this one as leader.
     pub inbound: BTreeMap<NodeId, Inbound>,
     pub digests: Digests,
+    pub ticks_told: TicksTold,
 }
 
 /// The copy of a shard on this node.
@@ -203,6 +205,7 @@ impl Shard {
             session: Session::default(),
             inbound: BTreeMap::new(),
             digests: Digests::default(),
+            ticks_told: TicksTold::default(),
         }
     }
 

@@ -33,6 +33,7 @@ impl Node {
             self.drive_requests(out);
         }
         self.evict_if_short(ops);
+        self.propose_ticks();
         self.propose_sweeps();
         self.ask_for_digests();
         self.drive_requests(out);
