@@ -1,0 +1,1 @@
+"""Queues of leased jobs: one node, and while leaders are killed."""
