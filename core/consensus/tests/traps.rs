@@ -75,12 +75,28 @@ struct Trio {
     groups: Vec<Group>,
     now: u64,
     outputs: Vec<(NodeId, Output)>,
+    /// Messages that name a checkpoint are lost; how many were.
+    loses_checkpoints: bool,
+    checkpoints_lost: usize,
+    /// Stopped: it neither ticks nor hears anything.
+    cut_off: Option<usize>,
 }
 
 impl Trio {
+    fn of(groups: Vec<Group>) -> Trio {
+        Trio {
+            groups,
+            now: 0,
+            outputs: Vec::new(),
+            loses_checkpoints: false,
+            checkpoints_lost: 0,
+            cut_off: None,
+        }
+    }
+
     fn new() -> Trio {
         let groups = (1..=3).map(|node| group(node, voters(&[1, 2, 3]), HardState::default())).collect();
-        let mut trio = Trio { groups, now: 0, outputs: Vec::new() };
+        let mut trio = Trio::of(groups);
         trio.run_until(|trio| trio.leader().is_some_and(|at| trio.groups[at].leads_with_all_applied()));
         trio
     }
@@ -96,7 +112,8 @@ impl Trio {
             }
             self.now += 1;
             for at in 0..self.groups.len() {
-                if self.groups[at].next_wakeup().is_some_and(|due| due <= Millis(self.now)) {
+                let due = self.groups[at].next_wakeup().is_some_and(|due| due <= Millis(self.now));
+                if due && self.cut_off != Some(at) {
                     let out = step(&mut self.groups[at], self.now, Input::Tick);
                     self.carry_out(at, out);
                 }
@@ -118,7 +135,14 @@ impl Trio {
                 _ => Vec::new(),
             };
             for (to, message) in messages {
+                if self.loses_checkpoints && message.checkpoint().is_some() {
+                    self.checkpoints_lost += 1;
+                    continue;
+                }
                 let to = to.0 as usize - 1;
+                if self.cut_off == Some(to) {
+                    continue;
+                }
                 let out = step(&mut self.groups[to], self.now, Input::Receive(message));
                 self.carry_out(to, out);
             }
@@ -437,7 +461,7 @@ fn new_replica_gets_a_checkpoint_that_was_taken_after_it_joined() {
         GroupLog { checkpoint, membership: voters(&[1]), hard_state: at_term(1), ..GroupLog::default() };
     let leader = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
     let newcomer = group(2, Membership::default(), HardState::default());
-    let mut pair = Trio { groups: vec![leader, newcomer], now: 0, outputs: Vec::new() };
+    let mut pair = Trio::of(vec![leader, newcomer]);
     pair.run_until(|pair| pair.groups[0].leads_with_all_applied());
     let mut out = Vec::new();
     pair.groups[0].change_membership(&[(NodeId(2), Standing::Learner)], &mut out).unwrap();
@@ -490,4 +514,80 @@ fn an_answer_to_a_heartbeat_that_overtook_appends_does_not_ask_for_them_again() 
     let out = step(&mut trio.groups[at], now, Input::Receive(answer()));
     trio.carry_out(at, out);
     trio.run_until(|trio| trio.groups.iter().any(|group| !group.is_leader() && entries(group) == last));
+}
+
+#[test]
+fn a_checkpoint_that_was_lost_is_offered_again_once_its_sender_is_told_and_not_before() {
+    let checkpoint = LogId { term: Term(1), index: LogIndex(5) };
+    let log =
+        GroupLog { checkpoint, membership: voters(&[1]), hard_state: at_term(1), ..GroupLog::default() };
+    let leader = Group::new(GroupConfig::new(GroupId(1), NodeId(1), 2, 7), log);
+    let mut pair = Trio::of(vec![leader, group(2, Membership::default(), HardState::default())]);
+    pair.loses_checkpoints = true;
+    pair.run_until(|pair| pair.groups[0].leads_with_all_applied());
+    let mut out = Vec::new();
+    pair.groups[0].change_membership(&[(NodeId(2), Standing::Learner)], &mut out).unwrap();
+    pair.carry_out(0, out);
+    pair.run_until(|pair| pair.outputs.contains(&(NodeId(1), Output::CheckpointWanted)));
+    let at = pair.groups[0].log_id_at(pair.groups[0].applied()).unwrap();
+    let out = step(&mut pair.groups[0], pair.now, Input::Checkpointed { at });
+    pair.carry_out(0, out);
+    pair.run_until(|pair| pair.checkpoints_lost == 1);
+    // Nothing else goes to the follower, for ever: the library waits for a report.
+    let later = pair.now + 3_000;
+    pair.run_until(|pair| pair.now == later);
+    assert_eq!((pair.checkpoints_lost, pair.groups[1].applied()), (1, LogIndex(0)));
+    // Both reports do, the second since a link that breaks says nothing of what was on it.
+    for report in [Input::CheckpointSent { to: NodeId(2), arrived: false }, Input::Unreachable(NodeId(2))] {
+        let lost = pair.checkpoints_lost;
+        let out = step(&mut pair.groups[0], pair.now, report);
+        pair.carry_out(0, out);
+        pair.run_until(|pair| pair.checkpoints_lost > lost);
+    }
+    pair.loses_checkpoints = false;
+    let out = step(&mut pair.groups[0], pair.now, Input::CheckpointSent { to: NodeId(2), arrived: false });
+    pair.carry_out(0, out);
+    pair.run_until(|pair| pair.groups[1].applied() == pair.groups[0].applied());
+}
+
+/// The messages among outputs.
+fn messages(out: Vec<Output>) -> Vec<(NodeId, Message)> {
+    out.into_iter()
+        .flat_map(|output| match output {
+            Output::Send { to, message } => vec![(to, message)],
+            Output::Persist { then_send, .. } => then_send,
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+#[test]
+fn late_answers_to_an_earlier_read_release_no_read_of_a_leader_that_is_none_any_more() {
+    let mut trio = Trio::new();
+    let (now, leader) = (trio.now, trio.leader().unwrap());
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    // All confirm the first read, and their answers are long on their way.
+    let mut out = Vec::new();
+    let first = trio.groups[leader].read_index(Millis(now), &mut out).unwrap();
+    let mut late = Vec::new();
+    for (to, message) in messages(out) {
+        let out = step(&mut trio.groups[to.0 as usize - 1], now, Input::Receive(message));
+        late.extend(messages(out));
+    }
+    assert_eq!(late.len(), 2);
+    // They lose their leader, and another one leads and has committed something.
+    trio.cut_off = Some(leader);
+    trio.run_until(|trio| others.iter().any(|at| trio.groups[*at].leads_with_all_applied()));
+    // The one before, which was stopped meanwhile, is asked again; its question is lost, and the answers of before arrive.
+    let (at, mut out) = (trio.now, Vec::new());
+    let second = trio.groups[leader].read_index(Millis(at), &mut out).unwrap();
+    let mut released = Vec::new();
+    for (_, message) in late {
+        released.extend(step(&mut trio.groups[leader], at, Input::Receive(message)));
+    }
+    assert!(
+        released.contains(&Output::ReadReady { read: first }),
+        "asked for before anybody else led: {released:?}"
+    );
+    assert!(!released.contains(&Output::ReadReady { read: second }), "{released:?}");
 }

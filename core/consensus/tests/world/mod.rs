@@ -111,8 +111,8 @@ pub struct Node {
     checkpoint_wanted: bool,
     /// Proposals that wait for their entry.
     proposed: BTreeMap<LogId, Bytes>,
-    /// Reads that wait, with what must be seen by them.
-    reads: BTreeMap<ReadId, u64>,
+    /// Reads that wait, with what must be seen by them, and since when.
+    reads: BTreeMap<ReadId, (u64, u64)>,
 }
 
 struct Write {
@@ -357,7 +357,7 @@ impl World {
                     }
                 }
                 Output::ReadReady { read } => {
-                    let seen = self.nodes[at].reads.remove(&read).expect("a read is answered once");
+                    let (seen, _) = self.nodes[at].reads.remove(&read).expect("a read is answered once");
                     self.checks.on_read(at, seen);
                 }
                 Output::ReadDropped { read } => {
@@ -516,7 +516,7 @@ impl World {
                 let seen = self.checks.acknowledged_last();
                 let group = self.nodes[at].group.as_mut().expect("it is awake");
                 if let Ok(read) = group.read_index(now, &mut out) {
-                    self.nodes[at].reads.insert(read, seen);
+                    self.nodes[at].reads.insert(read, (seen, self.now));
                 }
             }
             self.carry_out(at, out);
@@ -580,6 +580,15 @@ impl World {
             if membership.outgoing.is_empty()
                 && membership.voters.iter().chain(&membership.learners).all(caught_up)
             {
+                // Who is no member any more hears of nothing that its reads could wait for.
+                for member in membership.voters.iter().chain(&membership.learners) {
+                    let reads = &self.nodes[member.0 as usize - 1].reads;
+                    let silent = reads.iter().find(|(_, (_, since))| *since < from);
+                    assert!(
+                        silent.is_none(),
+                        "neither answered nor dropped on {member}: {silent:?}, healing from {from} on"
+                    );
+                }
                 return;
             }
         }
