@@ -271,7 +271,7 @@ impl Gate {
         self.answer(now, id, Why::Failed(failure, Final::NoUpstream), out);
     }
 
-    /// Takes in how an attempt went, at its reply or its failure, once.
+    /// Takes in how an attempt went: at its reply or its failure, and again if the reply breaks.
     fn learn(
         &mut self,
         now: Micros,

@@ -46,6 +46,18 @@ pub struct Share {
     back: u32,
     /// Requests that wait for the answer.
     waiting: u32,
+    /// What the store had left at its last answer.
+    left: u32,
+}
+
+/// The answer of the store's bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Grant {
+    pub granted: u32,
+    /// Until the next token is made.
+    pub next: Micros,
+    /// Tokens left for others.
+    pub left: u32,
 }
 
 /// A question to the store's bucket.
@@ -69,6 +81,7 @@ impl Share {
             empty_until: zero,
             back: 0,
             waiting: 0,
+            left: 0,
         }
     }
 
@@ -85,6 +98,16 @@ impl Share {
         }
         self.waiting += 1;
         Take::Unknown
+    }
+
+    /// What is left as far as is known here, and how long nothing is to be had.
+    pub fn left(&self, now: Micros) -> (u32, Micros) {
+        (self.left.saturating_add(self.tokens), self.empty_until.since(now))
+    }
+
+    /// True if nothing is lost by forgetting it: nobody waits, and its lot has ended.
+    pub fn is_idle(&self, now: Micros) -> bool {
+        self.waiting == 0 && now >= self.ends && now >= self.empty_until
     }
 
     /// A request that waited for an answer waits no more.
@@ -108,11 +131,12 @@ impl Share {
         Some(Ask { want: (ahead + self.waiting).saturating_sub(self.tokens).max(1), back })
     }
 
-    /// The store's answer: `granted` tokens, and when the next one is made if there were fewer than wanted. Returns how
-    /// many of the waiting requests pass; the others are refused.
-    pub fn on_answer(&mut self, now: Micros, granted: u32, next: Micros) -> (u32, u32) {
+    /// The store's answer. Returns how many of the waiting requests pass, the first of them, and how many are refused.
+    pub fn on_answer(&mut self, now: Micros, grant: Grant) -> (u32, u32) {
+        let Grant { granted, next, left } = grant;
         self.expire(now);
         self.asked = None;
+        self.left = left;
         self.tokens = self.tokens.saturating_add(granted);
         self.ends = now.plus(LOT_LIFE);
         let passes = self.waiting.min(self.tokens);
@@ -158,15 +182,15 @@ impl Bucket {
         Bucket { tokens: f64::from(burst), at: now }
     }
 
-    /// Answers a question: tokens granted, and when the next is made.
-    pub fn grant(&mut self, now: Micros, per_second: f64, burst: u32, ask: Ask) -> (u32, Micros) {
+    /// Answers a question.
+    pub fn grant(&mut self, now: Micros, per_second: f64, burst: u32, ask: Ask) -> Grant {
         let made = now.since(self.at).secs() * per_second + f64::from(ask.back);
         self.tokens = (self.tokens + made).min(f64::from(burst));
         self.at = self.at.max(now);
         let granted = ask.want.min(self.tokens as u32);
         self.tokens -= f64::from(granted);
         let next = (1.0 - self.tokens.min(1.0)) / per_second * 1e6;
-        (granted, Micros(next as u64))
+        Grant { granted, next: Micros(next as u64), left: self.tokens as u32 }
     }
 }
 
@@ -186,7 +210,7 @@ mod tests {
         enum Event {
             Request(usize),
             Ask(usize, Ask),
-            Answer(usize, u32, Micros),
+            Answer(usize, Grant),
         }
         let (mut events, mut number) = (BTreeMap::new(), 0u64);
         let mut at = |events: &mut BTreeMap<(Micros, u64), Event>, when: Micros, event| {
@@ -209,13 +233,13 @@ mod tests {
                     gate
                 }
                 Event::Ask(gate, ask) => {
-                    let (granted, next) = bucket.grant(now, per_second, burst, ask);
+                    let grant = bucket.grant(now, per_second, burst, ask);
                     let later = now.plus(Micros(1_000 + rng.below(4_000)));
-                    at(&mut events, later, Event::Answer(gate, granted, next));
+                    at(&mut events, later, Event::Answer(gate, grant));
                     continue;
                 }
-                Event::Answer(gate, granted, next) => {
-                    passed[gate] += f64::from(shares[gate].on_answer(now, granted, next).0) * counts;
+                Event::Answer(gate, grant) => {
+                    passed[gate] += f64::from(shares[gate].on_answer(now, grant).0) * counts;
                     gate
                 }
             };

@@ -1,0 +1,467 @@
+//! What stands in front of a route: lists of networks, and rates of this node and of the cluster.
+//!
+//! Owns the order in which they are asked (networks, then the route's limits as they are listed) and who waits for an answer
+//! of the store. A request that one limit refuses has used up what the limits before it gave, as a request that is
+//! answered 429 is one too.
+
+use hashbrown::HashTable;
+use skep_base::Micros;
+use skep_base::rng::mix;
+
+use super::nets::{Nets, may_enter};
+use super::rate::{CALLERS_MAX, Callers, Rate, Verdict};
+use super::share::{Ask, Grant, Share, Take};
+use crate::config::Config;
+use crate::config::protect::{Limit, Scope};
+use crate::gate::RequestId;
+use crate::names::{LimitId, RouteId};
+use crate::router::Head;
+
+/// Requests of one core that wait for the store at once; further ones are refused.
+const WAITING_MAX: usize = 10_000;
+/// How long one waits; the store answers in milliseconds, or is failing over.
+const WAIT_MAX: Micros = Micros::from_secs(2);
+
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ruling {
+    /// It may go on. The verdict of the limit that has the least left, for the RateLimit headers.
+    Passes(Option<(LimitId, Verdict)>),
+    /// 403: its address is not let in.
+    Forbidden,
+    /// 429: this limit is used up.
+    Limited(LimitId, Verdict),
+}
+
+/// What a guard says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Word {
+    /// The request is decided.
+    Ruled { request: RequestId, ruling: Ruling },
+    /// Ask the store's bucket of this limit and caller, and give the answer to [`Guard::on_grant`].
+    Ask { limit: LimitId, caller: u64, ask: Ask },
+}
+
+/// One core's guard.
+#[derive(Debug)]
+pub struct Guard {
+    routes: Vec<(Nets, Nets, Vec<LimitId>)>,
+    limits: Vec<(Limit, Rate, Callers, Shares)>,
+    /// Of the limits.
+    names: Vec<String>,
+    /// In the order of coming.
+    waiting: Vec<Waiting>,
+}
+
+/// Shares by caller.
+#[derive(Debug, Default)]
+struct Shares {
+    table: HashTable<(u64, Share)>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    request: RequestId,
+    since: Micros,
+    limit: LimitId,
+    caller: u64,
+    /// The limits to be asked after this one, with their callers.
+    rest: Vec<(LimitId, u64)>,
+    least: Option<(LimitId, Verdict)>,
+}
+
+impl Guard {
+    /// The guard of a checked configuration, whose node limits are divided among `cores`.
+    pub fn new(config: &Config, cores: u32) -> Guard {
+        let mut guard =
+            Guard { routes: Vec::new(), limits: Vec::new(), names: Vec::new(), waiting: Vec::new() };
+        guard.configure(Micros(0), config, cores, &mut Vec::new());
+        guard
+    }
+
+    /// Puts a checked configuration in force. What callers have used up is kept for limits of the same name, so that a
+    /// change gives nobody a new burst.
+    pub fn configure(&mut self, now: Micros, config: &Config, cores: u32, out: &mut Vec<Word>) {
+        let cores = cores.max(1);
+        let named =
+            |name: &String| config.limits.iter().position(|l| l.name == *name).map(|at| LimitId(at as u32));
+        let limit_of = |name: &String| named(name).expect("names of limits are checked when they are read");
+        let moved: Vec<Option<LimitId>> = self.names.iter().map(named).collect();
+        let mut old: Vec<_> = std::mem::take(&mut self.limits).into_iter().map(Some).collect();
+        for (at, named) in config.limits.iter().enumerate() {
+            let limit = &named.it;
+            let (requests, burst) =
+                (f64::from(limit.requests) / f64::from(cores), limit.burst.div_ceil(cores));
+            let from = moved.iter().position(|to| *to == Some(LimitId(at as u32)));
+            let kept =
+                from.and_then(|from| old[from].take()).map(|(_, _, callers, shares)| (callers, shares));
+            let (callers, shares) = kept.unwrap_or_default();
+            self.limits.push((limit.clone(), Rate::new(requests, limit.per, burst), callers, shares));
+        }
+        self.names = config.limits.iter().map(|l| l.name.clone()).collect();
+        let route = |r: &crate::config::route::Route| {
+            (Nets::new(&r.allow), Nets::new(&r.deny), r.limits.iter().map(limit_of).collect())
+        };
+        self.routes = config.routes.iter().map(|r| route(&r.it)).collect();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            let now_at = |(limit, caller): (LimitId, u64)| Some((moved[limit.at()]?, caller));
+            waiting.rest = waiting.rest.into_iter().filter_map(now_at).collect();
+            waiting.least = waiting.least.and_then(|(limit, verdict)| Some((moved[limit.at()]?, verdict)));
+            match moved[waiting.limit.at()] {
+                Some(limit) => self.waiting.push(Waiting { limit, ..waiting }),
+                None => self.go_on(now, waiting.request, waiting.rest, waiting.least, out),
+            }
+        }
+    }
+
+    /// Judges a request of a route. It is ruled in `out` at once, or after an answer of the store.
+    pub fn judge(
+        &mut self,
+        now: Micros,
+        request: RequestId,
+        route: RouteId,
+        head: &Head<'_>,
+        out: &mut Vec<Word>,
+    ) {
+        let (allow, deny, limits) = &self.routes[route.at()];
+        if !may_enter(allow, deny, head.source) {
+            return out.push(Word::Ruled { request, ruling: Ruling::Forbidden });
+        }
+        let source = crate::config::scalar::KeyOf::Source;
+        let caller = |limit: &LimitId| {
+            let by = &self.limits[limit.at()].0.by;
+            // Who leaves out the header is no less limited by that.
+            let key = head.key(by).or_else(|| head.key(&source)).expect("a request has a source");
+            (*limit, key)
+        };
+        let rest: Vec<(LimitId, u64)> = limits.iter().map(caller).collect();
+        self.go_on(now, request, rest, None, out);
+    }
+
+    /// The store's answer about a caller. Cost: O(requests that wait).
+    pub fn on_grant(&mut self, now: Micros, limit: LimitId, caller: u64, grant: Grant, out: &mut Vec<Word>) {
+        let Some((_, _, _, shares)) = self.limits.get_mut(limit.at()) else { return };
+        let Some(share) = shares.find(caller) else { return };
+        let (mut passes, _) = share.on_answer(now, grant);
+        let mut mine = Vec::new();
+        let mut at = 0;
+        while at < self.waiting.len() {
+            match self.waiting[at].limit == limit && self.waiting[at].caller == caller {
+                true => mine.push(self.waiting.remove(at)),
+                false => at += 1,
+            }
+        }
+        for waiting in mine {
+            let verdict = self.cluster_verdict(now, limit, caller, passes > 0);
+            if passes > 0 {
+                passes -= 1;
+                let least = less(waiting.least, (limit, verdict));
+                self.go_on(now, waiting.request, waiting.rest, least, out);
+            } else {
+                out.push(Word::Ruled { request: waiting.request, ruling: Ruling::Limited(limit, verdict) });
+            }
+        }
+        self.ask(now, limit, caller, out);
+    }
+
+    /// The client of a waiting request is gone.
+    pub fn on_gone(&mut self, request: RequestId) {
+        if let Some(at) = self.waiting.iter().position(|w| w.request == request) {
+            let waiting = self.waiting.remove(at);
+            if let Some(share) = self.limits[waiting.limit.at()].3.find(waiting.caller) {
+                share.give_up();
+            }
+        }
+    }
+
+    /// Asks again where an answer did not come, and refuses who waited too long.
+    pub fn tick(&mut self, now: Micros, out: &mut Vec<Word>) {
+        while let Some(late) = self.waiting.first().filter(|w| now.since(w.since) >= WAIT_MAX) {
+            let (request, limit, caller) = (late.request, late.limit, late.caller);
+            let verdict = self.cluster_verdict(now, limit, caller, false);
+            self.on_gone(request);
+            out.push(Word::Ruled { request, ruling: Ruling::Limited(limit, verdict) });
+        }
+        let mut asked: Vec<(LimitId, u64)> = self.waiting.iter().map(|w| (w.limit, w.caller)).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        asked.into_iter().for_each(|(limit, caller)| self.ask(now, limit, caller, out));
+    }
+
+    /// When [`Guard::tick`] has something to do.
+    pub fn next_wakeup(&self) -> Option<Micros> {
+        let asks =
+            self.waiting.iter().filter_map(|w| self.limits[w.limit.at()].3.get(w.caller)?.next_wakeup());
+        asks.chain(self.waiting.first().map(|w| w.since.plus(WAIT_MAX))).min()
+    }
+
+    /// Requests that wait for the store.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn go_on(
+        &mut self,
+        now: Micros,
+        request: RequestId,
+        mut rest: Vec<(LimitId, u64)>,
+        mut least: Option<(LimitId, Verdict)>,
+        out: &mut Vec<Word>,
+    ) {
+        while !rest.is_empty() {
+            let (limit, caller) = rest.remove(0);
+            let (config, rate, callers, shares) = &mut self.limits[limit.at()];
+            let verdict = match config.scope {
+                Scope::Node => callers.judge(*rate, caller, now),
+                Scope::Cluster => {
+                    let take = match shares.find_or_make(now, caller) {
+                        Some(share) => share.take(now),
+                        None => Take::Refused { wait: WAIT_MAX },
+                    };
+                    if take == Take::Unknown && self.waiting.len() < WAITING_MAX {
+                        self.waiting.push(Waiting { request, since: now, limit, caller, rest, least });
+                        return self.ask(now, limit, caller, out);
+                    }
+                    if take == Take::Unknown
+                        && let Some(share) = self.limits[limit.at()].3.find(caller)
+                    {
+                        share.give_up();
+                    }
+                    let verdict = self.cluster_verdict(now, limit, caller, take == Take::Passes);
+                    self.ask(now, limit, caller, out);
+                    verdict
+                }
+            };
+            if !verdict.passes {
+                return out.push(Word::Ruled { request, ruling: Ruling::Limited(limit, verdict) });
+            }
+            least = less(least, (limit, verdict));
+        }
+        out.push(Word::Ruled { request, ruling: Ruling::Passes(least) });
+    }
+
+    fn ask(&mut self, now: Micros, limit: LimitId, caller: u64, out: &mut Vec<Word>) {
+        if let Some(ask) = self.limits[limit.at()].3.find(caller).and_then(|share| share.ask(now)) {
+            out.push(Word::Ask { limit, caller, ask });
+        }
+    }
+
+    /// What is known here of a bucket that is elsewhere: what it had left at the last answer.
+    fn cluster_verdict(&self, now: Micros, limit: LimitId, caller: u64, passes: bool) -> Verdict {
+        let (config, _, _, shares) = &self.limits[limit.at()];
+        let (remaining, wait) = shares.get(caller).map_or((0, Micros(0)), |share| share.left(now));
+        let interval = config.per.0 / u64::from(config.requests);
+        let missing = config.burst.saturating_sub(remaining);
+        let wait = if passes { Micros(0) } else { wait.max(Micros(interval)) };
+        Verdict { passes, remaining, wait, reset: Micros(interval.saturating_mul(u64::from(missing))) }
+    }
+}
+
+/// The one of two that has less left.
+fn less(one: Option<(LimitId, Verdict)>, other: (LimitId, Verdict)) -> Option<(LimitId, Verdict)> {
+    one.filter(|(_, verdict)| verdict.remaining <= other.1.remaining).or(Some(other))
+}
+
+impl Shares {
+    fn get(&self, caller: u64) -> Option<&Share> {
+        self.table.find(mix(caller), |(c, _)| *c == caller).map(|(_, share)| share)
+    }
+
+    fn find(&mut self, caller: u64) -> Option<&mut Share> {
+        self.table.find_mut(mix(caller), |(c, _)| *c == caller).map(|(_, share)| share)
+    }
+
+    /// The share of a caller; none if there is no room for another.
+    fn find_or_make(&mut self, now: Micros, caller: u64) -> Option<&mut Share> {
+        if self.table.len() >= CALLERS_MAX && self.get(caller).is_none() {
+            // Rare, and then many are idle: what is left of their lots is lost for as long as a lot lives.
+            self.table.retain(|(_, share)| !share.is_idle(now));
+            if self.table.len() >= CALLERS_MAX {
+                return None;
+            }
+        }
+        let entry = self.table.entry(mix(caller), |(c, _)| *c == caller, |(c, _)| mix(*c));
+        Some(&mut entry.or_insert_with(|| (caller, Share::new(now))).into_mut().1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::super::share::Bucket;
+    use super::*;
+    use crate::names::ListenerId;
+    use crate::router::Headers;
+
+    const TEXT: &str = "
+[gateway.limit.node]
+requests = 2
+per = '1s'
+burst = 2
+by = 'header:x-key'
+scope = 'node'
+[gateway.limit.cluster]
+requests = 10
+per = '1s'
+burst = 3
+[gateway.route.r]
+answer.status = 204
+limits = ['node', 'cluster']
+deny = '192.0.2.0/24'
+";
+
+    struct Lines(Vec<(&'static str, &'static str)>);
+
+    impl Headers for Lines {
+        fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+            self.0.iter().any(|(n, value)| *n == name && test(value.as_bytes()))
+        }
+    }
+
+    struct Stage {
+        guard: Guard,
+        now: Micros,
+        id: u64,
+    }
+
+    impl Stage {
+        fn new() -> Stage {
+            let guard = Guard::new(&Config::parse(TEXT).unwrap(), 1);
+            Stage { guard, now: Micros::from_secs(10), id: 0 }
+        }
+
+        fn judge(&mut self, source: &str, key: &'static str) -> Vec<Word> {
+            self.id += 1;
+            let source: IpAddr = source.parse().unwrap();
+            let headers = &Lines(if key.is_empty() { vec![] } else { vec![("x-key", key)] });
+            let (listener, host, path) = (ListenerId(0), "h", "/");
+            let head =
+                Head { listener, secure: false, method: "GET", host, path, query: None, headers, source };
+            let mut out = Vec::new();
+            self.guard.judge(self.now, RequestId(self.id), RouteId(0), &head, &mut out);
+            out
+        }
+
+        fn grant(&mut self, caller: u64, granted: u32, left: u32) -> Vec<Word> {
+            let mut out = Vec::new();
+            let grant = Grant { granted, left, next: Micros::from_millis(100) };
+            self.guard.on_grant(self.now, LimitId(1), caller, grant, &mut out);
+            out
+        }
+    }
+
+    fn ruling(word: &Word) -> (u64, &'static str) {
+        match word {
+            Word::Ruled { request, ruling: Ruling::Passes(_) } => (request.0, "passes"),
+            Word::Ruled { request, ruling: Ruling::Forbidden } => (request.0, "forbidden"),
+            Word::Ruled { request, ruling: Ruling::Limited(LimitId(0), _) } => (request.0, "node"),
+            Word::Ruled { request, ruling: Ruling::Limited(..) } => (request.0, "cluster"),
+            Word::Ask { .. } => (0, "ask"),
+        }
+    }
+
+    fn rulings(words: &[Word]) -> Vec<(u64, &'static str)> {
+        words.iter().map(ruling).collect()
+    }
+
+    #[test]
+    fn networks_then_the_node_then_the_cluster_are_asked() {
+        let mut stage = Stage::new();
+        assert_eq!(rulings(&stage.judge("192.0.2.9", "a")), [(1, "forbidden")]);
+        let said = stage.judge("10.0.0.1", "a");
+        assert_eq!(rulings(&said), [(0, "ask")], "it waits for the store");
+        let Word::Ask { caller, ask, .. } = said[0] else { panic!("{said:?}") };
+        assert_eq!(ask.want, 1);
+        let said = stage.grant(caller, 1, 2);
+        let Word::Ruled { ruling: Ruling::Passes(Some((limit, verdict))), .. } = said[0] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(
+            (limit, verdict.remaining),
+            (LimitId(0), 1),
+            "the header is of the limit with the least left"
+        );
+        assert_eq!(rulings(&stage.judge("10.0.0.1", "a")), [(0, "ask")]);
+        assert_eq!(rulings(&stage.judge("10.0.0.2", "a")), [(4, "node")], "two a second for one key");
+        assert_eq!(rulings(&stage.judge("10.0.0.2", "")), [(0, "ask")], "without a key the address counts");
+        assert_eq!(rulings(&stage.judge("10.0.0.2", "b")), [], "its caller was asked about already");
+        assert_eq!(stage.guard.waiting(), 3);
+        let said = stage.grant(caller, 0, 0);
+        assert_eq!(rulings(&said), [(3, "cluster")]);
+        assert_eq!(rulings(&stage.judge("10.0.0.1", "c")), [(7, "cluster")], "refused without a question");
+        assert_eq!(stage.guard.waiting(), 2);
+        stage.guard.on_gone(RequestId(5));
+        assert_eq!(stage.guard.waiting(), 1);
+    }
+
+    #[test]
+    fn who_waits_too_long_is_refused_and_the_store_asked_again() {
+        let mut stage = Stage::new();
+        stage.judge("10.0.0.1", "a");
+        let mut out = Vec::new();
+        let start = stage.now;
+        while stage.guard.waiting() > 0 {
+            stage.now = stage.guard.next_wakeup().expect("somebody waits").max(stage.now);
+            stage.guard.tick(stage.now, &mut out);
+        }
+        assert_eq!(rulings(&out), [(0, "ask"), (0, "ask"), (0, "ask"), (1, "cluster")]);
+        assert_eq!(stage.now, start.plus(WAIT_MAX));
+        assert_eq!(stage.guard.next_wakeup(), None);
+    }
+
+    #[test]
+    fn another_configuration_gives_no_new_burst_and_forgets_nobody_who_waits() {
+        let mut stage = Stage::new();
+        let said = stage.judge("10.0.0.1", "a");
+        let Word::Ask { caller, .. } = said[0] else { panic!("{said:?}") };
+        stage.judge("10.0.0.1", "a");
+        let text = format!("[gateway.limit.first]\n{TEXT}");
+        let mut out = Vec::new();
+        stage.guard.configure(stage.now, &Config::parse(&text).unwrap(), 1, &mut out);
+        assert_eq!(rulings(&out), []);
+        assert_eq!(stage.guard.waiting(), 2);
+        let said = stage.judge("10.0.0.2", "a");
+        let Word::Ruled { ruling: Ruling::Limited(limit, _), .. } = said[0] else { panic!("{said:?}") };
+        assert_eq!(limit, LimitId(1), "what was used up stays so, under the new number");
+        let grant = Grant { granted: 1, left: 0, next: Micros::from_millis(100) };
+        stage.guard.on_grant(stage.now, LimitId(2), caller, grant, &mut out);
+        assert_eq!(rulings(&out), [(1, "passes"), (2, "cluster")]);
+        stage.judge("10.0.0.3", "x");
+        let open = "[gateway.route.r]\nanswer.status = 204\n";
+        out.clear();
+        stage.guard.configure(stage.now, &Config::parse(open).unwrap(), 1, &mut out);
+        assert_eq!(rulings(&out), [(4, "passes")], "its limit is gone");
+    }
+
+    #[test]
+    fn a_cluster_limit_holds_over_several_guards() {
+        let text = "[gateway.limit.l]\nrequests = 100\nburst = 10\n[gateway.route.r]\nanswer.status = 204\n\
+                    limits = 'l'\n";
+        let config = Config::parse(text).unwrap();
+        let mut guards: Vec<Guard> = (0..4).map(|_| Guard::new(&config, 1)).collect();
+        let mut bucket = Bucket::new(Micros(0), 10);
+        let mut passed = 0;
+        let headers = &Lines(vec![]);
+        let source: IpAddr = "10.0.0.1".parse().unwrap();
+        let (listener, host, path) = (ListenerId(0), "h", "/");
+        let head = Head { listener, secure: false, method: "GET", host, path, query: None, headers, source };
+        for n in 0..10_000u64 {
+            let now = Micros(n * 1_000);
+            let guard = &mut guards[(n % 4) as usize];
+            let mut out = Vec::new();
+            guard.judge(now, RequestId(n), RouteId(0), &head, &mut out);
+            while let Some(word) = out.pop() {
+                match word {
+                    Word::Ask { limit, caller, ask } => {
+                        let grant = bucket.grant(now, 100.0, 10, ask);
+                        guard.on_grant(now, limit, caller, grant, &mut out);
+                    }
+                    Word::Ruled { ruling: Ruling::Passes(_), .. } => passed += 1,
+                    Word::Ruled { .. } => {}
+                }
+            }
+        }
+        assert!((950..=1_050).contains(&passed), "{passed} in ten seconds at 100 a second");
+    }
+}
