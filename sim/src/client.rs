@@ -6,6 +6,7 @@ use skep_base::{ConnId, Rng};
 use skep_resp::{Value, write_command};
 
 use crate::history::{HISTORY_DB, Histories, OpRef};
+use crate::jobs::JOB_QUEUES;
 use crate::ledger::{Before, LEDGER_DB, Ledger, QUEUES};
 use crate::model::{Model, Plain, Words, show};
 use crate::plan::Plan;
@@ -191,6 +192,10 @@ impl Client {
             let words = ["LRANGE", queue, "0", "-1"].map(|w| w.as_bytes().to_vec()).to_vec();
             self.send(bytes, words, Kind::Audit(queue), around.wall_min);
         }
+        for queue in JOB_QUEUES {
+            let words = ["QINFO", queue].map(|w| w.as_bytes().to_vec()).to_vec();
+            self.send(bytes, words, Kind::Audit(queue), around.wall_min);
+        }
         if self.number == 0 {
             self.select(bytes, HISTORY_DB, around.wall_min);
             for (words, op) in around.histories.final_reads(self.session(), around.at) {
@@ -224,7 +229,10 @@ impl Client {
                 }
                 0..3 => (self.workload.private(rng), Kind::Private(self.epoch)),
                 3..5 => {
-                    let words = self.workload.ledger(rng);
+                    let words = match rng.one_in(2) {
+                        true => around.ledger.next_of_jobs(rng),
+                        false => self.workload.ledger(rng),
+                    };
                     let before = around.ledger.on_sent(&words, around.at);
                     (words, Kind::Ledger(before))
                 }

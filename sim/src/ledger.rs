@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use skep_base::Rng;
+
+use crate::jobs::{JOB_QUEUES, Jobs};
 use crate::model::{Plain, Words, show};
 
 /// The database of these keys, which nothing else touches.
@@ -20,6 +23,8 @@ pub struct Ledger {
     pops_uncertain: BTreeMap<Vec<u8>, u64>,
     counters: BTreeMap<Vec<u8>, i64>,
     registers: BTreeMap<Vec<u8>, Vec<Write>>,
+    /// Queues of leased jobs.
+    jobs: Jobs,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
     pub checked: u64,
@@ -40,8 +45,17 @@ pub struct Before {
 }
 
 impl Ledger {
+    /// Something to do with leased jobs.
+    pub fn next_of_jobs(&mut self, rng: &mut Rng) -> Words {
+        self.jobs.next(rng)
+    }
+
     /// Takes note that a command leaves a client at `at`.
     pub fn on_sent(&mut self, words: &Words, at: u64) -> Before {
+        if is_of_jobs(words) {
+            self.jobs.on_sent(words);
+            return Before { at, counter: self.jobs.newest(job_queue(words)) };
+        }
         let key = &words[1];
         match &words[0][..] {
             b"RPUSH" => {
@@ -58,8 +72,12 @@ impl Ledger {
 
     /// Takes note of a reply, and checks it.
     pub fn on_reply(&mut self, words: &Words, before: &Before, reply: &Plain, at: u64) -> Result<(), String> {
-        let key = &words[1];
         self.checked += 1;
+        if is_of_jobs(words) {
+            let known = (before.at, before.counter);
+            return if self.lossy { Ok(()) } else { self.jobs.on_reply(words, known, reply, at) };
+        }
+        let key = &words[1];
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
         match (&words[0][..], reply) {
             (b"RPUSH", Plain::Int(_)) => {
@@ -156,6 +174,9 @@ impl Ledger {
         if self.lossy {
             return Ok(());
         }
+        if JOB_QUEUES.contains(&queue) {
+            return self.jobs.audit(queue, left);
+        }
         let none = BTreeSet::new();
         let of =
             |map: &BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>| map.get(queue.as_bytes()).unwrap_or(&none).clone();
@@ -183,4 +204,14 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// True for commands on queues of leased jobs.
+fn is_of_jobs(words: &Words) -> bool {
+    words[0].starts_with(b"Q")
+}
+
+/// The queue of such a command.
+fn job_queue(words: &Words) -> &[u8] {
+    if words[0] == b"QTAKE" { &words[2] } else { &words[1] }
 }

@@ -8,6 +8,7 @@ mod agreed;
 mod client;
 mod disk_threads;
 mod history;
+mod jobs;
 mod ledger;
 mod linear;
 mod machine;

@@ -1,0 +1,239 @@
+//! What all clients together know of a few shared queues of leased jobs: nothing added twice or lost, nothing handed out twice
+//! without a cause, at most one completion, tokens that only grow (INV-SIM-21).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_base::Rng;
+
+use crate::model::{Plain, Words, show};
+
+/// The queues, in the ledger's database.
+pub const JOB_QUEUES: [&str; 2] = ["j0", "j1"];
+
+/// Long enough that what is done is remembered to the end.
+const KEEP_MS: u64 = 86_400_000;
+
+/// Everything known of the queues.
+#[derive(Default)]
+pub struct Jobs {
+    /// Jobs ever sent, by queue.
+    sent: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Those of which an answer said that they are there.
+    added: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Those that an answer called new.
+    new: BTreeSet<(Vec<u8>, Vec<u8>)>,
+    /// Leases by queue and token.
+    leases: BTreeMap<(Vec<u8>, i64), Lease>,
+    /// Of each job the token of its completion, and when that was answered.
+    done: BTreeMap<(Vec<u8>, Vec<u8>), (i64, u64)>,
+    /// The greatest token heard of, by queue.
+    newest: BTreeMap<Vec<u8>, i64>,
+    next_id: u64,
+}
+
+struct Lease {
+    id: Vec<u8>,
+    /// By the time of the queue.
+    taken: i64,
+    until: i64,
+    /// Somebody was told to give it back, or may have prolonged it: nothing follows from its end.
+    is_over: bool,
+}
+
+fn text(word: &str) -> Vec<u8> {
+    word.as_bytes().to_vec()
+}
+
+impl Jobs {
+    /// The greatest token heard of.
+    pub fn newest(&self, queue: &[u8]) -> i64 {
+        self.newest.get(queue).copied().unwrap_or(0)
+    }
+
+    /// Something that a client does next.
+    pub fn next(&mut self, rng: &mut Rng) -> Words {
+        let queue = text(JOB_QUEUES[rng.below(JOB_QUEUES.len() as u64) as usize]);
+        match rng.below(10) {
+            0..4 => {
+                let known = self.sent.get(&queue).map_or(0, BTreeSet::len) as u64;
+                // One time in four a job that was sent already, as a client does that had no answer.
+                let id = match known {
+                    1.. if rng.one_in(4) => {
+                        let ids = &self.sent[&queue];
+                        ids.iter().nth(rng.below(known) as usize).cloned().expect("below the number of ids")
+                    }
+                    _ => {
+                        self.next_id += 1;
+                        format!("x{}", self.next_id).into_bytes()
+                    }
+                };
+                let mut words =
+                    vec![text("QADD"), queue, id.clone(), text("ID"), id, text("TRIES"), text("0")];
+                words.extend([text("KEEP"), KEEP_MS.to_string().into_bytes()]);
+                if rng.one_in(3) {
+                    words.extend([text("DELAY"), rng.below(300).to_string().into_bytes()]);
+                }
+                if rng.one_in(3) {
+                    words.extend([text("GROUP"), rng.below(3).to_string().into_bytes()]);
+                }
+                words
+            }
+            4..7 => {
+                let (count, lease) = (1 + rng.below(3), 20 + rng.below(1_500));
+                let words = ["QTAKE", "1", "", "COUNT", &count.to_string(), "LEASE", &lease.to_string()];
+                let mut words: Words = words.into_iter().map(text).collect();
+                words[2] = queue;
+                words
+            }
+            chosen => {
+                let of_queue = self.leases.iter().filter(|((of, _), _)| *of == queue);
+                let back = rng.below(6) as usize;
+                let lease = of_queue.rev().nth(back).map(|((_, token), lease)| (lease.id.clone(), *token));
+                let (id, token) = lease.unwrap_or((text("none"), 1));
+                let mut words = vec![queue, id, token.to_string().into_bytes()];
+                if chosen == 9 {
+                    words.insert(0, text("QFAIL"));
+                    words.extend(if rng.one_in(2) { [text("FREE")] } else { [text("DEAD")] });
+                } else {
+                    words.insert(0, text("QACK"));
+                }
+                words
+            }
+        }
+    }
+
+    /// Takes note that a command leaves a client.
+    pub fn on_sent(&mut self, words: &Words) {
+        match &words[0][..] {
+            b"QADD" => drop(self.sent.entry(words[1].clone()).or_default().insert(words[2].clone())),
+            b"QFAIL" => self.give_up(words),
+            _ => {}
+        }
+    }
+
+    fn give_up(&mut self, words: &Words) {
+        let token = String::from_utf8_lossy(&words[3]).parse().unwrap_or(0);
+        if let Some(lease) = self.leases.get_mut(&(words[1].clone(), token)) {
+            lease.is_over = true;
+        }
+    }
+
+    /// Checks a reply. `newest` is what [`Jobs::newest`] was when the command left, and `since` when that was.
+    pub fn on_reply(
+        &mut self,
+        words: &Words,
+        (since, newest): (u64, i64),
+        reply: &Plain,
+        at: u64,
+    ) -> Result<(), String> {
+        let wrong = |rule: &str| Err(format!("INV-SIM-21: {rule}: {} was answered {reply:?}", show(words)));
+        match (&words[0][..], reply) {
+            (b"QADD", Plain::List(answer)) => {
+                let [Plain::Text(id), Plain::Int(is_new @ (0 | 1))] = &answer[..] else {
+                    return wrong("a strange answer");
+                };
+                if *id != words[2] {
+                    return wrong("another id");
+                }
+                if *is_new == 1 && !self.new.insert((words[1].clone(), id.clone())) {
+                    return wrong("a job was added twice");
+                }
+                self.added.entry(words[1].clone()).or_default().insert(id.clone());
+            }
+            (b"QTAKE", Plain::Nil) => {}
+            (b"QTAKE", Plain::List(leases)) => {
+                let length: i64 = String::from_utf8_lossy(&words[6]).parse().unwrap_or(0);
+                for lease in leases {
+                    let Plain::List(fields) = lease else { return wrong("a strange lease") };
+                    let [
+                        _,
+                        Plain::Text(id),
+                        Plain::Int(token),
+                        Plain::Text(payload),
+                        _,
+                        Plain::Int(until),
+                        _,
+                    ] = &fields[..]
+                    else {
+                        return wrong("a strange lease");
+                    };
+                    if let Err(rule) =
+                        self.on_lease(&words[2], (id, payload), (*token, *until, length), (since, newest))
+                    {
+                        return wrong(&rule);
+                    }
+                }
+            }
+            (b"QACK", Plain::Int(1)) => {
+                let token = String::from_utf8_lossy(&words[3]).parse().unwrap_or(0);
+                let job = (words[1].clone(), words[2].clone());
+                let first = self.done.entry(job).or_insert((token, at));
+                if first.0 != token {
+                    return wrong("a job was completed by two");
+                }
+            }
+            // The job is remembered for long: it cannot be unknown, unless its lease was made up.
+            (b"QACK" | b"QFAIL", Plain::Error(error))
+                if error.starts_with(b"NOJOB") && words[2] == b"none" => {}
+            (b"QACK" | b"QFAIL", Plain::Error(error)) if error.starts_with(b"STALE") => {}
+            (b"QFAIL", Plain::Int(_)) => {}
+            (b"QFAIL", Plain::Text(fate)) if fate == b"dead" => {}
+            _ => return wrong("an unexpected reply"),
+        }
+        Ok(())
+    }
+
+    fn on_lease(
+        &mut self,
+        queue: &Vec<u8>,
+        (id, payload): (&Vec<u8>, &Vec<u8>),
+        (token, until, length): (i64, i64, i64),
+        (since, newest): (u64, i64),
+    ) -> Result<(), String> {
+        if payload != id || !self.sent.get(queue).is_some_and(|ids| ids.contains(id)) {
+            return Err("a job that nobody added".into());
+        }
+        if token <= newest {
+            return Err(format!("token {token} after {newest}"));
+        }
+        if self.done.get(&(queue.clone(), id.clone())).is_some_and(|(_, answered)| *answered < since) {
+            return Err("a job was handed out after its completion was answered".into());
+        }
+        let lease = Lease { id: id.clone(), taken: until - length, until, is_over: false };
+        let overlaps = |other: &Lease| {
+            let (first, second) = if other.taken <= lease.taken { (other, &lease) } else { (&lease, other) };
+            other.id == lease.id && !first.is_over && second.taken <= first.until
+        };
+        if self.leases.iter().any(|((of, _), other)| of == queue && overlaps(other)) {
+            return Err("a job was handed out while its lease held".into());
+        }
+        if self.leases.insert((queue.clone(), token), lease).is_some() {
+            return Err("a token was given twice".into());
+        }
+        let highest = self.newest.entry(queue.clone()).or_default();
+        *highest = (*highest).max(token);
+        Ok(())
+    }
+
+    /// Compares what a queue says of itself at the end, by QINFO, with what is known.
+    pub fn audit(&self, queue: &str, told: &[Plain]) -> Result<(), String> {
+        let number = |name: &str| {
+            let at = told.iter().step_by(2).position(|n| *n == Plain::Text(text(name)))?;
+            if let Plain::Int(value) = told.get(2 * at + 1)? { Some(*value as usize) } else { None }
+        };
+        let there: Option<usize> =
+            ["ready", "delayed", "leased", "dead", "done"].into_iter().map(number).sum();
+        let (Some(there), Some(added)) = (there, number("added")) else {
+            return Err(format!("INV-SIM-21: {queue} says of itself {told:?}"));
+        };
+        let none = BTreeSet::new();
+        let sent = self.sent.get(queue.as_bytes()).unwrap_or(&none).len();
+        let sure = self.added.get(queue.as_bytes()).unwrap_or(&none).len();
+        if there != added || !(sure..=sent).contains(&added) {
+            return Err(format!(
+                "INV-SIM-21: {queue} holds {there} jobs and counted {added}; {sure} to {sent} were added"
+            ));
+        }
+        Ok(())
+    }
+}
