@@ -31,6 +31,9 @@ pub const LUA_TSTRING: c_int = 4;
 pub const LUA_TTABLE: c_int = 5;
 pub const LUA_TFUNCTION: c_int = 6;
 
+/// `lua_gc`: collects all garbage.
+pub const LUA_GCCOLLECT: c_int = 2;
+
 /// What ran out, as [`skep_exhausted`] tells it.
 pub const SKEP_WORK: c_int = 1;
 pub const SKEP_MEMORY: c_int = 2;
@@ -101,6 +104,7 @@ unsafe extern "C-unwind" {
     /// Raises if the key is not in the table.
     pub fn lua_next(l: *mut lua_State, index: c_int) -> c_int;
 
+    pub fn lua_gc(l: *mut lua_State, what: c_int, argument: c_int) -> c_int;
     pub fn lua_pcall(l: *mut lua_State, args: c_int, results: c_int, handler: c_int) -> c_int;
     /// Raises.
     pub fn lua_error(l: *mut lua_State) -> c_int;

@@ -111,7 +111,9 @@ impl Store {
                 self.keyspace = Keyspace::default();
                 reply.ok();
             }
-            _ => self.on_keyspace(false, |_, host| host.call(args, reply)),
+            _ => self.on_keyspace(false, |_, host| {
+                host.call(args, reply);
+            }),
         }
         Ok(())
     }

@@ -102,8 +102,8 @@ fn run_command(s: Stack) -> Result<bool, Raise> {
     let result = collect(s, &mut buffer, &mut spans).and_then(|()| {
         bytes.clear();
         // SAFETY: the engine holds the host exclusively while the script runs, and a host cannot call the engine.
-        unsafe { (*host).call(Args::new(&buffer, &spans), &mut Reply::new(&mut bytes, protocol)) };
-        s.work(bytes.len() / 16)?;
+        let work = unsafe { (*host).call(Args::new(&buffer, &spans), &mut Reply::new(&mut bytes, protocol)) };
+        s.work(work.saturating_add(bytes.len() / 16))?;
         push_reply(s, &bytes)
     });
     if let Ok(true) = result {

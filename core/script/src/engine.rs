@@ -161,8 +161,14 @@ impl Engine {
         let sha = Sha::of(&library.code);
         if self.compiled_libraries.get(sha).is_none() {
             let (_, start) = header::of_library(&library.code).expect("a library that was loaded");
-            let chunk = self.functions.compile(&library.code[start..], "@user_function");
-            let chunk = chunk.expect("a library that was loaded compiles");
+            let chunk = match self.functions.compile(&library.code[start..], "@user_function") {
+                Ok(chunk) => chunk,
+                // It was loaded, by a release whose compiler took it.
+                Err(message) => {
+                    write_error(reply, &[b"ERR Error compiling function: ", &message[..]].concat());
+                    return Usage::default();
+                }
+            };
             self.compiled_libraries.insert(&self.functions, sha, chunk, Header { flags: None });
         }
         self.functions.begin(run);

@@ -8,7 +8,10 @@ pub trait Host {
     /// Carries out one command and writes one whole reply, in `reply.protocol()`. What the host declines it answers with
     /// an error: unknown commands, a wrong number of arguments, commands that scripts may not call, writes in a script
     /// that only reads (see [`crate::refusals`] for the texts).
-    fn call(&mut self, command: Args, reply: &mut Reply);
+    ///
+    /// Answers how many steps it took beside what its reply shows; the script may be at its end for it. The same on every
+    /// replica.
+    fn call(&mut self, command: Args, reply: &mut Reply) -> usize;
 
     /// True if the caller may run `command`, false if its rights do not allow it.
     ///

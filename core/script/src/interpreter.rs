@@ -34,6 +34,9 @@ pub(crate) struct Chunk(c_int);
 /// Globals of the base library that scripts do not have.
 const REMOVED: &[&str] = &["newproxy", "setfenv", "getfenv", "print", "dofile", "loadfile"];
 
+/// Bytes that a run may leave to the next ones to collect; a large run cleans up itself.
+const GARBAGE_KEPT: isize = 1 << 20;
+
 /// Every block is aligned for any of Lua's types.
 const ALIGNMENT: usize = 16;
 
@@ -206,8 +209,15 @@ impl Interpreter {
         unsafe { ((*self.shared).work - ffi::skep_workleft(self.l)).max(0) as u64 }
     }
 
+    /// Lets go of what the run has made.
     pub fn end(&self) {
         self.stack().set_top(0);
+        // SAFETY: no native function runs.
+        unsafe {
+            if ffi::skep_allocated(self.l) > GARBAGE_KEPT {
+                ffi::lua_gc(self.l, ffi::LUA_GCCOLLECT, 0);
+            }
+        }
     }
 }
 

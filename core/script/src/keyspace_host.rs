@@ -5,11 +5,12 @@ use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
 use skep_keyspace::{Handler, ReadCx, WriteCx, handlers, parse_database};
 use skep_resp::Reply;
 
+use crate::cost::Growth;
 use crate::host::{Host, LogLevel, UnknownCommand, refusals};
 
 /// The functions that scripts may call, by command. Made once.
 pub struct ScriptCommands {
-    by_id: Vec<Option<Run>>,
+    by_id: Vec<Option<(Run, Growth)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ impl ScriptCommands {
         let mut set = |name: &str, run: Run| {
             let command =
                 lookup_full(name.as_bytes()).unwrap_or_else(|| panic!("{name} is not in the command table"));
-            by_id[command.id().index()] = Some(run);
+            by_id[command.id().index()] = Some((run, Growth::of(name)));
         };
         handlers().for_each(|(name, handler)| set(name, Run::Keyspace(handler)));
         set("echo", Run::Here(|_, args, reply| reply.bulk(&args[1])));
@@ -41,7 +42,7 @@ impl ScriptCommands {
         ScriptCommands { by_id }
     }
 
-    fn of(&self, command: &CommandSpec) -> Option<Run> {
+    fn of(&self, command: &CommandSpec) -> Option<(Run, Growth)> {
         self.by_id[command.id().index()]
     }
 }
@@ -101,19 +102,26 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
 }
 
 impl Host for KeyspaceHost<'_, '_> {
-    fn call(&mut self, args: Args, reply: &mut Reply) {
-        let Ok(command) = resolve(args) else { return reply.error(refusal_of(args)) };
+    fn call(&mut self, args: Args, reply: &mut Reply) -> usize {
+        let Ok(command) = resolve(args) else { return refused(reply, refusal_of(args)) };
         if command.flags.has(Flags::NOSCRIPT) {
-            return reply.error(refusals::NOT_FROM_SCRIPT);
+            return refused(reply, refusals::NOT_FROM_SCRIPT);
         }
         if self.reads_only && command.is_write() {
-            return reply.error(refusals::READ_ONLY);
+            return refused(reply, refusals::READ_ONLY);
         }
-        match self.commands.of(command) {
-            Some(Run::Keyspace(handler)) => self.run(handler, args, reply),
-            Some(Run::Here(run)) => run(self, args, reply),
-            None => reply.error(refusals::NOT_FROM_SCRIPT),
+        let Some((run, growth)) = self.commands.of(command) else {
+            return refused(reply, refusals::NOT_FROM_SCRIPT);
+        };
+        let work = match &self.surroundings {
+            Surroundings::Write(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),
+            Surroundings::Read(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),
+        };
+        match run {
+            Run::Keyspace(handler) => self.run(handler, args, reply),
+            Run::Here(run) => run(self, args, reply),
         }
+        work
     }
 
     fn may_call(&mut self, args: Args) -> Result<bool, UnknownCommand> {
@@ -128,6 +136,11 @@ impl Host for KeyspaceHost<'_, '_> {
             self.logged.push((level, message.to_vec()));
         }
     }
+}
+
+fn refused(reply: &mut Reply, text: &str) -> usize {
+    reply.error(text);
+    0
 }
 
 /// Redis has other words for scripts than for clients.

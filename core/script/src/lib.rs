@@ -8,6 +8,7 @@ mod api;
 mod bit;
 mod cjson;
 mod cmsgpack;
+mod cost;
 mod engine;
 mod from_lua;
 mod functions;

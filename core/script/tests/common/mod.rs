@@ -16,7 +16,7 @@ pub struct Table {
 }
 
 impl Host for Table {
-    fn call(&mut self, command: Args, reply: &mut Reply) {
+    fn call(&mut self, command: Args, reply: &mut Reply) -> usize {
         self.calls += 1;
         let name = command[0].to_ascii_lowercase();
         match (name.as_slice(), command.len()) {
@@ -31,6 +31,7 @@ impl Host for Table {
             (b"get" | b"set" | b"echo" | b"raw", _) => reply.error(refusals::WRONG_ARITY),
             _ => reply.error(refusals::UNKNOWN_COMMAND),
         }
+        0
     }
 
     fn may_call(&mut self, command: Args) -> Result<bool, UnknownCommand> {
