@@ -10,7 +10,7 @@ use std::ptr;
 use skep_lua as ffi;
 use skep_lua::lua_State;
 
-use crate::limits::Run;
+use crate::limits::{MEMORY_MAX, Run};
 use crate::lua::{Kind, Raise, Stack};
 use crate::shared::Shared;
 use crate::{api, bit, cjson, cmsgpack, functions, structs};
@@ -162,7 +162,7 @@ impl Interpreter {
         // SAFETY: no native function runs.
         unsafe {
             (*self.shared).begin(work);
-            ffi::skep_begin(self.l, work, run.limits.memory as isize, run.seed);
+            ffi::skep_begin(self.l, work, run.limits.memory.min(MEMORY_MAX) as isize, run.seed);
         }
     }
 

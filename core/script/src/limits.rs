@@ -6,7 +6,8 @@
 pub struct Limits {
     /// Steps. One is an instruction of the interpreter, or about as much work inside of a library function or a command.
     pub work: u32,
-    /// Bytes that the script may allocate in all, also if they become garbage meanwhile; and bytes of its reply.
+    /// Bytes that the script may allocate in all, also if they become garbage meanwhile; and bytes of its reply. More than
+    /// 1 GiB counts as that: it keeps tables smaller than what Lua can index.
     pub memory: u32,
 }
 
@@ -14,6 +15,10 @@ impl Limits {
     /// About a third of a second of pure Lua, and a quarter of a GiB.
     pub const DEFAULT: Limits = Limits { work: 50_000_000, memory: 256 << 20 };
 }
+
+/// The most memory of a run: a table of so many bytes has fewer entries than 2^26, at which Lua would raise an error from
+/// inside of a native function.
+pub(crate) const MEMORY_MAX: u32 = 1 << 30;
 
 /// What a run is given beside its arguments. The same on every replica: the seed comes from the log entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -45,6 +45,7 @@ fn nobody_catches_the_end() {
     );
     ends("pcall(string.rep, 'x', 1e9) return 1", OUT_OF_MEMORY);
     ends("while true do pcall(error) end", OUT_OF_STEPS);
+    ends("table.insert({}, -2^31, 1) return 1", OUT_OF_STEPS);
 }
 
 #[test]

@@ -100,7 +100,7 @@ static int tinsert (lua_State *L) {
       int i;
       pos = luaL_checkint(L, 2);  /* 2nd argument is the position */
       if (pos > e) e = pos;  /* `grow' array if necessary */
-      if (e > pos) skep_work(L, e - pos);
+      if (e > pos) skep_work(L, (size_t)((ptrdiff_t)e - pos));
       for (i = e; i > pos; i--) {  /* move up elements */
         lua_rawgeti(L, 1, i-1);
         lua_rawseti(L, 1, i);  /* t[i] = t[i-1] */
