@@ -113,22 +113,22 @@ fn an_upstream_that_fails_at_once_draws_a_thousandth_after_a_second() {
 fn five_times_overload_keeps_nine_tenths_of_the_goodput_and_what_is_important() {
     // Four upstreams of 10 workers that take 10 ms: 4,000 a second. Clients wait for half a second.
     let load = Load { per_second: 20_000.0, posts: 0.2, patience: ms(500), high: 0.05 };
-    let goodput = |pool: &str| {
+    let goodput = |pool: &str, seconds: u64| {
         let pool = format!("{pool}\nbreaker = false\neject = false\nrequests = 100000");
         let mut world = World::new(&config(4, "retry = false", &pool), 2, 10, ms(10), load, 7);
         world.check_every = 50_021;
-        world.run_for(secs(10));
+        world.run_for(secs(seconds));
         let (good, high, arrived) = (world.tally.good, world.tally.good_high, world.tally.arrived_high);
-        world.run_for(secs(15));
+        world.run_for(secs(seconds));
         let important = (world.tally.good_high - high) as f64 / (world.tally.arrived_high - arrived) as f64;
-        let good = (world.tally.good - good) as f64 / 15.0;
+        let good = (world.tally.good - good) as f64 / seconds as f64;
         world.finish();
         (good, important)
     };
-    let (good, important) = goodput("adaptive = true");
+    let (good, important) = goodput("adaptive = true", 11);
     assert!(good >= 0.9 * 4_000.0, "goodput {good} of 4,000 a second");
     assert!(important >= 0.99, "of what is important {important} was served");
-    let (collapsed, _) = goodput("");
+    let (collapsed, _) = goodput("", 3);
     assert!(
         collapsed < 0.3 * 4_000.0,
         "without the limit it collapses, or this test shows nothing: {collapsed}"
