@@ -171,11 +171,12 @@ fn apply(
     let payload = &entry.payload[..];
     let mut input = Reader::new(payload);
     let version = input.u8().map_err(malformed)?;
-    if version != 1 {
+    if version != 2 {
         return Err(format!("INV-SIM-3: entry {:?} has version {version}", entry.id));
     }
     let stamp = Millis(input.u64().map_err(malformed)?);
     let mut rng = Rng::new(input.u64().map_err(malformed)?);
+    keyspace.set_once_retention(1_000 * u64::from(input.u32().map_err(malformed)?));
     let now = keyspace.advance(stamp);
     let mut spans = Vec::new();
     let mut reply = Vec::new();

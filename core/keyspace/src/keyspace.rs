@@ -117,6 +117,12 @@ impl Keyspace {
         self.stamp
     }
 
+    /// How long replies to tokens of `ONCE` are kept by the entry about to be applied. It comes with the entry, like its time,
+    /// so that all replicas keep them equally long.
+    pub fn set_once_retention(&mut self, ms: u64) {
+        self.once.retention_ms = ms;
+    }
+
     /// Advances the shard's clock to the stamp of the entry about to be applied. An older stamp leaves it.
     pub fn advance(&mut self, stamp: Millis) -> Millis {
         self.stamp = self.stamp.max(stamp);

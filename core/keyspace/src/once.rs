@@ -36,14 +36,14 @@ pub(crate) struct OnceRecord {
     request: Request,
     /// Of the request's first key.
     slot: u16,
-    /// In RESP2.
+    /// As [`skep_resp::Reply::stored`] takes it.
     reply: Box<[u8]>,
 }
 
 /// What is known of a token.
 pub(crate) enum Known<'a> {
     New,
-    /// It was used for this very request; the whole reply in RESP2.
+    /// It was used for this very request; the whole reply, stored.
     Repeat(&'a [u8]),
     OtherRequest,
 }
@@ -52,12 +52,23 @@ pub(crate) enum Known<'a> {
 pub(crate) type Place = (Millis, u64);
 
 /// All records of a shard. Trees, so that no insertion stalls however many there are.
-#[derive(Default)]
 pub(crate) struct OnceTable {
+    /// How long what is inserted is kept, in ms; the entry that is being applied says. No part of the state.
+    pub retention_ms: u64,
     records: BTreeMap<Place, OnceRecord>,
     /// The places of the records by the hash of their tokens.
     by_token: BTreeSet<(u64, Place)>,
     next_number: u64,
+}
+
+/// How long a token is remembered if nobody says: longer than any client goes on repeating a request.
+const RETENTION_MS: u64 = 24 * 60 * 60 * 1_000;
+
+impl Default for OnceTable {
+    fn default() -> OnceTable {
+        let (records, by_token) = (BTreeMap::new(), BTreeSet::new());
+        OnceTable { retention_ms: RETENTION_MS, records, by_token, next_number: 0 }
+    }
 }
 
 impl OnceTable {

@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use skep_base::{Args, GroupId, LogId, Rng, Term};
-use skep_keyspace::{Handler, WriteCx};
+use skep_keyspace::{Handler, Keyspace, WriteCx};
 use skep_log::{Entry, EntryKind};
 use skep_placement::MetaCommand;
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, InFlight, Op, Origin};
-use crate::entry::{EntryReader, OpKind, Source};
+use crate::entry::{Decided, EntryReader, OpKind, Source};
 use crate::local::Route;
 use crate::shard::Forwarded;
 use crate::{Node, Output};
@@ -65,8 +65,7 @@ impl Node {
             Ok(reader) => reader,
             Err(cause) => panic!("entry {:?} passed its checksum but does not parse: {cause}", entry.id),
         };
-        replica.keyspace.advance(reader.stamp);
-        let mut rng = Rng::new(reader.seed);
+        let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
         let wants_digest = match own.and_then(|proposed| proposed.batch) {
             Some(batch) => {
                 self.apply_own(at, entry.id, &mut reader, &batch, &mut rng);
@@ -94,8 +93,7 @@ impl Node {
             Ok(reader) => reader,
             Err(cause) => panic!("entry {:?} was applied before but does not parse: {cause}", entry.id),
         };
-        replica.keyspace.advance(reader.stamp);
-        let mut rng = Rng::new(reader.seed);
+        let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
         let forwarded = std::mem::take(&mut self.shards[at].forwarded);
         self.apply_foreign(at, entry.id, &mut reader, &mut rng);
         self.shards[at].forwarded = forwarded;
@@ -277,6 +275,13 @@ impl Node {
     }
 }
 
+/// Takes over what the leader decided for the entry. Gives its random choices.
+fn begin_entry(keyspace: &mut Keyspace, decided: Decided) -> Rng {
+    keyspace.advance(decided.stamp);
+    keyspace.set_once_retention(1_000 * u64::from(decided.once_retention_seconds));
+    Rng::new(decided.seed)
+}
+
 /// Where an entry goes on with the operations of one of this node's forwards.
 #[derive(Clone, Copy)]
 struct Part {
@@ -323,6 +328,24 @@ mod tests {
         assert_eq!(run, 11, "the tenth reply was too much; the last is the other client's");
         assert_eq!(world.replies(other), format!("+OK $1000 {value}"));
         assert_eq!(world.ask(other, "GET c"), "$1 1", "a write that is in the log is carried out");
+    }
+
+    #[test]
+    fn a_token_is_kept_as_long_as_the_setting_of_the_leader_says() {
+        let mut world = World::new(&[("once-retention", "2")]);
+        let conn = world.connect();
+        assert_eq!(world.ask(conn, "ONCE t INCR n"), ":1");
+        world.advance(1_900);
+        assert_eq!(world.ask(conn, "ONCE t INCR n"), ":1");
+        world.advance(200);
+        assert_eq!(world.ask(conn, "ONCE t INCR n"), ":2");
+        assert_eq!(world.ask(conn, "CONFIG SET once-retention 10\nONCE u INCR n"), "+OK :3");
+        world.advance(9_900);
+        assert_eq!(
+            world.ask(conn, "ONCE u INCR n\nONCE t INCR n"),
+            ":3 :4",
+            "what was kept before keeps its time"
+        );
     }
 
     #[test]

@@ -7,13 +7,13 @@
 
 use bytes::Bytes;
 use skep_base::args::OwnedArgs;
-use skep_base::{Args, ConnId, Millis, NodeId, Span};
+use skep_base::{Args, ConnId, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
 use skep_peer::{FREE, Forward, NO_TOUCH, READ, RESP3, SILENT};
 use skep_resp::Protocol;
 
-use crate::entry::{self, OpKind, Source};
+use crate::entry::{self, Decided, OpKind, Source};
 
 /// Who waits for an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -248,12 +248,11 @@ impl InFlight {
         self.open.len() + self.payload.len() + self.reads.len()
     }
 
-    /// The payload of the entry that this batch becomes, with the stamp by which its deadlines are judged and the seed of
-    /// its random choices. Panics if it was asked for before.
-    pub fn payload(&mut self, stamp: Millis, seed: u64) -> Bytes {
+    /// The payload of the entry that this batch becomes. Panics if it was asked for before.
+    pub fn payload(&mut self, decided: Decided) -> Bytes {
         assert!(self.payload.is_empty(), "a batch becomes an entry once");
         let mut open = std::mem::take(&mut self.open);
-        entry::seal(&mut open, stamp, seed);
+        entry::seal(&mut open, decided);
         self.payload = Bytes::from(open);
         self.payload.clone()
     }

@@ -1,15 +1,15 @@
 //! The payload of a data shard's log entries: a batch of commands with everything that is not a function of the state.
 //!
-//! Layout: version `u8`, stamp `u64`, seed `u64`, then operations to the end: kind `u8`, database `u8`, argument count and the
+//! Layout: version `u8`, stamp `u64`, seed `u64`, seconds for which ONCE keeps replies `u32`, then operations to the end: kind `u8`, database `u8`, argument count and the
 //! arguments as varint-prefixed bytes. A command carries its name, so that the log does not depend on table order.
 
 use skep_base::args::OwnedArgs;
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{Args, Millis, NodeId, Span};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes in front of the first operation.
-pub const HEADER_BYTES: usize = 1 + 8 + 8;
+pub const HEADER_BYTES: usize = 1 + 8 + 8 + 4;
 
 /// What an operation is. Part of the log format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,17 +67,30 @@ pub fn put_source(payload: &mut Vec<u8>, source: Source) {
     put_op(payload, OpKind::From, 0, bytes.args(), &mut Vec::new());
 }
 
+/// What the leader decides for all replicas.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decided {
+    /// The time by which deadlines are judged.
+    pub stamp: Millis,
+    /// Of random choices.
+    pub seed: u64,
+    /// How long `ONCE` keeps replies.
+    pub once_retention_seconds: u32,
+}
+
 /// Begins a payload. [`seal`] fills in the header when the batch is complete.
 pub fn begin(out: &mut Vec<u8>) {
     out.clear();
     out.resize(HEADER_BYTES, 0);
 }
 
-/// Writes the stamp by which the entry's deadlines are judged, and the seed of its random choices.
-pub fn seal(payload: &mut [u8], stamp: Millis, seed: u64) {
+/// Writes what the leader decided.
+pub fn seal(payload: &mut [u8], decided: Decided) {
+    let Decided { stamp, seed, once_retention_seconds } = decided;
     payload[0] = VERSION;
     payload[1..9].copy_from_slice(&stamp.0.to_le_bytes());
     payload[9..17].copy_from_slice(&seed.to_le_bytes());
+    payload[17..21].copy_from_slice(&once_retention_seconds.to_le_bytes());
 }
 
 /// Appends an operation and the places of its arguments in the payload.
@@ -96,19 +109,20 @@ pub fn put_op(payload: &mut Vec<u8>, kind: OpKind, db: u8, args: Args<'_>, spans
 pub struct EntryReader<'a> {
     payload: &'a [u8],
     input: Reader<'a>,
-    pub stamp: Millis,
-    pub seed: u64,
+    pub decided: Decided,
 }
 
 impl<'a> EntryReader<'a> {
     pub fn new(payload: &'a [u8]) -> Result<EntryReader<'a>, Malformed> {
         let mut input = Reader::new(payload);
         if input.u8()? != VERSION {
-            return Err(Malformed { offset: 0, expected: "an entry of version 1" });
+            return Err(Malformed { offset: 0, expected: "an entry of version 2" });
         }
         let stamp = Millis(input.u64()?);
         let seed = input.u64()?;
-        Ok(EntryReader { payload, input, stamp, seed })
+        let once_retention_seconds = input.u32()?;
+        let decided = Decided { stamp, seed, once_retention_seconds };
+        Ok(EntryReader { payload, input, decided })
     }
 
     /// The next operation, its arguments' places in `spans`; `None` at the end.
@@ -156,10 +170,11 @@ mod tests {
         put_op(&mut payload, OpKind::Evict, 0, del.args(), &mut spans);
         let source = Source { node: NodeId(3), incarnation: u64::MAX, number: 7, first: 12 };
         put_source(&mut payload, source);
-        seal(&mut payload, Millis(17), 99);
+        let decided = Decided { stamp: Millis(17), seed: 99, once_retention_seconds: 86_400 };
+        seal(&mut payload, decided);
 
         let mut reader = EntryReader::new(&payload).unwrap();
-        assert_eq!((reader.stamp, reader.seed), (Millis(17), 99));
+        assert_eq!(reader.decided, decided);
         let mut read = Vec::new();
         assert_eq!(reader.next_op(&mut read).unwrap(), Some((OpKind::Command, 3)));
         assert_eq!(read, spans[..3]);

@@ -15,6 +15,7 @@ use skep_resp::Reply;
 
 use crate::answer::{Desk, desk};
 use crate::batch::{InFlight, Op, Origin};
+use crate::entry::Decided;
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
 use crate::{Node, Output};
 
@@ -62,8 +63,10 @@ impl Node {
         let place = if front.batch.needs_entry {
             let stamp = replica.time(now);
             let seed = self.rng.next_u64();
+            let once_retention_seconds = self.settings.once_retention_seconds();
+            let decided = Decided { stamp, seed, once_retention_seconds };
             let front = shard.closed.front_mut().expect("seen above");
-            let payload = front.batch.payload(stamp, seed);
+            let payload = front.batch.payload(decided);
             match replica.group.propose([payload], &mut effects) {
                 Ok(at) => Some(Place::Entry(at)),
                 Err(refused) => panic!("the leader of {:?} was refused a proposal: {refused}", shard.id),

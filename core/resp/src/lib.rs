@@ -7,8 +7,10 @@
 mod decoder;
 mod inline;
 mod reply;
+mod stored;
 mod value;
 
 pub use decoder::{Decoder, Limits, ProtocolError, Step};
 pub use reply::{Protocol, Reply};
+pub use stored::NotStored;
 pub use value::{Value, ValueError, write_command};

@@ -16,21 +16,53 @@ pub enum Protocol {
 /// string, `null` a null bulk string.
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
-    protocol: Protocol,
+    form: Form,
+}
+
+/// Kinds of RESP that no protocol has.
+pub(crate) const STORED_PAIRS: u8 = b'P';
+pub(crate) const STORED_PAIR: u8 = b'p';
+
+/// In which form a reply is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Resp2,
+    Resp3,
+    /// One from which both can be made, see `stored.rs`: RESP3, but for what has two forms in RESP2 and one in RESP3.
+    Stored,
+}
+
+impl Form {
+    fn of(protocol: Protocol) -> Form {
+        match protocol {
+            Protocol::Resp2 => Form::Resp2,
+            Protocol::Resp3 => Form::Resp3,
+        }
+    }
 }
 
 impl<'a> Reply<'a> {
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Reply<'a> {
-        Reply { out, protocol }
+        Reply { out, form: Form::of(protocol) }
     }
 
+    /// A reply in the form from which [`Reply::stored`] makes that of either protocol.
+    pub fn to_store(out: &'a mut Vec<u8>) -> Reply<'a> {
+        Reply { out, form: Form::Stored }
+    }
+
+    /// The protocol whose forms can be written raw: RESP3 for a reply that is to be stored.
     pub fn protocol(&self) -> Protocol {
-        self.protocol
+        if self.form == Form::Resp2 { Protocol::Resp2 } else { Protocol::Resp3 }
+    }
+
+    pub(crate) fn form(&self) -> Form {
+        self.form
     }
 
     /// Goes on in another protocol (`HELLO` answers in the one it chose).
     pub fn set_protocol(&mut self, protocol: Protocol) {
-        self.protocol = protocol;
+        self.form = Form::of(protocol);
     }
 
     /// Where the next byte goes; for [`Reply::rewind`].
@@ -118,17 +150,17 @@ impl<'a> Reply<'a> {
     /// The absence of a single value.
     #[inline]
     pub fn null(&mut self) {
-        self.out.extend_from_slice(match self.protocol {
-            Protocol::Resp2 => b"$-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
+        self.out.extend_from_slice(match self.form {
+            Form::Resp2 => b"$-1\r\n",
+            Form::Resp3 | Form::Stored => b"_\r\n",
         });
     }
 
     /// The absence of an array (`*-1` in RESP2).
     pub fn null_array(&mut self) {
-        self.out.extend_from_slice(match self.protocol {
-            Protocol::Resp2 => b"*-1\r\n",
-            Protocol::Resp3 => b"_\r\n",
+        self.out.extend_from_slice(match self.form {
+            Form::Resp2 | Form::Stored => b"*-1\r\n",
+            Form::Resp3 => b"_\r\n",
         });
     }
 
@@ -139,37 +171,55 @@ impl<'a> Reply<'a> {
 
     /// A map of `pairs` keys with values.
     pub fn map(&mut self, pairs: usize) {
-        match self.protocol {
-            Protocol::Resp2 => self.header(b'*', 2 * pairs as i64),
-            Protocol::Resp3 => self.header(b'%', pairs as i64),
+        match self.form {
+            Form::Resp2 => self.header(b'*', 2 * pairs as i64),
+            Form::Resp3 | Form::Stored => self.header(b'%', pairs as i64),
+        }
+    }
+
+    /// An array of `pairs` arrays of two, each begun with [`Reply::pair`]; in RESP2 one array of all of their elements.
+    pub fn pairs(&mut self, pairs: usize) {
+        match self.form {
+            Form::Resp2 => self.header(b'*', 2 * pairs as i64),
+            Form::Resp3 => self.header(b'*', pairs as i64),
+            Form::Stored => self.header(STORED_PAIRS, pairs as i64),
+        }
+    }
+
+    /// Begins a pair of [`Reply::pairs`].
+    pub fn pair(&mut self) {
+        match self.form {
+            Form::Resp2 => {}
+            Form::Resp3 => self.array(2),
+            Form::Stored => self.header(STORED_PAIR, 2),
         }
     }
 
     /// A set of `elements`; an array in RESP2.
     pub fn set(&mut self, elements: usize) {
-        match self.protocol {
-            Protocol::Resp2 => self.header(b'*', elements as i64),
-            Protocol::Resp3 => self.header(b'~', elements as i64),
+        match self.form {
+            Form::Resp2 => self.header(b'*', elements as i64),
+            Form::Resp3 | Form::Stored => self.header(b'~', elements as i64),
         }
     }
 
     /// A push message of `elements`; an array in RESP2.
     pub fn push(&mut self, elements: usize) {
-        match self.protocol {
-            Protocol::Resp2 => self.header(b'*', elements as i64),
-            Protocol::Resp3 => self.header(b'>', elements as i64),
+        match self.form {
+            Form::Resp2 => self.header(b'*', elements as i64),
+            Form::Resp3 | Form::Stored => self.header(b'>', elements as i64),
         }
     }
 
     /// A double; a bulk string in RESP2.
     pub fn double(&mut self, value: f64) {
-        match self.protocol {
-            Protocol::Resp2 => {
+        match self.form {
+            Form::Resp2 => {
                 let mut text = Vec::with_capacity(24);
                 number::write_f64(&mut text, value);
                 self.bulk(&text);
             }
-            Protocol::Resp3 => {
+            Form::Resp3 | Form::Stored => {
                 self.out.push(b',');
                 number::write_f64(self.out, value);
                 self.line_end();
@@ -179,13 +229,13 @@ impl<'a> Reply<'a> {
 
     /// A double in plain decimal (see [`number::write_f64_plain`]); a bulk string in RESP2.
     pub fn double_plain(&mut self, value: f64) {
-        match self.protocol {
-            Protocol::Resp2 => {
+        match self.form {
+            Form::Resp2 => {
                 let mut text = Vec::with_capacity(24);
                 number::write_f64_plain(&mut text, value);
                 self.bulk(&text);
             }
-            Protocol::Resp3 => {
+            Form::Resp3 | Form::Stored => {
                 self.out.push(b',');
                 number::write_f64_plain(self.out, value);
                 self.line_end();
@@ -195,17 +245,19 @@ impl<'a> Reply<'a> {
 
     /// A boolean; 1 or 0 in RESP2.
     pub fn boolean(&mut self, value: bool) {
-        match self.protocol {
-            Protocol::Resp2 => self.int(i64::from(value)),
-            Protocol::Resp3 => self.out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
+        match self.form {
+            Form::Resp2 => self.int(i64::from(value)),
+            Form::Resp3 | Form::Stored => {
+                self.out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" })
+            }
         }
     }
 
     /// A text for people (`INFO`): verbatim in RESP3, a bulk string in RESP2.
     pub fn verbatim(&mut self, text: &str) {
-        match self.protocol {
-            Protocol::Resp2 => self.bulk(text.as_bytes()),
-            Protocol::Resp3 => {
+        match self.form {
+            Form::Resp2 => self.bulk(text.as_bytes()),
+            Form::Resp3 | Form::Stored => {
                 self.header(b'=', text.len() as i64 + 4);
                 self.out.extend_from_slice(b"txt:");
                 self.out.extend_from_slice(text.as_bytes());

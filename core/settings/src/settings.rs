@@ -194,6 +194,8 @@ accessors! {
     requirepass_file: text("requirepass-file") -> &str;
     /// When a write is answered.
     durability: choice("durability") -> Durability, |at| [Durability::Disk, Durability::Memory][at];
+    /// How long replies to tokens of `ONCE` are kept.
+    once_retention_seconds: u32("once-retention") -> u32;
     /// How much memory values may take; 0 for no limit.
     maxmemory_bytes: int("maxmemory") -> u64;
     /// Keys that eviction compares in each round.

@@ -118,6 +118,14 @@ pub const SETTINGS: &[SettingSpec] = &[
          loses the last moments), which is for shards with a single copy; others have disk.",
     ),
     row(
+        "once-retention",
+        int(1, 31_536_000),
+        "86400",
+        Live,
+        "s",
+        "How long the reply to a token of ONCE is kept. That of the shard's leader counts, for replies from then on.",
+    ),
+    row(
         "checkpoint-log-bytes",
         bytes(64 << 10, 1 << 40),
         "256mb",

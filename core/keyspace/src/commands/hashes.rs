@@ -1,7 +1,7 @@
 //! Commands on hashes, but for field deadlines (see `hash_expiry`).
 
 use skep_base::{Args, LongDouble, Refusal, number};
-use skep_resp::{Protocol, Reply};
+use skep_resp::Reply;
 
 use super::parse::RandomCount;
 use super::scan::{self, ScanOptions};
@@ -205,13 +205,13 @@ fn hrandfield(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         return Ok(());
     };
     let drawable = Drawable::new(hash, cx.now);
-    let pairs_nest = with_values && reply.protocol() == Protocol::Resp3;
-    let announce = |reply: &mut Reply, fields: usize| {
-        reply.array(if with_values && !pairs_nest { 2 * fields } else { fields });
+    let announce = |reply: &mut Reply, fields: usize| match with_values {
+        true => reply.pairs(fields),
+        false => reply.array(fields),
     };
     let write = |reply: &mut Reply, field: &Field| {
-        if pairs_nest {
-            reply.array(2);
+        if with_values {
+            reply.pair();
         }
         reply.bulk(&field.name);
         if with_values {

@@ -2,7 +2,7 @@
 
 use skep_base::{Args, Refusal, slot_of};
 use skep_command::{CommandSpec, resolve};
-use skep_resp::{Protocol, Reply, Value};
+use skep_resp::Reply;
 
 use super::Group;
 use crate::context::WriteCx;
@@ -12,17 +12,14 @@ use crate::once::{Known, Request};
 
 pub const COMMANDS: Group = &[("once", Write(once))];
 
-/// The longest token: room for any id with a prefix. A token is kept in memory for a day.
+/// The longest token: room for any id with a prefix. A token is kept in memory, for a day as a rule.
 const TOKEN_BYTES_MAX: usize = 256;
-
-/// How long a token is remembered. Longer than any client goes on repeating a request.
-pub const RETENTION_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Whatever the command answers is its first reply, an error like WRONGTYPE too. What ONCE itself refuses, because the
 /// command is unknown, has no keys or only reads, leaves the token unused.
 ///
-/// The command runs as for RESP2, whatever the connection speaks: the reply is state, and the log does not say what the
-/// client spoke. RESP3 has a form of its own for the null alone.
+/// The reply is kept in a form from which that of either protocol is made: it is state, and the log does not say what the
+/// client spoke; and a repeat may come over a connection that speaks the other.
 fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let (token, call) = (&args[1], args.from(2));
     if !(1..=TOKEN_BYTES_MAX).contains(&token.len()) {
@@ -45,10 +42,11 @@ fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         }
         Known::New => {
             let mut stored = Vec::new();
-            handler.write(cx, call, &mut Reply::new(&mut stored, Protocol::Resp2));
+            handler.write(cx, call, &mut Reply::to_store(&mut stored));
             put_reply(&stored, reply);
             let slot = slot_of(&call[first_key]);
-            cx.keyspace.once.insert(token, request, slot, &stored, cx.now.plus(RETENTION_MS));
+            let deadline = cx.now.plus(cx.keyspace.once.retention_ms);
+            cx.keyspace.once.insert(token, request, slot, &stored, deadline);
             Ok(())
         }
     }
@@ -69,25 +67,9 @@ fn refused(command: &CommandSpec, reason: &str) -> Refusal {
     Refusal::format(format!("ERR ONCE cannot run '{}': it {reason}", command.name))
 }
 
-/// Answers with a whole reply of RESP2.
+/// Answers with a reply that was kept.
 fn put_reply(stored: &[u8], reply: &mut Reply) {
-    if reply.protocol() == Protocol::Resp2 {
-        return reply.raw(stored);
-    }
-    match Value::parse(stored) {
-        Ok(Some((value, used))) if used == stored.len() => {
-            let mut bytes = Vec::with_capacity(stored.len());
-            with_resp3_nulls(value).write(&mut bytes);
-            reply.raw(&bytes);
-        }
-        other => panic!("a command wrote {other:?} where one reply belongs"),
-    }
-}
-
-fn with_resp3_nulls(value: Value) -> Value {
-    match value {
-        Value::NullBulk | Value::NullArray => Value::Null,
-        Value::Array(elements) => Value::Array(elements.into_iter().map(with_resp3_nulls).collect()),
-        other => other,
+    if let Err(bad) = reply.stored(stored) {
+        panic!("{bad:?} where a command wrote its reply: {:?}", String::from_utf8_lossy(stored));
     }
 }

@@ -44,14 +44,24 @@ fn once_answers_in_the_protocol_of_whoever_asks() {
          > ONCE c SADD s m
          :1",
     );
+    bench.script(
+        "> ONCE z ZADD z 1.5 a 2 b
+         :2
+         > ONCE i ZINCRBY z 1 a
+         $3|2.5",
+    );
     bench.protocol = Protocol::Resp3;
     bench.script(
         "> ONCE a LPOP none
          _
          > ONCE b BITFIELD k OVERFLOW FAIL SET u1 0 1 INCRBY u1 0 1
          *2|:0|_
+         > ONCE i ZINCRBY z 1 a
+         ,2.5
+         > ONCE p ZPOPMIN z 1
+         *1|*2|$1|b|,2
          > ONCE d SPOP s 1
-         *1|$1|m
+         ~1|$1|m
          > ONCE e LPOP none 2
          _",
     );
@@ -59,6 +69,8 @@ fn once_answers_in_the_protocol_of_whoever_asks() {
     bench.script(
         "> ONCE d SPOP s 1
          *1|$1|m
+         > ONCE p ZPOPMIN z 1
+         *2|$1|b|$1|2
          > ONCE e LPOP none 2
          *-1",
     );

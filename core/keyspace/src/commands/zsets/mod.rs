@@ -9,7 +9,7 @@ mod remove;
 mod scan;
 
 use skep_base::{Refusal, number};
-use skep_resp::{Protocol, Reply};
+use skep_resp::Reply;
 
 use super::Group;
 use crate::dispatch::Handler::{Read, Write};
@@ -57,11 +57,14 @@ fn write_members<'a>(
     members: impl Iterator<Item = &'a Member>,
     with_scores: bool,
 ) {
-    let nested = with_scores && reply.protocol() == Protocol::Resp3;
-    reply.array(if with_scores && !nested { 2 * count } else { count });
+    if with_scores {
+        reply.pairs(count)
+    } else {
+        reply.array(count)
+    }
     for member in members {
-        if nested {
-            reply.array(2);
+        if with_scores {
+            reply.pair();
         }
         reply.bulk(&member.name);
         if with_scores {

@@ -1,7 +1,7 @@
 //! `ZPOPMIN`, `ZPOPMAX`, `ZMPOP`.
 
 use skep_base::{Args, Refusal, number};
-use skep_resp::{Protocol, Reply};
+use skep_resp::Reply;
 
 use crate::context::WriteCx;
 use crate::types::ZSet;
@@ -34,9 +34,13 @@ fn pop(cx: &mut WriteCx, args: Args, end: End, reply: &mut Reply) -> Result<(), 
     };
     let len = cx.read::<ZSet>(&args[1])?.map_or(0, ZSet::len);
     let count = count.min(len);
-    let nested = args.len() == 3 && reply.protocol() == Protocol::Resp3;
-    reply.array(if nested { count } else { 2 * count });
-    pop_members(cx, &args[1], count, end, nested, reply)
+    if args.len() == 3 {
+        reply.pairs(count);
+        pop_members(cx, &args[1], count, end, |reply| reply.pair(), reply)
+    } else {
+        reply.array(2 * count);
+        pop_members(cx, &args[1], count, end, |_| {}, reply)
+    }
 }
 
 pub fn zmpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -66,7 +70,7 @@ pub fn zmpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         reply.array(2);
         reply.bulk(key);
         reply.array(count);
-        return pop_members(cx, key, count, end, true, reply);
+        return pop_members(cx, key, count, end, |reply| reply.array(2), reply);
     }
     reply.null_array();
     Ok(())
@@ -78,7 +82,7 @@ fn pop_members(
     key: &[u8],
     count: usize,
     end: End,
-    nested: bool,
+    begin_pair: fn(&mut Reply),
     reply: &mut Reply,
 ) -> Result<(), Refusal> {
     if count == 0 {
@@ -87,9 +91,7 @@ fn pop_members(
     let zset = cx.modify::<ZSet>(key)?.expect("its members were counted");
     for _ in 0..count {
         let member = zset.remove_rank(if end == End::Min { 0 } else { zset.len() - 1 });
-        if nested {
-            reply.array(2);
-        }
+        begin_pair(reply);
         reply.bulk(&member.name);
         reply.double(member.score);
     }
