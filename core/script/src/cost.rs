@@ -5,7 +5,7 @@
 
 use skep_base::{Args, Millis, number};
 use skep_command::CommandSpec;
-use skep_keyspace::{Keyspace, Value};
+use skep_keyspace::{Keyspace, Typed, Value};
 
 /// Steps for an element that a command looks at.
 const ELEMENT_WORK: usize = 4;
@@ -19,6 +19,8 @@ pub(crate) enum Growth {
     Little,
     /// With the values of its keys.
     Values,
+    /// With the values of its keys, if it is told to do something to all of them.
+    All,
     /// With the product of the lengths of its two strings.
     Product,
     /// With the keys of the database.
@@ -70,6 +72,7 @@ impl Growth {
     pub fn of(name: &str) -> Growth {
         match name {
             "lcs" => Growth::Product,
+            "qdrop" | "qredo" => Growth::All,
             "keys" | "flushdb" | "flushall" => Growth::Database,
             "scan" | "hscan" | "sscan" | "zscan" => Growth::Count,
             name if VALUES.contains(&name) => Growth::Values,
@@ -87,7 +90,10 @@ impl Growth {
                 .map(|key| keyspace.peek(db, &args[key], now).map_or(0, |entry| size(&entry.value, now)))
         };
         match self {
-            Growth::Little => 0,
+            Growth::All if (2..args.len()).any(|at| args.is(at, "all")) => {
+                sizes().fold(0, usize::saturating_add)
+            }
+            Growth::Little | Growth::All => 0,
             Growth::Values => sizes().fold(0, usize::saturating_add),
             Growth::Product => {
                 sizes().map(|size| size.saturating_mul(BYTES_IN_A_STEP)).fold(1, usize::saturating_mul) / 4
@@ -114,6 +120,7 @@ fn size(value: &Value, now: Millis) -> usize {
         Value::Hash(hash) => hash.len(now),
         Value::Set(set) => set.len(),
         Value::ZSet(zset) => zset.len(),
+        Value::Queue(queue) => queue.elements().count(),
     };
     elements.saturating_mul(ELEMENT_WORK)
 }
