@@ -89,7 +89,7 @@ fn info(command: &CommandSpec, reply: &mut Reply<'_>) {
 fn first_last_step(specs: &[KeySpec]) -> (i64, i64, i64) {
     let mut joined: Option<(i64, i64, i64)> = None;
     for spec in specs {
-        let (Begin::Index(at), Find::Range { last, step }) = (spec.begin, spec.find) else { continue };
+        let (Begin::Index(at), Find::Range { last, step, .. }) = (spec.begin, spec.find) else { continue };
         let (first, step) = (i64::from(at), i64::from(step));
         let last = if last >= 0 { first + i64::from(last) } else { i64::from(last) };
         joined = match joined {
@@ -124,11 +124,11 @@ fn key_spec(spec: &KeySpec, reply: &mut Reply<'_>) {
     }
     reply.bulk(b"find_keys");
     match spec.find {
-        Find::Range { last, step } => {
+        Find::Range { last, step, limit } => {
             typed(reply, "range", 3);
             number(reply, "lastkey", i64::from(last));
             number(reply, "keystep", i64::from(step));
-            number(reply, "limit", 0);
+            number(reply, "limit", i64::from(limit));
         }
         Find::Counted => {
             typed(reply, "keynum", 3);

@@ -43,6 +43,11 @@ impl Keys {
     #[inline]
     pub(crate) fn of(command: &CommandSpec, args: Args<'_>) -> Result<Keys, KeyError> {
         let mut keys = Keys::default();
+        if command.special == Special::Streams {
+            let flags = command.keys.first().map_or_else(KeyFlags::default, |spec| spec.flags);
+            keys.add(streams(args, flags).ok_or(KeyError)?);
+            return Ok(keys);
+        }
         for spec in command.keys {
             if let Some(range) = find(spec, args)? {
                 keys.add(range);
@@ -116,7 +121,7 @@ impl Keys {
         const READS_AND_WRITES: KeyFlags = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
         const OVERWRITES: KeyFlags = KeyFlags::OW.and(KeyFlags::UPDATE);
         match special {
-            Special::None | Special::Once => {}
+            Special::None | Special::Once | Special::Streams => {}
             Special::Set => {
                 let reads = (3..args.len()).any(|at| args.is(at, "get"));
                 self.ranges[0].flags = if reads { READS_AND_WRITES } else { OVERWRITES };
@@ -148,7 +153,7 @@ fn find(spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
         Begin::Hidden => return Ok(None),
     };
     let (first, end, step) = match spec.find {
-        Find::Range { last, step } => {
+        Find::Range { last, step, .. } => {
             let end = if last >= 0 {
                 first + usize::from(last.unsigned_abs()) + 1
             } else {
@@ -172,6 +177,21 @@ fn find(spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
         args.len()
     );
     Ok((first < end).then_some(Range { first, end, step, flags: spec.flags }))
+}
+
+/// The keys of XREAD and XREADGROUP: the first half of what stands behind STREAMS.
+fn streams(args: Args<'_>, flags: KeyFlags) -> Option<Range> {
+    let mut at = 1;
+    while !args.is(at, "streams") {
+        at += match () {
+            () if args.is(at, "block") || args.is(at, "count") => 2,
+            () if args.is(at, "group") => 3,
+            () if args.is(at, "noack") => 1,
+            () => return None,
+        };
+    }
+    let (first, count) = (at + 1, args.len() - at - 1);
+    (count > 0 && count.is_multiple_of(2)).then_some(Range { first, end: first + count / 2, step: 1, flags })
 }
 
 /// True if no operation of a BITFIELD changes the key.

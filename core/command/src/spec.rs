@@ -59,6 +59,7 @@ pub enum Group {
     SortedSet,
     Geo,
     Queue,
+    Stream,
 }
 
 /// Where some of a command's keys are, and what is done to them.
@@ -86,8 +87,8 @@ pub enum Begin {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Find {
     /// Each `step`th one up to `last`: counted from the beginning, or if negative from the end of the command (-1 is
-    /// the last argument).
-    Range { last: i8, step: u8 },
+    /// the last argument). With a `limit` of 2, of these only the first half.
+    Range { last: i8, step: u8, limit: u8 },
     /// The first one is a number, and that many behind it are keys.
     Counted,
     /// It cannot be told from the arguments alone.
@@ -106,6 +107,8 @@ pub(crate) enum Special {
     Sort,
     /// The keys are those of the command from argument 2 on.
     Once,
+    /// Keys and as many ids stand behind the first `STREAMS` that is an option.
+    Streams,
 }
 
 impl CommandSpec {
@@ -192,6 +195,7 @@ impl Group {
             Group::SortedSet => "sorted-set",
             Group::Geo => "geo",
             Group::Queue => "queue",
+            Group::Stream => "stream",
         }
     }
 }
@@ -281,12 +285,12 @@ const fn key_spec(begin: Begin, find: Find, flags: u16) -> KeySpec {
 
 /// One key, at argument `at`.
 pub(crate) const fn key(at: u8, flags: u16) -> KeySpec {
-    key_spec(Begin::Index(at), Find::Range { last: 0, step: 1 }, flags)
+    key_spec(Begin::Index(at), Find::Range { last: 0, step: 1, limit: 0 }, flags)
 }
 
 /// Keys from argument `at` to `last` (see [`Find::Range`]).
 pub(crate) const fn keys(at: u8, last: i8, flags: u16) -> KeySpec {
-    key_spec(Begin::Index(at), Find::Range { last, step: 1 }, flags)
+    key_spec(Begin::Index(at), Find::Range { last, step: 1, limit: 0 }, flags)
 }
 
 /// A number at argument `at`, and as many keys behind it.
@@ -296,7 +300,7 @@ pub(crate) const fn counted_keys(at: u8, flags: u16) -> KeySpec {
 
 /// One key behind the option `word`, which stands at argument `from` or later.
 pub(crate) const fn keyword(word: &'static str, from: u8, flags: u16) -> KeySpec {
-    key_spec(Begin::Keyword { word, from }, Find::Range { last: 0, step: 1 }, flags)
+    key_spec(Begin::Keyword { word, from }, Find::Range { last: 0, step: 1, limit: 0 }, flags)
 }
 
 /// Keys that cannot be told from the arguments alone.
@@ -309,6 +313,12 @@ impl KeySpec {
         if let Find::Range { step, .. } = &mut self.find {
             *step = every;
         }
+        self
+    }
+
+    /// Keys up to the end of the command, of which the other half is something else.
+    pub(crate) const fn first_half(mut self) -> KeySpec {
+        self.find = Find::Range { last: -1, step: 1, limit: 2 };
         self
     }
 

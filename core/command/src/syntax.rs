@@ -1,6 +1,6 @@
 //! The arguments of a command as a tree, read from the row's `syntax`.
 //!
-//! The notation is the one of manuals: `WORD` is typed as it stands, `name` or `name:type` is a value, `[x]` may be left
+//! The notation is the one of manuals: `WORD` and the signs `* $ = ~` are typed as they stand, `name` or `name:type` is a value, `[x]` may be left
 //! out, `x | y` is one of both, `(x)` groups, `x...` may be repeated. A `WORD` belongs to the value or group behind it.
 //! The type of a value follows from its name where none is given.
 
@@ -101,7 +101,7 @@ fn sequence(words: &mut &[&str]) -> Vec<Argument> {
         && !["]", ")", "|"].contains(word)
     {
         *words = rest;
-        let is_token = |w: &str| w.starts_with(|c: char| c.is_ascii_uppercase());
+        let is_token = |w: &str| w.starts_with(|c: char| c.is_ascii_uppercase()) || sign_name(w).is_some();
         let mut argument = if is_token(word) {
             let takes_next = words
                 .first()
@@ -111,7 +111,8 @@ fn sequence(words: &mut &[&str]) -> Vec<Argument> {
                 *words = rest;
                 Argument { token: Some((*word).to_owned()), ..value_or_group(next, words) }
             } else {
-                Argument { token: Some((*word).to_owned()), ..plain(&word.to_ascii_lowercase(), Kind::Token) }
+                let name = sign_name(word).map_or_else(|| word.to_ascii_lowercase(), str::to_owned);
+                Argument { token: Some((*word).to_owned()), ..plain(&name, Kind::Token) }
             }
         } else {
             value_or_group(word, words)
@@ -125,6 +126,13 @@ fn sequence(words: &mut &[&str]) -> Vec<Argument> {
         found.push(argument);
     }
     found
+}
+
+/// The name of a word that is a sign.
+fn sign_name(word: &str) -> Option<&'static str> {
+    const SIGNS: [(&str, &str); 4] =
+        [("*", "auto-id"), ("$", "new-id"), ("=", "equal"), ("~", "approximately")];
+    SIGNS.iter().find(|(sign, _)| *sign == word).map(|(_, name)| *name)
 }
 
 fn value_or_group(word: &str, words: &mut &[&str]) -> Argument {
@@ -266,6 +274,7 @@ mod tests {
             ("(host port | NO ONE)", "oneof(block(host:string port:integer) block(no=NO one=ONE))"),
             ("[count [WITHSCORES]]", "block(count:integer withscores=WITHSCORES?)?"),
             ("increment:double", "increment:double"),
+            ("[= | ~] (* | id)", "oneof(equal== approximately=~)? oneof(auto-id=* id:string)"),
         ];
         for (syntax, expected) in table {
             let expected = expected.replace("+?", "?+");

@@ -80,6 +80,17 @@ fn keys_are_found() {
         ("once t set k", "error"),
         ("memory usage k samples 5", "k:RO"),
         ("hpexpire k 1 fields 1 f", "k:RW+update"),
+        ("xadd k * f v", "k:RW+update"),
+        ("xread streams a b 0 0", "a:RO+access b:RO+access"),
+        ("xread count 1 block 5 streams streams a 0 streams", "streams:RO+access a:RO+access"),
+        ("xread count streams streams k 0", "k:RO+access"),
+        ("xread streams a b 0", "error"),
+        ("xread count 1 streams", "error"),
+        ("xread nope streams a 0", "error"),
+        ("xreadgroup group streams streams noack streams a >", "a:RO+access"),
+        ("xgroup create k g 0", "k:RW+insert"),
+        ("xinfo stream k", "k:RO+access"),
+        ("once t xreadgroup group g c streams a b > >", "a:RO+access b:RO+access"),
     ];
     for (call, expected) in table {
         assert_eq!(keys(call), expected, "{call}");

@@ -48,8 +48,10 @@ impl Times {
 impl Bench {
     fn run(&mut self, line: &str, times: &mut Times) {
         let args = OwnedArgs::collect(line.split(' ').map(str::as_bytes));
-        let name = line.split(' ').next().unwrap_or_default().to_lowercase();
-        let handler = self.handlers[name.as_str()];
+        let words: Vec<String> = line.split(' ').take(2).map(str::to_lowercase).collect();
+        let handler =
+            self.handlers.get(words[0].as_str()).or_else(|| self.handlers.get(words.join("|").as_str()));
+        let handler = *handler.expect("a known command");
         let stamp = self.keyspace.stamp();
         let mut cx = WriteCx { keyspace: &mut self.keyspace, db: 0, now: stamp, rng: &mut self.rng };
         let start = now();
@@ -102,7 +104,7 @@ fn main() {
     keyspace.advance(Millis(1_000_000));
     let mut bench = Bench { keyspace, handlers: handlers().collect(), rng: Rng::new(1), out: Vec::new() };
     type Line = fn(u64) -> String;
-    let kinds: [(&str, Line, Line, Line); 7] = [
+    let kinds: [(&str, Line, Line, Line); 9] = [
         (
             "hash",
             |i| format!("HSET k field:{i} {i}"),
@@ -134,6 +136,22 @@ fn main() {
             |i| format!("QADD k {i:0100} ID job:{i} GROUP group:{} DELAY {}", i % 1_000, i % 2),
             |i| format!("QADD k {i:0100} ID new:{i}"),
             |i| format!("QDROP k job:{i}"),
+        ),
+        (
+            "stream",
+            |i| format!("XADD k {}-0 field value:{i}", i + 1),
+            |i| if i % 2 == 0 { format!("XDEL k {i}-0") } else { "XADD k * other value".into() },
+            |i| if i % 1_000 == 0 { format!("XTRIM k MINID {i}") } else { format!("XDEL k {i}-0") },
+        ),
+        (
+            "stream with a group",
+            |i| match i {
+                0 => "XGROUP CREATE k g 0 MKSTREAM".into(),
+                i if i % 100 == 0 => format!("XREADGROUP GROUP g c{} COUNT 100 STREAMS k >", i / 100 % 5),
+                i => format!("XADD k {i}-0 field value:{i}"),
+            },
+            |i| if i % 2 == 0 { format!("XACK k g {i}-0") } else { format!("XCLAIM k g c1 0 {i}-0") },
+            |i| format!("XACK k g {i}-0"),
         ),
     ];
     let wanted = std::env::args().nth(2);

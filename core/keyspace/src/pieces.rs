@@ -6,7 +6,7 @@
 use skep_base::varint::{self, Malformed, Reader};
 
 use crate::segments::{SHORT_MAX, Segments};
-use crate::types::{Hash, List, Queue, Set, Str, ZSet};
+use crate::types::{Hash, List, Queue, Set, Str, Stream, ZSet};
 use crate::value::{Kind, Typed, Value, each};
 
 /// A collection of more elements is written in pieces. Part of what digests depend on. Above what arrays keep in one piece, so
@@ -72,6 +72,7 @@ impl Kind {
             Kind::Set => 3,
             Kind::ZSet => 4,
             Kind::Queue => 5,
+            Kind::Stream => 6,
         }
     }
 }
@@ -92,7 +93,8 @@ impl Value {
             3 => Set::decode(input)?.into_value(),
             4 => ZSet::decode(input)?.into_value(),
             5 => Queue::decode(input)?.into_value(),
-            _ => return input.malformed("a value type of 0 to 5"),
+            6 => Stream::decode(input)?.into_value(),
+            _ => return input.malformed("a value type of 0 to 6"),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Byte strings of 24 bytes, kept in place up to 22 bytes: keys, fields, members and elements.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -50,6 +51,12 @@ impl Deref for SmallBytes {
 
     #[inline]
     fn deref(&self) -> &[u8] {
+        self.as_slice()
+    }
+}
+
+impl Borrow<[u8]> for SmallBytes {
+    fn borrow(&self) -> &[u8] {
         self.as_slice()
     }
 }

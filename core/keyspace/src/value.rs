@@ -6,9 +6,9 @@ use skep_base::varint::{self, Malformed, Reader};
 use crate::dense::{DenseMap, Keyed};
 use crate::keyspace::Encodings;
 use crate::pieces::{Elements, Frozen, LARGE_ELEMENTS};
-use crate::types::{Hash, List, Queue, Set, Str, ZSet};
+use crate::types::{Hash, List, Queue, Set, Str, Stream, ZSet};
 
-/// What a key holds. Collections are never empty: a command that takes the last element removes the key.
+/// What a key holds. Collections are never empty: a command that takes the last element removes the key. Streams may be.
 #[derive(Clone)]
 pub enum Value {
     Str(Str),
@@ -17,6 +17,7 @@ pub enum Value {
     Set(Box<Set>),
     ZSet(Box<ZSet>),
     Queue(Box<Queue>),
+    Stream(Box<Stream>),
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
@@ -30,6 +31,7 @@ pub enum Kind {
     Set,
     ZSet,
     Queue,
+    Stream,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Set => "set",
             Kind::ZSet => "zset",
             Kind::Queue => "queue",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -121,6 +124,7 @@ macro_rules! each {
             Value::Set($inner) => $body,
             Value::ZSet($inner) => $body,
             Value::Queue($inner) => $body,
+            Value::Stream($inner) => $body,
         }
     };
 }
@@ -135,10 +139,11 @@ impl Value {
             Value::Set(_) => Kind::Set,
             Value::ZSet(_) => Kind::ZSet,
             Value::Queue(_) => Kind::Queue,
+            Value::Stream(_) => Kind::Stream,
         }
     }
 
-    /// True for a collection without elements.
+    /// True for a collection without elements, whose key must go.
     pub fn is_empty(&self) -> bool {
         each!(self, v => v.is_empty())
     }
@@ -153,6 +158,7 @@ impl Value {
             Value::Set(set) => set.encoding(limits),
             // Redis has no such type, and this one has no other form.
             Value::Queue(_) => "queue",
+            Value::Stream(_) => "stream",
         }
     }
 

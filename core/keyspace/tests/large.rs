@@ -24,7 +24,10 @@ impl State {
 
     fn run(&mut self, line: &str) {
         let args = OwnedArgs::collect(line.split(' ').map(str::as_bytes));
-        let handler = self.handlers[line.split(' ').next().unwrap_or_default().to_lowercase().as_str()];
+        let words: Vec<String> = line.split(' ').take(2).map(str::to_lowercase).collect();
+        let handler =
+            self.handlers.get(words[0].as_str()).or_else(|| self.handlers.get(words.join("|").as_str()));
+        let handler = handler.unwrap_or_else(|| panic!("no handler for {line}"));
         let (mut out, mut rng) = (Vec::new(), Rng::new(1));
         let now = self.keyspace.stamp();
         let mut cx = WriteCx { keyspace: &mut self.keyspace, db: 0, now, rng: &mut rng };
@@ -42,7 +45,14 @@ impl State {
             state.run(&format!("ZADD zset {} member:{i}", i % 100));
             state.run(&format!("RPUSH list element:{i}"));
             state.run(&format!("QADD {{s}}queue payload:{i} ID job:{i} PRIO {} DEDUP word:{i} 9000", i % 10));
+            state.run(&format!("XADD {{s}}stream {}-{} field {i}", 1 + i / 3, i % 3));
         }
+        state.run("XGROUP CREATE {s}stream a 0");
+        state.run("XGROUP CREATE {s}stream b 0");
+        for consumer in ["x", "y", "z"] {
+            state.run(&format!("XREADGROUP GROUP a {consumer} COUNT 2500 STREAMS {{s}}stream >"));
+        }
+        state.run("XREADGROUP GROUP b x COUNT 10 STREAMS {s}stream >");
         for i in (0..COUNT).step_by(7) {
             state.run(&format!("HPEXPIRE {{s}}hash {} FIELDS 1 field:{i}", 1_000 + i));
         }
@@ -57,7 +67,8 @@ impl State {
 /// Something that changes a large value or where it is, at random.
 fn change(rng: &mut Rng, step: u64) -> String {
     let i = rng.below(COUNT);
-    match rng.below(30) {
+    let id = format!("{}-{}", 1 + i / 3, i % 3);
+    match rng.below(42) {
         0..3 => format!("HSET {{s}}hash field:{i} changed{step}"),
         3 => format!("HSET {{s}}hash new:{step} 1"),
         4 => format!("HDEL {{s}}hash field:{i}"),
@@ -83,6 +94,14 @@ fn change(rng: &mut Rng, step: u64) -> String {
         25 => format!("QADD {{s}}queue changed ID job:{i}"),
         26 => "QREDO {s}queue ALL".into(),
         27 => "COPY {s}queue {s}jobs REPLACE".into(),
+        28..30 => format!("XADD {{s}}stream * other {step}"),
+        30 => format!("XDEL {{s}}stream {id}"),
+        31 => "XTRIM {s}stream MAXLEN 8900".into(),
+        32..34 => format!("XACK {{s}}stream a {id} {}-0", 1 + i / 3),
+        34 => format!("XCLAIM {{s}}stream a y 0 {id} FORCE"),
+        35 => "XREADGROUP GROUP b w COUNT 7 STREAMS {s}stream >".into(),
+        36 => format!("XGROUP CREATE {{s}}stream new:{step}:{i} $"),
+        37 => "XGROUP DELCONSUMER {s}stream b x".into(),
         _ => format!("HINCRBY {{s}}hash counter {step}"),
     }
 }
@@ -98,11 +117,11 @@ fn a_cut_holds_large_values_as_they_were_whatever_happens_to_them() {
     /// What takes large values away or elsewhere while they are written.
     const MOVES: [&[&str]; 6] = [
         &[],
-        &["DEL {s}hash {s}set zset list {s}string {s}queue"],
+        &["DEL {s}hash {s}set zset list {s}string {s}queue {s}stream"],
         &["RENAME {s}hash {s}moved", "RENAME {s}queue {s}elsewhere", "RENAME zset {s}set", "SET list 1"],
         &["FLUSHALL"],
         &["SWAPDB 0 1", "SWAPDB 0 2"],
-        &["MOVE {s}hash 1", "MOVE {s}queue 1", "SWAPDB 0 1", "FLUSHDB", "SWAPDB 0 1"],
+        &["MOVE {s}hash 1", "MOVE {s}queue 1", "MOVE {s}stream 1", "SWAPDB 0 1", "FLUSHDB", "SWAPDB 0 1"],
     ];
     let original = State::with_large_values().keyspace.digest();
     for (seed, moves) in (0..).zip(MOVES) {
@@ -215,7 +234,10 @@ fn damaged_cuts_of_large_values_are_refused_or_read_without_a_panic() {
         state.run(&format!("SADD set {i}"));
         state.run(&format!("HSET hash {i} {i}"));
         state.run(&format!("QADD queue {i} GROUP {}", i % 3));
+        state.run(&format!("XADD stream {}-0 f {i}", i + 1));
     }
+    state.run("XGROUP CREATE stream g 0");
+    state.run("XREADGROUP GROUP g c COUNT 900 STREAMS stream >");
     state.keyspace.begin_cut();
     let mut cut = Vec::new();
     while !state.keyspace.cut_step(&mut cut, 1_000) {}

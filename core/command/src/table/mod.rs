@@ -15,6 +15,7 @@ mod queues;
 mod server;
 mod sets;
 mod sorted_sets;
+mod streams;
 mod strings;
 
 use crate::spec::{CommandSpec, Group, command};
@@ -25,7 +26,7 @@ mod prelude {
     pub(super) use crate::spec::{CommandSpec, Special, command, counted_keys, hidden, key, keys, keyword};
 }
 
-const GROUPS: [(Group, &[CommandSpec]); 13] = [
+const GROUPS: [(Group, &[CommandSpec]); 14] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Server, server::COMMANDS),
     (Group::Cluster, cluster::COMMANDS),
@@ -39,6 +40,7 @@ const GROUPS: [(Group, &[CommandSpec]); 13] = [
     (Group::SortedSet, sorted_sets::COMMANDS),
     (Group::Geo, geo::COMMANDS),
     (Group::Queue, queues::COMMANDS),
+    (Group::Stream, streams::COMMANDS),
 ];
 
 /// Number of commands and subcommands: the length of arrays indexed by [`crate::CommandId`].

@@ -19,6 +19,7 @@ mod scan;
 mod set_algebra;
 mod sets;
 mod sort;
+mod streams;
 mod strings;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -49,6 +50,7 @@ pub const ALL: &[Group] = &[
     set_algebra::COMMANDS,
     sets::COMMANDS,
     sort::COMMANDS,
+    streams::COMMANDS,
     strings::COMMANDS,
     zsets::COMMANDS,
 ];

@@ -1,4 +1,5 @@
-//! From a payload's body to a value, for every encoding of strings and collections up to Redis 7.4.
+//! From a payload's body to a value, for every encoding of strings and collections up to Redis 7.4. Streams are in
+//! `streams.rs`.
 
 use std::borrow::Cow;
 
@@ -7,7 +8,7 @@ use skep_base::{Millis, number};
 
 use super::packs::{self, Item};
 use super::strings::Source;
-use super::{FIELD_DEADLINE_MAX, kind};
+use super::{FIELD_DEADLINE_MAX, kind, streams};
 use crate::db::NEVER;
 use crate::small::SmallBytes;
 use crate::types::{End, Hash, List, Member, Queue, Set, Str, ZSet};
@@ -33,6 +34,9 @@ pub fn value(body: &[u8]) -> Result<Value, Malformed> {
         kind::HASH_ZIPMAP => hash(packs::zipmap(&source.string()?)?)?,
         kind::HASH_ZIPLIST => hash(packs::ziplist(&source.string()?)?)?,
         kind::HASH_LISTPACK => hash(packs::listpack(&source.string()?)?)?,
+        kind::STREAM => streams::read(source, streams::Form::Plain)?,
+        kind::STREAM_COUNTS => streams::read(source, streams::Form::Counts)?,
+        kind::STREAM_ACTIVE => streams::read(source, streams::Form::Active)?,
         kind::HASH_DEADLINES => hash_with_deadlines(source)?,
         kind::HASH_LISTPACK_DEADLINES => {
             source.bytes.u64()?; // the earliest of the deadlines

@@ -1,8 +1,8 @@
-//! From a value to a payload's body, in the plain encodings that every Redis from 5 on reads.
+//! From a value to a payload's body, in the plain encodings that every Redis from 5 on reads. Streams are in `streams.rs`.
 
 use skep_base::{Millis, number};
 
-use super::{FIELD_DEADLINE_MAX, VERSION_COMMON, VERSION_FIELD_DEADLINES, kind, strings};
+use super::{FIELD_DEADLINE_MAX, VERSION_COMMON, VERSION_FIELD_DEADLINES, kind, streams, strings};
 use crate::db::NEVER;
 use crate::types::Hash;
 use crate::value::{Typed, Value};
@@ -37,6 +37,7 @@ pub fn value(out: &mut Vec<u8>, value: &Value, now: Millis) -> u16 {
             out.push(kind::SKEP_QUEUE);
             queue.encode(out);
         }
+        Value::Stream(stream) => return streams::put(out, stream),
     }
     VERSION_COMMON
 }
@@ -88,7 +89,7 @@ pub fn put_len(out: &mut Vec<u8>, len: u64) {
 const INT_TEXT_MAX: usize = 11;
 
 /// A string, as an integer of up to 32 bits where its text is one.
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     let int = Some(bytes).filter(|b| b.len() <= INT_TEXT_MAX).and_then(number::parse_i64);
     match int {
         Some(value) if i8::try_from(value).is_ok() => {

@@ -3,7 +3,7 @@
 //!
 //! Owns the form of payloads, not the commands. Payloads to be read are untrusted: any bytes give a value or
 //! [`Malformed`], and no memory is reserved by an announced size. What is written can be read by Redis 5 and everything
-//! later, hashes with field deadlines by Redis 7.4. Streams and module values are not known here.
+//! later, streams by Redis 7.0 or 7.2, hashes with field deadlines by Redis 7.4. Module values are not known here.
 //!
 //! Sources: the RDB file format as described by the redis-rdb-tools project, the listpack specification, and payloads of
 //! Redis 7.0 (kept in `testdata/redis_dumps.txt`).
@@ -12,6 +12,7 @@ mod crc64;
 mod decode;
 mod encode;
 mod packs;
+mod streams;
 mod strings;
 #[cfg(test)]
 mod tests;
@@ -21,10 +22,17 @@ use skep_base::varint::{Malformed, Reader};
 
 use crate::value::Value;
 
+#[cfg(test)]
+pub(crate) use packs::listpack as listpack_elements;
+
 /// The newest version of the format that is understood: that of Redis 7.4.
 const VERSION_MAX: u16 = 12;
 /// The version with the encodings that are written, but for [`VERSION_FIELD_DEADLINES`]: that of Redis 5.
 const VERSION_COMMON: u16 = 9;
+/// The first version of streams with counts of what was added: that of Redis 7.0.
+const VERSION_STREAM_COUNTS: u16 = 10;
+/// The first version with the times when consumers got something: that of Redis 7.2.
+const VERSION_STREAM_ACTIVE: u16 = 11;
 /// The first version with deadlines of hash fields.
 const VERSION_FIELD_DEADLINES: u16 = 12;
 
@@ -52,6 +60,9 @@ mod kind {
     pub const ZSET_LISTPACK: u8 = 17;
     pub const LIST_LISTPACKS: u8 = 18;
     pub const SET_LISTPACK: u8 = 20;
+    pub const STREAM: u8 = 15;
+    pub const STREAM_COUNTS: u8 = 19;
+    pub const STREAM_ACTIVE: u8 = 21;
     pub const HASH_DEADLINES: u8 = 24;
     pub const HASH_LISTPACK_DEADLINES: u8 = 25;
     /// Ours. Redis numbers its types from 0 up and its other opcodes from 255 down; it refuses this one.

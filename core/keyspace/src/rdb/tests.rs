@@ -8,7 +8,8 @@ use super::*;
 use crate::commands::testing::Bench;
 use crate::db::NEVER;
 use crate::small::SmallBytes;
-use crate::types::{End, Hash, List, Member, Set, Str, ZSet};
+use crate::types::stream::{Delivery, Group};
+use crate::types::{End, Hash, List, Member, Set, Str, Stream, StreamId, ZSet};
 use crate::value::Typed;
 
 fn from_hex(hex: &str) -> Vec<u8> {
@@ -148,13 +149,96 @@ fn bad_bodies_are_refused() {
         "00 c3 03 05 20 00 00", // a copy of nothing
         "00 c3 02 02 00 61",    // less text than announced
         "00 c4",
-        "06 01", // modules, streams, what nobody knows
-        "0f 01",
-        "15 01",
+        "06 01", // modules, what nobody knows
         "16 01",
         "ff",
     ] {
         assert!(loaded(body).is_err(), "{body}");
+    }
+}
+
+/// The entries of a stream in redis-server 7.0.15: `1526919030474-55 name value n -5000`, `…-56 name
+/// long-enough-text-to-be-a-string n 70000`, `1526919030480-0 other x` and a deleted one.
+const STREAM_PACK: &str = "7f0000001f00030101010201846e616d6505816e0200010201000100018576616c756506f178ec030501020100010101 \
+    9f6c6f6e672d656e6f7567682d746578742d746f2d62652d612d737472696e6720f270110104050100010601dfc90201 \
+    01856f7468657206817802060103010701dfc90284676f6e650501010501ff";
+
+#[test]
+fn streams_of_redis_are_understood() {
+    const ENTRIES: &str = "*3|*2|$16|1526919030474-55|*4|$4|name|$5|value|$1|n|$5|-5000|*2|$16|1526919030474-56|*4|$4|name|$31|\
+        long-enough-text-to-be-a-string|$1|n|$5|70000|*2|$15|1526919030480-0|*2|$5|other|$1|x";
+    let mut bench = Bench::new();
+    let mut restore = |key: &str, payload: &[u8]| {
+        let words = [b"RESTORE", key.as_bytes(), b"0", payload];
+        assert_eq!(bench.run_args(&OwnedArgs::collect(words)), b"+OK\r\n", "{key}");
+    };
+    // As 7.0.15 dumped it, with two groups.
+    let payload = "13011000000163837766ca0000000000000037407f".to_owned()
+        + STREAM_PACK
+        + "038100000163837766d1008100000163837766ca378100000163837766d100040201678100000163837766ca3881ffff \
+        ffffffffffff0200000163837766ca00000000000000377a049fffa10100000100000163837766ca0000000000000038 \
+        7b049fffa10100000103c0117b049fffa10100000005616c6963657a049fffa10100000100000163837766ca00000000 \
+        0000003703626f627b049fffa10100000100000163837766ca0000000000000038056c617465728100000163837766d0 \
+        0081ffffffffffffffff00000a00dfe805c40432b4f1";
+    restore("s", &from_hex(&payload.replace(' ', "")));
+    // The form of Redis 5: no counts, one group, one entry that is not acknowledged.
+    let id = "00000163837766ca0000000000000038";
+    let old = format!(
+        "0f 01 10 00000163837766ca0000000000000037 407f {STREAM_PACK} 03 81 00000163837766d1 00 01 \
+        01 67 81 00000163837766ca 38 01 {id} 7a049fffa1010000 05 01 01 63 7a049fffa1010000 01 {id}"
+    );
+    restore("old", &sealed(&from_hex(&old.replace(' ', ""))));
+    for (question, expected) in [
+        ("XRANGE s - +", ENTRIES),
+        ("XRANGE old - +", ENTRIES),
+        (
+            "XPENDING s g",
+            "*4|:2|$16|1526919030474-55|$16|1526919030474-56|*2|*2|$5|alice|$1|1|*2|$3|bob|$1|1",
+        ),
+        ("XPENDING old g", "*4|:1|$16|1526919030474-56|$16|1526919030474-56|*1|*2|$1|c|$1|1"),
+        (
+            "XINFO GROUPS s",
+            "*2|*12|$4|name|$1|g|$9|consumers|:3|$7|pending|:2|$17|last-delivered-id|$16|1526919030474-56|$12|entries-read|$-1\
+             |$3|lag|$-1|*12|$4|name|$5|later|$9|consumers|:0|$7|pending|:0|$17|last-delivered-id|$15|1526919030480-0|$12|\
+             entries-read|$-1|$3|lag|$-1",
+        ),
+        ("XADD s 1526919030481-* f v", "$15|1526919030481-1"),
+        (
+            "XADD old 1526919030481-0 f v",
+            "-ERR The ID specified in XADD is equal or smaller than the target stream top item",
+        ),
+    ] {
+        assert_eq!(bench.run(question), expected, "{question}");
+    }
+    assert!(
+        bench
+            .run("XINFO STREAM s")
+            .contains("max-deleted-entry-id|$15|1526919030481-0|$13|entries-added|:5|")
+    );
+    assert!(bench.run("XINFO STREAM old").contains("max-deleted-entry-id|$3|0-0|$13|entries-added|:3|"));
+}
+
+#[test]
+fn bad_streams_are_refused() {
+    let key = "00000163837766ca0000000000000037";
+    let node = format!("0f 01 10 {key} 407f {STREAM_PACK}");
+    let id = "00000163837766ca0000000000000038";
+    assert!(loaded(&format!("{node} 03 81 00000163837766d1 00 00")).is_ok());
+    for body in [
+        "0f 01".into(),
+        format!("{node} 03 81 00000163837766d1 00"),    // no groups
+        format!("{node} 04 81 00000163837766d1 00 00"), // another number of entries
+        format!("{node} 03 81 00000163837766ca 00 00"), // a last id in front of the last entry
+        format!("0f 02 10 {key} 407f {STREAM_PACK} 10 {key} 407f {STREAM_PACK} 06 81 00000163837766d1 00 00"),
+        format!("{node} 03 81 00000163837766d1 00 02 01 67 00 00 00 00 01 67 00 00 00 00"), // a group twice
+        format!("{node} 03 81 00000163837766d1 00 01 01 67 00 00 01 {id} 7a049fffa1010000 01 00"), // nobody's entry
+        format!("{node} 03 81 00000163837766d1 00 01 01 67 00 00 00 01 01 63 7a049fffa1010000 01 {id}"),
+        format!(
+            "{node} 03 81 00000163837766d1 00 01 01 67 00 00 00 02 01 63 7a049fffa1010000 00 01 63 7a049fffa1010000 00"
+        ),
+        format!("0f 01 10 {key} 0a 0a0000000100 00 01 ff 00 00 00 00"), // a pack without its head
+    ] {
+        assert!(loaded(&body).is_err(), "{body}");
     }
 }
 
@@ -225,8 +309,27 @@ proptest! {
             Member { name: SmallBytes::new(name), score }
         };
         let zset: ZSet = texts.iter().map(scored).collect();
-        let values =
-            [text.into_value(), list.into_value(), set.into_value(), hash.into_value(), zset.into_value()];
+        let mut stream = Stream::default();
+        stream.add_group(b"g", Group::new(StreamId::new(1, 0), Some(1)));
+        for (at, (a, b, seq)) in (1..).zip(&texts) {
+            let id = StreamId::new(at / 3 + 1, 3 * at + u64::from(seq.unwrap_or(0) % 3));
+            let fields = [(&b"f"[..], &b[..]), (if seq.is_some() { &a[..] } else { b"g" }, &a[..])];
+            prop_assert!(stream.append(id, fields.into_iter()));
+            let group = stream.group_mut(b"g").unwrap();
+            group.see(&b[..b.len().min(1)], Millis(at));
+            group.assign(id, &b[..b.len().min(1)], Delivery { time: Millis(at), count: at });
+            if seq.is_some() {
+                group.activate(&b[..b.len().min(1)], Millis(at));
+            }
+        }
+        let values = [
+            text.into_value(),
+            list.into_value(),
+            set.into_value(),
+            hash.into_value(),
+            zset.into_value(),
+            stream.into_value(),
+        ];
         for value in values {
             let back = load(verify(&dump(&value, Millis(0))).unwrap()).unwrap();
             prop_assert_eq!(form(&back), form(&value));

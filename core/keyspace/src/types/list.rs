@@ -7,10 +7,10 @@ mod chunk;
 
 use std::collections::VecDeque;
 
-use skep_base::number;
 use skep_base::varint::{self, Malformed, Reader};
 
 use crate::keyspace::Encodings;
+use crate::listpack;
 use crate::pieces::{Elements, Frozen, encode_some};
 use crate::value::{Typed, Value, typed_access};
 use chunk::{CHUNK_BYTES, Chunk};
@@ -162,8 +162,6 @@ impl List {
     /// What `OBJECT ENCODING` says: `listpack` while one would hold all elements. Redis goes back from `quicklist` only at
     /// half the limit; here the content alone decides. Cost: O(the limit), at most 64 KiB.
     pub fn encoding(&self, limits: &Encodings) -> &'static str {
-        /// A listpack has a header of 6 bytes and an end of 1.
-        const LISTPACK_FRAME: usize = 7;
         /// Redis's limit on bytes where elements are counted.
         const SAFETY_LIMIT: usize = 8192;
         let (bytes_max, count_max) = match limits.list_max_listpack_size {
@@ -173,9 +171,9 @@ impl List {
         if self.len > count_max {
             return "quicklist";
         }
-        let mut bytes = LISTPACK_FRAME;
+        let mut bytes = listpack::FRAME_BYTES;
         for element in self.iter() {
-            bytes += listpack_entry_bytes(element);
+            bytes += listpack::element_bytes(element);
             if bytes > bytes_max {
                 return "quicklist";
             }
@@ -279,34 +277,6 @@ impl List {
             }
         }
     }
-}
-
-/// Bytes of `element` in a Redis listpack (listpack.md of its source: encoding, data, back length).
-fn listpack_entry_bytes(element: &[u8]) -> usize {
-    let front = match number::parse_i64(element) {
-        Some(0..=127) => 1,
-        Some(-4096..=4095) => 2,
-        Some(-32_768..=32_767) => 3,
-        Some(-8_388_608..=8_388_607) => 4,
-        Some(-2_147_483_648..=2_147_483_647) => 5,
-        Some(_) => 9,
-        None => {
-            element.len()
-                + match element.len() {
-                    0..=63 => 1,
-                    64..=4095 => 2,
-                    _ => 5,
-                }
-        }
-    };
-    let back = match front {
-        0..=127 => 1,
-        128..=16_382 => 2,
-        16_383..=2_097_150 => 3,
-        2_097_151..=268_435_454 => 4,
-        _ => 5,
-    };
-    front + back
 }
 
 impl Elements for List {

@@ -186,7 +186,9 @@ fn sorted<'a>(cx: &ReadCx<'a>, key: &[u8], options: &Options) -> Result<Vec<&'a 
         Value::List(list) => list.iter().collect(),
         Value::Set(set) => set.iter().map(|m| m.as_slice()).collect(),
         Value::ZSet(zset) => zset.members().iter().map(|m| m.name.as_slice()).collect(),
-        Value::Str(_) | Value::Hash(_) | Value::Queue(_) => return Err(Refusal::WrongType),
+        Value::Str(_) | Value::Hash(_) | Value::Queue(_) | Value::Stream(_) => {
+            return Err(Refusal::WrongType);
+        }
     };
     // What keeps its order and is here nevertheless is a set to be stored.
     let by = options.by.filter(|_| !options.keeps_order).map(Pattern::new);
