@@ -95,6 +95,25 @@ def geo(r: Client) -> list:
     ]  # fmt: skip
 
 
+def streams(r: Client) -> list:
+    ids = [r.xadd("s", {"n": n, "text": f"entry {n}"}, id=f"{n}-1") for n in range(1, 8)]
+    chosen = r.xadd("auto", {"f": "v"})
+    return [
+        ids, r.xlen("s"), r.xrange("s"), r.xrange("s", min="2", max="(5", count=2), r.xrevrange("s", count=1), r.xdel("s", "7-1", "9-9"),
+        r.xread({"s": "4", "none": "0"}), r.xread({"s": "$"}), r.xgroup_create("s", "g", id="0"), r.xgroup_create("new", "g", mkstream=True),
+        r.xgroup_createconsumer("s", "g", "idle"), r.xreadgroup("g", "one", {"s": ">"}, count=3), r.xreadgroup("g", "two", {"s": ">"}, noack=True, count=1),
+        r.xreadgroup("g", "two", {"s": ">"}), r.xreadgroup("g", "two", {"s": ">"}), r.xreadgroup("g", "one", {"s": "0"}, count=1),
+        r.xpending("s", "g"), [each["message_id"] for each in r.xpending_range("s", "g", "-", "+", 10, consumername="one")],
+        r.xack("s", "g", "1-1", "1-1"), r.xclaim("s", "g", "two", 0, ["2-1"]), r.xclaim("s", "g", "two", 0, ["3-1"], justid=True),
+        r.xautoclaim("s", "g", "one", 0, count=2), r.xtrim("s", maxlen=3), r.xautoclaim("s", "g", "one", 0, justid=True),
+        r.xinfo_stream("s")["length"], [each["name"] for each in r.xinfo_groups("s")], sorted(each["pending"] for each in r.xinfo_consumers("s", "g")),
+        len(r.xinfo_stream("s", full=True)["groups"]), r.xgroup_delconsumer("s", "g", "one"), r.xgroup_setid("s", "g", "0"), r.xgroup_destroy("s", "g"),
+        r.xadd("s", {"a": 1}, id="9-*", maxlen=2, approximate=False), r.xadd("none", {"a": 1}, nomkstream=True), r.xlen("s"), r.type("s"),
+        r.restore("back", 0, r.dump("s")) if not r.connection_pool.connection_kwargs.get("decode_responses") else b"OK", r.copy("s", "copied"), r.xlen("copied"),
+        r.xrange("auto")[0][0] == chosen,
+    ]  # fmt: skip
+
+
 def pipelines(r: Client) -> list:
     pipe = r.pipeline(transaction=False)
     for number in range(1000):
@@ -133,7 +152,7 @@ def connections(r: Client) -> list:
     ]  # fmt: skip
 
 
-WORKLOADS: list[Callable[[Client], list]] = [strings, keys, hashes, lists, sets, zsets, geo, pipelines, errors, connections]
+WORKLOADS: list[Callable[[Client], list]] = [strings, keys, hashes, lists, sets, zsets, geo, streams, pipelines, errors, connections]
 
 
 def results(server: Server, workload: Callable[[Client], list], **options: object) -> list:

@@ -91,6 +91,57 @@ def sort(words: Words) -> Callable[[Reply, Reply], bool]:
     return same_length if b"LIMIT" in options else unordered
 
 
+CLOCKED = frozenset((b"idle", b"seen-time"))
+"""Facts of XINFO that hang on the time."""
+NEWER_OR_INNER = frozenset((b"inactive", b"active-time", b"entries-read", b"lag", b"radix-tree-nodes"))
+"""Facts of XINFO that 7.2 or 7.4 added or tells otherwise, and the inside of Redis's radix tree."""
+UNIX_MS = 1_000_000_000_000
+"""Integers above it are times."""
+
+
+def near(left: Reply, right: Reply) -> bool:
+    return left[0] == right[0] == ":" and abs(left[1] - right[1]) <= TTL_SECONDS_APART * 1000
+
+
+def xpending(left: Reply, right: Reply) -> bool:
+    """Rows of id, consumer, idle time and count; or the short form, which has no times."""
+    one, two = items(left), items(right)
+    if one is None or two is None or not one or one[0][0] == ":":
+        return left == right
+    return len(one) == len(two) and all(
+        x[:2] == y[:2] and x[3] == y[3] and near(x[2], y[2]) for x, y in ((items(a), items(b)) for a, b in zip(one, two, strict=True))
+    )
+
+
+def xinfo(left: Reply, right: Reply) -> bool:
+    """The facts that both know: times nearly, everything else exactly."""
+    if left == right or (left[0] == right[0] == ":" and min(left[1], right[1]) > UNIX_MS and near(left, right)):
+        return True
+    if left[0] not in "*%" or left[0] != right[0]:
+        return False
+    one, two = facts(left), facts(right)
+    if one is not None and two is not None:
+        if one.get(b"consumers", (None,))[0] == ":":  # A number of them.
+            one, two = ({name: fact for name, fact in each.items() if name != b"consumers"} for each in (one, two))
+        return one.keys() == two.keys() and all(near(one[name], two[name]) if name in CLOCKED else xinfo(one[name], two[name]) for name in one)
+    one, two = ([each for each in items(side) or () if not is_idle(each)] for side in (left, right))
+    return len(one) == len(two) and all(map(xinfo, one, two))
+
+
+def is_idle(reply: Reply) -> bool:
+    """A consumer that has nothing: XCLAIM and XAUTOCLAIM that find nothing create one since 7.2."""
+    found = facts(reply) if reply[0] in "*%" and reply[1] else None
+    return found is not None and b"last-delivered-id" not in found and (":", 0) in (found.get(b"pel-count"), found.get(b"pending"))
+
+
+def facts(reply: Reply) -> dict[bytes, Reply] | None:
+    """A map of XINFO without what the versions tell differently; None for what is none."""
+    flat = list(reply[1]) if reply[0] == "%" else pairs(reply[1] or ())
+    if not flat or any(len(pair) != 2 or pair[0] not in (("$", b"name"), ("$", b"length")) for pair in flat[:1]):
+        return None
+    return {name[1]: value for name, value in flat if name[1] not in NEWER_OR_INNER}
+
+
 UNORDERED = frozenset(b"SMEMBERS SINTER SUNION SDIFF KEYS HKEYS HVALS".split())
 SECONDS_LEFT = frozenset(b"TTL EXPIRETIME".split())
 MILLIS_LEFT = frozenset(b"PTTL PEXPIRETIME".split())
@@ -115,6 +166,10 @@ def rule(words: Words) -> Callable[[Reply, Reply], bool]:
         return same_kind  # skep explains itself in its own words.
     if name in (b"TIME", b"DUMP") or (name == b"MEMORY" and words[1].upper() == b"USAGE") or (name == b"COMMAND" and len(words) <= 2) or (name == b"CONFIG" and words[-1] == b"*"):
         return same_kind
+    if name == b"XPENDING":
+        return xpending
+    if name == b"XINFO":
+        return xinfo
     if name == b"HELLO":
         return hello
     if name == b"OBJECT" and len(words) > 1 and words[1].upper() in (b"IDLETIME", b"FREQ"):

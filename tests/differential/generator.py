@@ -44,8 +44,8 @@ PATTERNS = [
 ]  # fmt: skip
 
 KEYS_PER_TYPE = 3
-TYPES = "strings", "lists", "sets", "zsets", "hashes"
-PREFIX = {"strings": b"s:", "lists": b"l:", "sets": b"t:", "zsets": b"z:", "hashes": b"h:"}
+TYPES = "strings", "lists", "sets", "zsets", "hashes", "streams"
+PREFIX = {"strings": b"s:", "lists": b"l:", "sets": b"t:", "zsets": b"z:", "hashes": b"h:", "streams": b"x:"}
 FAR = 4102444800
 """2100-01-01 in seconds: a deadline that no test run reaches, so TTL commands cannot race with the clock."""
 
@@ -174,8 +174,11 @@ class Gen:
 
 NAMES = b"n:"
 """Sorted sets whose scores are all 0: ranges by name mean nothing on others."""
-UNBROKEN = [[b"ZADD", NAMES + b"%d" % number] for number in range(KEYS_PER_TYPE)]
-"""Commands that are never broken, since a score other than 0 would make ranges by name undefined."""
+UNBROKEN = [
+    *([b"ZADD", NAMES + b"%d" % number] for number in range(KEYS_PER_TYPE)),
+    *([b"XSETID", PREFIX["streams"] + b"%d" % number] for number in range(KEYS_PER_TYPE)),
+]
+"""Commands that are never broken: a score other than 0 would make ranges by name undefined, and 7.4 refuses ids that 7.0 sets."""
 
 LOWEST = (b"%d" % I64_MIN, b"%d" % (I64_MIN + 1))
 
@@ -184,10 +187,13 @@ def agreed(words: Words) -> Words:
     """The command without the numbers that leave different values behind, after which nothing could be compared.
 
     LREM takes the smallest integer in 7.0 and refuses it in 7.4. BITFIELD's SET with OVERFLOW SAT takes numbers far below
-    the field's range for numbers above it, in Redis, since a difference overflows; skep sets the smallest.
+    the field's range for numbers above it, in Redis, since a difference overflows; skep sets the smallest. An id `*` is the
+    time of the server.
     """
     if words[0] == b"LREM":
         return [LOWEST[1] if word == LOWEST[0] else word for word in words]
+    if words[0] == b"XADD":
+        return [b"5-*" if word == b"*" else word for word in words]
     if words[0] == b"BITFIELD":
         return [b"-4611686018427387904" if word in LOWEST else word for word in words]
     return words

@@ -51,6 +51,8 @@ CALLS = [
     "sintercard 2 a b limit 1", "bitop and d a b c", "pfcount a b c", "pfmerge d a b", "pfmerge d", "lmove a b left right",
     "object encoding x", "memory usage x samples 5", "copy a b", "rename a b", "smove a b m", "zrangestore a b 0 1",
     "del a b c", "touch a", "migrate", "xread", "lcs a b len", "restore k 0 x", "object help", "dbsize", "client kill a",
+    "xread streams a b 0 0", "xread count 1 block 5 streams streams a 0 streams", "xread streams a", "xread streams a b 0",
+    "xread count 1 streams", "xread nope streams a 0", "xreadgroup group g c noack streams a >", "xgroup create k g 0", "xinfo stream k full",
     "getex a", "getdel a", "substr a 0 1", "sdiffstore a b c", "move a 1", "swapdb 0 1",
 ]  # fmt: skip
 

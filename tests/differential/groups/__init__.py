@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..generator import Maker
-from . import bits, geo, hashes, keys, lists, server, sets, sort, strings, zsets
+from . import bits, geo, hashes, keys, lists, server, sets, sort, streams, strings, zsets
 
 Group = Sequence[tuple[float, Maker]]
 
@@ -21,6 +21,8 @@ GROUPS: dict[str, Group] = {
     "hll": bits.HLL,
     "geo": geo.GROUP,
     "sort": sort.GROUP,
+    "streams": streams.GROUP,
+    "long_streams": streams.LONG_GROUP,
     "server": server.GROUP,
 }
-GROUPS["mixed"] = [entry for name, group in GROUPS.items() if name not in ("server", "databases") for entry in group]
+GROUPS["mixed"] = [entry for name, group in GROUPS.items() if name not in ("server", "databases", "long_streams") for entry in group]

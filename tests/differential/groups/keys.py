@@ -15,6 +15,7 @@ def make_value(gen: Gen) -> Words:
             lambda: [b"SADD", gen.key("sets"), *gen.members()],
             lambda: [b"HSET", gen.key("hashes"), gen.member(), gen.value()],
             lambda: [b"ZADD", gen.key("zsets"), gen.float(), gen.member()],
+            lambda: [b"XADD", gen.key("streams"), b"%d-*" % gen.rng.randint(1, 3), gen.member(), gen.value()],
         ]
     )()
 
@@ -111,6 +112,7 @@ GROUP = [
     (1, lambda g: [b"SMEMBERS", g.key("sets")]),
     (1, lambda g: [b"HGETALL", g.key("hashes")]),
     (1, lambda g: [b"ZRANGE", g.key("zsets"), b"0", b"-1", b"WITHSCORES"]),
+    (1, lambda g: [b"XRANGE", g.key("streams"), b"-", b"+"]),
 ]
 
 DATABASE_GROUP = [
