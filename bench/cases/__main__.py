@@ -8,11 +8,12 @@ import platform
 import subprocess
 import time
 
-from . import cluster, failover, memory, throughput
+from . import cluster, failover, memory, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
     "durable": throughput.durable,
+    "streams": streams.compare,
     "memory": memory.resident,
     "checkpoint": memory.checkpoint,
     "loading": memory.loading,
