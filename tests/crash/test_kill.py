@@ -102,6 +102,28 @@ def test_expiry_survives_a_crash() -> None:
                 assert time.monotonic() < end, "what has expired is not removed"
 
 
+def test_streams_and_their_groups_survive_crashes_and_checkpoints() -> None:
+    """Entries, deletions, groups and what their consumers have not acknowledged: from the log, then from a checkpoint."""
+    with Skep(extra=SMALL) as skep:
+        entries = 0
+        for consumer in ("one", "two"):
+            with skep.connect() as connection:
+                for _ in range(12):
+                    first, entries = entries + 1, entries + 500
+                    added = connection.pipeline([[b"XADD", b"s", b"%d-0" % n, b"field", b"x" * 50 + b"%d" % n] for n in range(first, entries + 1)])
+                    assert added[-1] == ("$", b"%d-0" % entries)
+                connection.call("XGROUP", "CREATE", "s", "g", "0")
+                assert connection.call("XREADGROUP", "GROUP", "g", consumer, "COUNT", 3000, "STREAMS", "s", ">")[0] == "*"
+                assert connection.call("XACK", "s", "g", *(f"{n}-0" for n in range(1, entries, 3)))[1] > 0
+                assert connection.call("XDEL", "s", f"{entries - 100}-0", f"{entries - 99}-0") == (":", 2)
+                assert connection.call("XTRIM", "s", "MAXLEN", "~", 11000, "LIMIT", 0)[0] == ":"
+                before = [connection.call("XINFO", "STREAM", "s", "FULL", "COUNT", 0), connection.call("XINFO", "GROUPS", "s")]
+            skep.kill()
+            skep.start()
+            with skep.connect() as connection:
+                assert [connection.call("XINFO", "STREAM", "s", "FULL", "COUNT", 0), connection.call("XINFO", "GROUPS", "s")] == before
+
+
 def test_second_process_on_the_same_data_is_refused(skep: Skep) -> None:
     second = Skep(directory=skep.directory)
     with pytest.raises(StartFailed) as failed:

@@ -1,4 +1,4 @@
-//! Commands on streams. What waits for a stream to grow will share [`read::available`] with these.
+//! Commands on streams, but for waiting: see [`read`].
 
 mod claim;
 mod groups;
@@ -9,7 +9,7 @@ mod range;
 mod read;
 mod trim;
 
-use skep_base::{Args, Refusal};
+use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
 use super::{Group, parse};
@@ -88,7 +88,7 @@ fn xadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
 }
 
 /// The id of the next entry: above the last one.
-fn choose_id(stream: &Stream, wanted: NewId, now: skep_base::Millis) -> Result<StreamId, Refusal> {
+fn choose_id(stream: &Stream, wanted: NewId, now: Millis) -> Result<StreamId, Refusal> {
     let last = stream.last_id();
     if last == StreamId::MAX {
         return Err(NO_IDS_LEFT);
