@@ -121,6 +121,7 @@ fn size(value: &Value, now: Millis) -> usize {
         Value::Set(set) => set.len(),
         Value::ZSet(zset) => zset.len(),
         Value::Queue(queue) => queue.elements().count(),
+        Value::Stream(stream) => stream.elements().count(),
     };
     elements.saturating_mul(ELEMENT_WORK)
 }
