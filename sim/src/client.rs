@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use skep_base::{ConnId, Rng};
+use skep_base::Rng;
 use skep_resp::{Value, write_command};
 
 use crate::history::{HISTORY_DB, Histories, OpRef};
@@ -10,6 +10,7 @@ use crate::jobs::JOB_QUEUES;
 use crate::ledger::{Before, LEDGER_DB, Ledger, QUEUES};
 use crate::model::{Model, Plain, Words, show};
 use crate::plan::Plan;
+use crate::process::Conn;
 use crate::workload::{PRIVATE_DB, WILD_DBS, Workload};
 
 /// How far the client is.
@@ -85,7 +86,7 @@ pub struct Client {
     pub node: usize,
     /// It has asked a node to be let in.
     pub bound: bool,
-    pub conn: Option<ConnId>,
+    pub conn: Option<Conn>,
     /// It was refused, and looks for another node.
     pub gives_up: bool,
     /// When it asked for something last.

@@ -82,6 +82,9 @@ pub struct Plan {
     /// Copies of each shard.
     pub replicas: u64,
     pub shards: u64,
+    /// Seeds the numbers of cells that nodes have, another in each of their lives. Not drawn, so that a plan of one shard is
+    /// what it was.
+    pub cells_seed: u64,
     pub clients: usize,
     /// Commands in one burst of a client at the most.
     pub burst_max: u64,
@@ -150,6 +153,7 @@ impl Plan {
             joiners: nodes - founders,
             replicas: [1, 2, 3, 3, 3, 3, 5, 7][rng.below(8) as usize],
             shards: if alone { 1 } else { [1, 1, 1, 2, 5][rng.below(5) as usize] },
+            cells_seed: rng.clone().next_u64(),
             clients: 1 + rng.below(if alone { 5 } else { 7 }) as usize,
             burst_max: 1 + rng.below(12),
             work_us: if alone { 300 + rng.below(2_500) } else { 1_500 + rng.below(6_000) } * MS,
@@ -177,6 +181,15 @@ impl Plan {
             failing_start_in: rng.one_in(3).then(|| 2 + rng.below(4)),
             piece_bytes: [PIECE_BYTES_MIN, 300, 4 << 10, PIECE_BYTES_MAX][rng.below(4) as usize],
         }
+    }
+
+    /// Cells of a node in one of its lives.
+    pub fn cells_of(&self, node: usize, life: u64) -> usize {
+        if self.shards == 1 {
+            return 1;
+        }
+        let mut rng = Rng::new(self.cells_seed ^ (node as u64) << 32 ^ life);
+        [1, 2, 2, 3, 4][rng.below(5) as usize]
     }
 
     /// All nodes there will be, but for those that replace others.

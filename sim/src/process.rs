@@ -1,6 +1,6 @@
-//! The simulated process: the node, its disk threads, and the loop of `shell/server` around them.
+//! The simulated process: the node's cells, its disk threads, and the loops of `shell/server` around them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, NodeId, NodeUuid};
 use skep_log::checkpoint::{CHUNK_BYTES_MAX, tidy};
@@ -9,8 +9,8 @@ use skep_log::{
     Wal,
 };
 use skep_node::{
-    Identity, Input, LinkLimits, Load, Node, NodeRecord, Note, Now, Output, RecoverError, Recovered,
-    Restoring,
+    CellId, Identity, Input, LinkLimits, Load, Mail, Node, NodeRecord, Note, Now, Output, RecoverError,
+    Recovered, Restoring, Status,
 };
 
 use crate::agreed::Agreed;
@@ -20,23 +20,34 @@ use crate::plan::Plan;
 use crate::planted::{DATA, Planted};
 use crate::shadow::Shadow;
 
+/// A client's connection: the cell that has it, and its id there.
+pub type Conn = (usize, ConnId);
+
 /// What arrived since the last turn.
 pub enum Arrival {
     Connect {
         client: usize,
         generation: u64,
     },
+    /// The hub has let a client in, under this number, for another cell.
+    Welcome {
+        client: usize,
+        generation: u64,
+        number: u64,
+    },
+    /// Another cell has written.
+    Mail(Mail),
     Bytes {
         client: usize,
         generation: u64,
         bytes: Vec<u8>,
     },
     Gone {
-        conn: ConnId,
+        conn: Conn,
     },
     /// The client will send no more, but reads what it is owed.
     Ended {
-        conn: ConnId,
+        conn: Conn,
     },
     CheckpointWanted,
     /// Another node's connection has come.
@@ -76,14 +87,29 @@ pub fn machine_at(address: &str) -> Option<usize> {
     address.strip_prefix("10.0.0.")?.strip_suffix(":7379")?.parse().ok()
 }
 
-pub struct Process {
+/// One cell of the node and the loop around it.
+pub struct Cell {
     pub node: Node,
-    pub log: SimLog,
-    pub checkpointer: SimCheckpointer,
-    pub source: SimSource,
     pub arrivals: Vec<Arrival>,
+    /// What the disk threads have to say: that of the log, of checkpoints written, and of those read.
+    said: [Vec<Input<'static>>; 3],
     /// When the next turn is.
     pub turn_at: Option<u64>,
+    pub outputs: Vec<Output>,
+    pub stopped: bool,
+    /// Connections that the cell closed.
+    pub closed: Vec<ConnId>,
+}
+
+pub struct Process {
+    /// The hub first.
+    pub cells: Vec<Cell>,
+    pub log: SimLog,
+    /// What the log was given and has not confirmed: its own number, the cell, and the number there.
+    tickets: VecDeque<(u64, usize, u64)>,
+    tickets_given: u64,
+    pub checkpointer: SimCheckpointer,
+    pub source: SimSource,
     pub log_busy: bool,
     pub chore_busy: bool,
     pub checkpoint_busy: bool,
@@ -92,11 +118,7 @@ pub struct Process {
     pub blocked: BTreeSet<usize>,
     /// Links to other nodes whose windows are closed.
     pub blocked_links: BTreeSet<LinkId>,
-    pub outputs: Vec<Output>,
-    pub stopped: bool,
     pub notes: Vec<Note>,
-    /// Connections that the node closed.
-    pub closed: Vec<ConnId>,
     /// What it wants of the network.
     pub link_orders: Vec<LinkOrder>,
     /// The planted checkpoint that lacks its last entry.
@@ -118,6 +140,8 @@ pub struct Start {
     /// The node that was on the machine before its disk lost everything.
     pub replaces: Option<NodeId>,
     pub planted: Option<Planted>,
+    /// Cells of the node.
+    pub cells: usize,
 }
 
 /// Why a start did not work.
@@ -171,7 +195,7 @@ impl Process {
     /// Starts the node from what was recovered.
     pub fn start(plan: &Plan, disk: &MemDisk, found: Found, start: Start) -> Process {
         let Found { wal, recovered, identity, .. } = found;
-        let Start { node, life, seed, now, join, replaces, planted } = start;
+        let Start { node, life, seed, now, join, replaces, planted, cells: count } = start;
         let replaces = replaces.filter(|_| identity.node == NodeId(0));
         let identity = Identity {
             saved: identity,
@@ -191,43 +215,117 @@ impl Process {
             link_limits: LinkLimits { piece_bytes: plan.piece_bytes, ..LinkLimits::default() },
             may_damage: true,
         };
-        let mut outputs = Vec::new();
-        let node = Node::start(identity, plan.settings(&join), recovered, now, &mut outputs);
+        let shares = recovered.split(count).into_iter().enumerate();
+        let cells = shares.map(|(index, share)| {
+            let mut outputs = Vec::new();
+            let (id, settings) = (CellId { index, count }, plan.settings(&join));
+            let node = Node::start_cell(identity.clone(), settings, share, id, now, &mut outputs);
+            Cell {
+                node,
+                arrivals: Vec::new(),
+                said: Default::default(),
+                turn_at: None,
+                outputs,
+                stopped: false,
+                closed: Vec::new(),
+            }
+        });
         Process {
-            node,
+            cells: cells.collect(),
+            tickets: VecDeque::new(),
+            tickets_given: 0,
             log: SimLog::new(wal, disk.clone(), planted),
             checkpointer: SimCheckpointer::new(disk.clone()),
             source: SimSource::new(disk.clone()),
-            arrivals: Vec::new(),
-            turn_at: None,
             log_busy: false,
             chore_busy: false,
             checkpoint_busy: false,
             source_busy: false,
             blocked: BTreeSet::new(),
             blocked_links: BTreeSet::new(),
-            outputs,
-            stopped: false,
             notes: Vec::new(),
-            closed: Vec::new(),
             link_orders: Vec::new(),
             replaced: None,
             mislabelled: None,
         }
     }
 
-    /// Hands the node what the disk threads have to say.
-    pub fn take_disk_events(&mut self, now: Now) {
+    /// The cell that owns what a node has only once.
+    pub fn hub(&mut self) -> &mut Node {
+        &mut self.cells[0].node
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.cells[0].node.is_ready()
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.cells.iter().all(|cell| cell.stopped)
+    }
+
+    /// Lets a client into a cell.
+    pub fn welcome(
+        &mut self,
+        machine: usize,
+        cell: usize,
+        (client, generation): (usize, u64),
+        number: u64,
+    ) -> ConnId {
+        let (address, local) = (format!("10.0.1.{client}:{generation}"), format!("10.0.0.{machine}:6379"));
+        self.cells[cell].node.welcome(number, address, local)
+    }
+
+    /// Of all cells together.
+    pub fn status(&self) -> Status {
+        let mut status = self.cells[0].node.status();
+        self.cells[1..].iter().for_each(|cell| status.absorb(cell.node.status()));
+        status
+    }
+
+    pub fn digests(&self) -> Vec<(GroupId, LogId, u64)> {
+        self.cells.iter().flat_map(|cell| cell.node.digests()).collect()
+    }
+
+    /// Gives each cell what the disk threads have to say to it, and says which cells that are.
+    pub fn deal_out(&mut self) -> BTreeSet<usize> {
+        let mut told = BTreeSet::new();
         for event in std::mem::take(&mut self.log.events) {
-            let input = match event {
-                LogEvent::Durable { ticket } => Input::Persisted { through: ticket },
-                LogEvent::Full(full) => Input::DiskFull(full),
-                LogEvent::Pinned => Input::LogPinned,
-            };
-            self.node.handle(now, input, &mut self.outputs);
+            match event {
+                LogEvent::Durable { ticket } => self.on_durable(ticket, &mut told),
+                LogEvent::Full(full) => self.say_to_all(|| Input::DiskFull(full), &mut told),
+                LogEvent::Pinned => self.say_to_all(|| Input::LogPinned, &mut told),
+            }
         }
-        let read = std::mem::take(&mut self.source.events);
-        for event in std::mem::take(&mut self.checkpointer.events).into_iter().chain(read) {
+        for event in std::mem::take(&mut self.checkpointer.events) {
+            self.say(1, event, &mut told);
+        }
+        for event in std::mem::take(&mut self.source.events) {
+            self.say(2, event, &mut told);
+        }
+        told
+    }
+
+    fn on_durable(&mut self, ticket: u64, told: &mut BTreeSet<usize>) {
+        let mut through = BTreeMap::new();
+        while self.tickets.front().is_some_and(|(given, ..)| *given <= ticket) {
+            let (_, cell, number) = self.tickets.pop_front().expect("seen in the loop's condition");
+            through.insert(cell, number);
+        }
+        for (cell, through) in through {
+            self.cells[cell].said[0].push(Input::Persisted { through });
+            told.insert(cell);
+        }
+    }
+
+    fn say_to_all(&mut self, input: impl Fn() -> Input<'static>, told: &mut BTreeSet<usize>) {
+        for (number, cell) in self.cells.iter_mut().enumerate() {
+            cell.said[0].push(input());
+            told.insert(number);
+        }
+    }
+
+    fn say(&mut self, queue: usize, event: CheckpointEvent, told: &mut BTreeSet<usize>) {
+        let (group, input) = {
             let input = match event {
                 CheckpointEvent::Written(file) => {
                     let label = self.mislabelled.filter(|(_, to)| file.group == DATA && *to == file.at);
@@ -242,39 +340,70 @@ impl Process {
                     Input::CheckpointRead { group, at, chunk, piece }
                 }
             };
-            self.node.handle(now, input, &mut self.outputs);
+            let group = match &input {
+                Input::CheckpointSaved { group, .. }
+                | Input::CheckpointFailed { group, .. }
+                | Input::CheckpointRead { group, .. } => *group,
+                _ => GroupId::META,
+            };
+            (group, input)
+        };
+        let cell = CellId::home(self.cells.len(), group);
+        self.cells[cell].said[queue].push(input);
+        told.insert(cell);
+    }
+
+    /// Hands a cell what the disk threads have said to it.
+    pub fn take_said(&mut self, cell: usize, now: Now) {
+        let Cell { node, said, outputs, .. } = &mut self.cells[cell];
+        for input in said.iter_mut().flat_map(std::mem::take) {
+            node.handle(now, input, outputs);
         }
     }
 
-    /// Ends the turn. About 100 bytes a key stand for the allocator's figure.
-    pub fn end_turn(&mut self, now: Now, keys: u64) {
-        let load = Load { memory_used: 500 + 100 * keys, checkpoint_bytes: self.checkpointer.queued_bytes };
-        self.node.handle(now, Input::Turn(load), &mut self.outputs);
+    pub fn handle(&mut self, cell: usize, now: Now, input: Input<'_>) {
+        let Cell { node, outputs, .. } = &mut self.cells[cell];
+        node.handle(now, input, outputs);
     }
 
-    /// Takes note of what the node gave out to be logged in this turn.
-    pub fn issue(&mut self, shadow: &mut Shadow) -> Result<(), String> {
-        for output in &mut self.outputs {
+    /// Ends a cell's turn. About 100 bytes a key stand for the allocator's figure.
+    pub fn end_turn(&mut self, cell: usize, now: Now, keys: u64) {
+        let load = Load { memory_used: 500 + 100 * keys, checkpoint_bytes: self.checkpointer.queued_bytes };
+        self.handle(cell, now, Input::Turn(load));
+    }
+
+    /// Takes note of what a cell gave out to be logged in this turn.
+    pub fn issue(&mut self, cell: usize, shadow: &mut Shadow) -> Result<(), String> {
+        for output in &mut self.cells[cell].outputs {
             if let Output::Persist { number, records } = output {
                 if let Some((from, to)) = self.mislabelled {
                     relabel(records, from, to);
                 }
+                self.tickets_given += 1;
+                self.tickets.push_back((self.tickets_given, cell, *number));
+                *number = self.tickets_given;
                 shadow.issue(*number, records)?;
             }
         }
         Ok(())
     }
 
-    /// Carries out what the node asked for.
-    pub fn carry_out(&mut self, agreed: &Agreed, planted: Option<Planted>) -> Result<(), String> {
-        for output in std::mem::take(&mut self.outputs) {
-            self.carry_out_one(output, agreed, planted)?;
+    /// Carries out what a cell asked for.
+    pub fn carry_out(
+        &mut self,
+        cell: usize,
+        agreed: &Agreed,
+        planted: Option<Planted>,
+    ) -> Result<(), String> {
+        for output in std::mem::take(&mut self.cells[cell].outputs) {
+            self.carry_out_one(cell, output, agreed, planted)?;
         }
         Ok(())
     }
 
     fn carry_out_one(
         &mut self,
+        cell: usize,
         output: Output,
         agreed: &Agreed,
         planted: Option<Planted>,
@@ -321,9 +450,9 @@ impl Process {
             Output::Dial { link, address } => self.link_orders.push(LinkOrder::Dial { link, address }),
             Output::CloseLink { link } => self.link_orders.push(LinkOrder::Close { link }),
             Output::Drop(garbage) => drop(garbage),
-            Output::Close { conn } => self.closed.push(conn),
+            Output::Close { conn } => self.cells[cell].closed.push(conn),
             Output::Note(note) => self.notes.push(note),
-            Output::Stopped => self.stopped = true,
+            Output::Stopped => self.cells[cell].stopped = true,
         }
         Ok(())
     }

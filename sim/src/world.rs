@@ -42,7 +42,8 @@ pub struct Step {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Work {
-    Turn,
+    /// Of a cell.
+    Turn(usize),
     Log,
     ChoreStart,
     ChoreDone,
@@ -236,7 +237,8 @@ impl World {
             Event::Step(step) => self.on_step(step)?,
             Event::ToNode { client, generation, bytes } if self.clients[client].generation == generation => {
                 let node = self.clients[client].node;
-                self.arrive(node, Arrival::Bytes { client, generation, bytes });
+                let cell = self.clients[client].conn.map_or(0, |conn| conn.0);
+                self.arrive_in(node, cell, Arrival::Bytes { client, generation, bytes });
             }
             Event::ToClient { client, generation, bytes }
                 if self.clients[client].generation == generation =>
@@ -269,12 +271,12 @@ impl World {
         if !machine.runs(step.life) {
             return Ok(());
         }
-        if machine.paused || machine.hangs && step.work != Work::Turn {
+        if machine.paused || machine.hangs && !matches!(step.work, Work::Turn(_)) {
             machine.waiting.push(step);
             return Ok(());
         }
         match step.work {
-            Work::Turn => self.on_turn_due(step.node),
+            Work::Turn(cell) => self.on_turn_due(step.node, cell),
             Work::Log => self.on_log_step(step.node),
             Work::ChoreStart => {
                 self.start_chore(step.node);
@@ -317,36 +319,55 @@ impl World {
     }
 
     fn arrive(&mut self, node: usize, arrival: Arrival) {
-        if let Some(process) = &mut self.machines[node].process {
-            process.arrivals.push(arrival);
-            self.soon(node);
+        self.arrive_in(node, 0, arrival);
+    }
+
+    fn arrive_in(&mut self, node: usize, cell: usize, arrival: Arrival) {
+        // A connection belongs to one life of a process, and so does its cell.
+        if let Some(process) = self.machines[node].process.as_mut().filter(|p| cell < p.cells.len()) {
+            process.cells[cell].arrivals.push(arrival);
+            self.soon_in(node, cell);
         }
     }
 
-    /// A turn comes as soon as the loop gets to it.
+    fn arrive_in_all(&mut self, node: usize, arrival: impl Fn() -> Arrival) {
+        for cell in 0..self.machines[node].process.as_ref().map_or(0, |p| p.cells.len()) {
+            self.arrive_in(node, cell, arrival());
+        }
+    }
+
     fn soon(&mut self, node: usize) {
-        let at = self.within(60) + 1;
-        self.schedule_turn(node, at);
+        self.soon_in(node, 0);
     }
 
-    fn schedule_turn(&mut self, node: usize, at: u64) {
+    /// A turn comes as soon as the cell's loop gets to it. Where there are several, one may have to wait for a processor.
+    fn soon_in(&mut self, node: usize, cell: usize) {
+        let several = self.machines[node].process.as_ref().is_some_and(|p| p.cells.len() > 1);
+        let waits = several && self.rng.one_in(30);
+        let at = self.within(if waits { 4 * MS } else { 60 }) + 1;
+        self.schedule_turn(node, cell, at);
+    }
+
+    fn schedule_turn(&mut self, node: usize, cell: usize, at: u64) {
         let Some(process) = &mut self.machines[node].process else { return };
-        if process.turn_at.is_none_or(|planned| planned > at) {
-            process.turn_at = Some(at);
-            self.step_at(at, node, Work::Turn);
+        let turn_at = &mut process.cells[cell].turn_at;
+        if turn_at.is_none_or(|planned| planned > at) {
+            *turn_at = Some(at);
+            self.step_at(at, node, Work::Turn(cell));
         }
     }
 
-    fn schedule_wakeup(&mut self, node: usize) {
+    fn schedule_wakeup(&mut self, node: usize, cell: usize) {
         let machine = &self.machines[node];
         let Some(process) = &machine.process else { return };
-        let blocked = !process.blocked.is_empty();
-        if let Some(instant) = process.node.next_wakeup() {
+        let here = |client: &usize| self.clients[*client].conn.is_none_or(|conn| conn.0 == cell);
+        let blocked = process.blocked.iter().any(here);
+        if let Some(instant) = process.cells[cell].node.next_wakeup() {
             let at = machine.clocks.instant(instant).max(self.now + 1);
-            self.schedule_turn(node, at);
+            self.schedule_turn(node, cell, at);
         }
         if blocked {
-            self.schedule_turn(node, self.now + MS / 2);
+            self.schedule_turn(node, cell, self.now + MS / 2);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Runs one node from a checked configuration.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -8,8 +9,8 @@ use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
-use skep_node::{Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
-use skep_server::{Clock, Counts, Listening, RunFault, Surroundings, Waker};
+use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
+use skep_server::{Clock, Counts, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
 use crate::chance::{random, random_hex};
@@ -100,7 +101,8 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         );
     }
     let data_dir = DataDir::open(settings.data_dir()).map_err(ServeFault::DataDir)?;
-    let listening = Listening::bind(settings.listen(), settings.peer_listen())
+    let cells = cells(&settings);
+    let listening = Listening::bind(settings.listen(), settings.peer_listen(), cells)
         .map_err(|(address, source)| ServeFault::Bind { address, source })?;
     let clients = bind(settings.listen(), |_| listening.client_addr())?;
     let peers = bind(settings.peer_listen(), |_| listening.peer_addr())?;
@@ -126,8 +128,8 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     }
     let waker = listening.waker();
     let wake = |waker: Waker| move || waker.wake();
-    let log =
-        LogWriter::start(found.wal, data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
+    let wakes = listening.wakers().into_iter().map(wake).collect();
+    let log = LogWriter::start(found.wal, data_dir.disk(), wakes).map_err(ServeFault::Thread)?;
     let checkpointer =
         Checkpointer::start(data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
     let source = CheckpointSource::start(data_dir.disk(), CheckpointSource::IDLE, wake(waker.clone()))
@@ -140,28 +142,45 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
 
     let keepalive = settings.tcp_keepalive_seconds();
     let start_patience = Duration::from_millis(settings.request_timeout_ms());
-    let mut first = Vec::new();
     let identity = identity(found.identity, found.replaces, &settings, fit);
-    let node = Node::start(identity, settings, found.recovered, Clock.now(), &mut first);
+    let now = Clock.now();
+    let start = |(index, share)| {
+        let (mut first, cell) = (Vec::new(), CellId { index, count: cells });
+        let node = Node::start_cell(identity.clone(), settings.clone(), share, cell, now, &mut first);
+        (node, first)
+    };
+    let nodes = found.recovered.split(cells).into_iter().enumerate().map(start).collect();
     let publisher = board.clone();
-    let surroundings = Surroundings {
-        log,
-        checkpointer,
-        source,
-        files: NodeFiles::new(data_dir.disk(), found.peers),
+    let shared = Shared {
+        log: Arc::new(log),
+        checkpointer: Arc::new(checkpointer),
+        source: Arc::new(source),
         memory_used: memory::allocated,
-        publish: Box::new(move |status, counts| publisher.publish(report(&status, &counts))),
-        start_patience,
         keepalive: (keepalive > 0).then(|| Duration::from_secs(keepalive)),
     };
+    let surroundings = Surroundings {
+        shared,
+        files: NodeFiles::new(data_dir.disk(), found.peers),
+        publish: Box::new(move |status, counts| publisher.publish(report(&status, &counts))),
+        start_patience,
+    };
     announce_listening(clients, peers, http_address);
-    listening.run(node, first, surroundings).map_err(ServeFault::Run)?;
+    listening.run(nodes, surroundings).map_err(ServeFault::Run)?;
     tracing::info!("stopped");
     Ok(())
 }
 
 fn bind<T>(address: SocketAddr, make: impl FnOnce(SocketAddr) -> io::Result<T>) -> Result<T, ServeFault> {
     make(address).map_err(|source| ServeFault::Bind { address, source })
+}
+
+/// Threads that run shards: one for each core that the process may use, unless fewer are wanted.
+fn cells(settings: &Settings) -> usize {
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    match settings.cores() {
+        0 => available,
+        cores => cores as usize,
+    }
 }
 
 /// Who this node is in this run.

@@ -1,10 +1,11 @@
-//! Replies on their way to whoever asked: a client of this node, or another node for one of its clients.
+//! Replies on their way to whoever asked: a client of this cell or of another, or another node for one of its clients.
 
 use skep_base::{ConnId, GroupId, NodeId, Term};
 use skep_peer::{Answer, ForwardAnswers};
 use skep_resp::{Protocol, Reply};
 
 use crate::batch::{Call, Origin};
+use crate::cells::Cells;
 use crate::client::Clients;
 use crate::stats::Stats;
 
@@ -17,6 +18,7 @@ pub(crate) struct PeerAnswers {
 /// Everything that an answer touches, apart from the state that it is read from.
 pub(crate) struct Desk<'a> {
     pub clients: &'a mut Clients,
+    pub cells: &'a mut Cells,
     pub peers: &'a mut PeerAnswers,
     pub stats: &'a mut Stats,
     /// Clients that waited for their replies.
@@ -37,6 +39,7 @@ macro_rules! desk {
     ($node:ident, $group:expr, $term:expr) => {
         Desk {
             clients: &mut $node.clients,
+            cells: &mut $node.cells,
             peers: &mut $node.answers,
             stats: &mut $node.stats,
             to_resume: &mut $node.to_resume,
@@ -55,7 +58,10 @@ impl Desk<'_> {
     #[inline]
     pub fn answer(&mut self, call: &Call, write: impl FnOnce(&mut Reply<'_>)) {
         match call.origin {
-            Origin::Client { conn, seq } => self.answer_client(call, conn, seq, write),
+            Origin::Client { cell, conn, seq, .. } if usize::from(cell) == self.cells.me => {
+                self.answer_client(call, conn, seq, write)
+            }
+            Origin::Client { cell, .. } => self.cells.reply(usize::from(cell), call, write),
             Origin::Peer { node, incarnation, number, index } => {
                 self.scratch.clear();
                 write(&mut Reply::new(self.scratch, call.protocol));
@@ -74,6 +80,8 @@ impl Desk<'_> {
         match call.origin {
             Origin::Nobody => true,
             Origin::Peer { .. } => false,
+            // Another cell knows.
+            Origin::Client { cell, .. } if usize::from(cell) != self.cells.me => false,
             Origin::Client { conn, .. } => {
                 let cut_off = |unsent: usize| self.output_max > 0 && unsent as u64 > self.output_max;
                 self.clients.get(conn).is_none_or(|client| cut_off(client.owed_bytes()))

@@ -20,8 +20,9 @@ use crate::entry::{self, Decided, OpKind, Source};
 pub enum Origin {
     /// Nobody any more: it has been answered.
     Nobody,
-    /// A client of this node; `seq` counts its operations.
-    Client { conn: ConnId, seq: u64 },
+    /// A client of this node, in one of its cells; `seq` counts its operations. `weight` is what that cell counts it for among
+    /// what it has given to others.
+    Client { cell: u16, weight: u32, conn: ConnId, seq: u64 },
     /// Another node, for one of its clients: the operation at place `index` of its forward `number`.
     Peer { node: NodeId, incarnation: u64, number: u64, index: u32 },
 }

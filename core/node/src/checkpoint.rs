@@ -9,6 +9,7 @@ use skep_base::{ConnId, GroupId, LogId, Millis, Refusal};
 use skep_consensus as consensus;
 use skep_resp::Reply;
 
+use crate::cells::{Caller, Part};
 use crate::{Node, Note, Output};
 
 /// Bytes of a cut per turn: about 100 us of work.
@@ -37,6 +38,8 @@ pub(crate) struct Checkpoints {
     pub saved: u64,
     /// Who waits for the one under way.
     saver: Option<Saver>,
+    /// Clients of any cell that wait for this cell's.
+    callers: Vec<Caller>,
 }
 
 /// A client whose `SAVE` waits. It is the only one: while it waits a checkpoint is under way, and another `SAVE` is refused.
@@ -93,8 +96,12 @@ impl Node {
             return false;
         }
         let shards = self.shards.iter().filter(|s| s.replica.is_some()).map(|s| s.id);
-        self.checkpoints.queue.extend(std::iter::once(GroupId::META).chain(shards));
+        let meta = self.cells.is_hub().then_some(GroupId::META);
+        self.checkpoints.queue.extend(meta.into_iter().chain(shards));
         self.checkpoints.asked = self.now.mono;
+        if !self.checkpoints.is_active() {
+            self.note_saved();
+        }
         true
     }
 
@@ -134,12 +141,14 @@ impl Node {
 
     /// Goes on with the checkpoint of this turn, or begins one when the log has grown enough.
     pub(crate) fn step_checkpoint(&mut self, bytes_ahead: u64, out: &mut Vec<Output>) {
-        if self.checkpoints.log_bytes >= self.settings.checkpoint_log_bytes() && !self.stopping {
+        let log_bytes_max = self.settings.checkpoint_log_bytes() / self.active_cells() as u64;
+        if self.checkpoints.log_bytes >= log_bytes_max && !self.stopping {
             self.request_checkpoint();
         }
         self.write_checkpoint(bytes_ahead, out);
         if !self.checkpoints.is_active() {
             self.answer_saver(out);
+            self.answer_savers_elsewhere(out);
         }
     }
 
@@ -224,8 +233,7 @@ impl Node {
         assert!(client.is_next(seq), "INV-NODE-1: SAVE waits behind other commands");
         let mut reply = Reply::new(&mut client.output, client.protocol);
         if self.checkpoints.last_failed {
-            let refusal =
-                Refusal::text("ERR the checkpoint could not be written; the log is kept, nothing is lost");
+            let refusal = checkpoint_failed();
             let save = skep_command::lookup_full(b"save").expect("it is a row of the table of commands");
             self.stats.failed(save, &refusal);
             if heard {
@@ -238,6 +246,28 @@ impl Node {
             self.to_resume.push(conn);
         }
         self.list_output(conn, out);
+    }
+
+    /// Lets a client of any cell wait for this cell's checkpoints; one that is under way goes on with all groups.
+    pub(crate) fn save_for(&mut self, caller: Caller) {
+        if !self.request_checkpoint() {
+            let groups: Vec<GroupId> = self.replicas().map(|replica| replica.group.id()).collect();
+            let meta = self.meta.group.as_ref().map(|group| group.id());
+            for group in meta.into_iter().chain(groups) {
+                self.want_checkpoint(group);
+            }
+        }
+        self.checkpoints.callers.push(caller);
+    }
+
+    fn answer_savers_elsewhere(&mut self, out: &mut Vec<Output>) {
+        for caller in std::mem::take(&mut self.checkpoints.callers) {
+            let part = match self.checkpoints.last_failed {
+                true => Err(checkpoint_failed()),
+                false => Ok(Part::Done),
+            };
+            self.answer_part(caller, part, out);
+        }
     }
 
     fn begin_checkpoint(&mut self, group: GroupId, out: &mut Vec<Output>) {
@@ -279,4 +309,8 @@ impl Node {
         self.checkpoints.current = Some(Current { group, at, meta, waits: false, finished: false });
         out.push(Output::CheckpointBegin { group, at, membership });
     }
+}
+
+fn checkpoint_failed() -> Refusal {
+    Refusal::text("ERR the checkpoint could not be written; the log is kept, nothing is lost")
 }

@@ -203,7 +203,7 @@ pub struct Clients {
     places: Vec<Place>,
     free: Vec<u32>,
     count: usize,
-    next_number: u64,
+    accepted: u64,
 }
 
 struct Place {
@@ -219,11 +219,12 @@ impl Clients {
 
     /// Connections accepted since the start.
     pub fn accepted(&self) -> u64 {
-        self.next_number
+        self.accepted
     }
 
     pub fn add(
         &mut self,
+        number: u64,
         address: String,
         local_address: String,
         authenticated: bool,
@@ -235,12 +236,12 @@ impl Clients {
         });
         let slot = &mut self.places[place as usize];
         slot.turn += 1;
-        self.next_number += 1;
+        self.accepted += 1;
         self.count += 1;
         let id = ConnId(u64::from(slot.turn) << 32 | u64::from(place));
         slot.client = Some(Box::new(Client {
             id,
-            number: self.next_number,
+            number,
             address,
             local_address,
             name: Vec::new(),

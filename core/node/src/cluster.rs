@@ -15,6 +15,7 @@ use skep_placement::{
 };
 use skep_resp::{Protocol, Reply};
 
+use crate::cells::{Caller, HUB, Message, Part};
 use crate::peers::{DOWN_MS, SUSPECT_MS};
 use crate::shard::Shard;
 use crate::{Node, Note, Output};
@@ -83,10 +84,18 @@ enum Asker {
 /// A change that this node wants made.
 struct Ask {
     command: MetaCommand,
-    client: Option<AskingClient>,
+    client: Option<Asking>,
     since: Millis,
     /// The leader it was given to, in its term.
     given_to: Option<(NodeId, Term)>,
+}
+
+/// Whom a change was asked for.
+#[derive(Clone, Copy)]
+enum Asking {
+    Client(AskingClient),
+    /// As a part of a command about the whole node.
+    Part(Caller),
 }
 
 #[derive(Clone, Copy)]
@@ -110,26 +119,48 @@ impl Node {
         command: MetaCommand,
         heard: bool,
     ) -> Result<(), Refusal> {
+        self.admit_ask()?;
+        let client = self.client(conn);
+        let (seq, protocol) = (client.begin_op(true), client.protocol);
+        client.waiting = true;
+        self.ask_meta(command, Some(Asking::Client(AskingClient { conn, seq, protocol, heard })));
+        Ok(())
+    }
+
+    /// The same for a client of any cell of this node, which gets the hub's part when it is known what became of it.
+    ///
+    /// # Errors
+    /// As [`Node::ask_meta_for`].
+    pub(crate) fn ask_meta_for_part(
+        &mut self,
+        caller: Caller,
+        command: MetaCommand,
+    ) -> Result<Part, Refusal> {
+        self.admit_ask()?;
+        self.ask_meta(command, Some(Asking::Part(caller)));
+        Ok(Part::Later)
+    }
+
+    fn admit_ask(&self) -> Result<(), Refusal> {
         if self.meta.asks.len() >= ASKS_MAX {
             return Err(Refusal::text(
                 "TRYAGAIN too many changes of the cluster wait already; nothing was done",
             ));
         }
-        let client = self.client(conn);
-        let (seq, protocol) = (client.begin_op(true), client.protocol);
-        client.waiting = true;
-        self.ask_meta(command, Some(AskingClient { conn, seq, protocol, heard }));
         Ok(())
     }
 
-    fn ask_meta(&mut self, command: MetaCommand, client: Option<AskingClient>) {
+    fn ask_meta(&mut self, command: MetaCommand, client: Option<Asking>) {
         let ask = Ask { command, client, since: self.now.mono, given_to: None };
         self.meta.asks.insert(self.meta.next_ask, ask);
         self.meta.next_ask += 1;
     }
 
     /// Asks for a change that this node wants itself, unless it has asked already.
-    fn wish(&mut self, command: MetaCommand) {
+    pub(crate) fn wish(&mut self, command: MetaCommand) {
+        if !self.cells.is_hub() {
+            return self.cells.send(HUB, Message::Wish(command));
+        }
         let known = self.meta.asks.values().any(|ask| ask.command == command);
         if !known && self.meta.asks.len() < ASKS_MAX {
             self.ask_meta(command, None);
@@ -167,7 +198,14 @@ impl Node {
     }
 
     fn end_ask(&mut self, number: u64, outcome: Result<(), String>, out: &mut Vec<Output>) {
-        let Some(Ask { client: Some(asking), .. }) = self.meta.asks.remove(&number) else { return };
+        let asking = match self.meta.asks.remove(&number) {
+            Some(Ask { client: Some(Asking::Client(asking)), .. }) => asking,
+            Some(Ask { client: Some(Asking::Part(caller)), .. }) => {
+                let part = outcome.map(|()| Part::Done).map_err(Refusal::format);
+                return self.answer_part(caller, part, out);
+            }
+            _ => return,
+        };
         let Some(client) = self.clients.get_mut(asking.conn) else { return };
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, asking.protocol);
@@ -314,11 +352,16 @@ impl Node {
     /// Brings everything that follows from the meta state up to date.
     pub(crate) fn on_meta_changed(&mut self, out: &mut Vec<Output>) {
         for shard in self.meta.state.shards.keys() {
-            if self.shard_of_group(*shard).is_none() {
+            if self.cells.is_home(*shard) && self.shard_of_group(*shard).is_none() {
                 self.shards.push(Shard::new(*shard, None));
             }
         }
         self.shards.sort_by_key(|shard| shard.id);
+        self.cells.one_shard = self.cells.is_only() || self.meta.state.shards.len() <= 1;
+        if !self.cells.is_hub() {
+            let members = self.meta.state.clone();
+            return self.peers.retain(|node| members.nodes.contains_key(&node));
+        }
         self.say_goodbyes();
         self.tell_links_of_members(out);
         self.set_addresses(out);
@@ -431,15 +474,20 @@ impl Node {
             return;
         }
         self.tick_rebuilds(out);
-        self.end_goodbyes(out);
-        self.look_at_members();
-        self.announce();
-        self.plan_placement(out);
+        if self.cells.is_hub() {
+            self.end_goodbyes(out);
+            self.look_at_members();
+            self.announce();
+            self.plan_placement(out);
+        }
         self.step_memberships(out);
-        self.step_leaders(out);
+        if self.cells.is_hub() {
+            self.step_leaders(out);
+        }
         self.doubt_replicas();
         self.read_meta(out);
         self.watch_disk(out);
+        self.cells.beat_due = true;
         self.drive_asks(out);
         self.go_on_starting(out);
     }
@@ -503,16 +551,34 @@ impl Node {
         if !self.meta.tick_count.is_multiple_of(LEADER_TICKS) {
             return;
         }
-        let known = |shard: &Shard| Some((shard.id, shard.leader()?.0));
-        let leaders: BTreeMap<GroupId, NodeId> = self.shards.iter().filter_map(known).collect();
+        let leaders = self.all_leaders();
         let view = self.view();
-        let led = self.shards.iter().filter(|shard| shard.leads()).map(|shard| shard.id);
+        let own = self.shards.iter().filter(|shard| shard.leads()).map(|shard| shard.id);
+        let mut led: Vec<GroupId> = own.chain(self.led_by_others()).collect();
+        if !self.cells.is_only() && !led.is_empty() {
+            // Whether another cell's replica can be handed over now is seen there, so each gets its turn.
+            let first = (self.meta.tick_count / LEADER_TICKS) as usize % led.len();
+            led.rotate_left(first);
+        }
         let moved = led.into_iter().find_map(|group| {
             let to = better_leader(self.id, group, &self.meta.state, &view, &leaders)?;
-            let of = self.group(group)?;
-            (of.transferring().is_none() && of.caught_up(to) && self.is_alive(to)).then_some((group, to))
+            (!self.cells.is_home(group) || self.may_hand_over(group, to)).then_some((group, to))
         });
-        if let Some((group, to)) = moved {
+        match moved {
+            Some((group, to)) if self.cells.is_home(group) => self.transfer(group, to, out),
+            Some((group, to)) => self.cells.send(self.cells.home(group), Message::Lead { group, to }),
+            None => {}
+        }
+    }
+
+    fn may_hand_over(&self, group: GroupId, to: NodeId) -> bool {
+        let Some(of) = self.group(group) else { return false };
+        of.is_leader() && of.transferring().is_none() && of.caught_up(to) && self.is_alive(to)
+    }
+
+    /// The hub found that another node should rather lead a shard.
+    pub(crate) fn lead_away(&mut self, group: GroupId, to: NodeId, out: &mut Vec<Output>) {
+        if self.may_hand_over(group, to) {
             self.transfer(group, to, out);
         }
     }
@@ -599,15 +665,25 @@ impl Node {
         self.effects = effects;
     }
 
-    /// Gives leadership away while the disk does not answer or is full: others can go on.
-    fn watch_disk(&mut self, out: &mut Vec<Output>) {
+    /// For how long the disk has not answered, if that is too long.
+    pub(crate) fn disk_busy_ms(&self) -> Option<u64> {
         let busy_ms = self.persist.disk_busy_since().map_or(0, |since| self.now.mono.since(since));
         let allowed_ms = DISK_SLOW_MS + self.persist.bytes_waiting / DISK_BYTES_PER_MS_MIN;
-        let slow = busy_ms >= allowed_ms && !self.disk_full;
+        (busy_ms >= allowed_ms && !self.disk_full).then_some(busy_ms)
+    }
+
+    /// Gives leadership away while the disk does not answer or is full: others can go on.
+    fn watch_disk(&mut self, out: &mut Vec<Output>) {
+        let own_ms = self.disk_busy_ms();
+        let others = match self.cells.is_hub() {
+            true => self.cells.reports().any(|report| report.slow),
+            false => self.cells.view.slow,
+        };
+        let slow = own_ms.is_some() || others;
         if slow != self.disk_slow {
             self.disk_slow = slow;
-            if slow {
-                out.push(Output::Note(Note::DiskSlow { ms: busy_ms }));
+            if let (true, Some(ms)) = (slow, own_ms) {
+                out.push(Output::Note(Note::DiskSlow { ms }));
             }
             let right =
                 self.shards.iter_mut().filter_map(|s| s.replica.as_mut()).filter(|r| r.rebuild.is_none());

@@ -41,15 +41,19 @@ pub(crate) struct Memory {
     chosen_bytes: u64,
     /// True if the last search for a key to evict found none.
     exhausted: bool,
+    /// Other cells have keys that could be evicted.
+    pub others_evict: bool,
     pub evicted_keys: u64,
 }
 
 impl Memory {
     /// How much may wait for the disk: under a small limit little, or what waits would push out what is kept.
-    pub fn in_flight_bytes_max(&self) -> u64 {
+    /// It is for one of `cells`.
+    pub fn in_flight_bytes_max(&self, cells: u64) -> u64 {
+        let max = IN_FLIGHT_BYTES_MAX / cells;
         match self.limit {
-            0 => IN_FLIGHT_BYTES_MAX,
-            limit => (limit / IN_FLIGHT_SHARE).clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX),
+            0 => max,
+            limit => (limit / IN_FLIGHT_SHARE / cells).clamp(IN_FLIGHT_BYTES_MIN.min(max), max),
         }
     }
 
@@ -65,12 +69,22 @@ impl Memory {
         }
         let wanted = self.held().saturating_add(self.admitted);
         let overshoot = OVERSHOOT_BYTES + self.limit / OVERSHOOT_SHARE;
-        let evicts = self.policy != EvictionPolicy::NoEviction && !self.exhausted;
+        let evicts = self.evicts() || self.policy != EvictionPolicy::NoEviction && self.others_evict;
         let fits = wanted <= self.limit || evicts && wanted - self.limit <= overshoot;
         if fits {
             self.admitted += bytes as u64;
         }
         fits
+    }
+
+    /// True if more is held than should be, and a policy could help.
+    pub fn is_short(&self) -> bool {
+        self.policy != EvictionPolicy::NoEviction && self.limit > 0 && self.held() > self.limit
+    }
+
+    /// True if there are keys here that could be evicted, as far as is known.
+    pub fn evicts(&self) -> bool {
+        self.policy != EvictionPolicy::NoEviction && self.limit > 0 && !self.exhausted
     }
 
     /// Forgets what the last search found; another policy may find more.
@@ -91,6 +105,16 @@ impl Memory {
 }
 
 impl Node {
+    /// True if this cell leads shards from which keys could be evicted, as far as is known.
+    pub(crate) fn has_keys_to_evict(&self) -> bool {
+        self.memory.evicts() && self.shards.iter().any(Shard::leads)
+    }
+
+    /// True while another cell's writes may need room that this cell can make; its own wake it anyway.
+    pub(crate) fn makes_room(&self) -> bool {
+        !self.cells.is_only() && self.memory.is_short() && self.ready && self.has_keys_to_evict()
+    }
+
     /// Brings up to date what [`crate::Load`] said at the beginning of a turn: what the turn freed is room for the next
     /// command.
     pub fn set_memory_used(&mut self, bytes: u64) {
@@ -109,7 +133,8 @@ impl Node {
         if !evicts || self.memory.held() <= limit || !self.ready || self.stopping || self.disk_full {
             return;
         }
-        let excess = self.memory.held() - limit;
+        // Each cell evicts a share, until nothing is left to be shared.
+        let excess = (self.memory.held() - limit).div_ceil(self.active_cells() as u64);
         let count = EVICTIONS_PER_TURN.max(EVICTIONS_PER_OP * ops);
         let mut found = false;
         for at in 0..self.shards.len() {

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_base::{GroupId, Term};
 use skep_consensus::ReadId;
 
+use crate::cells::{HUB, Message};
 use crate::{Node, Output};
 
 /// Reads of the meta state for placement.
@@ -20,13 +21,24 @@ pub(crate) struct Freshness {
     leads: BTreeMap<GroupId, Term>,
     waiting: BTreeSet<Purpose>,
     /// A read under way and what it is for.
-    reading: Option<(ReadId, BTreeSet<Purpose>)>,
+    reading: Option<(Reading, BTreeSet<Purpose>)>,
+}
+
+/// A read of the meta state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reading {
+    /// By the meta group's replica here.
+    Group(ReadId),
+    /// By the hub, for this cell.
+    Hub(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Purpose {
     Lead(GroupId, Term),
     Drop(GroupId),
+    /// Another cell's, under its number.
+    Cell(usize, u64),
 }
 
 impl Node {
@@ -44,7 +56,11 @@ impl Node {
     /// Begins to make sure of replicas that the cluster seems to have taken from this node. After a start the state goes once
     /// more through times when they were not here yet.
     pub(crate) fn doubt_replicas(&mut self) {
-        if self.meta.applied.index < self.meta.recovered {
+        let caught_up = match self.cells.is_hub() {
+            true => self.meta.applied.index >= self.meta.recovered,
+            false => self.cells.view.caught_up,
+        };
+        if !caught_up {
             return;
         }
         let held = self.shards.iter().filter(|shard| shard.replica.is_some()).map(|shard| shard.id);
@@ -69,35 +85,51 @@ impl Node {
         if self.fresh.waiting.is_empty() || self.fresh.reading.is_some() {
             return;
         }
+        if !self.cells.is_hub() {
+            self.cells.meta_reads += 1;
+            let number = self.cells.meta_reads;
+            self.fresh.reading = Some((Reading::Hub(number), std::mem::take(&mut self.fresh.waiting)));
+            return self.cells.send(HUB, Message::ReadMeta { number });
+        }
         let now = self.now.mono;
         let mut effects = std::mem::take(&mut self.effects);
         if let Some(group) = &mut self.meta.group
             // A refusal is for the moment; the next tick asks again.
             && let Ok(read) = group.read_index(now, &mut effects)
         {
-            self.fresh.reading = Some((read, std::mem::take(&mut self.fresh.waiting)));
+            self.fresh.reading = Some((Reading::Group(read), std::mem::take(&mut self.fresh.waiting)));
         }
         self.carry_out(GroupId::META, &mut effects, out);
         self.effects = effects;
     }
 
     /// The meta state is as new as it was when the read began.
-    pub(crate) fn on_meta_read(&mut self, read: ReadId, out: &mut Vec<Output>) {
+    pub(crate) fn on_meta_read(&mut self, read: Reading, out: &mut Vec<Output>) {
         for purpose in self.end_meta_read(read) {
             match purpose {
                 Purpose::Lead(group, term) => drop(self.fresh.leads.insert(group, term)),
                 Purpose::Drop(group) if self.is_gone(group) => self.drop_replica(group, out),
                 Purpose::Drop(_) => {}
+                Purpose::Cell(cell, number) => {
+                    self.tell_view();
+                    self.cells.send(cell, Message::MetaRead { number });
+                }
             }
         }
     }
 
-    pub(crate) fn on_meta_read_dropped(&mut self, read: ReadId) {
+    /// The hub: another cell must know a state that is not old.
+    pub(crate) fn read_meta_for(&mut self, cell: usize, number: u64, out: &mut Vec<Output>) {
+        self.fresh.waiting.insert(Purpose::Cell(cell, number));
+        self.read_meta(out);
+    }
+
+    pub(crate) fn on_meta_read_dropped(&mut self, read: Reading) {
         let again = self.end_meta_read(read);
         self.fresh.waiting.extend(again);
     }
 
-    fn end_meta_read(&mut self, read: ReadId) -> BTreeSet<Purpose> {
+    fn end_meta_read(&mut self, read: Reading) -> BTreeSet<Purpose> {
         match self.fresh.reading.take_if(|(known, _)| *known == read) {
             Some((_, purposes)) => purposes,
             None => BTreeSet::new(),

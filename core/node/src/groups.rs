@@ -4,6 +4,7 @@ use skep_base::{GroupId, NodeId};
 use skep_consensus::{self as consensus, Message};
 use skep_peer::PeerMessage;
 
+use crate::fresh::Reading;
 use crate::{Node, Output};
 
 impl Node {
@@ -73,14 +74,14 @@ impl Node {
                     }
                     consensus::Output::ReadReady { read } => {
                         if group == GroupId::META {
-                            self.on_meta_read(read, out);
+                            self.on_meta_read(Reading::Group(read), out);
                         } else if let Some(at) = self.shard_of_group(group) {
                             self.on_read_ready(at, read);
                         }
                     }
                     consensus::Output::ReadDropped { read } => {
                         if group == GroupId::META {
-                            self.on_meta_read_dropped(read);
+                            self.on_meta_read_dropped(Reading::Group(read));
                         } else if let Some(at) = self.shard_of_group(group) {
                             self.on_read_dropped(at, read);
                         }
@@ -118,6 +119,7 @@ impl Node {
             return self.on_meta_role(leads, out);
         }
         let Some(at) = self.shard_of_group(group) else { return };
+        self.cells.beat_due = true;
         let led = std::mem::replace(&mut self.shards[at].led, leads.then_some(term));
         if led.is_some() && self.shards[at].led != led {
             self.on_lead_lost(at);

@@ -8,6 +8,7 @@ use skep_log::{GroupLog, Membership, NodeIdentity, Record};
 use skep_peer::{JoinAnswer, Me, PeerMessage};
 use skep_placement::{Decision, Forming, FormingInput, JoinReply, MetaCommand, Offer};
 
+use crate::cells::Message;
 use crate::shard::{Replica, Shard};
 use crate::{Node, Note, Output};
 
@@ -24,6 +25,8 @@ pub(crate) struct Joining {
     saving: Option<NodeIdentity>,
     /// The founding was proposed.
     founding: bool,
+    /// Shards of the founding whose first records the log has, for the cells that are their homes.
+    begun: Vec<GroupId>,
 }
 
 impl Joining {
@@ -167,6 +170,11 @@ impl Node {
         self.id = FOUNDER;
         self.meta.group = Some(self.first_replica(GroupId::META));
         for shard in 1..=self.settings.shards() {
+            if !self.cells.is_home(GroupId(shard)) {
+                self.begin_log(GroupId(shard));
+                self.join.begun.push(GroupId(shard));
+                continue;
+            }
             let group = self.first_replica(GroupId(shard));
             let replica = Replica::new(group, Keyspace::default(), LogId::default());
             self.shards.push(Shard::new(GroupId(shard), Some(replica)));
@@ -179,13 +187,31 @@ impl Node {
     /// A replica of a group from its very beginning, when the founder was alone in it. The log tells the rest, or a
     /// checkpoint does; without the first membership the changes in the log would not fit.
     pub(crate) fn first_replica(&mut self, group: GroupId) -> Group {
-        let membership = Membership { voters: vec![FOUNDER], ..Membership::default() };
-        self.persist.begin(Record::Checkpoint {
-            group,
-            at: LogId::default(),
-            membership: membership.clone(),
-        });
+        let membership = self.begin_log(group);
         self.new_group(group, GroupLog { membership, ..GroupLog::default() })
+    }
+
+    /// Makes the log begin a group's.
+    fn begin_log(&mut self, group: GroupId) -> Membership {
+        let membership = Membership { voters: vec![FOUNDER], ..Membership::default() };
+        let (at, of) = (LogId::default(), membership.clone());
+        self.persist.begin(Record::Checkpoint { group, at, membership: of });
+        membership
+    }
+
+    /// The hub has made the log begin this shard's, durably: here is its replica.
+    pub(crate) fn begin_founded(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        self.id = FOUNDER;
+        let membership = Membership { voters: vec![FOUNDER], ..Membership::default() };
+        let of = self.new_group(group, GroupLog { membership, ..GroupLog::default() });
+        let replica = Replica::new(of, Keyspace::default(), LogId::default());
+        match self.shard_of_group(group) {
+            Some(at) => self.shards[at].replica = Some(replica),
+            None => self.shards.push(Shard::new(group, Some(replica))),
+        }
+        self.shards.sort_by_key(|shard| shard.id);
+        self.configure();
+        self.group_input(group, GroupInput::Tick, out);
     }
 
     pub(crate) fn new_group(&self, group: GroupId, log: GroupLog) -> Group {
@@ -227,13 +253,17 @@ impl Node {
 
     /// Goes on from whatever is done of: the founding, the identity, the first sight of every shard's leader.
     pub(crate) fn go_on_starting(&mut self, out: &mut Vec<Output>) {
-        if self.ready || self.id == NodeId(0) || self.join.saving.is_some() {
+        if self.ready || self.id == NodeId(0) || self.join.saving.is_some() || !self.cells.is_hub() {
             return;
         }
         if !self.meta.state.is_founded() {
             let leads = self.meta.group.as_ref().is_some_and(Group::leads_with_all_applied);
             if leads && !self.join.founding && self.is_alone(GroupId::META) {
                 self.join.founding = true;
+                // What this node led by was durable, and with it all that the log was given before.
+                for group in std::mem::take(&mut self.join.begun) {
+                    self.cells.send(self.cells.home(group), Message::Founded(group));
+                }
                 self.propose_founding(out);
             }
             return;
@@ -243,16 +273,23 @@ impl Node {
             return self.save_identity(NodeIdentity { uuid, node: self.id, cluster_id }, out);
         }
         let is_member = self.meta.state.nodes.contains_key(&self.id);
-        let serves = |shard: &Shard| match &shard.replica {
-            Some(replica) if replica.group.is_leader() => replica.group.leads_with_all_applied(),
-            _ => shard.leader().is_some(),
-        };
-        if is_member && !self.shards.is_empty() && self.shards.iter().all(serves) {
+        let here = self.shards.iter().filter(|shard| self.serves(shard)).count();
+        let serving = here + self.cells.reports().map(|report| report.serving).sum::<usize>();
+        if is_member && serving > 0 && serving == self.meta.state.shards.len() {
             self.ready = true;
-            let keys = self.replicas().map(|replica| replica.keyspace.total_len() as u64).sum();
+            let here: u64 = self.replicas().map(|replica| replica.keyspace.total_len() as u64).sum();
+            let keys = here + self.cells.reports().map(|report| report.keys).sum::<u64>();
             let applied = self.replicas().map(|replica| replica.applied).next().unwrap_or_default();
             let cluster_id = self.meta.state.cluster_id.clone();
             out.push(Output::Note(Note::Ready { cluster_id, keys, applied }));
+        }
+    }
+
+    /// True if a shard here has a leader, which knows its whole log if it is this node.
+    pub(crate) fn serves(&self, shard: &Shard) -> bool {
+        match &shard.replica {
+            Some(replica) if replica.group.is_leader() => replica.group.leads_with_all_applied(),
+            _ => shard.leader().is_some(),
         }
     }
 

@@ -27,6 +27,11 @@ struct KeptOfGroup {
 }
 
 impl Kept {
+    /// True for what can be lost for good.
+    pub fn is_kept(message: &PeerMessage) -> bool {
+        matches!(message, PeerMessage::ForwardAnswers(_) | PeerMessage::ForwardRejected { .. })
+    }
+
     /// Keeps what was said, if it can be lost for good. The oldest answers go if there are too many.
     pub fn keep(&mut self, message: PeerMessage) {
         match message {

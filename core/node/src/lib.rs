@@ -1,5 +1,7 @@
 //! One node as a machine: connections, the meta group, a data shard, and what they ask of disk and network.
 //!
+//! A node that uses several cores is several of these, its cells (`cells.rs`).
+//!
 //! Pure. The shell feeds it [`Input`]s with the time, carries out its [`Output`]s, and moves the bytes of
 //! [`Node::unsent`] to the clients; the simulator does the same from a seed. A turn ends with [`Input::Turn`], which
 //! proposes what came in as one log entry: everything is batched by turn, nothing is delayed by a timer.
@@ -7,6 +9,7 @@
 mod answer;
 mod apply;
 mod batch;
+mod cells;
 mod checkpoint;
 mod client;
 mod cluster;
@@ -45,10 +48,12 @@ pub use skep_peer::LinkLimits;
 use skep_peer::LinkNote;
 use skep_settings::Settings;
 
+pub use cells::{CellId, Mail};
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
 pub use skep_placement::{MetaState, NodeRecord, ShardRecord};
 pub use status::{MetaStatus, NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};
 
+use cells::Cells;
 use client::Clients;
 use shard::Shard;
 use stats::Stats;
@@ -90,6 +95,8 @@ pub enum Input<'a> {
     CheckpointRead { group: GroupId, at: LogId, chunk: u64, piece: Piece },
     /// The identity given out last is durable.
     IdentitySaved,
+    /// Another cell of this node has written.
+    Mail(Mail),
     /// New figures of the process; once a second is enough.
     Measured(Process),
     /// The end of a loop turn, or the instant of [`Node::next_wakeup`].
@@ -294,6 +301,7 @@ pub struct Node {
     now: Now,
     /// For reads' random choices and the seeds of entries.
     rng: Rng,
+    cells: Cells,
     routes: local::Routes,
     clients: Clients,
     /// Clients with something to send, each once.
@@ -369,6 +377,7 @@ impl Node {
             Input::LogPinned => drop(self.request_checkpoint()),
             Input::CheckpointSaved { group, at } => self.on_checkpoint_saved(group, at, out),
             Input::CheckpointFailed { group, reason } => self.on_checkpoint_failed(group, reason, out),
+            Input::Mail(mail) => self.on_mail(mail, out),
             Input::Measured(process) => self.stats.process = Some(process),
             Input::Turn(load) => self.on_turn(load, out),
             Input::Stop => self.begin_stop(),
@@ -384,6 +393,9 @@ impl Node {
         }
         if self.fetch.waits_for_disk() {
             at_most(self.now.mono.plus(1));
+        }
+        if self.makes_room() {
+            at_most(self.now.mono.plus(2));
         }
         if !self.to_resume.is_empty() || self.may_stop() {
             at_most(self.now.mono);
@@ -418,8 +430,10 @@ impl Node {
     /// slows them down.
     pub fn accepts_input(&self) -> bool {
         let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
-        waiting as u64 + self.persist.bytes_waiting < self.memory.in_flight_bytes_max()
-            && self.acknowledged_ahead() < persist::AHEAD_BYTES_MAX
+        let waiting = waiting as u64 + self.cells.bytes_elsewhere + self.persist.bytes_waiting;
+        let cells = self.active_cells() as u64;
+        waiting < self.memory.in_flight_bytes_max(cells)
+            && self.acknowledged_ahead() < persist::AHEAD_BYTES_MAX / cells
     }
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).

@@ -1,6 +1,6 @@
 //! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
 
-use skep_base::{Args, ConnId, Refusal, slot_of};
+use skep_base::{Args, ConnId, GroupId, Refusal, slot_of};
 use skep_command::{CommandSpec, Flags};
 use skep_keyspace::{Handler, ReadCx};
 use skep_resp::{Limits, Reply, Step};
@@ -12,7 +12,7 @@ use crate::{Node, Note, Output};
 
 /// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
 /// turn. A single larger command (up to the bulk limit) is an entry of its own.
-const BATCH_BYTES_MAX: usize = 16 << 20;
+pub(crate) const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// The arguments of one write together; what the consensus library takes as one entry, less the batch before it.
 const COMMAND_BYTES_MAX: usize = (1 << 30) - 2 * BATCH_BYTES_MAX;
@@ -25,22 +25,6 @@ enum Flow {
 }
 
 impl Node {
-    /// Takes a new connection.
-    ///
-    /// # Errors
-    /// The whole error reply to send before closing it, if there are too many or the node is stopping.
-    pub fn connect(&mut self, address: String, local_address: String) -> Result<ConnId, &'static [u8]> {
-        if self.stopping {
-            return Err(b"-TRYAGAIN the node is stopping\r\n");
-        }
-        if self.clients.len() as u64 >= self.clients_max() {
-            self.stats.rejected_connections += 1;
-            return Err(b"-ERR max number of clients reached\r\n");
-        }
-        let open = self.settings.requirepass().is_empty();
-        Ok(self.clients.add(address, local_address, open, self.now.mono))
-    }
-
     /// Connections at once: as many as were asked for, and never so many that the log lacks descriptors.
     pub(crate) fn clients_max(&self) -> u64 {
         self.settings.maxclients().min(self.clients_fit)
@@ -109,7 +93,13 @@ impl Node {
     }
 
     pub(crate) fn on_disconnected(&mut self, conn: ConnId) {
-        self.clients.remove(conn);
+        self.forget_client(conn);
+    }
+
+    fn forget_client(&mut self, conn: ConnId) -> Option<Box<Client>> {
+        let client = self.clients.remove(conn)?;
+        self.cells.clients_gone += 1;
+        Some(client)
     }
 
     /// Goes on with clients whose wait is over.
@@ -127,7 +117,7 @@ impl Node {
 
     /// Closes a connection that broke a rule, with what it is owed left unsent.
     pub(crate) fn drop_client(&mut self, conn: ConnId, reason: String, out: &mut Vec<Output>) {
-        if let Some(client) = self.clients.remove(conn) {
+        if let Some(client) = self.forget_client(conn) {
             out.push(Output::Note(Note::ClientDropped { address: client.address, reason }));
             out.push(Output::Close { conn });
         }
@@ -267,6 +257,11 @@ impl Node {
                 client.last_command = command.name;
                 client.commands += 1;
                 let mut heard = !begin_silence(&mut client.reply_mode);
+                if self.asks_cells() && self.routes.part_of(command).is_some() {
+                    self.ask_all(conn, command, run, args, heard, out);
+                    return Flow::Done;
+                }
+                let client = self.client(conn);
                 let mut output = std::mem::take(&mut client.output);
                 let mark = output.len();
                 let mut reply = Reply::new(&mut output, client.protocol);
@@ -304,7 +299,8 @@ impl Node {
         }
         let found = self.check_schedule(command, args).and_then(|()| self.shard_for(command, args));
         let at = match found {
-            Ok(at) => at,
+            Ok(Place::Here(at)) => at,
+            Ok(Place::Elsewhere(group)) => return self.run_elsewhere(conn, group, command, handler, args),
             Err(refusal) => return self.refuse(conn, Some(command), &refusal),
         };
         match handler {
@@ -315,21 +311,21 @@ impl Node {
 
     /// The place of the shard that a command's keys belong to.
     #[inline]
-    pub(crate) fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
-        if self.shards.len() == 1 {
-            return Ok(0);
+    pub(crate) fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<Place, Refusal> {
+        if self.cells.one_shard && self.shards.len() == 1 {
+            return Ok(Place::Here(0));
         }
         self.shard_of_many(command, args)
     }
 
-    fn shard_of_many(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<usize, Refusal> {
+    fn shard_of_many(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<Place, Refusal> {
         let keys = command.keys(args).map_err(|_| Refusal::Syntax)?;
         let mut shards = keys.iter().map(|key| self.meta.state.shard_of(slot_of(&args[key.index])));
         let Some(first) = shards.next() else {
             let text = format!(
                 "ERR {} concerns all {} shards of this cluster; such commands are not available with more than one shard",
                 command.name,
-                self.shards.len()
+                self.meta.state.shards.len()
             );
             return Err(Refusal::format(text));
         };
@@ -342,7 +338,38 @@ impl Node {
             );
             return Err(Refusal::format(text));
         }
-        first.and_then(|shard| self.shard_of_group(shard)).ok_or_else(not_ready)
+        let shard = first.ok_or_else(not_ready)?;
+        if !self.cells.is_home(shard) {
+            return Ok(Place::Elsewhere(shard));
+        }
+        self.shard_of_group(shard).map(Place::Here).ok_or_else(not_ready)
+    }
+
+    /// Gives an operation to the cell that is the home of its shard.
+    fn run_elsewhere(
+        &mut self,
+        conn: ConnId,
+        group: GroupId,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+    ) -> Flow {
+        let write = matches!(handler, Handler::Write(_));
+        if write && args.bytes() > COMMAND_BYTES_MAX {
+            return self.refuse(conn, Some(command), &too_large(args));
+        }
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        client.last_command = command.name;
+        client.commands += 1;
+        let silent = begin_silence(&mut client.reply_mode);
+        let free = !write && !client.writes_pending();
+        let mut call = call_of(client, self.cells.me, command, handler, silent, free);
+        if let Origin::Client { weight, .. } = &mut call.origin {
+            // What the message and the reply take as well, about.
+            *weight = u32::try_from(args.bytes() + 128).unwrap_or(u32::MAX);
+        }
+        self.cells.give(self.cells.home(group), group, call, args);
+        Flow::Done
     }
 
     #[inline]
@@ -388,7 +415,7 @@ impl Node {
             shard.batch.want_entry();
         }
         let free = !client.writes_pending();
-        let call = call_of(client, command, handler, silent, free);
+        let call = call_of(client, self.cells.me, command, handler, silent, free);
         shard.batch.push_read(call, args);
         Flow::Done
     }
@@ -410,8 +437,7 @@ impl Node {
             return self.refuse(conn, Some(command), &refusal);
         }
         if args.bytes() > COMMAND_BYTES_MAX {
-            let text = format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes());
-            return self.refuse(conn, Some(command), &Refusal::format(text));
+            return self.refuse(conn, Some(command), &too_large(args));
         }
         if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
             self.drive_shard(at, out);
@@ -420,7 +446,7 @@ impl Node {
         client.last_command = command.name;
         client.commands += 1;
         let silent = begin_silence(&mut client.reply_mode);
-        let call = call_of(client, command, handler, silent, false);
+        let call = call_of(client, self.cells.me, command, handler, silent, false);
         self.shards[at].batch.push_write(call, args);
         Flow::Done
     }
@@ -457,17 +483,30 @@ impl Node {
     }
 }
 
+/// Where the shard of a command is.
+pub(crate) enum Place {
+    /// Here, at this place among the shards.
+    Here(usize),
+    /// In the cell that is its home.
+    Elsewhere(GroupId),
+}
+
+fn too_large(args: Args<'_>) -> Refusal {
+    Refusal::format(format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes()))
+}
+
 /// Numbers the operation that a client begins.
 #[inline]
 fn call_of(
     client: &mut Client,
+    cell: usize,
     command: &'static CommandSpec,
     handler: Handler,
     silent: bool,
     free: bool,
 ) -> Call {
     let seq = client.begin_op(matches!(handler, Handler::Write(_)));
-    let origin = Origin::Client { conn: client.id, seq };
+    let origin = Origin::Client { cell: cell as u16, weight: 0, conn: client.id, seq };
     let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
     Call { origin, command, handler, db, protocol, silent, no_touch, free }
 }
@@ -560,7 +599,7 @@ mod tests {
         let mut world = World::new(&[("maxclients", "100")]);
         world.node.clients_fit = 2;
         let (first, _) = (world.connect(), world.connect());
-        let refused = world.node.connect("10.0.0.9:1".into(), "127.0.0.1:7001".into());
+        let refused = world.node.admit();
         assert_eq!(refused, Err(&b"-ERR max number of clients reached\r\n"[..]));
         assert!(world.ask(first, "INFO clients").contains("maxclients:2 "));
     }

@@ -10,6 +10,7 @@ use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, Origin};
+use crate::cells::{HUB, Message};
 use crate::local::Route;
 use crate::peers::Up;
 use crate::shard::Inbound;
@@ -91,16 +92,35 @@ impl Node {
         if node == NodeId(0) {
             return;
         }
+        let incarnation = self.peers.incarnation_of(node).unwrap_or_default();
+        self.tell_all(|| Message::PeerUp { node, incarnation, another_way });
         if another_way {
             out.push(Output::Note(Note::PeerUp { node, name }));
-            self.on_unreachable(node, out);
-            self.forward_again(node);
-            self.tell_taken_again(node);
+            self.on_another_way(node, out);
         }
         if !had_way {
             self.peers.say_again(node);
         }
         self.send_beat(link);
+    }
+
+    /// What is sent to a node takes another way than before, on which it has seen nothing.
+    pub(crate) fn on_another_way(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        self.on_unreachable(node, out);
+        self.forward_again(node);
+        self.tell_taken_again(node);
+    }
+
+    /// A link to or from a node is gone. If what was sent to it took this way, `lost_way` says whether there is another.
+    pub(crate) fn on_way_lost(&mut self, node: NodeId, lost_way: Option<bool>, out: &mut Vec<Output>) {
+        // What came on a link that is not ours to send on may be lost as well: that a checkpoint has arrived, say.
+        self.on_unreachable(node, out);
+        self.peers.say_again(node);
+        match lost_way {
+            Some(true) => self.forward_again(node),
+            Some(false) => self.on_leader_unreachable(node, out),
+            None => {}
+        }
     }
 
     fn on_link_down(&mut self, link: LinkId, peer: String, reason: String, out: &mut Vec<Output>) {
@@ -110,16 +130,10 @@ impl Node {
         let other = up.as_ref().map(|up| up.node).filter(|node| *node != NodeId(0));
         let address = up.map_or(dialing, |up| up.dialed);
         let lost_way = self.peers.on_down(link);
-        // What came on a link that is not ours to send on may be lost as well: that a checkpoint has arrived, say.
         if let Some(node) = other {
-            self.on_unreachable(node, out);
-            self.peers.say_again(node);
-        }
-        if let Some(node) = lost_way {
-            match self.peers.is_linked(node) {
-                true => self.forward_again(node),
-                false => self.on_leader_unreachable(node, out),
-            }
+            let lost_way = lost_way.map(|node| self.peers.is_linked(node));
+            self.tell_all(|| Message::PeerDown { node, lost_way });
+            self.on_way_lost(node, lost_way, out);
         }
         if let Some(address) = address {
             self.on_lost(address, reason.clone(), out);
@@ -151,15 +165,39 @@ impl Node {
             _ if node == NodeId(0) || self.id == NodeId(0) => return,
             _ => {}
         }
-        match message {
-            PeerMessage::Raft { group, message } => self.on_raft(node, group, message, out),
+        let mut ahead = false;
+        match &message {
             PeerMessage::Forward(forward) => {
                 self.peers.on_floor(link, (forward.group, forward.term), forward.floor);
-                self.on_forward(node, incarnation, &forward);
             }
             PeerMessage::ForwardFloor { group, term, floor } => {
-                self.peers.on_floor(link, (group, term), floor);
+                return self.peers.on_floor(link, (*group, *term), *floor);
             }
+            PeerMessage::Raft { group, .. } => ahead = self.peers.holds_appends(node, *group),
+            _ => {}
+        }
+        if let PeerMessage::Beat { .. } = &message {
+            self.tell_all(|| Message::Received { node, incarnation, message: message.clone(), ahead });
+        }
+        let home = group_of(&message).map_or(HUB, |group| self.cells.home(group));
+        match home == HUB {
+            true => self.on_member_message(node, incarnation, message, ahead, out),
+            false => self.cells.send(home, Message::Received { node, incarnation, message, ahead }),
+        }
+    }
+
+    /// What another member says, to the cell that it concerns; `ahead` of appends that wait here on their way.
+    pub(crate) fn on_member_message(
+        &mut self,
+        node: NodeId,
+        incarnation: u64,
+        message: PeerMessage,
+        ahead: bool,
+        out: &mut Vec<Output>,
+    ) {
+        match message {
+            PeerMessage::Raft { group, message } => self.on_raft(node, group, message, ahead, out),
+            PeerMessage::Forward(forward) => self.on_forward(node, incarnation, &forward),
             PeerMessage::ForwardAnswers(answers) => self.on_forward_answers(node, &answers, out),
             PeerMessage::ForwardRejected { group, term, number, leader, leader_term } => {
                 self.on_heard_leader(group, leader, leader_term);
@@ -183,11 +221,21 @@ impl Node {
             }
             PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
             PeerMessage::Beat { groups, may_lead, .. } => self.on_beat(node, groups, may_lead),
-            PeerMessage::Offer { .. } | PeerMessage::JoinAsk { .. } | PeerMessage::JoinAnswer(_) => {}
+            PeerMessage::Offer { .. }
+            | PeerMessage::JoinAsk { .. }
+            | PeerMessage::JoinAnswer(_)
+            | PeerMessage::ForwardFloor { .. } => {}
         }
     }
 
-    fn on_raft(&mut self, from: NodeId, group: GroupId, message: consensus::Message, out: &mut Vec<Output>) {
+    fn on_raft(
+        &mut self,
+        from: NodeId,
+        group: GroupId,
+        message: consensus::Message,
+        ahead: bool,
+        out: &mut Vec<Output>,
+    ) {
         if message.from() != from || message.to() != self.id {
             return;
         }
@@ -200,7 +248,6 @@ impl Node {
         match message.checkpoint() {
             Some(at) => self.begin_fetch(from, group, at, message, out),
             None => {
-                let ahead = self.peers.holds_appends(from, group);
                 let input = if ahead { consensus::Input::ReceiveAhead } else { consensus::Input::Receive };
                 self.group_input(group, input(message), out);
             }
@@ -314,7 +361,13 @@ impl Node {
     }
 
     /// Runs a read under the lease. False if it has to wait.
-    fn read_at_once(&mut self, at: usize, term: Term, call: &Call, args: skep_base::Args<'_>) -> bool {
+    pub(crate) fn read_at_once(
+        &mut self,
+        at: usize,
+        term: Term,
+        call: &Call,
+        args: skep_base::Args<'_>,
+    ) -> bool {
         let now = self.now;
         let shard = &mut self.shards[at];
         if shard.holds_reads() {
@@ -353,11 +406,13 @@ impl Node {
 
     /// Sends what was collected for other nodes in this turn.
     pub(crate) fn flush_peers(&mut self, out: &mut Vec<Output>) {
-        for (node, incarnation, answers) in std::mem::take(&mut self.answers.of) {
-            // Of an earlier run of that node nobody waits any more.
-            if self.peers.incarnation_of(node) == Some(incarnation) {
-                self.peers.send(node, PeerMessage::ForwardAnswers(answers));
+        self.flush_answers();
+        if !self.cells.is_hub() {
+            if self.peers.beat_at <= self.now.mono {
+                self.peers.beat_at = self.now.mono.plus(BEAT_MS);
+                self.tell_floors();
             }
+            return self.send_through_hub();
         }
         let now = self.now.mono;
         if self.peers.beat_at <= now {
@@ -370,6 +425,15 @@ impl Node {
         self.peers.links.flush();
     }
 
+    fn flush_answers(&mut self) {
+        for (node, incarnation, answers) in std::mem::take(&mut self.answers.of) {
+            // Of an earlier run of that node nobody waits any more.
+            if self.peers.incarnation_of(node) == Some(incarnation) {
+                self.peers.send(node, PeerMessage::ForwardAnswers(answers));
+            }
+        }
+    }
+
     /// When the links or the beats need a turn.
     pub(crate) fn next_link_timer(&self) -> Option<Millis> {
         let beat = self.peers.all_up().next().map(|_| self.peers.beat_at);
@@ -377,6 +441,14 @@ impl Node {
     }
 
     fn send_beat(&mut self, link: LinkId) {
+        let mut groups = self.own_beats();
+        groups.extend(self.cells.reports().flat_map(|report| &report.groups));
+        let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
+        self.peers.links.send(link, &PeerMessage::Beat { groups, may_lead });
+    }
+
+    /// What this cell has to say of its replicas.
+    pub(crate) fn own_beats(&self) -> Vec<GroupBeat> {
         let beat = |(group, rebuilding): (&consensus::Group, bool)| GroupBeat {
             group: group.id(),
             leads: (group.is_leader() && !rebuilding).then(|| group.term()),
@@ -385,8 +457,30 @@ impl Node {
         };
         let meta = self.meta.group.iter().map(|group| (group, false));
         let shards = self.replicas().map(|r| (&r.group, r.rebuild.is_some()));
-        let groups = meta.chain(shards).map(beat).collect();
-        let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
-        self.peers.links.send(link, &PeerMessage::Beat { groups, may_lead });
+        meta.chain(shards).map(beat).collect()
+    }
+}
+
+/// The group that a message is about, if it is about one.
+fn group_of(message: &PeerMessage) -> Option<GroupId> {
+    match message {
+        PeerMessage::Raft { group, .. }
+        | PeerMessage::ForwardRejected { group, .. }
+        | PeerMessage::CheckpointAsk { group, .. }
+        | PeerMessage::CheckpointPiece { group, .. }
+        | PeerMessage::CheckpointGone { group, .. }
+        | PeerMessage::CheckpointTaken { group, .. }
+        | PeerMessage::CheckpointWanted { group, .. }
+        | PeerMessage::CheckpointOffered { group, .. }
+        | PeerMessage::StateDigest { group, .. } => Some(*group),
+        PeerMessage::Forward(forward) => Some(forward.group),
+        PeerMessage::ForwardAnswers(answers) => Some(answers.group),
+        PeerMessage::Offer { .. }
+        | PeerMessage::JoinAsk { .. }
+        | PeerMessage::JoinAnswer(_)
+        | PeerMessage::MetaAsk { .. }
+        | PeerMessage::MetaAnswer { .. }
+        | PeerMessage::ForwardFloor { .. }
+        | PeerMessage::Beat { .. } => None,
     }
 }

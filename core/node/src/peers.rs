@@ -26,6 +26,8 @@ pub(crate) struct Peers {
     pub beat_at: Millis,
     /// Messages that may have been lost with a link and were sent again on another.
     pub said_again: u64,
+    /// Where the hub has the links: what it is to send in this turn, each with the run of the node that it is for.
+    for_hub: Option<Vec<(NodeId, u64, PeerMessage)>>,
 }
 
 /// A link over which messages go.
@@ -44,6 +46,8 @@ pub(crate) struct Up {
 struct Reach {
     dialed: Option<LinkId>,
     accepted: BTreeSet<LinkId>,
+    /// The hub has a way to it.
+    through_hub: bool,
     incarnation: u64,
     heard: Option<Millis>,
     groups: Vec<GroupBeat>,
@@ -52,7 +56,8 @@ struct Reach {
 }
 
 impl Peers {
-    pub fn new(links: Links) -> Peers {
+    /// With `is_hub` unset nothing goes over `links`.
+    pub fn new(links: Links, is_hub: bool) -> Peers {
         Peers {
             links,
             nodes: BTreeMap::new(),
@@ -61,11 +66,20 @@ impl Peers {
             outputs: Vec::new(),
             beat_at: Millis(0),
             said_again: 0,
+            for_hub: (!is_hub).then(Vec::new),
         }
     }
 
     /// Sends a message to a node. False if there is no way to it, or none that takes more.
     pub fn send(&mut self, node: NodeId, message: PeerMessage) -> bool {
+        if let Some(for_hub) = &mut self.for_hub {
+            let Some(reach) = self.nodes.get(&node) else { return false };
+            // What is kept for a node until it is there again is kept by the hub.
+            if reach.through_hub || Kept::is_kept(&message) {
+                for_hub.push((node, reach.incarnation, message));
+            }
+            return reach.through_hub;
+        }
         let sent = self.link_to(node).is_some_and(|link| self.links.send(link, &message));
         if let Some(reach) = self.nodes.get_mut(&node) {
             reach.kept.keep(message);
@@ -98,9 +112,24 @@ impl Peers {
         self.link_to(node).is_some_and(|link| self.links.holds_appends(link, group))
     }
 
+    /// What the hub is to send.
+    pub fn take_for_hub(&mut self) -> Vec<(NodeId, u64, PeerMessage)> {
+        self.for_hub.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The hub has a way to this run of a node, or none any more.
+    pub fn set_way(&mut self, node: NodeId, incarnation: Option<u64>, now: Millis) {
+        let reach = self.nodes.entry(node).or_default();
+        reach.through_hub = incarnation.is_some();
+        if let Some(incarnation) = incarnation {
+            reach.incarnation = incarnation;
+            reach.heard = Some(now);
+        }
+    }
+
     /// True if there is a way to a node.
     pub fn is_linked(&self, node: NodeId) -> bool {
-        self.link_to(node).is_some()
+        self.link_to(node).is_some() || self.nodes.get(&node).is_some_and(|reach| reach.through_hub)
     }
 
     /// The link to send on: the one that this node made, or one that the other made while there is none.
@@ -155,8 +184,13 @@ impl Peers {
 
     /// Takes note that something came from a node.
     pub fn on_heard(&mut self, link: LinkId, now: Millis) {
-        let Some(up) = self.up.get(&link) else { return };
-        if let Some(reach) = self.nodes.get_mut(&up.node) {
+        if let Some(node) = self.up.get(&link).map(|up| up.node) {
+            self.on_heard_node(node, now);
+        }
+    }
+
+    pub fn on_heard_node(&mut self, node: NodeId, now: Millis) {
+        if let Some(reach) = self.nodes.get_mut(&node) {
             reach.heard = Some(now);
         }
     }
@@ -200,7 +234,8 @@ impl Peers {
 
     /// Forgets nodes that are no members any more. One that is linked may be a member that this node has not heard of yet.
     pub fn retain(&mut self, is_member: impl Fn(NodeId) -> bool) {
-        let is_linked = |reach: &Reach| reach.dialed.is_some() || !reach.accepted.is_empty();
+        let is_linked =
+            |reach: &Reach| reach.dialed.is_some() || !reach.accepted.is_empty() || reach.through_hub;
         self.nodes.retain(|node, reach| is_member(*node) || is_linked(reach));
     }
 }

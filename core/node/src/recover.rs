@@ -12,6 +12,7 @@ use skep_placement::{MetaState, NodeRecord};
 use skep_settings::Settings;
 
 use crate::answer::PeerAnswers;
+use crate::cells::{CellId, Cells, HUB};
 use crate::checkpoint::Checkpoints;
 use crate::client::Clients;
 use crate::cluster::Meta;
@@ -58,6 +59,24 @@ pub struct Recovered {
     logs: BTreeMap<GroupId, GroupLog>,
     meta: MetaState,
     keyspaces: BTreeMap<GroupId, Keyspace>,
+    /// The log was not empty, if only for another cell.
+    is_begun: bool,
+}
+
+impl Recovered {
+    /// Deals out what was read back to so many cells, the hub first.
+    pub fn split(self, count: usize) -> Vec<Recovered> {
+        let mut cells: Vec<Recovered> =
+            (0..count).map(|_| Recovered { is_begun: self.is_begun, ..Recovered::default() }).collect();
+        cells[HUB].meta = self.meta;
+        for (group, log) in self.logs {
+            cells[CellId::home(count, group)].logs.insert(group, log);
+        }
+        for (group, keyspace) in self.keyspaces {
+            cells[CellId::home(count, group)].keyspaces.insert(group, keyspace);
+        }
+        cells
+    }
 }
 
 /// A checkpoint's position as its file says.
@@ -145,19 +164,32 @@ impl Restoring {
         for (group, restore) in self.shards {
             keyspaces.insert(group, restore.finish().map_err(RecoverError::Shard)?);
         }
-        Ok(Recovered { logs: self.logs, meta, keyspaces })
+        let is_begun = !self.logs.is_empty();
+        Ok(Recovered { logs: self.logs, meta, keyspaces, is_begun })
     }
 }
 
 impl Node {
-    /// Starts the node; what it asks for at once goes to `out`. It is ready when [`Node::is_ready`] says so, after its
-    /// first outputs have been carried out and answered.
-    ///
-    /// Everything in `recovered` must be durable.
+    /// Starts the only cell of a node; else as [`Node::start_cell`].
     pub fn start(
         identity: Identity,
         settings: Settings,
         recovered: Recovered,
+        now: Now,
+        out: &mut Vec<Output>,
+    ) -> Node {
+        Node::start_cell(identity, settings, recovered, CellId::ONLY, now, out)
+    }
+
+    /// Starts a cell of the node with its share of what was recovered; what it asks for at once goes to `out`. It is ready when [`Node::is_ready`] says so, after its
+    /// first outputs have been carried out and answered.
+    ///
+    /// Everything in `recovered` must be durable.
+    pub fn start_cell(
+        identity: Identity,
+        settings: Settings,
+        recovered: Recovered,
+        cell: CellId,
         now: Now,
         out: &mut Vec<Output>,
     ) -> Node {
@@ -168,9 +200,10 @@ impl Node {
             settings.requirepass(),
         );
         let links = Links::new(me, identity.link_limits, identity.seed);
+        let seed = identity.seed.wrapping_add(cell.index as u64);
         // Only a founder writes to its log before its identity is durable.
         let id = match identity.saved.node {
-            NodeId(0) if !recovered.logs.is_empty() => FOUNDER,
+            NodeId(0) if recovered.is_begun => FOUNDER,
             id => id,
         };
         let mut node = Node {
@@ -179,14 +212,15 @@ impl Node {
             replaces: identity.replaces,
             may_damage: identity.may_damage,
             incarnation: identity.incarnation,
-            seed: identity.seed,
+            seed,
             run_id: identity.run_id,
             process_id: identity.process_id,
             clients_fit: identity.clients_fit,
             settings,
             started: now,
             now,
-            rng: Rng::new(identity.seed),
+            rng: Rng::new(seed),
+            cells: Cells::new(cell),
             routes: Routes::new(),
             clients: Clients::default(),
             with_output: VecDeque::new(),
@@ -197,7 +231,7 @@ impl Node {
             reply_scratch: Vec::new(),
             meta: Meta::new(recovered.meta),
             shards: Vec::new(),
-            peers: Peers::new(links),
+            peers: Peers::new(links, cell.index == HUB),
             answers: PeerAnswers::default(),
             join: Joining::default(),
             fetch: Fetches::default(),
@@ -226,7 +260,9 @@ impl Node {
         node.configure();
         // The links know the time from their inputs.
         node.on_link(LinkInput::Tick, out);
-        if node.id == NodeId(0) {
+        if cell.index != HUB {
+            node.start_groups(out);
+        } else if node.id == NodeId(0) {
             node.begin_joining(out);
         } else {
             node.on_meta_changed(out);
@@ -255,7 +291,7 @@ impl Node {
                 self.shards.push(Shard::new(group, Some(replica)));
             }
         }
-        if self.id != NodeId(0) && self.meta.group.is_none() {
+        if self.cells.is_hub() && self.id != NodeId(0) && self.meta.group.is_none() {
             self.meta.group = Some(self.first_replica(GroupId::META));
         }
     }

@@ -64,6 +64,7 @@ pub(crate) struct Elsewhere {
     pub misses: u64,
 }
 
+#[derive(Clone)]
 pub(crate) struct Stats {
     pub commands: u64,
     pub bytes_in: u64,
@@ -110,7 +111,57 @@ impl Default for Stats {
     }
 }
 
+impl Elsewhere {
+    /// What was counted after `before`.
+    pub fn since(self, before: &Elsewhere) -> Elsewhere {
+        Elsewhere {
+            connections: self.connections - before.connections,
+            expired_keys: self.expired_keys - before.expired_keys,
+            expired_fields: self.expired_fields - before.expired_fields,
+            evicted_keys: self.evicted_keys - before.evicted_keys,
+            hits: self.hits - before.hits,
+            misses: self.misses - before.misses,
+        }
+    }
+
+    /// Adds another cell's.
+    pub fn absorb(&mut self, other: &Elsewhere) {
+        self.connections += other.connections;
+        self.expired_keys += other.expired_keys;
+        self.expired_fields += other.expired_fields;
+        self.evicted_keys += other.evicted_keys;
+        self.hits += other.hits;
+        self.misses += other.misses;
+    }
+}
+
 impl Stats {
+    /// Adds another cell's.
+    pub fn absorb(&mut self, other: &Stats) {
+        self.commands += other.commands;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.rejected_connections += other.rejected_connections;
+        self.protocol_errors += other.protocol_errors;
+        self.output_limit_disconnections += other.output_limit_disconnections;
+        self.input_limit_disconnections += other.input_limit_disconnections;
+        self.errors += other.errors;
+        for (own, theirs) in self.by_command.iter_mut().zip(&other.by_command) {
+            own.calls += theirs.calls;
+            own.rejected += theirs.rejected;
+            own.failed += theirs.failed;
+            own.nanos += theirs.nanos;
+            own.timed += theirs.timed;
+        }
+        for (prefix, count) in &other.by_error {
+            *self.by_error.entry(prefix.clone()).or_default() += count;
+        }
+        self.rates.commands_per_second += other.rates.commands_per_second;
+        self.rates.bytes_in_per_second += other.rates.bytes_in_per_second;
+        self.rates.bytes_out_per_second += other.rates.bytes_out_per_second;
+        self.process = self.process.or(other.process);
+    }
+
     #[inline]
     pub fn called(&mut self, command: &'static CommandSpec) {
         self.commands += 1;

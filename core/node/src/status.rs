@@ -116,6 +116,39 @@ pub struct ReplicaStatus {
     pub rebuilding: bool,
 }
 
+impl Status {
+    /// Adds what another cell of the same node says; this is the hub's.
+    pub fn absorb(&mut self, other: Status) {
+        self.ready &= other.ready;
+        if self.reason.is_empty() {
+            self.reason = other.reason;
+        }
+        self.shards.extend(other.shards);
+        self.shards.sort_by_key(|shard| shard.id);
+        self.leading += other.leading;
+        self.clients += other.clients;
+        self.clients_accepted += other.clients_accepted;
+        self.clients_rejected += other.clients_rejected;
+        self.commands += other.commands;
+        self.errors += other.errors;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.memory_peak = self.memory_peak.max(other.memory_peak);
+        self.keys += other.keys;
+        self.keys_volatile += other.keys_volatile;
+        self.expired_keys += other.expired_keys;
+        self.evicted_keys += other.evicted_keys;
+        self.keyspace_hits += other.keyspace_hits;
+        self.keyspace_misses += other.keyspace_misses;
+        self.entries_applied += other.entries_applied;
+        self.persists += other.persists;
+        self.disk_full |= other.disk_full;
+        self.checkpoint_active |= other.checkpoint_active;
+        self.checkpoint_failed |= other.checkpoint_failed;
+        self.checkpoint_saved = self.checkpoint_saved.min(other.checkpoint_saved);
+    }
+}
+
 impl Node {
     /// A snapshot for dashboards, metrics and health checks.
     pub fn status(&self) -> Status {
@@ -168,6 +201,7 @@ impl Node {
             checkpoint_saved: self.checkpoints.last_saved,
         }
     }
+
     fn state_of(&self, node: NodeId, draining: bool) -> NodeState {
         let silent_ms = match node == self.id {
             true => 0,

@@ -100,8 +100,8 @@ impl World {
     }
 
     pub fn connect(&mut self) -> ConnId {
-        let number = self.node.clients.accepted() + 1;
-        self.node.connect(format!("10.0.0.{number}:5000"), "127.0.0.1:7001".into()).unwrap()
+        let (_, number) = self.node.admit().unwrap();
+        self.node.welcome(number, format!("10.0.0.{number}:5000"), "127.0.0.1:7001".into())
     }
 
     /// Feeds bytes, without ending the turn.

@@ -53,6 +53,7 @@ impl Node {
             out.extend(replica.keyspace.take_garbage().map(Output::Drop));
         }
         self.go_on_stopping(out);
+        self.tell_cells();
     }
 
     /// Asks for an entry where something is due: applying one removes what is.

@@ -182,6 +182,8 @@ accessors! {
     replicas: int("replicas") -> u64;
     /// Shards at creation.
     shards: int("shards") -> u64;
+    /// Threads that run shards; 0 for as many as there are cores.
+    cores: int("cores") -> u64;
     /// Failure domain; empty for none.
     zone: text("zone") -> &str;
     /// After it a request is answered with an error.

@@ -75,6 +75,15 @@ pub const SETTINGS: &[SettingSpec] = &[
          when the cluster is founded.",
     ),
     row(
+        "cores",
+        int(0, 1024),
+        "0",
+        AtStart,
+        "",
+        "Processor cores that the shards of this node run on, a thread for each. No more are used than there are shards. 0: \
+         all that the process may use.",
+    ),
+    row(
         "zone",
         Label,
         "",

@@ -1,5 +1,5 @@
-//! The thread that appends and syncs, and the one beside it that prepares segments, so that the node's loop never waits
-//! for the disk.
+//! The thread that appends and syncs, and the one beside it that prepares segments, so that the node's loops never wait
+//! for the disk. What all of them submitted is one append and one sync.
 //!
 //! Group commit without a timer: whatever was submitted while a sync ran goes into the next batch.
 
@@ -29,10 +29,12 @@ const PINNED_BATCHES: u64 = 256;
 /// Between two attempts to get space on a full disk.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 
-/// What one turn of the node's loop wants made durable.
+/// What one turn of one of the node's loops wants made durable.
 #[derive(Debug)]
 pub struct Turn {
-    /// Grows from turn to turn.
+    /// The loop, by its place among the wakers that [`LogWriter::start`] was given.
+    pub cell: usize,
+    /// Grows from turn to turn of the loop.
     pub ticket: u64,
     pub records: Vec<Record>,
     /// Without it the records wait for the next turn that has it, and may be lost by a crash before.
@@ -42,7 +44,7 @@ pub struct Turn {
 /// What the log tells the node.
 #[derive(Debug)]
 pub enum LogEvent {
-    /// All turns up to `ticket` are durable (but records that asked for no sync).
+    /// All turns of the loop up to `ticket` are durable (but records that asked for no sync).
     Durable { ticket: u64 },
     /// The disk is full and little room is left in the log, or none (`true`): refuse writes, what was submitted waits if
     /// need be; or there is space again (`false`).
@@ -78,7 +80,8 @@ enum Command {
 
 struct Shared {
     inbox: Inbox<Command>,
-    outbox: Outbox<LogEvent>,
+    /// One for each loop.
+    outboxes: Vec<Outbox<LogEvent>>,
     queued_bytes: AtomicUsize,
     room_bytes: AtomicU64,
     stats: std::sync::Mutex<WalStats>,
@@ -88,19 +91,19 @@ struct Shared {
 }
 
 impl LogWriter {
-    /// Starts the threads. `beside` is a second handle of the log's disk; `wake` is called, from either thread, when there
-    /// is something to take with [`LogWriter::events`].
+    /// Starts the threads. `beside` is a second handle of the log's disk; `wakes`, one for each loop, are called, from either
+    /// thread, when there is something for it to take with [`LogWriter::events`].
     ///
     /// # Errors
     /// If the system gives no thread.
     pub fn start<D: Disk + Send + 'static>(
         wal: Wal<D>,
         beside: D,
-        wake: impl Fn() + Send + Sync + 'static,
+        wakes: Vec<impl Fn() + Send + Sync + 'static>,
     ) -> io::Result<LogWriter> {
         let shared = Arc::new(Shared {
             inbox: Inbox::new(),
-            outbox: Outbox::new(wake),
+            outboxes: wakes.into_iter().map(Outbox::new).collect(),
             queued_bytes: AtomicUsize::new(0),
             room_bytes: AtomicU64::new(wal.room()),
             stats: std::sync::Mutex::new(wal.stats()),
@@ -148,9 +151,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// What happened since the last call.
-    pub fn events(&self) -> Vec<LogEvent> {
-        self.shared.outbox.take()
+    /// What happened since the last call, for one of the loops.
+    pub fn events(&self, cell: usize) -> Vec<LogEvent> {
+        self.shared.outboxes[cell].take()
     }
 
     /// Cheap enough for every turn.
@@ -172,10 +175,10 @@ impl LogWriter {
         }
     }
 
-    /// Makes durable what was submitted, then ends the threads. The last events are returned.
+    /// Makes durable what was submitted, then ends the threads. The last events of the first loop are returned.
     pub fn stop(mut self) -> Vec<LogEvent> {
         self.end();
-        self.events()
+        self.events(0)
     }
 
     fn end(&mut self) {
@@ -183,6 +186,12 @@ impl LogWriter {
             self.shared.inbox.push(Command::Stop);
             thread.join().expect("the log thread does not panic, or the process is lost with it");
         }
+    }
+}
+
+impl Shared {
+    fn tell_all(&self, event: impl Fn() -> LogEvent) {
+        self.outboxes.iter().for_each(|outbox| outbox.push(event()));
     }
 }
 
@@ -231,7 +240,7 @@ struct Writer<D> {
 impl<D: Disk> Writer<D> {
     fn run(mut self) {
         if let Err(fault) = self.serve() {
-            self.shared.outbox.push(LogEvent::Failed(fault));
+            self.shared.tell_all(|| LogEvent::Failed(fault.clone()));
         }
         self.chores.push(None);
     }
@@ -294,7 +303,9 @@ impl<D: Disk> Writer<D> {
             bytes += turn_bytes;
             must_sync |= turn.must_sync;
         }
-        let Some(ticket) = count.checked_sub(1).map(|last| self.turns[last].0.ticket) else { return Ok(()) };
+        if count == 0 {
+            return Ok(());
+        }
         for (turn, _) in self.turns.iter_mut().take(count) {
             self.held.append(&mut turn.records);
         }
@@ -308,9 +319,16 @@ impl<D: Disk> Writer<D> {
             }
             committed?;
         }
-        self.turns.drain(..count);
+        let mut durable: Vec<Option<u64>> = vec![None; self.shared.outboxes.len()];
+        for (turn, _) in self.turns.drain(..count) {
+            durable[turn.cell] = Some(turn.ticket);
+        }
         self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.shared.outbox.push(LogEvent::Durable { ticket });
+        for (outbox, ticket) in self.shared.outboxes.iter().zip(durable) {
+            if let Some(ticket) = ticket {
+                outbox.push(LogEvent::Durable { ticket });
+            }
+        }
         Ok(())
     }
 
@@ -335,7 +353,7 @@ impl<D: Disk> Writer<D> {
         // Once told, a chore that succeeded without making a segment changes nothing.
         let full = self.append_full || short && (self.chore_full || self.told_full);
         if mem::replace(&mut self.told_full, full) != full {
-            self.shared.outbox.push(LogEvent::Full(full));
+            self.shared.tell_all(|| LogEvent::Full(full));
         }
     }
 
@@ -348,7 +366,7 @@ impl<D: Disk> Writer<D> {
         self.pinned_at = stats.segments_used;
         let pinned = self.wal.pinned_by();
         if pinned != self.pinned && !pinned.is_empty() {
-            self.shared.outbox.push(LogEvent::Pinned(pinned.clone()));
+            self.shared.tell_all(|| LogEvent::Pinned(pinned.clone()));
         }
         self.pinned = pinned;
     }

@@ -42,7 +42,7 @@ fn waker() -> (impl Fn() + Send + Sync + 'static, Receiver<()>) {
 fn until(writer: &LogWriter, wake: &Receiver<()>, mut done: impl FnMut(LogEvent) -> bool) {
     loop {
         wake.recv().unwrap();
-        if writer.events().into_iter().any(&mut done) {
+        if writer.events(0).into_iter().any(&mut done) {
             return;
         }
     }
@@ -58,11 +58,11 @@ fn turns_are_durable_in_order_and_found_again() {
         let log = opened.logs.get(&G).cloned().unwrap_or_default();
         assert_eq!(log.checkpoint.index.0 + log.entries.len() as u64 + 1, first);
         let (wake, woken) = waker();
-        let writer = LogWriter::start(opened.wal, dir.disk(), wake).unwrap();
+        let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake]).unwrap();
         for ticket in 1..=600u64 {
             let index = first + ticket - 1;
             let records = vec![append(index, 700)];
-            writer.submit(Turn { ticket, records, must_sync: true }).unwrap();
+            writer.submit(Turn { cell: 0, ticket, records, must_sync: true }).unwrap();
         }
         let mut durable = 0;
         until(&writer, &woken, |event| match event {
@@ -82,7 +82,9 @@ fn turns_are_durable_in_order_and_found_again() {
         first += 600;
         if life == 2 {
             // Nothing of a turn without `must_sync` is lost by a clean stop.
-            writer.submit(Turn { ticket: 601, records: vec![append(first, 1)], must_sync: false }).unwrap();
+            writer
+                .submit(Turn { cell: 0, ticket: 601, records: vec![append(first, 1)], must_sync: false })
+                .unwrap();
             first += 1;
         }
         drop(writer.stop());
@@ -95,7 +97,7 @@ fn a_checkpoint_is_written_beside_the_log_and_frees_it() {
     let dir = DataDir::open(temp.path()).unwrap();
     let opened = open_log(&dir, config()).unwrap();
     let (wake, woken) = waker();
-    let writer = LogWriter::start(opened.wal, dir.disk(), wake).unwrap();
+    let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake]).unwrap();
     let (wake, checkpoint_woken) = waker();
     let checkpointer = Checkpointer::start(dir.disk(), wake).unwrap();
     let mut rng = Rng::new(1);
@@ -103,7 +105,7 @@ fn a_checkpoint_is_written_beside_the_log_and_frees_it() {
         (0..40).map(|_| (0..1 << 18).map(|_| rng.next_u64() as u8).collect()).collect();
 
     let records = (1..=100).map(|i| append(i, 1000)).collect();
-    writer.submit(Turn { ticket: 1, records, must_sync: true }).unwrap();
+    writer.submit(Turn { cell: 0, ticket: 1, records, must_sync: true }).unwrap();
     let membership = Membership { voters: vec![NodeId(1)], ..Membership::default() };
     checkpointer.begin(CheckpointHeader { group: G, at: id(90), membership });
     let mut events = Vec::new();
@@ -120,7 +122,7 @@ fn a_checkpoint_is_written_beside_the_log_and_frees_it() {
         checkpoint_woken.recv().unwrap();
         events.extend(checkpointer.events());
     }
-    writer.submit(Turn { ticket: 2, records: vec![checkpoint(90)], must_sync: true }).unwrap();
+    writer.submit(Turn { cell: 0, ticket: 2, records: vec![checkpoint(90)], must_sync: true }).unwrap();
     until(&writer, &woken, |event| matches!(event, LogEvent::Durable { ticket: 2 }));
     checkpointer.remove_older(G, id(90));
     drop(checkpointer);
@@ -203,9 +205,11 @@ fn a_full_disk_makes_turns_wait_until_there_is_space() {
     let (wal, _) = Wal::open(disk.clone(), config()).unwrap();
     disk.full.store(true, Ordering::SeqCst);
     let (wake, woken) = waker();
-    let writer = LogWriter::start(wal, disk.clone(), wake).unwrap();
+    let writer = LogWriter::start(wal, disk.clone(), vec![wake]).unwrap();
     for ticket in 1..=100 {
-        writer.submit(Turn { ticket, records: vec![append(ticket, 1000)], must_sync: true }).unwrap();
+        writer
+            .submit(Turn { cell: 0, ticket, records: vec![append(ticket, 1000)], must_sync: true })
+            .unwrap();
     }
     until(&writer, &woken, |event| matches!(event, LogEvent::Full(true)));
     disk.full.store(false, Ordering::SeqCst);
@@ -229,9 +233,9 @@ fn a_failed_sync_is_reported_and_nothing_after_it_is_durable() {
     let disk = scarce(&dir);
     let (wal, _) = Wal::open(disk.clone(), config()).unwrap();
     let (wake, woken) = waker();
-    let writer = LogWriter::start(wal, disk.clone(), wake).unwrap();
+    let writer = LogWriter::start(wal, disk.clone(), vec![wake]).unwrap();
     disk.broken.store(true, Ordering::SeqCst);
-    writer.submit(Turn { ticket: 1, records: vec![append(1, 10)], must_sync: true }).unwrap();
+    writer.submit(Turn { cell: 0, ticket: 1, records: vec![append(1, 10)], must_sync: true }).unwrap();
     until(&writer, &woken, |event| match event {
         LogEvent::Failed(fault) => {
             assert!(matches!(fault, LogFault::Failed(_)));
@@ -240,6 +244,6 @@ fn a_failed_sync_is_reported_and_nothing_after_it_is_durable() {
         other => panic!("{other:?}"),
     });
     disk.broken.store(false, Ordering::SeqCst);
-    let _ = writer.submit(Turn { ticket: 2, records: vec![append(2, 10)], must_sync: true });
+    let _ = writer.submit(Turn { cell: 0, ticket: 2, records: vec![append(2, 10)], must_sync: true });
     assert!(writer.stop().is_empty());
 }

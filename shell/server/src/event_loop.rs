@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use mio::{Events, Poll};
 use skep_base::Millis;
-use skep_node::{Input, Load, Node, Now, Output};
+use skep_disk::NodeFiles;
+use skep_node::{Input, Load, Node, Now, Output, Status};
 
 use crate::clock::{Clock, Stopwatch};
-use crate::listening::{Listening, RunFault, Surroundings, Waker};
+use crate::door::Door;
+use crate::listening::{Place, RunFault, Shared, Waker};
+use crate::mailbox::{Mailbox, Parcel};
 use crate::note::{self, Counts};
 use crate::on_client::Clients;
 use crate::on_disk::Declined;
@@ -22,19 +25,27 @@ use crate::tokens;
 const LINK_READ_BYTES: usize = 256 << 10;
 /// Read from one client before the others get their turn.
 const CLIENT_READ_BYTES: usize = 64 << 10;
+/// How soon what the log declined is offered again: what makes room for it may be another cell's.
+const DECLINED_MS: u64 = 5;
 /// How often the status is published.
 const PUBLISH_MS: u64 = 500;
 /// How long clients and peers get to read what is left for them when the node stops.
 const FAREWELL_MS: u64 = 1_000;
 
+/// Behind all instants.
+const NEVER: Millis = Millis(u64::MAX);
+
 pub(crate) struct EventLoop {
     pub(crate) poll: Poll,
     waker: Waker,
+    pub(crate) mailbox: Mailbox,
     clock: Clock,
     /// When this turn began.
     pub(crate) turn: Now,
     pub(crate) node: Node,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) shared: Shared,
+    /// `None` but for the hub.
+    pub(crate) of_hub: Option<OfHub>,
     pub(crate) clients: Clients,
     pub(crate) links: Links,
     /// What the disk threads would not take yet.
@@ -49,28 +60,42 @@ pub(crate) struct EventLoop {
     was_ready: bool,
     pub(crate) fault: Option<RunFault>,
     counts: Counts,
+    /// The hub: what the other cells said of themselves last.
+    told: Vec<Option<(Status, Counts)>>,
+}
+
+/// What only the hub's loop uses.
+pub(crate) struct OfHub {
+    pub publish: Box<dyn FnMut(Status, Counts)>,
+    pub files: NodeFiles,
+    pub start_patience: Duration,
 }
 
 impl EventLoop {
     pub fn new(
-        listening: Listening,
-        node: Node,
-        first: Vec<Output>,
-        surroundings: Surroundings,
+        place: Place,
+        (node, first): (Node, Vec<Output>),
+        shared: Shared,
+        of_hub: Option<OfHub>,
     ) -> io::Result<EventLoop> {
-        let Listening { poll, clients, peers, waker } = listening;
+        let Place { poll, waker, mailbox, doors } = place;
         let wake = waker.clone();
         let turn = Clock.now();
-        let opens_at = turn.mono.plus(surroundings.start_patience.as_millis() as u64);
+        let patience = of_hub.as_ref().map_or(Duration::ZERO, |of| of.start_patience);
+        let opens_at = turn.mono.plus(patience.as_millis() as u64);
+        let (clients, peers) = doors.unzip();
         Ok(EventLoop {
             clients: Clients::new(poll.registry(), clients, opens_at)?,
             links: Links::new(poll.registry(), peers, move || wake.wake())?,
+            told: (0..mailbox.count()).map(|_| None).collect(),
             poll,
             waker,
+            mailbox,
             clock: Clock,
             turn,
             node,
-            surroundings,
+            shared,
+            of_hub,
             declined: Declined::default(),
             outputs: first,
             spare: Vec::new(),
@@ -91,12 +116,13 @@ impl EventLoop {
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(RunFault::Poll(e)),
+                Err(e) => return self.end(RunFault::Poll(e)),
             }
             self.turn = self.clock.now();
             for event in &events {
                 self.on_event(event);
             }
+            self.take_parcels();
             self.take_disk_events();
             self.accept_links();
             self.take_dialed();
@@ -105,8 +131,9 @@ impl EventLoop {
             self.read_clients(&mut buffer[..CLIENT_READ_BYTES]);
             self.end_turn();
             if let Some(fault) = self.fault.take() {
-                return Err(fault);
+                return self.end(fault);
             }
+            self.post_mail();
             // Followers first: their disks work while this one does.
             self.write_links();
             self.write_clients();
@@ -114,6 +141,14 @@ impl EventLoop {
         }
         self.say_farewell();
         Ok(())
+    }
+
+    /// The hub ends the other loops with its own; another cell's is for the hub to know.
+    fn end(&self, fault: RunFault) -> Result<(), RunFault> {
+        if self.of_hub.is_some() {
+            self.mailbox.post_to_all(|| Parcel::End);
+        }
+        Err(fault)
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -125,14 +160,21 @@ impl EventLoop {
         let next = [self.node.next_wakeup(), self.clients.next_wakeup(), self.links.next_wakeup()]
             .into_iter()
             .flatten()
-            .fold(self.publish_at, Millis::min);
-        Some(Duration::from_millis(next.since(now)))
+            .fold(self.publish_at_or_never(), Millis::min);
+        let patience = if self.declined.has_turns() { DECLINED_MS } else { u64::MAX };
+        let sleeps = next == NEVER && patience == u64::MAX;
+        (!sleeps).then(|| Duration::from_millis(next.since(now).min(patience)))
+    }
+
+    /// A cell that has nothing to do has nothing to tell.
+    fn publish_at_or_never(&self) -> Millis {
+        if self.of_hub.is_some() || self.node.is_active() { self.publish_at } else { NEVER }
     }
 
     fn on_event(&mut self, event: &mio::event::Event) {
         match event.token() {
-            tokens::CLIENT_DOOR => self.clients.door.on_event(),
-            tokens::PEER_DOOR => self.links.door.on_event(),
+            tokens::CLIENT_DOOR => self.clients.door.iter_mut().for_each(Door::on_event),
+            tokens::PEER_DOOR => self.links.door.iter_mut().for_each(Door::on_event),
             tokens::WAKER => {}
             token => match tokens::link(token) {
                 Some(link) => self.on_link_event(link, event),
@@ -161,13 +203,13 @@ impl EventLoop {
     fn end_turn(&mut self) {
         let now = self.clock.now();
         self.turn = now;
-        if self.waker.is_stop_asked() && !self.stop_asked {
+        if self.of_hub.is_some() && self.waker.is_stop_asked() && !self.stop_asked {
             self.stop_asked = true;
             self.publish_at = now.mono;
             self.node.handle(now, Input::Stop, &mut self.outputs);
         }
         let load = Load {
-            memory_used: (self.surroundings.memory_used)(),
+            memory_used: (self.shared.memory_used)(),
             checkpoint_bytes: self.checkpoint_bytes() as u64,
         };
         self.feed(now, Input::Turn(load));
@@ -177,7 +219,7 @@ impl EventLoop {
             self.carry_out(output);
         }
         self.spare = outputs;
-        self.node.set_memory_used((self.surroundings.memory_used)());
+        self.node.set_memory_used((self.shared.memory_used)());
         self.retry_declined();
     }
 
@@ -200,13 +242,50 @@ impl EventLoop {
     fn publish(&mut self) {
         let now = self.turn.mono;
         let turned_ready = self.node.is_ready() != self.was_ready;
-        if now >= self.publish_at || turned_ready {
+        if now >= self.publish_at_or_never() || turned_ready && self.publish_at_or_never() != NEVER {
             self.was_ready = self.node.is_ready();
             self.publish_at = now.plus(PUBLISH_MS);
+            let (mut status, mut counts) = (self.node.status(), self.counts);
+            let Some(of_hub) = &mut self.of_hub else {
+                let parcel = Parcel::Status { cell: self.mailbox.me(), status: Box::new(status), counts };
+                return self.mailbox.post(0, parcel);
+            };
+            for (other, its_counts) in self.told.iter().flatten() {
+                status.absorb(other.clone());
+                counts.absorb(its_counts);
+            }
+            (of_hub.publish)(status, counts);
             if let Some(process) = process::measure() {
                 self.input(Input::Measured(process));
             }
-            (self.surroundings.publish)(self.node.status(), self.counts);
+        }
+    }
+
+    /// Hands over what the cell has written to others.
+    fn post_mail(&mut self) {
+        while let Some((to, mail)) = self.node.take_mail() {
+            self.mailbox.post(to, Parcel::Mail(mail));
+        }
+    }
+
+    fn take_parcels(&mut self) {
+        self.mailbox.look();
+        while let Some(parcel) = self.mailbox.next() {
+            match parcel {
+                Parcel::Mail(mail) => self.input(Input::Mail(mail)),
+                Parcel::Client { stream, address, number } => self.welcome_client(stream, address, number),
+                Parcel::Input(input) => self.input(input),
+                Parcel::Look => {}
+                Parcel::Status { cell, status, counts } => {
+                    let before = self.told[cell].replace((*status, counts));
+                    let is_ready = |of: Option<&(Status, Counts)>| of.is_some_and(|(status, _)| status.ready);
+                    if is_ready(before.as_ref()) != is_ready(self.told[cell].as_ref()) {
+                        self.publish_at = self.turn.mono;
+                    }
+                }
+                Parcel::Fault(fault) => self.fault = Some(fault),
+                Parcel::End => self.stopped = true,
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! Drives [`skep_node::Node`] over real sockets and files. Moves bytes and time; decides nothing.
 //!
-//! One thread, one loop: read what peers and clients sent, end the node's turn, hand its records to the log's thread,
-//! write what peers and clients are owed. See `docs/decisions/0003-event-loop.md` for why this is a plain readiness loop.
+//! A thread with a loop for each cell of the node: read what peers and clients sent and what other loops have put into the
+//! mailbox, end the cell's turn, hand its records to the log's thread, write what peers and clients are owed. The hub's loop
+//! has the listening sockets and the links. See `docs/decisions/0003-event-loop.md` for why this is a plain readiness loop.
 
 mod clock;
 mod connections;
@@ -9,6 +10,7 @@ mod dialer;
 mod door;
 mod event_loop;
 mod listening;
+mod mailbox;
 mod note;
 mod on_client;
 mod on_disk;
@@ -19,5 +21,5 @@ mod socket;
 mod tokens;
 
 pub use clock::Clock;
-pub use listening::{Listening, RunFault, Surroundings, Waker};
+pub use listening::{Listening, RunFault, Shared, Surroundings, Waker};
 pub use note::Counts;

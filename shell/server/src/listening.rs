@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -12,7 +13,8 @@ use skep_disk::{CheckpointSource, Checkpointer, LogWriter, NodeFiles};
 use skep_log::LogFault;
 use skep_node::{Node, Output, Status};
 
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, OfHub};
+use crate::mailbox::{Mailbox, Parcel};
 use crate::note::Counts;
 use crate::tokens;
 
@@ -41,33 +43,50 @@ impl Waker {
     }
 }
 
-/// Bound sockets, at which clients and peers queue, and the loop's poll: made before the threads, which need the waker.
+/// Bound sockets, at which clients and peers queue, and the loops' polls: made before the threads, which need the wakers.
 pub struct Listening {
-    pub(crate) poll: Poll,
-    pub(crate) clients: TcpListener,
-    pub(crate) peers: TcpListener,
-    pub(crate) waker: Waker,
+    /// One for each cell, the hub's first.
+    polls: Vec<(Poll, Waker)>,
+    clients: TcpListener,
+    peers: TcpListener,
 }
 
-/// What the loop uses besides sockets.
-pub struct Surroundings {
-    pub log: LogWriter,
-    pub checkpointer: Checkpointer,
-    pub source: CheckpointSource,
+/// What a loop begins with.
+pub(crate) struct Place {
+    pub poll: Poll,
+    pub waker: Waker,
+    pub mailbox: Mailbox,
+    /// Where clients and peers come in: with the hub.
+    pub doors: Option<(TcpListener, TcpListener)>,
+}
+
+/// What all loops use besides sockets.
+#[derive(Clone)]
+pub struct Shared {
+    pub log: Arc<LogWriter>,
+    pub checkpointer: Arc<Checkpointer>,
+    pub source: Arc<CheckpointSource>,
     /// Bytes allocated by the process.
     pub memory_used: fn() -> u64,
+    pub keepalive: Option<Duration>,
+}
+
+/// What the loops use besides sockets.
+pub struct Surroundings {
+    pub shared: Shared,
     /// Takes the status, twice a second.
     pub publish: Box<dyn FnMut(Status, Counts)>,
     pub files: NodeFiles,
-    pub keepalive: Option<Duration>,
     /// How long clients may wait to be let in while the node is not ready.
     pub start_patience: Duration,
 }
 
-/// Why the loop ended other than by being told to.
+/// Why a loop ended other than by being told to.
 #[derive(Debug)]
 pub enum RunFault {
     Poll(io::Error),
+    /// The system gives no thread.
+    Thread(io::Error),
     /// The disk failed. What was answered before is durable.
     Disk(LogFault),
 }
@@ -76,6 +95,7 @@ impl fmt::Display for RunFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RunFault::Poll(source) => write!(f, "waiting for sockets: {source}"),
+            RunFault::Thread(source) => write!(f, "cannot start a thread: {source}"),
             RunFault::Disk(fault) => write!(f, "{fault}"),
         }
     }
@@ -84,26 +104,33 @@ impl fmt::Display for RunFault {
 impl std::error::Error for RunFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            RunFault::Poll(source) => Some(source),
+            RunFault::Poll(source) | RunFault::Thread(source) => Some(source),
             RunFault::Disk(_) => None,
         }
     }
 }
 
 impl Listening {
-    /// Binds the address for clients and the one for other nodes (port 0: one that is free).
+    /// Binds the address for clients and the one for other nodes (port 0: one that is free), for so many cells.
     ///
     /// # Errors
     /// Gives the address that is in use or not ours; or the system is out of descriptors.
-    pub fn bind(clients: SocketAddr, peers: SocketAddr) -> Result<Listening, (SocketAddr, io::Error)> {
+    pub fn bind(
+        clients: SocketAddr,
+        peers: SocketAddr,
+        cells: usize,
+    ) -> Result<Listening, (SocketAddr, io::Error)> {
         let of_clients = |error| (clients, error);
-        let poll = Poll::new().map_err(of_clients)?;
-        let waker = mio::Waker::new(poll.registry(), tokens::WAKER).map_err(of_clients)?;
+        let stop: Arc<AtomicBool> = Arc::default();
+        let poll = |_| {
+            let poll = Poll::new()?;
+            let waker = Arc::new(mio::Waker::new(poll.registry(), tokens::WAKER)?);
+            Ok((poll, Waker { waker, stop: stop.clone() }))
+        };
         Ok(Listening {
-            poll,
+            polls: (0..cells.max(1)).map(poll).collect::<io::Result<_>>().map_err(of_clients)?,
             clients: TcpListener::bind(clients).map_err(of_clients)?,
             peers: TcpListener::bind(peers).map_err(|error| (peers, error))?,
-            waker: Waker { waker: Arc::new(waker), stop: Arc::default() },
         })
     }
 
@@ -123,15 +150,55 @@ impl Listening {
         self.peers.local_addr()
     }
 
+    /// Wakes the hub's loop.
     pub fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.polls[0].1.clone()
     }
 
-    /// Runs `node` until [`Waker::stop`], or until it stops by itself. `first` is what its start asked for.
+    /// Wake the loops, in the order of their cells.
+    pub fn wakers(&self) -> Vec<Waker> {
+        self.polls.iter().map(|(_, waker)| waker.clone()).collect()
+    }
+
+    /// Runs the cells of a node, the hub first, until [`Waker::stop`], or until it stops by itself. With each comes what its
+    /// start asked for. The hub runs on the calling thread.
     ///
     /// # Errors
     /// [`RunFault`]: the process must end. Everything acknowledged is durable as `durability` says.
-    pub fn run(self, node: Node, first: Vec<Output>, surroundings: Surroundings) -> Result<(), RunFault> {
-        EventLoop::new(self, node, first, surroundings).map_err(RunFault::Poll)?.run()
+    pub fn run(self, cells: Vec<(Node, Vec<Output>)>, surroundings: Surroundings) -> Result<(), RunFault> {
+        let Listening { polls, clients, peers } = self;
+        assert_eq!(cells.len(), polls.len(), "as many cells as the sockets were bound for");
+        let wakers: Vec<Waker> = polls.iter().map(|(_, waker)| waker.clone()).collect();
+        let mailboxes = Mailbox::of_all(&wakers);
+        let Surroundings { shared, publish, files, start_patience } = surroundings;
+        let mut of_hub = Some((OfHub { publish, files, start_patience }, (clients, peers)));
+        let mut hub = None;
+        let mut threads = Vec::new();
+        for ((cell, mailbox), (poll, waker)) in cells.into_iter().zip(mailboxes).zip(polls) {
+            let (of_hub, doors) = of_hub.take().unzip();
+            let place = Place { poll, waker, mailbox, doors };
+            let shared = shared.clone();
+            if of_hub.is_some() {
+                hub = Some(EventLoop::new(place, cell, shared, of_hub).map_err(RunFault::Poll)?);
+                continue;
+            }
+            let name = format!("skep-cell-{}", place.mailbox.me());
+            let thread = thread::Builder::new().name(name);
+            threads.push(thread.spawn(move || run_cell(place, cell, shared)).map_err(RunFault::Thread)?);
+        }
+        let outcome = hub.expect("there is at least one cell").run();
+        for thread in threads {
+            thread.join().expect("a cell does not panic, or the process is lost with it");
+        }
+        outcome
+    }
+}
+
+/// Runs a cell other than the hub; the hub hears of what goes wrong.
+fn run_cell(place: Place, cell: (Node, Vec<Output>), shared: Shared) {
+    let to_hub = place.mailbox.to_hub();
+    let outcome = EventLoop::new(place, cell, shared, None).map_err(RunFault::Poll).and_then(EventLoop::run);
+    if let Err(fault) = outcome {
+        to_hub.post(Parcel::Fault(fault));
     }
 }

@@ -24,6 +24,14 @@ impl Counts {
             _ => {}
         }
     }
+
+    /// Adds what another cell of the node counted.
+    pub(crate) fn absorb(&mut self, other: &Counts) {
+        self.leader_changes += other.leader_changes;
+        self.fetched += other.fetched;
+        self.diverged += other.diverged;
+        self.rebuilt += other.rebuilt;
+    }
 }
 
 /// Writes a note of the node to the log.

@@ -12,6 +12,7 @@ use skep_node::Input;
 use crate::connections::Connections;
 use crate::door::Door;
 use crate::event_loop::EventLoop;
+use crate::mailbox::Parcel;
 use crate::socket::{self, Received};
 use crate::tokens;
 
@@ -19,7 +20,8 @@ use crate::tokens;
 const ACCEPTS_PER_TURN_MAX: usize = 64;
 
 pub(crate) struct Clients {
-    pub door: Door,
+    /// With the hub only.
+    pub door: Option<Door>,
     /// When clients are let in although the node is not ready; `None` once they are.
     opens_at: Option<Millis>,
     pub connections: Connections,
@@ -29,19 +31,22 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// Clients are let in when the node is ready, and from `opens_at` on in any case.
-    pub fn new(registry: &Registry, listener: TcpListener, opens_at: Millis) -> io::Result<Clients> {
-        let door = Door::open(registry, tokens::CLIENT_DOOR, listener, "clients")?;
+    pub fn new(registry: &Registry, listener: Option<TcpListener>, opens_at: Millis) -> io::Result<Clients> {
+        let open = |listener| Door::open(registry, tokens::CLIENT_DOOR, listener, "clients");
+        let door = listener.map(open).transpose()?;
+        let opens_at = door.as_ref().map(|_| opens_at);
         let connections = Connections::default();
-        Ok(Clients { door, opens_at: Some(opens_at), connections, readable: VecDeque::new() })
+        Ok(Clients { door, opens_at, connections, readable: VecDeque::new() })
     }
 
     /// True if there is something to do without any event.
     pub fn has_work(&self, accepts_input: bool) -> bool {
-        self.opens_at.is_none() && self.door.is_ready() || accepts_input && !self.readable.is_empty()
+        self.opens_at.is_none() && self.door.as_ref().is_some_and(Door::is_ready)
+            || accepts_input && !self.readable.is_empty()
     }
 
     pub fn next_wakeup(&self) -> Option<Millis> {
-        self.opens_at.or(self.door.retry_at())
+        self.opens_at.or(self.door.as_ref().and_then(Door::retry_at))
     }
 }
 
@@ -65,27 +70,33 @@ impl EventLoop {
         }
         self.clients.opens_at = None;
         for _ in 0..ACCEPTS_PER_TURN_MAX {
-            let Some((stream, address)) = self.clients.door.next(self.turn.mono) else { return };
-            self.welcome_client(stream, address);
+            let door = self.clients.door.as_mut();
+            let Some((stream, address)) = door.and_then(|door| door.next(self.turn.mono)) else { return };
+            self.let_in(stream, address);
         }
     }
 
-    fn welcome_client(&mut self, mut stream: TcpStream, address: SocketAddr) {
-        let local = socket::text_of(stream.local_addr());
-        if let Err(e) = socket::prepare_client(&stream, self.surroundings.keepalive) {
+    /// Gives a new client to the cell that is to have it.
+    fn let_in(&mut self, mut stream: TcpStream, address: SocketAddr) {
+        if let Err(e) = socket::prepare_client(&stream, self.shared.keepalive) {
             return tracing::debug!("client {address} is gone: {e}");
         }
-        match self.node.connect(address.to_string(), local) {
-            Ok(id) => {
-                if let Err(e) = self.clients.connections.add(self.poll.registry(), id, stream) {
-                    tracing::warn!("cannot watch client {address}: {e}");
-                    self.input(Input::Disconnected { conn: id });
-                }
-            }
+        match self.node.admit() {
+            Ok((cell, number)) if cell == self.mailbox.me() => self.welcome_client(stream, address, number),
+            Ok((cell, number)) => self.mailbox.post(cell, Parcel::Client { stream, address, number }),
             Err(refusal) => {
                 // It fits the socket's empty buffer; a client that is gone does not matter.
                 let _ = io::Write::write(&mut stream, refusal);
             }
+        }
+    }
+
+    pub(crate) fn welcome_client(&mut self, stream: TcpStream, address: SocketAddr, number: u64) {
+        let local = socket::text_of(stream.local_addr());
+        let id = self.node.welcome(number, address.to_string(), local);
+        if let Err(e) = self.clients.connections.add(self.poll.registry(), id, stream) {
+            tracing::warn!("cannot watch client {address}: {e}");
+            self.input(Input::Disconnected { conn: id });
         }
     }
 

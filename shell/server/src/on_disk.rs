@@ -7,10 +7,11 @@ use skep_base::GroupId;
 use skep_disk::{CheckpointEvent, Found, LogEvent, ReadChunk, Turn};
 use skep_log::CheckpointHeader;
 use skep_log::checkpoint::CHUNK_BYTES_MAX;
-use skep_node::{Input, Output, Piece};
+use skep_node::{CellId, Input, Output, Piece};
 
 use crate::event_loop::EventLoop;
 use crate::listening::RunFault;
+use crate::mailbox::Parcel;
 
 /// What the disk threads would not take yet.
 #[derive(Default)]
@@ -34,17 +35,28 @@ impl Step {
     }
 }
 
+impl Declined {
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+}
+
 impl EventLoop {
     /// Bytes of checkpoints that are not written yet.
     pub(crate) fn checkpoint_bytes(&self) -> usize {
-        self.surroundings.checkpointer.queued_bytes() + self.declined.checkpoint_bytes
+        self.shared.checkpointer.queued_bytes() + self.declined.checkpoint_bytes
     }
 
     pub(crate) fn carry_out_on_disk(&mut self, output: Output) {
-        let checkpointer = &self.surroundings.checkpointer;
+        let checkpointer = &self.shared.checkpointer;
         match output {
             Output::Persist { number, records } => {
-                self.declined.turns.push_back(Turn { ticket: number, records, must_sync: true });
+                self.declined.turns.push_back(Turn {
+                    cell: self.mailbox.me(),
+                    ticket: number,
+                    records,
+                    must_sync: true,
+                });
             }
             Output::CheckpointBegin { group, at, membership } => {
                 checkpointer.begin(CheckpointHeader { group, at, membership });
@@ -57,13 +69,17 @@ impl EventLoop {
             Output::CheckpointFinish { group } => self.declined.checkpoint.push_back(Step::Finish(group)),
             Output::CheckpointAbandon { group } => self.abandon(group),
             Output::CheckpointRecorded { group, at } => checkpointer.remove_older(group, at),
-            Output::ReadCheckpoint { group, at, chunk } => self.surroundings.source.ask(group, at, chunk),
-            Output::SaveIdentity(identity) => match self.surroundings.files.save_identity(&identity) {
-                Ok(()) => self.input(Input::IdentitySaved),
-                Err(fault) => self.fault = Some(RunFault::Disk(fault)),
-            },
+            Output::ReadCheckpoint { group, at, chunk } => self.shared.source.ask(group, at, chunk),
+            Output::SaveIdentity(identity) => {
+                let saved = self.of_hub.as_mut().map(|of| of.files.save_identity(&identity));
+                match saved.expect("only the hub has an identity") {
+                    Ok(()) => self.input(Input::IdentitySaved),
+                    Err(fault) => self.fault = Some(RunFault::Disk(fault)),
+                }
+            }
             Output::SavePeers(addresses) => {
-                if let Err(fault) = self.surroundings.files.save_peers(addresses) {
+                let saved = self.of_hub.as_mut().map(|of| of.files.save_peers(addresses));
+                if let Some(Err(fault)) = saved {
                     tracing::warn!(
                         "the addresses of the other nodes are not kept for a start after damage: {fault}"
                     );
@@ -81,23 +97,23 @@ impl EventLoop {
         self.declined.checkpoint.retain(|step| step.group() != group);
         let bytes = |step: &Step| if let Step::Chunk(_, bytes) = step { bytes.len() } else { 0 };
         self.declined.checkpoint_bytes = self.declined.checkpoint.iter().map(bytes).sum();
-        self.surroundings.checkpointer.abandon(group);
+        self.shared.checkpointer.abandon(group);
     }
 
     /// Hands over what the disk threads would not take before.
     pub(crate) fn retry_declined(&mut self) {
         while let Some(turn) = self.declined.turns.pop_front() {
-            if let Err(turn) = self.surroundings.log.submit(turn) {
+            if let Err(turn) = self.shared.log.submit(turn) {
                 self.declined.turns.push_front(turn);
                 break;
             }
         }
         while let Some(step) = self.declined.checkpoint.pop_front() {
             match step {
-                Step::Finish(group) => self.surroundings.checkpointer.finish(group),
+                Step::Finish(group) => self.shared.checkpointer.finish(group),
                 Step::Chunk(group, bytes) => {
                     let len = bytes.len();
-                    if let Err(bytes) = self.surroundings.checkpointer.chunk(group, bytes) {
+                    if let Err(bytes) = self.shared.checkpointer.chunk(group, bytes) {
                         self.declined.checkpoint.push_front(Step::Chunk(group, bytes));
                         break;
                     }
@@ -109,7 +125,7 @@ impl EventLoop {
 
     /// Tells the node what its disk threads have done.
     pub(crate) fn take_disk_events(&mut self) {
-        for event in self.surroundings.log.events() {
+        for event in self.shared.log.events(self.mailbox.me()) {
             match event {
                 LogEvent::Durable { ticket } => self.input(Input::Persisted { through: ticket }),
                 LogEvent::Full(full) => self.input(Input::DiskFull(full)),
@@ -117,19 +133,22 @@ impl EventLoop {
                 LogEvent::Failed(fault) => return self.fault = Some(RunFault::Disk(fault)),
             }
         }
-        for event in self.surroundings.checkpointer.events() {
+        if self.of_hub.is_none() {
+            return;
+        }
+        for event in self.shared.checkpointer.events() {
             match event {
                 CheckpointEvent::Written(file) => {
-                    self.input(Input::CheckpointSaved { group: file.group, at: file.at });
+                    self.tell_home(file.group, Input::CheckpointSaved { group: file.group, at: file.at });
                 }
                 CheckpointEvent::Refused { group, fault } => {
-                    self.input(Input::CheckpointFailed { group, reason: fault.to_string() });
+                    self.tell_home(group, Input::CheckpointFailed { group, reason: fault.to_string() });
                 }
                 CheckpointEvent::Failed(fault) => return self.fault = Some(RunFault::Disk(fault)),
-                CheckpointEvent::Ready => {}
+                CheckpointEvent::Ready => self.mailbox.post_to_all(|| Parcel::Look),
             }
         }
-        for ReadChunk { group, at, chunk, found } in self.surroundings.source.chunks() {
+        for ReadChunk { group, at, chunk, found } in self.shared.source.chunks() {
             let piece = match found {
                 Found::Chunk { bytes, last } => Piece::Bytes { bytes: bytes.into(), last },
                 Found::Gone => Piece::Gone,
@@ -143,7 +162,16 @@ impl EventLoop {
                     Piece::Gone
                 }
             };
-            self.input(Input::CheckpointRead { group, at, chunk, piece });
+            self.tell_home(group, Input::CheckpointRead { group, at, chunk, piece });
+        }
+    }
+
+    /// Hands news of a group to the cell that has its replica.
+    fn tell_home(&mut self, group: GroupId, input: Input<'static>) {
+        let home = CellId::home(self.mailbox.count(), group);
+        match home == self.mailbox.me() {
+            true => self.input(input),
+            false => self.mailbox.post(home, Parcel::Input(input)),
         }
     }
 }

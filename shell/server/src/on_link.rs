@@ -20,7 +20,8 @@ const ACCEPTS_PER_TURN_MAX: usize = 64;
 const WRITE_BYTES: usize = 4 << 20;
 
 pub(crate) struct Links {
-    pub door: Door,
+    /// With the hub only.
+    pub door: Option<Door>,
     pub dialer: Dialer,
     sockets: BTreeMap<LinkId, Socket>,
     /// Those that may have something to read.
@@ -33,11 +34,12 @@ impl Links {
     /// `wake` is for threads that work for the loop.
     pub fn new(
         registry: &Registry,
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> io::Result<Links> {
+        let open = |listener| Door::open(registry, tokens::PEER_DOOR, listener, "peers");
         Ok(Links {
-            door: Door::open(registry, tokens::PEER_DOOR, listener, "peers")?,
+            door: listener.map(open).transpose()?,
             dialer: Dialer::new(wake),
             sockets: BTreeMap::new(),
             readable: VecDeque::new(),
@@ -47,14 +49,14 @@ impl Links {
 
     /// True if there is something to do without any event.
     pub fn has_work(&self) -> bool {
-        self.door.is_ready()
+        self.door.as_ref().is_some_and(Door::is_ready)
             || self.dialer.has_ended()
             || !self.readable.is_empty()
             || !self.writable.is_empty()
     }
 
     pub fn next_wakeup(&self) -> Option<Millis> {
-        [self.door.retry_at(), self.dialer.next_deadline()].into_iter().flatten().min()
+        [self.door.as_ref().and_then(Door::retry_at), self.dialer.next_deadline()].into_iter().flatten().min()
     }
 
     /// True if some peer has not taken all that is there for it.
@@ -95,7 +97,8 @@ impl EventLoop {
 
     pub(crate) fn accept_links(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN_MAX {
-            let Some((stream, address)) = self.links.door.next(self.turn.mono) else { return };
+            let door = self.links.door.as_mut();
+            let Some((stream, address)) = door.and_then(|door| door.next(self.turn.mono)) else { return };
             if let Err(e) = socket::prepare_link(&stream) {
                 tracing::debug!("peer {address} is gone: {e}");
                 continue;

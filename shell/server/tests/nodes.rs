@@ -12,8 +12,8 @@ use std::time::Duration;
 use skep_base::NodeUuid;
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, KnownPeers, LogWriter, NodeFiles, open_log};
 use skep_log::{NodeIdentity, WalConfig};
-use skep_node::{Identity, LinkLimits, Node, NodeRecord, Restoring, Status};
-use skep_server::{Clock, Listening, RunFault, Surroundings, Waker};
+use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, Restoring, Status};
+use skep_server::{Clock, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::Settings;
 
 /// Only so that a broken node fails the test instead of hanging it.
@@ -32,8 +32,13 @@ struct Running {
 }
 
 fn listening() -> Listening {
+    listening_for(1)
+}
+
+/// Sockets of a node with so many cells.
+fn listening_for(cells: usize) -> Listening {
     let any = "127.0.0.1:0".parse().unwrap();
-    Listening::bind(any, any).unwrap()
+    Listening::bind(any, any, cells).unwrap()
 }
 
 /// Starts node `number` behind what it listens on, with these settings.
@@ -86,22 +91,32 @@ fn run(
         let waker = listening.waker();
         move || waker.wake()
     };
-    let surroundings = Surroundings {
-        log: LogWriter::start(opened.wal, dir.disk(), wake()).unwrap(),
-        checkpointer: Checkpointer::start(dir.disk(), wake()).unwrap(),
-        source: CheckpointSource::start(dir.disk(), CheckpointSource::IDLE, wake()).unwrap(),
-        files: NodeFiles::new(dir.disk(), KnownPeers::default()),
+    let wakers = listening.wakers();
+    let count = wakers.len();
+    let wakes = wakers.into_iter().map(|waker| move || waker.wake()).collect();
+    let shared = Shared {
+        log: Arc::new(LogWriter::start(opened.wal, dir.disk(), wakes).unwrap()),
+        checkpointer: Arc::new(Checkpointer::start(dir.disk(), wake()).unwrap()),
+        source: Arc::new(CheckpointSource::start(dir.disk(), CheckpointSource::IDLE, wake()).unwrap()),
         memory_used: || 0,
+        keepalive: None,
+    };
+    let surroundings = Surroundings {
+        shared,
+        files: NodeFiles::new(dir.disk(), KnownPeers::default()),
         publish: Box::new(move |status, _| {
             *board.0.lock().unwrap() = status;
             board.1.notify_all();
         }),
-        keepalive: None,
         start_patience: Duration::from_millis(settings.request_timeout_ms()),
     };
-    let mut first = Vec::new();
-    let node = Node::start(identity, settings, recovered, Clock.now(), &mut first);
-    listening.run(node, first, surroundings)
+    let start = |(index, share)| {
+        let (mut first, cell) = (Vec::new(), CellId { index, count });
+        let (identity, settings) = (identity.clone(), settings.clone());
+        (Node::start_cell(identity, settings, share, cell, Clock.now(), &mut first), first)
+    };
+    let cells = recovered.split(count).into_iter().enumerate().map(start).collect();
+    listening.run(cells, surroundings)
 }
 
 impl Running {

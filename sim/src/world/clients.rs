@@ -1,6 +1,7 @@
 //! The clients of the world and the network between them and the nodes.
 
 use skep_base::Rng;
+use skep_node::{Input, Now};
 
 use super::{Event, Phase, World};
 use crate::client::{Client, State, Surroundings};
@@ -26,9 +27,8 @@ impl World {
     /// Any node that is ready; now and then one that is not.
     fn node_to_connect_to(&mut self) -> Option<usize> {
         let any_will_do = !self.plan.alone() && self.rng.one_in(8);
-        let fits = |m: &crate::machine::Machine| {
-            m.process.as_ref().is_some_and(|p| p.node.is_ready() || any_will_do)
-        };
+        let fits =
+            |m: &crate::machine::Machine| m.process.as_ref().is_some_and(|p| p.is_ready() || any_will_do);
         let fitting: Vec<usize> = (0..self.machines.len()).filter(|n| fits(&self.machines[*n])).collect();
         (!fitting.is_empty()).then(|| fitting[self.rng.below(fitting.len() as u64) as usize])
     }
@@ -39,11 +39,14 @@ impl World {
         if state.generation != generation || state.conn.is_some() {
             return;
         }
-        let address = format!("10.0.1.{client}:{generation}");
-        match process.node.connect(address, format!("10.0.0.{node}:6379")) {
-            Ok(conn) => {
-                state.conn = Some(conn);
+        match process.hub().admit() {
+            Ok((0, number)) => {
+                state.conn = Some((0, process.welcome(node, 0, (client, generation), number)));
                 self.begin_sync(client);
+            }
+            Ok((cell, number)) => {
+                process.cells[cell].arrivals.push(Arrival::Welcome { client, generation, number });
+                self.soon_in(node, cell);
             }
             Err(_) => {
                 state.bound = false;
@@ -51,6 +54,26 @@ impl World {
                 self.at(again, Event::Connect { client });
             }
         }
+    }
+
+    /// A client that the hub has let in comes into another cell.
+    pub(super) fn welcome_client(
+        &mut self,
+        node: usize,
+        cell: usize,
+        (client, generation): (usize, u64),
+        number: u64,
+        now: Now,
+    ) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        let conn = process.welcome(node, cell, (client, generation), number);
+        let state = &mut self.clients[client];
+        if state.generation != generation || state.conn.is_some() {
+            // It has left meanwhile.
+            return process.handle(cell, now, Input::Disconnected { conn });
+        }
+        state.conn = Some((cell, conn));
+        self.begin_sync(client);
     }
 
     fn begin_sync(&mut self, client: usize) {
@@ -143,12 +166,14 @@ impl World {
     }
 
     /// Sends what the node has for its clients; slow readers take a part of it.
-    pub(super) fn write_clients(&mut self, node: usize) {
+    pub(super) fn write_clients(&mut self, node: usize, cell: usize) {
         let Some(process) = &mut self.machines[node].process else { return };
         let mut ready: Vec<usize> = Vec::new();
-        ready.extend(std::mem::take(&mut process.blocked));
-        while let Some(conn) = process.node.next_with_output() {
-            ready.extend(self.clients.iter().position(|c| c.node == node && c.conn == Some(conn)));
+        let here = |client: &usize| self.clients[*client].conn.is_none_or(|conn| conn.0 == cell);
+        ready.extend(process.blocked.extract_if(.., here));
+        while let Some(conn) = process.cells[cell].node.next_with_output() {
+            let conn = Some((cell, conn));
+            ready.extend(self.clients.iter().position(|c| c.node == node && c.conn == conn));
         }
         ready.sort_unstable();
         ready.dedup();
@@ -158,18 +183,19 @@ impl World {
     }
 
     fn write_client(&mut self, node: usize, client: usize) {
-        let Some(conn) = self.clients[client].conn.filter(|_| self.clients[client].node == node) else {
+        let Some((cell, conn)) = self.clients[client].conn.filter(|_| self.clients[client].node == node)
+        else {
             return;
         };
         let Some(process) = &mut self.machines[node].process else { return };
-        let unsent = process.node.unsent(conn);
+        let unsent = process.cells[cell].node.unsent(conn);
         let mut take = unsent.len();
         if self.plan.slow_readers && take > 1 && self.rng.one_in(3) {
             take = 1 + self.rng.below(take as u64) as usize;
             process.blocked.insert(client);
         }
         let bytes = unsent[..take].to_vec();
-        let close = process.node.on_sent(conn, take);
+        let close = process.cells[cell].node.on_sent(conn, take);
         if !bytes.is_empty() {
             let at = self.clients[client].to_client_at.max(self.within(self.plan.network_us)) + 1;
             self.clients[client].to_client_at = at;
@@ -185,7 +211,7 @@ impl World {
     pub(super) fn disconnect(&mut self, client: usize) {
         let node = self.clients[client].node;
         if let Some(conn) = self.clients[client].conn {
-            self.arrive(node, Arrival::Gone { conn });
+            self.arrive_in(node, conn.0, Arrival::Gone { conn });
         }
         self.lose_connection(client, false, false);
     }

@@ -4,8 +4,9 @@
 //! damaged is in a database that no client uses, since an odd leader answers wrongly until it is found. One copy is damaged at
 //! a time, of shards with three voters or more: with two of three, nobody can tell which are right.
 
+use skep_base::args::OwnedArgs;
 use skep_base::{GroupId, NodeId, slot_of};
-use skep_node::{Input, Note};
+use skep_node::{CellId, Note};
 
 use super::{Phase, World};
 use crate::plan::{Fault, MS};
@@ -13,7 +14,7 @@ use crate::plan::{Fault, MS};
 /// While a copy is damaged, or is said to be, copies are compared this often; a cluster does it once a minute.
 const COMPARE_US: u64 = 200 * MS;
 /// No client selects it.
-const DATABASE: &str = "15";
+const DATABASE: u8 = 15;
 
 impl World {
     /// Damages a copy on a machine, if that leaves a majority of right ones.
@@ -26,7 +27,7 @@ impl World {
         let key = format!("damaged-{}", self.rng.below(1_000));
         let slot = slot_of(key.as_bytes());
         let Some(process) = &self.machines[node].process else { return };
-        let status = process.node.status();
+        let status = process.status();
         let owns =
             |shard: &&skep_node::ShardStatus| shard.slots.iter().any(|(a, b)| (*a..=*b).contains(&slot));
         let Some(shard) = status.shards.iter().find(owns) else { return };
@@ -35,7 +36,12 @@ impl World {
             return;
         }
         let group = shard.id;
-        if self.debug(node, &[&["SELECT", DATABASE], &["DEBUG", "UNLOGGED", "SET", &key, "1"]]) {
+        let machine = &mut self.machines[node];
+        let Some(process) = machine.process.as_mut().filter(|_| !machine.paused) else { return };
+        let home = CellId::home(process.cells.len(), group);
+        let command = OwnedArgs::collect(["SET", &key, "1"].map(str::as_bytes));
+        if process.cells[home].node.damage(DATABASE, command.args()) {
+            self.soon_in(node, home);
             self.note(&format!("{group:?} of {node} is damaged"));
             self.count("copies damaged");
             self.machines[node].damaged.insert(group);
@@ -52,13 +58,17 @@ impl World {
         for machine in self.machines.iter_mut().filter(|machine| machine.ready && !machine.damaged.is_empty())
         {
             let Some(process) = &machine.process else { continue };
-            let held: Vec<GroupId> = process.node.digests().into_iter().map(|(group, ..)| group).collect();
+            let held: Vec<GroupId> = process.digests().into_iter().map(|(group, ..)| group).collect();
             // Else the copy was taken from the node.
             machine.damaged.retain(|group| held.contains(group));
         }
         if self.has_damage() || self.is_alarmed() {
             for node in 0..self.machines.len() {
-                self.debug(node, &[&["DEBUG", "COMPARE"]]);
+                let machine = &mut self.machines[node];
+                let Some(process) = machine.process.as_mut().filter(|_| !machine.paused) else { continue };
+                let cells = process.cells.len();
+                process.cells.iter_mut().for_each(|cell| cell.node.compare_copies());
+                (0..cells).for_each(|cell| self.soon_in(node, cell));
             }
         }
     }
@@ -69,7 +79,7 @@ impl World {
 
     /// True if some node says that a copy differs, or is being rebuilt.
     pub(super) fn is_alarmed(&self) -> bool {
-        let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status());
+        let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.status());
         let replicas = statuses.flat_map(|status| status.shards).flat_map(|shard| shard.replicas);
         replicas.into_iter().any(|replica| replica.differs || replica.rebuilding)
     }
@@ -100,26 +110,5 @@ impl World {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Gives a node commands over a connection of its own. True if the last one succeeds at once.
-    fn debug(&mut self, node: usize, commands: &[&[&str]]) -> bool {
-        let machine = &mut self.machines[node];
-        let now = machine.clocks.now(self.now);
-        let Some(process) = machine.process.as_mut().filter(|_| !machine.paused) else { return false };
-        let Ok(conn) = process.node.connect("10.0.2.1:1".into(), "10.0.0.1:6379".into()) else {
-            return false;
-        };
-        let mut bytes = Vec::new();
-        for command in commands {
-            bytes.extend(format!("*{}\r\n", command.len()).bytes());
-            command.iter().for_each(|word| bytes.extend(format!("${}\r\n{word}\r\n", word.len()).bytes()));
-        }
-        process.node.handle(now, Input::Received { conn, bytes: &bytes }, &mut process.outputs);
-        let reply = process.node.unsent(conn).to_vec();
-        process.node.on_sent(conn, reply.len());
-        process.node.handle(now, Input::Disconnected { conn }, &mut process.outputs);
-        self.soon(node);
-        reply.ends_with(b"+OK\r\n")
     }
 }

@@ -49,7 +49,7 @@ impl World {
             Fault::Jump => self.jump(node),
             Fault::Checkpoint => {
                 self.count("checkpoints asked for");
-                self.arrive(node, Arrival::CheckpointWanted);
+                self.arrive_in_all(node, || Arrival::CheckpointWanted);
             }
             Fault::Disconnect => self.disconnect_any(),
             Fault::Pause => self.pause(node),
@@ -107,8 +107,10 @@ impl World {
         self.count("pauses");
         if self.rng.one_in(2) {
             let now = self.machines[node].clocks.now(self.now);
-            self.begin_turn(node, now);
-            self.soon(node);
+            for cell in 0..self.machines[node].process.as_ref().map_or(0, |p| p.cells.len()) {
+                self.begin_turn(node, cell, now);
+                self.soon_in(node, cell);
+            }
         }
         let life = self.machines[node].life;
         let machine = &mut self.machines[node];
@@ -237,7 +239,7 @@ impl World {
         match self.clients[client].conn {
             Some(conn) if self.rng.one_in(3) => {
                 self.count("half-closed connections");
-                self.arrive(node, Arrival::Ended { conn });
+                self.arrive_in(node, conn.0, Arrival::Ended { conn });
             }
             Some(_) => {
                 self.count("disconnects");

@@ -61,12 +61,15 @@ impl World {
         let (seed, now) = (self.rng.next_u64(), self.machines[node].clocks.now(self.now));
         let machine = &mut self.machines[node];
         let (join, replaces) = (machine.join.clone(), machine.replaces);
-        let start = Start { node, life, seed, now, join, replaces, planted: self.planted };
+        let cells = self.plan.cells_of(node, life);
+        let start = Start { node, life, seed, now, join, replaces, planted: self.planted, cells };
         machine.applied = found.logs.iter().map(|(group, log)| (*group, log.checkpoint.index)).collect();
         machine.ready = false;
         machine.process = Some(Process::start(&self.plan, &disk, found, start));
         self.start_chore(node);
-        self.schedule_turn(node, self.now);
+        for cell in 0..cells {
+            self.schedule_turn(node, cell, self.now);
+        }
         Ok(())
     }
 
@@ -187,7 +190,7 @@ impl World {
     /// The process ends. False if there was none.
     pub(super) fn end(&mut self, node: usize, end: End) -> bool {
         let Some(process) = self.machines[node].process.take() else { return false };
-        let status = process.node.status();
+        let status = process.status();
         let links = status.links;
         self.count_by("answers given again", status.said_again);
         self.count_by("messages between nodes", links.messages_in);

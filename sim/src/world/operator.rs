@@ -1,13 +1,12 @@
 //! Whoever runs the cluster: drains, removes and takes nodes back, and finds that a disk has lost everything.
 
-use skep_base::ConnId;
 use skep_log::MemDisk;
 use skep_node::Input;
 use skep_resp::{Value, write_command};
 
 use super::{End, Event, Phase, World};
 use crate::plan::MS;
-use crate::process::peer_address;
+use crate::process::{Conn, peer_address};
 use crate::shadow::Shadow;
 
 /// How long the operator waits for an answer before asking another node.
@@ -35,7 +34,7 @@ pub struct Operator {
     since: u64,
     next: u64,
     /// A connection to a life of a node, with a question on it since then.
-    asked: Option<(usize, u64, ConnId, u64)>,
+    asked: Option<(usize, u64, Conn, u64)>,
 }
 
 impl Operator {
@@ -100,7 +99,7 @@ impl World {
 
     fn ask(&mut self, task: Task, node: usize) {
         let able = |m: &crate::machine::Machine| {
-            !m.paused && m.process.as_ref().is_some_and(|p| p.node.is_ready() && !p.stopped)
+            !m.paused && m.process.as_ref().is_some_and(|p| p.is_ready() && !p.is_stopped())
         };
         let nodes: Vec<usize> = (0..self.machines.len()).filter(|n| able(&self.machines[*n])).collect();
         if nodes.is_empty() {
@@ -110,7 +109,8 @@ impl World {
         let machine = &mut self.machines[at];
         let (life, now) = (machine.life, machine.clocks.now(self.now));
         let Some(process) = &mut machine.process else { return };
-        let Ok(conn) = process.node.connect("10.0.2.1:1".into(), format!("10.0.0.{at}:6379")) else { return };
+        let Ok((cell, number)) = process.hub().admit() else { return };
+        let conn = process.cells[cell].node.welcome(number, "10.0.2.1:1".into(), format!("10.0.0.{at}:6379"));
         let verb = match task {
             Task::Drain => "DRAIN",
             Task::Undrain => "UNDRAIN",
@@ -119,28 +119,28 @@ impl World {
         let mut bytes = Vec::new();
         let name = format!("n{node}");
         write_command(&mut bytes, ["SKEP", "NODE", verb, &name].map(str::as_bytes));
-        process.node.handle(now, Input::Received { conn, bytes: &bytes }, &mut process.outputs);
-        self.operator.asked = Some((at, life, conn, self.now));
-        self.soon(at);
+        process.handle(cell, now, Input::Received { conn, bytes: &bytes });
+        self.operator.asked = Some((at, life, (cell, conn), self.now));
+        self.soon_in(at, cell);
     }
 
     /// What a node has answered, if it has.
-    fn answer_on(&mut self, node: usize, conn: ConnId) -> Option<Value> {
-        let process = self.machines[node].process.as_mut()?;
-        let (value, len) = Value::parse(process.node.unsent(conn)).ok()??;
-        process.node.on_sent(conn, len);
+    fn answer_on(&mut self, node: usize, (cell, conn): Conn) -> Option<Value> {
+        let of = &mut self.machines[node].process.as_mut()?.cells[cell].node;
+        let (value, len) = Value::parse(of.unsent(conn)).ok()??;
+        of.on_sent(conn, len);
         Some(value)
     }
 
-    fn hang_up(&mut self, node: usize, life: u64, conn: ConnId) {
+    fn hang_up(&mut self, node: usize, life: u64, (cell, conn): Conn) {
         self.operator.asked = None;
         let machine = &mut self.machines[node];
         if machine.runs(life) {
             let now = machine.clocks.now(self.now);
             if let Some(process) = &mut machine.process {
-                process.node.handle(now, Input::Disconnected { conn }, &mut process.outputs);
+                process.handle(cell, now, Input::Disconnected { conn });
             }
-            self.soon(node);
+            self.soon_in(node, cell);
         }
     }
 
@@ -180,7 +180,7 @@ impl World {
     /// A node that was removed stops by itself.
     pub(super) fn look_after_removed(&mut self, node: usize) {
         let machine = &self.machines[node];
-        if machine.removed && machine.process.as_ref().is_some_and(|p| p.stopped) {
+        if machine.removed && machine.process.as_ref().is_some_and(|p| p.is_stopped()) {
             self.end(node, End::Kill);
             self.lose_clients_of(node, false);
         }
@@ -240,7 +240,7 @@ impl World {
             return false; // an empty disk has not been given another node yet
         }
         let mut known = 0;
-        for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status()) {
+        for status in self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.status()) {
             let settled = status.nodes.len() == live
                 && status.meta.voters.len() >= voters
                 && status.meta.settled

@@ -147,7 +147,7 @@ impl World {
         let Some(process) = &mut self.machines[node].process else { return };
         let Some(known) = self.net.stream(stream) else { return };
         let from = known.sides[0].as_ref().map_or(0, |s| s.node);
-        let link = process.node.accept_link(now, peer_address(from));
+        let link = process.hub().accept_link(now, peer_address(from));
         let Some(side) = known.sides[1].as_mut().filter(|s| s.open) else { return };
         match link {
             Some(_) => side.link = link,
@@ -172,7 +172,7 @@ impl World {
         let receiver = known.sides[1 - side].as_ref().filter(|s| s.open);
         let link = receiver.and_then(|s| s.link);
         if let (Some(link), Some(process)) = (link, &mut self.machines[node].process) {
-            process.node.handle(now, Input::LinkReceived { link, bytes }, &mut process.outputs);
+            process.handle(0, now, Input::LinkReceived { link, bytes });
         }
         // The window is open again, so the sender goes on.
         if let Some(sender) = sender {
@@ -185,7 +185,7 @@ impl World {
         let life = self.machines[node].life;
         let Some(process) = &mut self.machines[node].process else { return };
         let mut ready = std::mem::take(&mut process.blocked_links);
-        while let Some(link) = process.node.next_link_with_output() {
+        while let Some(link) = process.hub().next_link_with_output() {
             ready.insert(link);
         }
         for link in ready {
@@ -198,7 +198,7 @@ impl World {
         let Some((stream, side)) = self.net.find(node, life, link) else { return false };
         let room = self.net.room(stream, side, self.plan.pace());
         let Some(process) = &mut self.machines[node].process else { return false };
-        let unsent = process.node.unsent_on(link);
+        let unsent = process.hub().unsent_on(link);
         let bytes = unsent[..unsent.len().min(room)].to_vec();
         if bytes.len() < unsent.len() {
             process.blocked_links.insert(link);
@@ -206,7 +206,7 @@ impl World {
         if bytes.is_empty() {
             return false;
         }
-        process.node.on_link_sent(link, bytes.len());
+        process.hub().on_link_sent(link, bytes.len());
         let bytes = self.lie(stream, side, bytes);
         if !bytes.is_empty() {
             self.send_parcel(stream, side, Parcel::Bytes(bytes));

@@ -117,7 +117,7 @@ impl World {
         }
         let aim = self.plan.replicas.min(self.live() as u64) as usize;
         let mut digests: BTreeMap<GroupId, BTreeMap<LogId, BTreeSet<u64>>> = BTreeMap::new();
-        let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.node.status());
+        let statuses = self.machines.iter().filter_map(|m| m.process.as_ref()).map(|p| p.status());
         let mut positions: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
         for status in statuses {
             for shard in status.shards {
@@ -131,7 +131,7 @@ impl World {
             return Ok(false);
         }
         for process in self.machines.iter().filter_map(|m| m.process.as_ref()) {
-            for (group, at, digest) in process.node.digests() {
+            for (group, at, digest) in process.digests() {
                 digests.entry(group).or_default().entry(at).or_default().insert(digest);
             }
         }
@@ -178,7 +178,7 @@ impl World {
                 text.push_str("no process");
                 continue;
             };
-            let status = process.node.status();
+            let status = process.status();
             text.push_str(&format!("ready {}, {}, {:?}", machine.ready, status.node, status.reason));
             for shard in status.shards {
                 text.push_str(&format!(

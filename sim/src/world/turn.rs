@@ -7,44 +7,57 @@ use super::{Event, Phase, Work, World};
 use crate::disk_threads::Next;
 use crate::plan::MS;
 use crate::planted::Planted;
-use crate::process::Arrival;
+use crate::process::{Arrival, Conn};
 
 /// Turns without time passing, above which the loop spins.
 const TURNS_AT_ONCE_MAX: u64 = 2_000;
 
 impl World {
-    pub(super) fn on_turn_due(&mut self, node: usize) -> Result<(), String> {
-        let process = self.machines[node].process.as_mut();
-        // Else an earlier turn was planned since.
-        let Some(process) = process.filter(|p| p.turn_at.is_some_and(|at| at <= self.now)) else {
+    pub(super) fn on_turn_due(&mut self, node: usize, cell: usize) -> Result<(), String> {
+        let Some(process) = self.machines[node].process.as_mut() else { return Ok(()) };
+        let cell_of = &mut process.cells[cell];
+        // Else an earlier turn was planned since, or its loop has ended.
+        if cell_of.turn_at.is_none_or(|at| at > self.now) || cell_of.stopped {
             return Ok(());
-        };
-        process.turn_at = None;
-        self.on_turn(node)
+        }
+        cell_of.turn_at = None;
+        self.on_turn(node, cell)
     }
 
-    fn on_turn(&mut self, node: usize) -> Result<(), String> {
+    fn on_turn(&mut self, node: usize, cell: usize) -> Result<(), String> {
         self.watch_for_spinning(node)?;
         let now = self.machines[node].clocks.now(self.now);
         let believed = self.believed(node, now);
-        self.begin_turn(node, believed);
+        self.begin_turn(node, cell, believed);
         let machine = &mut self.machines[node];
         let Some(process) = &mut machine.process else { return Ok(()) };
-        let keys = process.node.status().keys;
-        process.end_turn(now, keys);
-        process.issue(&mut machine.shadow)?;
+        let keys = process.status().keys;
+        process.end_turn(cell, now, keys);
+        process.issue(cell, &mut machine.shadow)?;
         self.observe(node)?;
         let Some(process) = &mut self.machines[node].process else { return Ok(()) };
-        process.carry_out(&self.agreed, self.planted)?;
+        process.carry_out(cell, &self.agreed, self.planted)?;
         self.take_notes(node)?;
         self.take_link_orders(node);
-        self.write_clients(node);
+        self.write_clients(node, cell);
+        self.deliver_mail(node, cell);
         self.write_links(node);
         self.check_damage(node)?;
         self.drive_disk(node);
-        self.schedule_wakeup(node);
+        self.schedule_wakeup(node, cell);
         self.on_stopped(node);
         Ok(())
+    }
+
+    /// Puts what a cell has written into the mailboxes of the others, at once; they look when they get to it.
+    fn deliver_mail(&mut self, node: usize, cell: usize) {
+        loop {
+            let Some(process) = &mut self.machines[node].process else { return };
+            let Some((to, mail)) = process.cells[cell].node.take_mail() else { return };
+            process.cells[to].arrivals.push(Arrival::Mail(mail));
+            self.count("mail between cells");
+            self.soon_in(node, to);
+        }
     }
 
     /// The time by which a turn takes what has come; for a planted bug, that of before a pause.
@@ -57,11 +70,20 @@ impl World {
     }
 
     /// Hands the node all that has come.
-    pub(super) fn begin_turn(&mut self, node: usize, now: Now) {
+    pub(super) fn begin_turn(&mut self, node: usize, cell: usize, now: Now) {
+        self.deal_out(node);
         let Some(process) = &mut self.machines[node].process else { return };
-        process.take_disk_events(now);
-        for arrival in std::mem::take(&mut process.arrivals) {
-            self.take_arrival(node, arrival, now);
+        process.take_said(cell, now);
+        for arrival in std::mem::take(&mut process.cells[cell].arrivals) {
+            self.take_arrival(node, cell, arrival, now);
+        }
+    }
+
+    /// Gives the cells what the disk threads have to say.
+    fn deal_out(&mut self, node: usize) {
+        let Some(process) = &mut self.machines[node].process else { return };
+        for cell in process.deal_out() {
+            self.soon_in(node, cell);
         }
     }
 
@@ -69,7 +91,7 @@ impl World {
     fn observe(&mut self, node: usize) -> Result<(), String> {
         let machine = &mut self.machines[node];
         let Some(process) = &machine.process else { return Ok(()) };
-        let status = process.node.status();
+        let status = process.status();
         if status.node != NodeId(0) {
             machine.id = Some(status.node);
         }
@@ -140,7 +162,7 @@ impl World {
     fn compare_state(&mut self, node: usize, first: bool) -> Result<(), String> {
         let machine = &mut self.machines[node];
         let Some(process) = &machine.process else { return Ok(()) };
-        for (group, at, live) in process.node.digests() {
+        for (group, at, live) in process.digests() {
             if at.index > self.agreed.last(group) {
                 continue; // with memory durability, not given out yet
             }
@@ -158,16 +180,17 @@ impl World {
             *self.counts.entry("states compared").or_default() += 1;
         }
         if first || self.rng.one_in(3) {
-            process.node.assert_invariants();
+            process.cells.iter().for_each(|cell| cell.node.assert_invariants());
         }
         Ok(())
     }
 
     fn watch_for_spinning(&mut self, node: usize) -> Result<(), String> {
         let ms = self.now / MS;
+        let cells = self.machines[node].process.as_ref().map_or(1, |p| p.cells.len()) as u64;
         let turns = &mut self.machines[node].turns_at;
         *turns = if turns.0 == ms { (ms, turns.1 + 1) } else { (ms, 1) };
-        if turns.1 > TURNS_AT_ONCE_MAX {
+        if turns.1 > TURNS_AT_ONCE_MAX * cells {
             return Err(format!(
                 "INV-SIM-10: {TURNS_AT_ONCE_MAX} turns of {node} within a millisecond: the loop spins"
             ));
@@ -175,23 +198,23 @@ impl World {
         Ok(())
     }
 
-    fn take_arrival(&mut self, node: usize, arrival: Arrival, now: Now) {
+    fn take_arrival(&mut self, node: usize, cell: usize, arrival: Arrival, now: Now) {
         let Some(process) = &mut self.machines[node].process else { return };
         let input = match arrival {
             Arrival::Connect { client, generation } => {
                 return self.accept_client(node, client, generation);
             }
+            Arrival::Welcome { client, generation, number } => {
+                return self.welcome_client(node, cell, (client, generation), number, now);
+            }
+            Arrival::Mail(mail) => Input::Mail(mail),
             Arrival::Bytes { client, generation, bytes } => {
                 let state = &self.clients[client];
-                let Some(conn) = state.conn.filter(|_| state.generation == generation) else { return };
-                return process.node.handle(
-                    now,
-                    Input::Received { conn, bytes: &bytes },
-                    &mut process.outputs,
-                );
+                let Some((_, conn)) = state.conn.filter(|_| state.generation == generation) else { return };
+                return process.handle(cell, now, Input::Received { conn, bytes: &bytes });
             }
-            Arrival::Gone { conn } => Input::Disconnected { conn },
-            Arrival::Ended { conn } => Input::Ended { conn },
+            Arrival::Gone { conn: (_, conn) } => Input::Disconnected { conn },
+            Arrival::Ended { conn: (_, conn) } => Input::Ended { conn },
             Arrival::CheckpointWanted => Input::LogPinned,
             Arrival::LinkAccepted { stream } => return self.accept_link(node, stream, now),
             Arrival::LinkBytes { stream, side, bytes } => {
@@ -204,12 +227,17 @@ impl World {
             Arrival::LinkClosed { link, reason } => Input::LinkClosed { link, reason },
             Arrival::Stop => Input::Stop,
         };
-        process.node.handle(now, input, &mut process.outputs);
+        process.handle(cell, now, input);
     }
 
     fn take_notes(&mut self, node: usize) -> Result<(), String> {
         let Some(process) = &mut self.machines[node].process else { return Ok(()) };
-        let (closed, notes) = (std::mem::take(&mut process.closed), std::mem::take(&mut process.notes));
+        let closed: Vec<Conn> = (0..process.cells.len())
+            .flat_map(|cell| {
+                std::mem::take(&mut process.cells[cell].closed).into_iter().map(move |c| (cell, c))
+            })
+            .collect();
+        let notes = std::mem::take(&mut process.notes);
         for conn in closed {
             if let Some(client) = self.clients.iter().position(|c| c.node == node && c.conn == Some(conn)) {
                 self.count("closed by the node");
@@ -231,12 +259,20 @@ impl World {
     }
 
     fn on_stopped(&mut self, node: usize) {
+        if self.phase != Phase::Stopping {
+            return;
+        }
         let machine = &mut self.machines[node];
-        if self.phase == Phase::Stopping && machine.process.as_ref().is_some_and(|p| p.stopped) {
-            // The threads end when what was submitted is written; nothing was left, since the node waited for it.
-            if machine.shadow.on_durable(u64::MAX).is_ok() {
-                self.on_clean_stop(node);
+        let Some(process) = machine.process.as_mut().filter(|p| p.is_stopped()) else { return };
+        // The threads end when what was submitted is written: nothing that anybody waits for, but a vote, say, that a cell gave
+        // while another had not finished.
+        while process.log.next() != Next::Nothing {
+            if let Err(fault) = process.log.step(&mut self.rng) {
+                return self.on_disk_fault(node, &fault);
             }
+        }
+        if machine.shadow.on_durable(u64::MAX).is_ok() {
+            self.on_clean_stop(node);
         }
     }
 
@@ -278,12 +314,10 @@ impl World {
             self.on_disk_fault(node, &fault);
             return Ok(());
         }
-        let (durable, events) = (process.log.durable, !process.log.events.is_empty());
+        let durable = process.log.durable;
         machine.shadow.on_durable(durable)?;
         self.note(&format!("log of {node}: {step:?}, durable {durable}"));
-        if events {
-            self.soon(node);
-        }
+        self.deal_out(node);
         self.start_chore(node);
         self.drive_disk(node);
         Ok(())
@@ -304,7 +338,6 @@ impl World {
         let Some(process) = &mut self.machines[node].process else { return Ok(()) };
         process.chore_busy = false;
         let outcome = process.log.run_chore();
-        let events = !process.log.events.is_empty();
         match outcome {
             Err(fault) => {
                 self.on_disk_fault(node, &fault);
@@ -313,9 +346,7 @@ impl World {
             Ok(true) => self.step_at(self.now + 100 * MS, node, Work::ChoreStart),
             Ok(false) => self.start_chore(node),
         }
-        if events {
-            self.soon(node);
-        }
+        self.deal_out(node);
         Ok(())
     }
 
@@ -326,9 +357,7 @@ impl World {
             self.on_disk_fault(node, &fault);
             return Ok(());
         }
-        if !process.checkpointer.events.is_empty() {
-            self.soon(node);
-        }
+        self.deal_out(node);
         self.drive_disk(node);
         Ok(())
     }
@@ -340,7 +369,7 @@ impl World {
             self.on_disk_fault(node, &fault);
             return Ok(());
         }
-        self.soon(node);
+        self.deal_out(node);
         self.drive_disk(node);
         Ok(())
     }

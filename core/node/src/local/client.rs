@@ -1,11 +1,12 @@
 //! `CLIENT` for the connection itself: its name, how it is answered, and the commands of others held back.
 
-use skep_base::{Refusal, number};
+use skep_base::{Args, Refusal, number};
 
 use super::connection::check_name;
-use super::{Call, Group, Pause, too_many};
-use crate::Node;
+use super::{Call, Group, Parts, Pause, too_many};
+use crate::cells::{Caller, Part};
 use crate::client::ReplyMode;
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
     ("client|getname", getname),
@@ -22,6 +23,8 @@ pub const COMMANDS: Group = &[
     ("client|unblock", unblock),
     ("client|unpause", unpause),
 ];
+
+pub const PARTS: Parts = &[("client|pause", pause_part), ("client|unpause", unpause_part)];
 
 fn id(node: &mut Node, call: Call) -> Result<(), Refusal> {
     call.reply.int(node.client(call.conn).number as i64);
@@ -116,26 +119,36 @@ fn reply_mode(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn pause(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let ms = number::parse_i64(&call.args[2])
-        .ok_or(Refusal::text("ERR timeout is not an integer or out of range"))?;
-    let ms = u64::try_from(ms).map_err(|_| Refusal::text("ERR timeout is negative"))?;
-    let writes_only = match call.args.len() {
-        3 => false,
-        4 if call.args.is(3, "write") => true,
-        4 if call.args.is(3, "all") => false,
-        4 => return Err(Refusal::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-        _ => return Err(too_many(&call)),
-    };
-    node.pause(Pause { until: node.now.mono.plus(ms), writes_only });
+fn pause(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    node.parts(&mut call)?;
     call.reply.ok();
     Ok(())
 }
 
-fn unpause(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    node.unpause();
+fn pause_part(node: &mut Node, _: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    let ms =
+        number::parse_i64(&args[2]).ok_or(Refusal::text("ERR timeout is not an integer or out of range"))?;
+    let ms = u64::try_from(ms).map_err(|_| Refusal::text("ERR timeout is negative"))?;
+    let writes_only = match args.len() {
+        3 => false,
+        4 if args.is(3, "write") => true,
+        4 if args.is(3, "all") => false,
+        4 => return Err(Refusal::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+        _ => return Err(too_many(args)),
+    };
+    node.pause(Pause { until: node.now.mono.plus(ms), writes_only });
+    Ok(Part::Done)
+}
+
+fn unpause(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    node.parts(&mut call)?;
     call.reply.ok();
     Ok(())
+}
+
+fn unpause_part(node: &mut Node, _: Caller, _: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    node.unpause();
+    Ok(Part::Done)
 }
 
 /// No command blocks, so nobody is ever woken.
@@ -144,7 +157,7 @@ fn unblock(_: &mut Node, call: Call) -> Result<(), Refusal> {
         3 => {}
         4 if call.args.is(3, "timeout") || call.args.is(3, "error") => {}
         4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(too_many(&call)),
+        _ => return Err(too_many(call.args)),
     }
     number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
     call.reply.int(0);

@@ -8,25 +8,39 @@ use std::fmt::Write;
 use skep_base::{Args, ConnId, Refusal, number};
 use skep_resp::Protocol;
 
-use super::{Call, Group};
-use crate::Node;
+use super::{Call, Group, Parts};
+use crate::cells::{Caller, Part};
 use crate::client::Client;
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[("client|info", info), ("client|kill", kill), ("client|list", list)];
+
+pub const PARTS: Parts = &[("client|kill", kill_part), ("client|list", list_part)];
 
 fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let mut lines = String::new();
     node.write_line(
         node.clients.get(call.conn).expect("a client stays while its command runs"),
-        &call,
+        (call.conn, call.args),
         &mut lines,
     );
     call.reply.verbatim(&lines);
     Ok(())
 }
 
-fn list(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let args = call.args;
+fn list(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let mut lines = Vec::new();
+    for part in node.parts(&mut call)? {
+        if let Part::Lines(of) = part {
+            lines.extend(of);
+        }
+    }
+    lines.sort_unstable();
+    call.reply.verbatim(&lines.into_iter().map(|(_, line)| line).collect::<String>());
+    Ok(())
+}
+
+fn list_part(node: &mut Node, caller: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
     let mut wanted = Filter::default();
     if args.len() == 4 && args.is(2, "type") {
         wanted.kind = Some(kind(&args[3])?);
@@ -37,45 +51,57 @@ fn list(node: &mut Node, call: Call) -> Result<(), Refusal> {
     } else if args.len() != 2 {
         return Err(Refusal::Syntax);
     }
-    let mut lines = String::new();
-    for client in node.clients_by_number() {
-        if wanted.takes(client, node) {
-            node.write_line(client, &call, &mut lines);
-        }
+    // Elsewhere the caller is none of the clients.
+    let conn = if caller.cell == node.cells.me { caller.conn } else { NOBODY };
+    let mut lines = Vec::new();
+    for client in node.clients.iter().filter(|client| wanted.takes(client, node)) {
+        let mut line = String::new();
+        node.write_line(client, (conn, args), &mut line);
+        lines.push((client.number, line));
     }
-    call.reply.verbatim(&lines);
+    Ok(Part::Lines(lines))
+}
+
+fn kill(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let of = |part: Part| if let Part::Count(killed) = part { killed } else { 0 };
+    let killed: usize = node.parts(&mut call)?.into_iter().map(of).sum();
+    match call.args.len() == 3 {
+        true if killed == 0 => return Err(Refusal::text("ERR No such client")),
+        true => call.reply.ok(),
+        false => call.reply.len(killed),
+    }
     Ok(())
 }
 
-fn kill(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let args = call.args;
+fn kill_part(
+    node: &mut Node,
+    caller: Caller,
+    args: Args<'_>,
+    out: &mut Vec<Output>,
+) -> Result<Part, Refusal> {
+    let conn = if caller.cell == node.cells.me { caller.conn } else { NOBODY };
     let old_form = args.len() == 3;
     let mut wanted = match old_form {
         true => Filter { address: Some(lossy(&args[2])), ..Filter::default() },
         false => Filter::parse(args.from(2))?,
     };
     if !wanted.with_caller.unwrap_or(old_form) {
-        wanted.not = Some(call.conn);
+        wanted.not = Some(conn);
     }
     let killed: Vec<ConnId> =
         node.clients_by_number().into_iter().filter(|c| wanted.takes(c, node)).map(|c| c.id).collect();
-    if old_form && killed.is_empty() {
-        return Err(Refusal::text("ERR No such client"));
-    }
-    for conn in &killed {
-        if *conn == call.conn {
-            node.client(*conn).closing = true; // its reply goes out first
+    for killed in &killed {
+        if *killed == conn {
+            node.client(conn).closing = true; // its reply goes out first
         } else {
-            node.drop_client(*conn, "killed by CLIENT KILL".into(), call.out);
+            node.drop_client(*killed, "killed by CLIENT KILL".into(), out);
         }
     }
-    if old_form {
-        call.reply.ok()
-    } else {
-        call.reply.len(killed.len())
-    }
-    Ok(())
+    Ok(Part::Count(killed.len()))
 }
+
+/// The id of no connection: they count from 1.
+const NOBODY: ConnId = ConnId(0);
 
 /// What a connection is used for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -164,12 +190,15 @@ impl Node {
     }
 
     /// Appends the line of `client`. The caller's own buffers are with its command while that runs.
-    fn write_line(&self, client: &Client, call: &Call, lines: &mut String) {
-        let argument_bytes = if client.id == call.conn { call.args.bytes() } else { 0 };
+    fn write_line(&self, client: &Client, (caller, args): (ConnId, Args<'_>), lines: &mut String) {
+        let argument_bytes = if client.id == caller { args.bytes() } else { 0 };
         let mut flags = String::new();
-        for (flag, is_set) in
-            [('b', client.waiting), ('c', client.closing), ('e', client.no_evict), ('T', client.no_touch)]
-        {
+        for (flag, is_set) in [
+            ('b', client.waiting && client.id != caller),
+            ('c', client.closing),
+            ('e', client.no_evict),
+            ('T', client.no_touch),
+        ] {
             if is_set {
                 flags.push(flag);
             }

@@ -2,14 +2,17 @@
 //!
 //! Every node serves every slot, so nothing here is needed to use skep; a client that knows the slots saves a hop.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use skep_base::{GroupId, NodeId, Refusal, SLOT_COUNT, hash, number, slot_of};
+use skep_base::{Args, GroupId, LogIndex, NodeId, Refusal, SLOT_COUNT, hash, number, slot_of};
 use skep_keyspace::Entry;
 use skep_placement::{NodeRecord, ShardRecord};
 
-use super::{Call, Group};
-use crate::Node;
+use super::{Call, Group, Parts};
+use crate::cells::{Caller, Part};
+use crate::shard::Shard;
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
     ("asking", accept),
@@ -25,6 +28,40 @@ pub const COMMANDS: Group = &[
     ("readonly", accept),
     ("readwrite", accept),
 ];
+
+pub const PARTS: Parts = &[
+    ("cluster|countkeysinslot", countkeysinslot_part),
+    ("cluster|getkeysinslot", getkeysinslot_part),
+    ("cluster|nodes", shards_part),
+    ("cluster|shards", shards_part),
+    ("cluster|slots", shards_part),
+];
+
+/// What a cell knows of a shard of which it is the home.
+#[derive(Clone, Copy)]
+pub(crate) struct ShardNews {
+    group: GroupId,
+    leader: Option<NodeId>,
+    /// Of the replica here; 0 if there is none.
+    applied: LogIndex,
+}
+
+type News = BTreeMap<GroupId, ShardNews>;
+
+fn shards_part(node: &mut Node, _: Caller, _: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    let news = |shard: &Shard| ShardNews {
+        group: shard.id,
+        leader: shard.leader().map(|(leader, _)| leader),
+        applied: shard.replica.as_ref().map_or(LogIndex(0), |replica| replica.applied.index),
+    };
+    Ok(Part::Shards(node.shards.iter().map(news).collect()))
+}
+
+fn news(node: &mut Node, call: &mut Call) -> Result<News, Refusal> {
+    let of = |part| if let Part::Shards(shards) = part { shards } else { Vec::new() };
+    let all = node.parts(call)?.into_iter().flat_map(of);
+    Ok(all.map(|shard| (shard.group, shard)).collect())
+}
 
 /// The id by which cluster-aware clients know a node: 40 hexadecimal digits made from the cluster's id and the node's
 /// number, so that every node names every other the same, also after a restart or a change of address.
@@ -48,26 +85,51 @@ fn myid(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn countkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let slot = number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
-    let slot = valid_slot(slot).ok_or(Refusal::text("ERR Invalid slot"))?;
-    let db = node.client(call.conn).db;
-    call.reply.len(node.live_in_slot(db, slot)?.count());
+fn countkeysinslot(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let of = |part| if let Part::Count(count) = part { count } else { 0 };
+    let count = node.parts(&mut call)?.into_iter().map(of).sum();
+    call.reply.len(count);
     Ok(())
 }
 
-fn getkeysinslot(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let slot = number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
-    let count = number::parse_i64(&call.args[3]).ok_or(Refusal::NotInteger)?;
-    let (Some(slot), Ok(count)) = (valid_slot(slot), usize::try_from(count)) else {
-        return Err(Refusal::text("ERR Invalid slot or number of keys"));
-    };
-    let db = node.client(call.conn).db;
-    let live = node.live_in_slot(db, slot)?;
-    let keys: Vec<&[u8]> = live.take(count).map(|e| &e.key[..]).collect();
+fn countkeysinslot_part(
+    node: &mut Node,
+    caller: Caller,
+    args: Args<'_>,
+    _: &mut Vec<Output>,
+) -> Result<Part, Refusal> {
+    let slot = number::parse_i64(&args[2]).ok_or(Refusal::NotInteger)?;
+    let slot = valid_slot(slot).ok_or(Refusal::text("ERR Invalid slot"))?;
+    match node.is_home_of(slot) {
+        true => Ok(Part::Count(node.live_in_slot(caller.db, slot)?.count())),
+        false => Ok(Part::Done),
+    }
+}
+
+fn getkeysinslot(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let of = |part| if let Part::Keys(keys) = part { keys } else { Vec::new() };
+    let keys: Vec<Vec<u8>> = node.parts(&mut call)?.into_iter().flat_map(of).collect();
     call.reply.array(keys.len());
     keys.iter().for_each(|key| call.reply.bulk(key));
     Ok(())
+}
+
+fn getkeysinslot_part(
+    node: &mut Node,
+    caller: Caller,
+    args: Args<'_>,
+    _: &mut Vec<Output>,
+) -> Result<Part, Refusal> {
+    let slot = number::parse_i64(&args[2]).ok_or(Refusal::NotInteger)?;
+    let count = number::parse_i64(&args[3]).ok_or(Refusal::NotInteger)?;
+    let (Some(slot), Ok(count)) = (valid_slot(slot), usize::try_from(count)) else {
+        return Err(Refusal::text("ERR Invalid slot or number of keys"));
+    };
+    if !node.is_home_of(slot) {
+        return Ok(Part::Done);
+    }
+    let live = node.live_in_slot(caller.db, slot)?;
+    Ok(Part::Keys(live.take(count).map(|e| e.key.to_vec()).collect()))
 }
 
 fn valid_slot(slot: i64) -> Option<u16> {
@@ -93,7 +155,8 @@ fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn nodes(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let news = news(node, &mut call)?;
     let mut text = String::new();
     for (id, member) in &node.meta.state.nodes {
         let record = &member.record;
@@ -102,7 +165,7 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
             .state
             .shards
             .iter()
-            .filter(|(s, r)| node.leader_of(**s, r) == Some(*id))
+            .filter(|(s, r)| leader_of(&news, **s, r) == Some(*id))
             .map(|(_, r)| r)
             .collect();
         let followed = node
@@ -111,7 +174,7 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
             .shards
             .iter()
             .find(|(_, r)| r.replicas.contains(id))
-            .and_then(|(s, r)| node.leader_of(*s, r));
+            .and_then(|(s, r)| leader_of(&news, *s, r));
         let is_master = !led.is_empty() || followed.is_none();
         let master = match followed.filter(|_| !is_master) {
             Some(leader) => public_id(&node.meta.state.cluster_id, leader),
@@ -137,7 +200,8 @@ fn nodes(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn slots(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let news = news(node, &mut call)?;
     let mut ranges: Vec<(u16, u16, GroupId)> = Vec::new();
     for (shard, record) in &node.meta.state.shards {
         ranges.extend(record.slots.iter().map(|(first, last)| (*first, *last, *shard)));
@@ -145,7 +209,7 @@ fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
     ranges.sort_unstable();
     call.reply.array(ranges.len());
     for (first, last, shard) in ranges {
-        let members = node.members_of(shard);
+        let members = node.members_of(&news, shard);
         call.reply.array(2 + members.len());
         call.reply.int(i64::from(first));
         call.reply.int(i64::from(last));
@@ -161,12 +225,13 @@ fn slots(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn shards(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn shards(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let news = news(node, &mut call)?;
     let reply = call.reply;
     reply.array(node.meta.state.shards.len());
     for (shard, shard_record) in &node.meta.state.shards {
-        let leader = node.leader_of(*shard, shard_record);
-        let members = node.members_of(*shard);
+        let leader = leader_of(&news, *shard, shard_record);
+        let members = node.members_of(&news, *shard);
         reply.map(2);
         reply.bulk(b"slots");
         reply.array(2 * shard_record.slots.len());
@@ -189,9 +254,8 @@ fn shards(node: &mut Node, call: Call) -> Result<(), Refusal> {
                 reply.bulk(value.as_bytes());
             }
             reply.bulk(b"replication-offset");
-            let place = node.shard_of_group(*shard);
-            let replica = place.and_then(|at| node.shards[at].replica.as_ref());
-            reply.int(replica.filter(|_| id == node.id).map_or(0, |r| r.applied.index.0 as i64));
+            let own = news.get(shard).filter(|_| id == node.id);
+            reply.int(own.map_or(0, |shard| shard.applied.0 as i64));
             reply.bulk(b"health");
             reply.bulk(if node.ready { b"online" } else { b"loading" });
         }
@@ -205,11 +269,15 @@ pub(crate) fn host_and_port(address: &str) -> (&str, u16) {
     (host.trim_start_matches('[').trim_end_matches(']'), port.parse().unwrap_or(0))
 }
 
+/// The leader of a shard as far as this node knows; the first of its replicas if it knows of none.
+fn leader_of(news: &News, shard: GroupId, record: &ShardRecord) -> Option<NodeId> {
+    news.get(&shard).and_then(|shard| shard.leader).or(record.replicas.first().copied())
+}
+
 impl Node {
-    /// The leader of a shard as far as this node knows; the first of its replicas if it knows of none.
-    fn leader_of(&self, shard: GroupId, record: &ShardRecord) -> Option<NodeId> {
-        let known = self.shard_of_group(shard).and_then(|at| self.shards[at].leader());
-        known.map(|(leader, _)| leader).or(record.replicas.first().copied())
+    /// True if the shard of a slot is this cell's.
+    fn is_home_of(&self, slot: u16) -> bool {
+        self.meta.state.shard_of(slot).is_none_or(|shard| self.cells.is_home(shard))
     }
 
     /// The keys of a slot that are not due, as this node's replica has them.
@@ -225,9 +293,9 @@ impl Node {
     }
 
     /// The nodes of a shard, its leader first.
-    fn members_of(&self, shard: GroupId) -> Vec<(NodeId, &NodeRecord)> {
+    fn members_of(&self, news: &News, shard: GroupId) -> Vec<(NodeId, &NodeRecord)> {
         let Some(record) = self.meta.state.shards.get(&shard) else { return Vec::new() };
-        let leader = self.leader_of(shard, record);
+        let leader = leader_of(news, shard, record);
         let mut ids = record.replicas.clone();
         ids.sort_by_key(|id| (Some(*id) != leader, *id));
         ids.into_iter().filter_map(|id| Some((id, &self.meta.state.nodes.get(&id)?.record))).collect()

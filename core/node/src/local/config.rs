@@ -1,9 +1,10 @@
 //! `CONFIG`: the settings of this node, read and changed while it runs.
 
-use skep_base::Refusal;
+use skep_base::{Args, Refusal};
 
-use super::{Call, Group};
-use crate::Node;
+use super::{Call, Group, Parts};
+use crate::cells::{Caller, Part};
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
     ("config|get", get),
@@ -12,6 +13,8 @@ pub const COMMANDS: Group = &[
     ("config|rewrite", rewrite),
     ("config|set", set),
 ];
+
+pub const PARTS: Parts = &[("config|resetstat", resetstat_part), ("config|set", set_part)];
 
 fn get(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let patterns: Vec<&[u8]> = call.args.from(2).iter().collect();
@@ -26,20 +29,31 @@ fn get(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn set(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let pairs: Vec<&[u8]> = call.args.from(2).iter().collect();
-    let changed = node.settings.config_set(&pairs)?;
-    if !changed.is_empty() {
-        node.configure();
-    }
+fn set(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    node.parts(&mut call)?;
     call.reply.ok();
     Ok(())
 }
 
-fn resetstat(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    node.reset_stats();
+/// All cells have the same settings and take changes in the same order, so they agree on what is refused.
+fn set_part(node: &mut Node, _: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    let pairs: Vec<&[u8]> = args.from(2).iter().collect();
+    let changed = node.settings.config_set(&pairs)?;
+    if !changed.is_empty() {
+        node.configure();
+    }
+    Ok(Part::Done)
+}
+
+fn resetstat(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    node.parts(&mut call)?;
     call.reply.ok();
     Ok(())
+}
+
+fn resetstat_part(node: &mut Node, _: Caller, _: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    node.reset_stats();
+    Ok(Part::Done)
 }
 
 fn rewrite(_: &mut Node, _: Call) -> Result<(), Refusal> {

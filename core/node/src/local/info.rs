@@ -13,15 +13,16 @@ use skep_keyspace::{DB_COUNT, Keyspace};
 
 use super::cluster::host_and_port;
 use super::connection::REDIS_VERSION;
-use super::{Call, Group};
-use crate::Node;
+use super::{Call, Group, Parts};
+use crate::cells::{Caller, Part};
 use crate::shard::Replica;
-use crate::stats::Elsewhere;
+use crate::stats::{Elsewhere, Stats};
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[("info", info)];
 
 /// Writes a section's lines.
-type Section = fn(&Node, &mut Lines);
+type Section = fn(&Node, &Figures, &mut Lines);
 
 /// Name, title, lines, and whether it is part of `INFO` without arguments; in the order of Redis.
 const SECTIONS: &[(&str, &str, Section, bool)] = &[
@@ -41,8 +42,8 @@ const SECTIONS: &[(&str, &str, Section, bool)] = &[
     ("skep", "Skep", skep, true),
 ];
 
-fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    node.stats.sample(node.now.mono.0);
+fn info(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let all = figures(node, &mut call)?;
     let asked = call.args.from(1);
     let mut lines = Lines(String::new());
     for (name, title, write, is_default) in SECTIONS {
@@ -53,11 +54,109 @@ fn info(node: &mut Node, call: Call) -> Result<(), Refusal> {
             lines.0.push_str("# ");
             lines.0.push_str(title);
             lines.0.push_str("\r\n");
-            write(node, &mut lines);
+            write(node, &all, &mut lines);
         }
     }
     call.reply.verbatim(&lines.0);
     Ok(())
+}
+
+pub const PARTS: Parts = &[("info", part)];
+
+/// The figures of one cell; those of several are added up.
+#[derive(Default)]
+pub(crate) struct Figures {
+    clients: usize,
+    longest_input: usize,
+    longest_output: usize,
+    pub clients_memory: usize,
+    /// Bytes allocated, and the most that it ever was.
+    pub memory: (u64, u64),
+    ready: bool,
+    leads: usize,
+    /// Some shard has no leader.
+    leaderless: bool,
+    disk_full: bool,
+    pub applied: u64,
+    since_checkpoint: u64,
+    checkpoint_active: bool,
+    checkpoint_failed: bool,
+    /// Wall time in ms: from then on there is a checkpoint of everything.
+    pub checkpoint_saved: u64,
+    checkpoint_took_ms: Option<u64>,
+    checkpoint_elapsed_ms: Option<u64>,
+    checkpoints: u64,
+    elsewhere: Elsewhere,
+    stats: Stats,
+    pub dbs: Vec<DbFigures>,
+}
+
+/// Of a database, in the replicas of a cell.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct DbFigures {
+    pub keys: usize,
+    volatile: usize,
+    /// The mean times to live of the replicas, added up, and how many there are.
+    ttls_ms: u64,
+    ttls: u64,
+}
+
+pub(super) fn part(node: &mut Node, _: Caller, _: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    node.stats.sample(node.now.mono.0);
+    Ok(Part::Figures(Box::new(node.figures())))
+}
+
+/// The figures of all cells.
+pub(super) fn figures(node: &mut Node, call: &mut Call) -> Result<Figures, Refusal> {
+    let mut all: Option<Figures> = None;
+    for part in node.parts(call)? {
+        if let Part::Figures(of) = part {
+            match &mut all {
+                None => all = Some(*of),
+                Some(all) => all.absorb(*of),
+            }
+        }
+    }
+    Ok(all.unwrap_or_default())
+}
+
+impl Figures {
+    fn absorb(&mut self, other: Figures) {
+        self.clients += other.clients;
+        self.longest_input = self.longest_input.max(other.longest_input);
+        self.longest_output = self.longest_output.max(other.longest_output);
+        self.clients_memory += other.clients_memory;
+        self.memory = (self.memory.0.max(other.memory.0), self.memory.1.max(other.memory.1));
+        self.ready &= other.ready;
+        self.leads += other.leads;
+        self.leaderless |= other.leaderless;
+        self.disk_full |= other.disk_full;
+        self.applied += other.applied;
+        self.since_checkpoint += other.since_checkpoint;
+        self.checkpoint_active |= other.checkpoint_active;
+        self.checkpoint_failed |= other.checkpoint_failed;
+        self.checkpoint_saved = self.checkpoint_saved.min(other.checkpoint_saved);
+        self.checkpoint_took_ms = self.checkpoint_took_ms.max(other.checkpoint_took_ms);
+        self.checkpoint_elapsed_ms = self.checkpoint_elapsed_ms.max(other.checkpoint_elapsed_ms);
+        self.checkpoints = self.checkpoints.max(other.checkpoints);
+        self.elsewhere.absorb(&other.elsewhere);
+        self.stats.absorb(&other.stats);
+        for (db, of) in self.dbs.iter_mut().zip(other.dbs) {
+            db.keys += of.keys;
+            db.volatile += of.volatile;
+            db.ttls_ms += of.ttls_ms;
+            db.ttls += of.ttls;
+        }
+    }
+
+    /// `unavailable` while shards cannot be served, `degraded` while they take no writes for lack of space.
+    fn cluster_state(&self) -> &'static str {
+        match () {
+            () if !self.ready || self.leaderless => "unavailable",
+            () if self.disk_full => "degraded",
+            () => "ok",
+        }
+    }
 }
 
 fn is_asked(asked: Args<'_>, section: &str, is_default: bool) -> bool {
@@ -96,9 +195,9 @@ fn human_bytes(bytes: u64) -> String {
     format!("{:.2}{}", bytes as f64 / (1u64 << (10 * power)) as f64, UNITS[power - 1])
 }
 
-fn nothing(_: &Node, _: &mut Lines) {}
+fn nothing(_: &Node, _: &Figures, _: &mut Lines) {}
 
-fn server(node: &Node, lines: &mut Lines) {
+fn server(node: &Node, _: &Figures, lines: &mut Lines) {
     let uptime = node.now.mono.since(node.started.mono) / 1_000;
     lines.put("redis_version", REDIS_VERSION);
     lines.put("skep_version", env!("CARGO_PKG_VERSION"));
@@ -113,23 +212,21 @@ fn server(node: &Node, lines: &mut Lines) {
     lines.put("uptime_in_days", uptime / 86_400);
 }
 
-fn clients(node: &Node, lines: &mut Lines) {
-    let longest =
-        |bytes: fn(&crate::client::Client) -> usize| node.clients.iter().map(bytes).max().unwrap_or(0);
-    lines.put("connected_clients", node.clients.len());
+fn clients(node: &Node, all: &Figures, lines: &mut Lines) {
+    lines.put("connected_clients", all.clients);
     lines.put("cluster_connections", 0);
     lines.put("maxclients", node.clients_max());
-    lines.put("client_recent_max_input_buffer", longest(|c| c.unread()));
-    lines.put("client_recent_max_output_buffer", longest(|c| c.unsent()));
+    lines.put("client_recent_max_input_buffer", all.longest_input);
+    lines.put("client_recent_max_output_buffer", all.longest_output);
     lines.put("blocked_clients", 0);
     lines.put("tracking_clients", 0);
     lines.put("pubsub_clients", 0);
     lines.put("watching_clients", 0);
 }
 
-fn memory(node: &Node, lines: &mut Lines) {
-    let (used, peak) = node.memory_used_and_peak();
-    let process = node.stats.process;
+fn memory(node: &Node, all: &Figures, lines: &mut Lines) {
+    let (used, peak) = all.memory;
+    let process = all.stats.process;
     lines.put_bytes("used_memory", used);
     if let Some(process) = process {
         lines.put_bytes("used_memory_rss", process.memory_resident);
@@ -147,31 +244,28 @@ fn memory(node: &Node, lines: &mut Lines) {
         lines.put("mem_fragmentation_ratio", format_args!("{:.2}", resident as f64 / used as f64));
         lines.put("mem_fragmentation_bytes", i128::from(resident) - i128::from(used));
     }
-    lines.put("mem_clients_normal", node.clients.iter().map(|c| c.memory_bytes()).sum::<usize>());
+    lines.put("mem_clients_normal", all.clients_memory);
 }
 
-fn persistence(node: &Node, lines: &mut Lines) {
+fn persistence(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("loading", u8::from(!node.ready));
     lines.put("async_loading", 0);
-    let checkpoints = &node.checkpoints;
     let seconds = |ms: Option<u64>| ms.map_or(-1, |ms| (ms / 1_000) as i64);
-    lines.put("rdb_changes_since_last_save", node.entries_since_checkpoint());
-    lines.put("rdb_bgsave_in_progress", u8::from(checkpoints.is_active()));
-    lines.put("rdb_last_save_time", checkpoints.last_saved / 1_000);
-    lines.put("rdb_last_bgsave_status", if checkpoints.last_failed { "err" } else { "ok" });
-    lines.put("rdb_last_bgsave_time_sec", seconds(checkpoints.last_took_ms));
-    lines.put("rdb_current_bgsave_time_sec", seconds(checkpoints.elapsed_ms(node.now.mono)));
-    lines.put("rdb_saves", checkpoints.saved);
+    lines.put("rdb_changes_since_last_save", all.since_checkpoint);
+    lines.put("rdb_bgsave_in_progress", u8::from(all.checkpoint_active));
+    lines.put("rdb_last_save_time", all.checkpoint_saved / 1_000);
+    lines.put("rdb_last_bgsave_status", if all.checkpoint_failed { "err" } else { "ok" });
+    lines.put("rdb_last_bgsave_time_sec", seconds(all.checkpoint_took_ms));
+    lines.put("rdb_current_bgsave_time_sec", seconds(all.checkpoint_elapsed_ms));
+    lines.put("rdb_saves", all.checkpoints);
     lines.put("aof_enabled", 0);
     lines.put("aof_rewrite_in_progress", 0);
-    lines.put("aof_last_write_status", if node.disk_full { "err" } else { "ok" });
+    lines.put("aof_last_write_status", if all.disk_full { "err" } else { "ok" });
 }
 
-fn stats(node: &Node, lines: &mut Lines) {
-    let now = node.counters_elsewhere();
-    let before = &node.stats.before_reset;
-    let stats = &node.stats;
-    lines.put("total_connections_received", now.connections - before.connections);
+fn stats(_: &Node, all: &Figures, lines: &mut Lines) {
+    let (now, stats) = (&all.elsewhere, &all.stats);
+    lines.put("total_connections_received", now.connections);
     lines.put("total_commands_processed", stats.commands);
     lines.put("instantaneous_ops_per_sec", stats.rates.commands_per_second);
     lines.put("total_net_input_bytes", stats.bytes_in);
@@ -180,12 +274,12 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.put("instantaneous_input_kbps", format_args!("{:.2}", kib(stats.rates.bytes_in_per_second)));
     lines.put("instantaneous_output_kbps", format_args!("{:.2}", kib(stats.rates.bytes_out_per_second)));
     lines.put("rejected_connections", stats.rejected_connections);
-    lines.put("expired_keys", now.expired_keys - before.expired_keys);
-    lines.put("expired_subkeys", now.expired_fields - before.expired_fields);
-    lines.put("evicted_keys", now.evicted_keys - before.evicted_keys);
+    lines.put("expired_keys", now.expired_keys);
+    lines.put("expired_subkeys", now.expired_fields);
+    lines.put("evicted_keys", now.evicted_keys);
     lines.put("evicted_clients", 0);
-    lines.put("keyspace_hits", now.hits - before.hits);
-    lines.put("keyspace_misses", now.misses - before.misses);
+    lines.put("keyspace_hits", now.hits);
+    lines.put("keyspace_misses", now.misses);
     lines.put("pubsub_channels", 0);
     lines.put("pubsub_patterns", 0);
     lines.put("latest_fork_usec", 0);
@@ -196,20 +290,20 @@ fn stats(node: &Node, lines: &mut Lines) {
     lines.put("client_output_buffer_limit_disconnections", stats.output_limit_disconnections);
 }
 
-fn replication(node: &Node, lines: &mut Lines) {
+fn replication(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("role", "master");
     lines.put("connected_slaves", 0);
     lines.put("master_failover_state", "no-failover");
     lines.put("master_replid", &node.meta.state.cluster_id);
     lines.put("master_replid2", "0".repeat(40));
-    lines.put("master_repl_offset", node.applied_index());
+    lines.put("master_repl_offset", all.applied);
     lines.put("second_repl_offset", -1);
     lines.put("repl_backlog_active", 0);
 }
 
 /// No child processes are made, so theirs is nothing.
-fn cpu(node: &Node, lines: &mut Lines) {
-    let Some(process) = node.stats.process else { return };
+fn cpu(_: &Node, all: &Figures, lines: &mut Lines) {
+    let Some(process) = all.stats.process else { return };
     let seconds = |ms: u64| format!("{}.{:03}000", ms / 1_000, ms % 1_000);
     lines.put("used_cpu_sys", seconds(process.cpu.system_ms));
     lines.put("used_cpu_user", seconds(process.cpu.user_ms));
@@ -219,10 +313,10 @@ fn cpu(node: &Node, lines: &mut Lines) {
     lines.put("used_cpu_user_main_thread", seconds(process.cpu_main_thread.user_ms));
 }
 
-fn commandstats(node: &Node, lines: &mut Lines) {
-    let all = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
-    for command in all {
-        let of = node.stats.of(command);
+fn commandstats(_: &Node, all: &Figures, lines: &mut Lines) {
+    let commands = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
+    for command in commands {
+        let of = all.stats.of(command);
         if of.calls + of.rejected + of.failed > 0 {
             lines.put(
                 &format!("cmdstat_{}", command.name),
@@ -239,45 +333,37 @@ fn commandstats(node: &Node, lines: &mut Lines) {
     }
 }
 
-fn errorstats(node: &Node, lines: &mut Lines) {
-    for (prefix, count) in node.stats.errors_by_prefix() {
+fn errorstats(_: &Node, all: &Figures, lines: &mut Lines) {
+    for (prefix, count) in all.stats.errors_by_prefix() {
         let name = format!("errorstat_{}", String::from_utf8_lossy(prefix));
         lines.put(&name, format_args!("count={count}"));
     }
 }
 
 /// 0, so that plain clients are not turned into cluster clients.
-fn cluster(_: &Node, lines: &mut Lines) {
+fn cluster(_: &Node, _: &Figures, lines: &mut Lines) {
     lines.put("cluster_enabled", 0);
 }
 
 /// Of the replicas on this node.
-fn keyspace(node: &Node, lines: &mut Lines) {
-    for db in 0..DB_COUNT {
-        let sum = |of: fn(&Keyspace, u8) -> usize| -> usize {
-            node.replicas().map(|replica| of(&replica.keyspace, db)).sum()
-        };
-        let (keys, volatile) = (sum(Keyspace::len), sum(Keyspace::volatile_len));
-        if keys > 0 {
-            let ttl_ms = |r: &Replica| Some(r.keyspace.mean_deadline(db)?.since(r.time_shown(node.now)));
-            let ttls: Vec<u64> = node.replicas().filter_map(ttl_ms).collect();
-            let ttl_ms = ttls.iter().sum::<u64>() / ttls.len().max(1) as u64;
-            lines.put(&format!("db{db}"), format_args!("keys={keys},expires={volatile},avg_ttl={ttl_ms}"));
-        }
+fn keyspace(_: &Node, all: &Figures, lines: &mut Lines) {
+    for (db, of) in all.dbs.iter().enumerate().filter(|(_, of)| of.keys > 0) {
+        let (keys, volatile) = (of.keys, of.volatile);
+        let ttl_ms = of.ttls_ms / of.ttls.max(1);
+        lines.put(&format!("db{db}"), format_args!("keys={keys},expires={volatile},avg_ttl={ttl_ms}"));
     }
 }
 
-fn skep(node: &Node, lines: &mut Lines) {
-    let leads = node.shards.iter().filter(|shard| shard.leads()).count();
+fn skep(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("node_id", node.id);
     lines.put("node_name", &node.announced.name);
     lines.put("cluster_id", &node.meta.state.cluster_id);
-    lines.put("leading_shards", leads);
+    lines.put("leading_shards", all.leads);
     lines.put("shards", node.meta.state.shards.len());
-    lines.put("cluster_state", node.cluster_state());
+    lines.put("cluster_state", all.cluster_state());
     lines.put("durability", node.settings.get("durability").unwrap_or_default());
-    lines.put("entries_applied", node.applied_index());
-    lines.put("entries_since_checkpoint", node.entries_since_checkpoint());
+    lines.put("entries_applied", all.applied);
+    lines.put("entries_since_checkpoint", all.since_checkpoint);
 }
 
 /// `part` in percent of `whole`; 100 of nothing.
@@ -286,12 +372,46 @@ pub(crate) fn percent(part: u64, whole: u64) -> f64 {
 }
 
 impl Node {
-    /// `unavailable` while shards cannot be served, `degraded` while they take no writes for lack of space.
-    pub(crate) fn cluster_state(&self) -> &'static str {
-        match () {
-            () if !self.ready || self.shards.iter().any(|shard| shard.leader().is_none()) => "unavailable",
-            () if self.disk_full => "degraded",
-            () => "ok",
+    /// This cell's.
+    fn figures(&self) -> Figures {
+        let longest =
+            |bytes: fn(&crate::client::Client) -> usize| self.clients.iter().map(bytes).max().unwrap_or(0);
+        let checkpoints = &self.checkpoints;
+        Figures {
+            clients: self.clients.len(),
+            longest_input: longest(|c| c.unread()),
+            longest_output: longest(|c| c.unsent()),
+            clients_memory: self.clients.iter().map(|c| c.memory_bytes()).sum(),
+            memory: self.memory_used_and_peak(),
+            ready: self.ready,
+            leads: self.shards.iter().filter(|shard| shard.leads()).count(),
+            leaderless: self.shards.iter().any(|shard| shard.leader().is_none()),
+            disk_full: self.disk_full,
+            applied: self.applied_index(),
+            since_checkpoint: self.entries_since_checkpoint(),
+            checkpoint_active: checkpoints.is_active(),
+            checkpoint_failed: checkpoints.last_failed,
+            checkpoint_saved: checkpoints.last_saved,
+            checkpoint_took_ms: checkpoints.last_took_ms,
+            checkpoint_elapsed_ms: checkpoints.elapsed_ms(self.now.mono),
+            checkpoints: checkpoints.saved,
+            elsewhere: self.counters_elsewhere().since(&self.stats.before_reset),
+            stats: self.stats.clone(),
+            dbs: (0..DB_COUNT).map(|db| self.db_figures(db)).collect(),
+        }
+    }
+
+    fn db_figures(&self, db: u8) -> DbFigures {
+        let sum = |of: fn(&Keyspace, u8) -> usize| -> usize {
+            self.replicas().map(|replica| of(&replica.keyspace, db)).sum()
+        };
+        let ttl_ms = |r: &Replica| Some(r.keyspace.mean_deadline(db)?.since(r.time_shown(self.now)));
+        let ttls: Vec<u64> = self.replicas().filter_map(ttl_ms).collect();
+        DbFigures {
+            keys: sum(Keyspace::len),
+            volatile: sum(Keyspace::volatile_len),
+            ttls_ms: ttls.iter().sum(),
+            ttls: ttls.len() as u64,
         }
     }
 

@@ -1,10 +1,9 @@
 //! `MEMORY`, but for `USAGE`, which looks at keys and is a command of the keyspace.
 
 use skep_base::Refusal;
-use skep_keyspace::DB_COUNT;
 
-use super::info::percent;
-use super::{Call, Group};
+use super::info::{self, percent};
+use super::{Call, Group, Parts};
 use crate::Node;
 
 pub const COMMANDS: Group = &[
@@ -14,6 +13,8 @@ pub const COMMANDS: Group = &[
     ("memory|purge", purge),
     ("memory|stats", stats),
 ];
+
+pub const PARTS: Parts = &[("memory|stats", info::part)];
 
 /// From this share of the limit on the doctor has something to say.
 const NEARLY_FULL_PERCENT: f64 = 90.0;
@@ -51,11 +52,12 @@ fn purge(_: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 /// The names are Redis's; those that we have no figure for are left out.
-fn stats(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let (used, peak) = node.memory_used_and_peak();
-    let keys = node.replicas().map(|r| r.keyspace.total_len() as u64).sum::<u64>();
-    let clients: usize = node.clients.iter().map(|c| c.memory_bytes()).sum();
-    let used_dbs = (0..DB_COUNT).filter(|db| node.replicas().any(|r| r.keyspace.len(*db) > 0)).count();
+fn stats(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let all = info::figures(node, &mut call)?;
+    let (used, peak) = all.memory;
+    let keys = all.dbs.iter().map(|db| db.keys as u64).sum::<u64>();
+    let clients = all.clients_memory;
+    let used_dbs = all.dbs.iter().filter(|db| db.keys > 0).count();
     let figures = [
         ("peak.allocated", peak),
         ("total.allocated", used),

@@ -18,8 +18,11 @@ use skep_command::{COMMAND_COUNT, CommandSpec, describe, lookup_full};
 use skep_keyspace::Handler;
 use skep_resp::Reply;
 
+use crate::cells::DoPart;
 use crate::{Node, Output};
 
+pub(crate) use cluster::ShardNews;
+pub(crate) use info::Figures;
 pub(crate) use pause::Pause;
 
 /// One call of a command of the node.
@@ -47,7 +50,22 @@ pub(crate) enum Route {
 /// From the command table to the functions.
 pub(crate) struct Routes {
     by_id: Vec<Route>,
+    parts: Vec<Option<DoPart>>,
 }
+
+/// The commands of one file that concern the whole node, with what each cell does for them.
+type Parts = &'static [(&'static str, DoPart)];
+
+const PARTS: &[Parts] = &[
+    client::PARTS,
+    client_list::PARTS,
+    cluster::PARTS,
+    config::PARTS,
+    info::PARTS,
+    memory::PARTS,
+    server::PARTS,
+    skep::PARTS,
+];
 
 /// The commands of one file.
 type Group = &'static [(&'static str, Local)];
@@ -76,7 +94,19 @@ impl Routes {
         };
         skep_keyspace::handlers().for_each(|(name, handler)| set(name, Route::Keyspace(handler)));
         LOCAL.iter().flat_map(|group| group.iter()).for_each(|(name, run)| set(name, Route::Local(*run)));
-        Routes { by_id }
+        let mut parts = vec![None; COMMAND_COUNT];
+        for (name, part) in PARTS.iter().flat_map(|group| group.iter()) {
+            let Some(command) = lookup_full(name.as_bytes()) else {
+                panic!("{name} is not in the command table")
+            };
+            parts[command.id().index()] = Some(*part);
+        }
+        Routes { by_id, parts }
+    }
+
+    /// What each cell does for a command about the whole node.
+    pub fn part_of(&self, command: &CommandSpec) -> Option<DoPart> {
+        self.parts[command.id().index()]
     }
 
     #[inline]
@@ -95,10 +125,10 @@ fn help(_: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 /// A subcommand with more arguments than it takes, where the table gives no upper bound.
-fn too_many(call: &Call) -> Refusal {
+fn too_many(args: Args<'_>) -> Refusal {
     Refusal::format(format!(
         "ERR unknown subcommand or wrong number of arguments for '{}'. Try {} HELP.",
-        String::from_utf8_lossy(&call.args[1]),
-        String::from_utf8_lossy(&call.args[0]).to_ascii_uppercase(),
+        String::from_utf8_lossy(&args[1]),
+        String::from_utf8_lossy(&args[0]).to_ascii_uppercase(),
     ))
 }

@@ -1,14 +1,15 @@
 //! Commands about the process: its commands, its time, its checkpoints, its end.
 
-use skep_base::{Args, ConnId, Millis, Refusal, glob, number};
+use skep_base::{Args, Millis, Refusal, glob, number};
 use skep_command::describe;
 use skep_keyspace::{Handler, WriteCx};
-use skep_resp::Reply;
+use skep_resp::{Protocol, Reply};
 
 use super::connection::{DEFAULT_USER, REDIS_VERSION};
-use super::{Call, Group, Route, too_many};
-use crate::Node;
-use crate::on_client::not_ready;
+use super::{Call, Group, Parts, Route, info, too_many};
+use crate::cells::{Caller, Part};
+use crate::on_client::{Place, not_ready};
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
     ("acl|whoami", acl_whoami),
@@ -39,6 +40,15 @@ pub const COMMANDS: Group = &[
     ("time", time),
 ];
 
+pub const PARTS: Parts = &[
+    ("bgrewriteaof", bgsave_part),
+    ("bgsave", bgsave_part),
+    ("debug", debug_part),
+    ("lastsave", info::part),
+    ("role", info::part),
+    ("save", save_part),
+];
+
 fn command(_: &mut Node, call: Call) -> Result<(), Refusal> {
     describe::answer(call.args, call.reply)
 }
@@ -61,45 +71,73 @@ fn next_micros(last: u64, now: Millis) -> u64 {
     if (first..first + 1_000).contains(&last) { (last + 1).min(first + 999) } else { first }
 }
 
-fn lastsave(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.int((node.checkpoints.last_saved / 1_000) as i64);
+fn lastsave(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let all = info::figures(node, &mut call)?;
+    call.reply.int((all.checkpoint_saved / 1_000) as i64);
     Ok(())
 }
 
 /// Answered when the checkpoint is durable. This connection waits for it, the others go on.
-fn save(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn save(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    if node.has_parts() {
+        node.parts(&mut call)?;
+        call.reply.ok();
+        return Ok(());
+    }
     node.begin_save("ERR Background save already in progress")?;
     node.await_checkpoint(call.conn, *call.heard);
     Ok(())
 }
 
-fn bgsave(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    match call.args.len() {
-        1 => {}
-        2 if call.args.is(1, "schedule") => {
-            if node.checkpoints.is_active() {
-                call.reply.simple("Background saving scheduled");
-                return Ok(());
-            }
-        }
-        _ => return Err(Refusal::Syntax),
+/// Cells write their checkpoints each at its own time, so one that is under way in some is no reason to refuse.
+fn save_part(node: &mut Node, caller: Caller, _: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    if !node.ready || node.stopping {
+        return Err(not_ready());
     }
-    node.begin_save("ERR Background save already in progress")?;
-    call.reply.simple("Background saving started");
+    node.save_for(caller);
+    Ok(Part::Later)
+}
+
+fn bgsave(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let is_begun = begun_anywhere(node, &mut call)?;
+    match is_begun {
+        true => call.reply.simple("Background saving started"),
+        false if call.args.len() == 2 => call.reply.simple("Background saving scheduled"),
+        false => return Err(Refusal::text("ERR Background save already in progress")),
+    }
     Ok(())
 }
 
-fn bgrewriteaof(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    node.begin_save("ERR Background append only file rewriting already in progress")?;
+/// Begins checkpoints where none is under way. With `SCHEDULE` that one counts.
+fn bgsave_part(node: &mut Node, _: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    if args.len() > 2 || args.len() == 2 && !args.is(1, "schedule") {
+        return Err(Refusal::Syntax);
+    }
+    if !node.ready || node.stopping {
+        return Err(not_ready());
+    }
+    Ok(Part::Begun(node.request_checkpoint()))
+}
+
+/// True if some cell has begun what the others had under way.
+fn begun_anywhere(node: &mut Node, call: &mut Call) -> Result<bool, Refusal> {
+    Ok(node.parts(call)?.iter().any(|part| matches!(part, Part::Begun(true))))
+}
+
+fn bgrewriteaof(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    if !begun_anywhere(node, &mut call)? {
+        return Err(Refusal::text("ERR Background append only file rewriting already in progress"));
+    }
     call.reply.simple("Background append only file rewriting started");
     Ok(())
 }
 
 /// Every node takes writes, so each says that it is a master without replicas.
-fn role(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn role(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let all = info::figures(node, &mut call)?;
     call.reply.array(3);
     call.reply.bulk(b"master");
-    call.reply.int(node.applied_index() as i64);
+    call.reply.int(all.applied as i64);
     call.reply.array(0);
     Ok(())
 }
@@ -167,7 +205,7 @@ fn slowlog_get(_: &mut Node, call: Call) -> Result<(), Refusal> {
         2 => {}
         3 if is_count(&call.args[2]) => {}
         3 => return Err(Refusal::text("ERR count should be greater than or equal to -1")),
-        _ => return Err(too_many(&call)),
+        _ => return Err(too_many(call.args)),
     }
     call.reply.array(0);
     Ok(())
@@ -184,7 +222,7 @@ fn slowlog_reset(_: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 /// What test suites need and what harms nobody.
-fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
+fn debug(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
     let args = call.args;
     if args.is(1, "help") && args.len() == 2 {
         const HELP: [&str; 5] = [
@@ -197,11 +235,7 @@ fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
         call.reply.array(HELP.len());
         HELP.iter().for_each(|line| call.reply.simple(line));
     } else if args.is(1, "set-active-expire") && args.len() == 3 {
-        node.active_expire = match &args[2] {
-            b"0" => false,
-            b"1" => true,
-            _ => return Err(Refusal::NotInteger),
-        };
+        node.parts(&mut call)?;
         call.reply.ok();
     } else if args.is(1, "stringmatch-len") && args.len() == 4 {
         /// Enough for every test known, and little enough to be matched while others wait.
@@ -210,9 +244,11 @@ fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
         let text = vec![b'x'; len.ok_or(Refusal::NotInteger)? as usize];
         call.reply.int(i64::from(glob::matches(&args[3], &text)));
     } else if node.may_damage && args.is(1, "unlogged") && args.len() > 2 {
-        node.run_unlogged(call.conn, args.from(2), call.reply)?;
+        let own = |part| if let Part::Reply(bytes) = part { Some(bytes) } else { None };
+        let reply = node.parts(&mut call)?.into_iter().find_map(own);
+        call.reply.raw(&reply.ok_or(Refusal::text("ERR no copy of the key is here"))?);
     } else if node.may_damage && args.is(1, "compare") && args.len() == 2 {
-        node.shards.iter_mut().for_each(|shard| shard.digests.ask_soon());
+        node.parts(&mut call)?;
         call.reply.ok();
     } else if args.is(1, "sleep") {
         return Err(Refusal::text("ERR DEBUG SLEEP is not available: it would stop the node for everybody"));
@@ -226,22 +262,47 @@ fn debug(node: &mut Node, call: Call) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn debug_part(node: &mut Node, caller: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    if args.is(1, "set-active-expire") && args.len() == 3 {
+        node.active_expire = match &args[2] {
+            b"0" => false,
+            b"1" => true,
+            _ => return Err(Refusal::NotInteger),
+        };
+    } else if node.may_damage && args.is(1, "unlogged") && args.len() > 2 {
+        return node.run_unlogged(caller.db, args.from(2));
+    } else if node.may_damage && args.is(1, "compare") && args.len() == 2 {
+        node.compare_copies();
+    }
+    Ok(Part::Done)
+}
+
 impl Node {
+    /// Where tests may damage copies (see [`crate::Identity::may_damage`]): runs a write on the state of this cell's copy alone,
+    /// as `DEBUG UNLOGGED` does. True if it was done.
+    pub fn damage(&mut self, db: u8, command: Args<'_>) -> bool {
+        self.may_damage
+            && matches!(self.run_unlogged(db, command), Ok(Part::Reply(reply)) if reply[0] != b'-')
+    }
+
+    /// Has the copies of the shards that this cell leads compared with others at once, as `DEBUG COMPARE` does.
+    pub fn compare_copies(&mut self) {
+        self.shards.iter_mut().for_each(|shard| shard.digests.ask_soon());
+    }
+
     /// Runs a write on the state of this node's copy alone, past the log: what a bug does, or memory that flips bits.
-    fn run_unlogged(&mut self, conn: ConnId, call: Args<'_>, reply: &mut Reply<'_>) -> Result<(), Refusal> {
+    fn run_unlogged(&mut self, db: u8, call: Args<'_>) -> Result<Part, Refusal> {
         let command = skep_command::resolve(call)?;
         let Route::Keyspace(handler @ Handler::Write(_)) = self.routes.of(command) else {
             return Err(Refusal::text("ERR only a write on keys changes a state"));
         };
-        let at = self.shard_for(command, call)?;
-        let db = self.client(conn).db;
-        let Some(replica) = &mut self.shards[at].replica else {
-            return Err(Refusal::text("ERR no copy of the key is here"));
-        };
+        let Place::Here(at) = self.shard_for(command, call)? else { return Ok(Part::Done) };
+        let Some(replica) = &mut self.shards[at].replica else { return Ok(Part::Done) };
         let now = replica.keyspace.stamp();
         let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng: &mut self.rng };
-        handler.write(&mut cx, call, reply);
-        Ok(())
+        let mut bytes = Vec::new();
+        handler.write(&mut cx, call, &mut Reply::new(&mut bytes, Protocol::Resp2));
+        Ok(Part::Reply(bytes))
     }
 
     fn begin_save(&mut self, already: &'static str) -> Result<(), Refusal> {

@@ -1,28 +1,49 @@
 //! `SKEP`: changes of the cluster, as `skep node drain` and its kin ask for them.
 
-use skep_base::{NodeId, Refusal, number};
+use skep_base::{Args, NodeId, Refusal, number};
 use skep_placement::MetaCommand;
 
-use super::{Call, Group};
-use crate::Node;
+use super::{Call, Group, Parts};
+use crate::cells::{Caller, Part};
 use crate::on_client::not_ready;
+use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[("skep|help", super::help), ("skep|node", node)];
 
+pub const PARTS: Parts = &[("skep|node", node_part)];
+
 /// Answers when the cluster has taken note. What a drain asks for takes its time after that; `skep status` shows it.
-fn node(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let named = node.named(&call.args[3])?;
-    let command = match () {
-        () if call.args.is(2, "drain") => MetaCommand::Drain { node: named, on: true },
-        () if call.args.is(2, "undrain") => MetaCommand::Drain { node: named, on: false },
-        () if call.args.is(2, "remove") => MetaCommand::Remove { node: named },
-        () => return Err(Refusal::Syntax),
-    };
+fn node(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    if node.has_parts() {
+        node.parts(&mut call)?;
+        call.reply.ok();
+        return Ok(());
+    }
+    let command = node.change_of_node(call.args)?;
     let heard = *call.heard;
     node.ask_meta_for(call.conn, command, heard)
 }
 
+/// The hub asks for it; the others have nothing to do.
+fn node_part(node: &mut Node, caller: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
+    if !node.cells.is_hub() {
+        return Ok(Part::Done);
+    }
+    let command = node.change_of_node(args)?;
+    node.ask_meta_for_part(caller, command)
+}
+
 impl Node {
+    fn change_of_node(&self, args: Args<'_>) -> Result<MetaCommand, Refusal> {
+        let named = self.named(&args[3])?;
+        Ok(match () {
+            () if args.is(2, "drain") => MetaCommand::Drain { node: named, on: true },
+            () if args.is(2, "undrain") => MetaCommand::Drain { node: named, on: false },
+            () if args.is(2, "remove") => MetaCommand::Remove { node: named },
+            () => return Err(Refusal::Syntax),
+        })
+    }
+
     /// A member by its name or its id.
     fn named(&self, name: &[u8]) -> Result<NodeId, Refusal> {
         if !self.ready {

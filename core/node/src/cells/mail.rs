@@ -1,0 +1,218 @@
+//! What cells write to each other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use skep_base::{Args, GroupId, NodeId, Span};
+use skep_peer::PeerMessage;
+use skep_placement::{MetaCommand, MetaState};
+use skep_resp::Reply;
+
+use super::{Cells, Part, Report, WideAsk};
+use crate::batch::{Call, Origin};
+
+/// Mail of a turn from one cell to another, in order.
+pub struct Mail {
+    pub(crate) from: usize,
+    pub(crate) messages: Vec<Message>,
+}
+
+impl fmt::Debug for Mail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} messages from cell {}", self.messages.len(), self.from)
+    }
+}
+
+pub(crate) enum Message {
+    // ---- between any two ---------------------------------------------------------------------------------------------
+    /// Operations of the sender's clients on shards whose home the receiver is.
+    Ops(Ops),
+    Replies(Replies),
+    /// What a cell has to say to a command about the whole node.
+    Part {
+        number: u64,
+        part: Box<Result<Part, skep_base::Refusal>>,
+    },
+
+    // ---- to the hub --------------------------------------------------------------------------------------------------
+    Report(Box<Report>),
+    /// For another node, if it still is in the run that the sender means.
+    Send {
+        node: NodeId,
+        incarnation: u64,
+        message: PeerMessage,
+    },
+    /// The sender must know a meta state that is not old.
+    ReadMeta {
+        number: u64,
+    },
+    /// A change that the sender wants made; it asks again until the state has it.
+    Wish(MetaCommand),
+    /// A client asked the node to stop.
+    Stop,
+    /// A command about the whole node, to be passed to all cells.
+    Ask(WideAsk),
+
+    // ---- from the hub ------------------------------------------------------------------------------------------------
+    View(Box<View>),
+    /// The founding is durable, the first record of this shard with it.
+    Founded(GroupId),
+    /// A link to a node is up; what is sent there takes another way than before.
+    PeerUp {
+        node: NodeId,
+        incarnation: u64,
+        another_way: bool,
+    },
+    /// A link to or from a node is gone; if what was sent took this way, whether there is another.
+    PeerDown {
+        node: NodeId,
+        lost_way: Option<bool>,
+    },
+    /// What a node said; `ahead` of appends that wait with the hub on their way to it.
+    Received {
+        node: NodeId,
+        incarnation: u64,
+        message: PeerMessage,
+        ahead: bool,
+    },
+    /// A checkpoint's message could not be sent.
+    Undelivered {
+        group: GroupId,
+        to: NodeId,
+    },
+    /// The state of the last view is as new as the read of this number asks for.
+    MetaRead {
+        number: u64,
+    },
+    /// A shard should rather be led by another node.
+    Lead {
+        group: GroupId,
+        to: NodeId,
+    },
+    Asked(WideAsk),
+}
+
+/// What the hub tells all cells, when it changes.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    pub id: NodeId,
+    pub meta: Arc<MetaState>,
+    /// The state has all that the log held at the start.
+    pub caught_up: bool,
+    pub ready: bool,
+    /// The disk does not answer, some cell says.
+    pub slow: bool,
+    /// Some cell has keys to evict.
+    pub evicts: bool,
+    /// Memory is short, some cell says: a cell that has no turns of its own is to look.
+    pub short: bool,
+    pub handing_over: bool,
+    /// New commands are refused.
+    pub stopping: bool,
+    /// No operation is between cells any more.
+    pub finishing: bool,
+    pub stopped: bool,
+}
+
+impl View {
+    pub fn is_same(&self, other: &View) -> bool {
+        let flags = |v: &View| {
+            [
+                v.caught_up,
+                v.ready,
+                v.slow,
+                v.evicts,
+                v.short,
+                v.handing_over,
+                v.stopping,
+                v.finishing,
+                v.stopped,
+            ]
+        };
+        self.id == other.id && Arc::ptr_eq(&self.meta, &other.meta) && flags(self) == flags(other)
+    }
+}
+
+/// Operations on their way to the home of their shards.
+#[derive(Default)]
+pub(crate) struct Ops {
+    ops: Vec<CarriedOp>,
+    spans: Vec<Span>,
+    bytes: Vec<u8>,
+}
+
+struct CarriedOp {
+    group: GroupId,
+    call: Call,
+    first_span: u32,
+    span_count: u32,
+}
+
+impl Ops {
+    fn push(&mut self, group: GroupId, call: Call, args: Args<'_>) {
+        let first_span = self.spans.len() as u32;
+        for arg in args.iter() {
+            self.spans.push(Span { start: self.bytes.len() as u32, len: arg.len() as u32 });
+            self.bytes.extend_from_slice(arg);
+        }
+        self.ops.push(CarriedOp { group, call, first_span, span_count: args.len() as u32 });
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (GroupId, Call, Args<'_>)> {
+        self.ops.iter().map(|op| {
+            let first = op.first_span as usize;
+            let spans = &self.spans[first..first + op.span_count as usize];
+            (op.group, op.call, Args::new(&self.bytes, spans))
+        })
+    }
+}
+
+/// Replies on their way to the cell whose clients wait for them.
+#[derive(Default)]
+pub(crate) struct Replies {
+    /// Each with the end of its bytes.
+    calls: Vec<(Call, usize)>,
+    bytes: Vec<u8>,
+}
+
+impl Replies {
+    pub fn iter(&self) -> impl Iterator<Item = (Call, &[u8])> {
+        let mut start = 0;
+        self.calls.iter().map(move |(call, end)| {
+            let bytes = &self.bytes[start..*end];
+            start = *end;
+            (*call, bytes)
+        })
+    }
+}
+
+/// Bytes of operations or replies after which another message is begun, so that no buffer of theirs grows to be moved again
+/// and again, and spans stay within 32 bits: one operation is 1 GiB at the most.
+const CARRIED_BYTES_MAX: usize = 1 << 20;
+
+impl Cells {
+    /// Gives an operation of an own client to the home of its shard.
+    pub fn give(&mut self, to: usize, group: GroupId, call: Call, args: Args<'_>) {
+        self.open_elsewhere += 1;
+        if let Origin::Client { weight, .. } = call.origin {
+            self.bytes_elsewhere += u64::from(weight);
+        }
+        let outbox = &mut self.outbox[to];
+        if !matches!(outbox.last(), Some(Message::Ops(ops)) if ops.bytes.len() < CARRIED_BYTES_MAX) {
+            outbox.push(Message::Ops(Ops::default()));
+        }
+        let Some(Message::Ops(ops)) = outbox.last_mut() else { return };
+        ops.push(group, call, args);
+    }
+
+    /// Writes the reply to another cell's operation.
+    pub fn reply(&mut self, to: usize, call: &Call, write: impl FnOnce(&mut Reply<'_>)) {
+        let outbox = &mut self.outbox[to];
+        if !matches!(outbox.last(), Some(Message::Replies(r)) if r.bytes.len() < CARRIED_BYTES_MAX) {
+            outbox.push(Message::Replies(Replies::default()));
+        }
+        let Some(Message::Replies(replies)) = outbox.last_mut() else { return };
+        write(&mut Reply::new(&mut replies.bytes, call.protocol));
+        replies.calls.push((*call, replies.bytes.len()));
+    }
+}
