@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 
-from . import cluster, failover, memory, streams, throughput
+from . import cells, cluster, failover, memory, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
@@ -20,6 +20,7 @@ CASES = {
     "cluster": cluster.throughput,
     "failover": failover.failover,
     "idle": cluster.idle,
+    "cells": cells.throughput,
 }
 
 

@@ -66,9 +66,10 @@ FAULTS: list[tuple[float, Callable[[Cluster, Node], None]]] = [
 
 
 @pytest.mark.timeout(SECONDS + 300)
-def test_history_is_linearizable_through_faults_at_random_moments() -> None:
+@pytest.mark.parametrize("shards", [[], ["--shards", "8", "--cores", "2"]], ids=["one shard", "shards on two cores"])
+def test_history_is_linearizable_through_faults_at_random_moments(shards: list[str]) -> None:
     rng = random.Random(SEED)
-    with Cluster(flags=FLAGS) as cluster:
+    with Cluster(flags=FLAGS + shards) as cluster:
         end, rounds = time.monotonic() + SECONDS, 0
         while time.monotonic() < end or rounds < 2:
             load = Load(cluster, SEED + rounds, f"round{rounds}").start_everywhere()

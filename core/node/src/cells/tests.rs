@@ -154,13 +154,12 @@ fn replies_from_all_homes_come_in_the_order_of_the_requests_on_every_cell() {
     let conns: Vec<_> = (0..3).map(|_| all.connect()).collect();
     assert_eq!(conns.iter().map(|conn| conn.0).collect::<Vec<_>>(), [0, 1, 2]);
     for (turn, conn) in conns.iter().enumerate() {
-        let sets: String =
-            (0..50).map(|n| format!("SET k{turn}-{n} {n}\nINCR k{turn}-{n}\nPING\n")).collect();
-        let expected: Vec<String> = (0..50).map(|n| format!("+OK :{} +PONG", n + 1)).collect();
+        let sets: String = (0..8).map(|n| format!("SET k{turn}-{n} {n}\nINCR k{turn}-{n}\nPING\n")).collect();
+        let expected: Vec<String> = (0..8).map(|n| format!("+OK :{} +PONG", n + 1)).collect();
         assert_eq!(all.ask(*conn, &sets), expected.join(" "));
     }
-    let gets: String = (0..50).map(|n| format!("STRLEN k0-{n}\nAPPEND k0-{n} x\n")).collect();
-    let expected: Vec<String> = (0..50)
+    let gets: String = (0..8).map(|n| format!("STRLEN k0-{n}\nAPPEND k0-{n} x\n")).collect();
+    let expected: Vec<String> = (0..8)
         .map(|n| {
             let len = format!("{}", n + 1).len();
             format!(":{len} :{}", len + 1)
