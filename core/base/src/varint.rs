@@ -71,6 +71,18 @@ impl<'a> Reader<'a> {
 
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
+        // Nearly all are lengths and counts of one byte.
+        if let Some(byte) = self.buffer.get(self.offset)
+            && *byte < 0x80
+        {
+            self.offset += 1;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    #[inline(never)]
+    fn long_varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
             let byte = self.u8()?;
@@ -120,6 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count that the rest of the buffer can hold at `bytes_each_min`: safe to reserve for.
+    #[inline]
     pub fn count(&mut self, bytes_each_min: usize) -> Result<usize, Malformed> {
         let count = self.varint()?;
         if count > (self.left() / bytes_each_min.max(1)) as u64 {

@@ -260,6 +260,7 @@ impl InFlight {
 
     /// Adds all operations to a forward, each at the place that it has here.
     pub fn forward(&self, forward: &mut Forward) {
+        forward.reserve(self.ops.len(), self.bytes());
         for op in &self.ops {
             forward.push(op.call.flags(op.logged), op.call.db, self.args(op));
         }

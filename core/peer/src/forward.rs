@@ -21,6 +21,8 @@ const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE;
 
 /// The smallest operation: flags, database, count, one argument without bytes.
 const OP_BYTES_MIN: usize = 4;
+/// What stands around the arguments of an operation, usually: two bytes, the count, the lengths of three.
+const OP_BYTES_USUAL: usize = 6;
 /// The smallest answer: number, index, tag.
 const ANSWER_BYTES_MIN: usize = 3;
 
@@ -45,6 +47,11 @@ impl Forward {
     /// A forward without operations; the only one that its sender waits for until `floor` says otherwise.
     pub fn new(group: GroupId, term: Term, number: u64) -> Forward {
         Forward { group, term, number, floor: number, count: 0, ops: Vec::new() }
+    }
+
+    /// Makes room for operations with so many bytes of arguments, if those are as short as they usually are.
+    pub fn reserve(&mut self, ops: usize, bytes: usize) {
+        self.ops.reserve(ops * OP_BYTES_USUAL + bytes);
     }
 
     /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`] and those that follow it.
