@@ -16,6 +16,10 @@ pub(crate) struct Cluster {
     pub cut: BTreeSet<(usize, usize)>,
     /// Ends of connections from which nothing arrives.
     lossy: BTreeSet<(usize, LinkId)>,
+    /// Bytes that each end of a connection sends in a step at most.
+    rate: usize,
+    /// Ends that have more to send than that.
+    behind: BTreeSet<(usize, LinkId)>,
     /// Milliseconds that pass in a step.
     pub step_ms: u64,
 }
@@ -38,6 +42,8 @@ impl Cluster {
             links: BTreeMap::new(),
             cut: BTreeSet::new(),
             lossy: BTreeSet::new(),
+            rate: usize::MAX,
+            behind: BTreeSet::new(),
             step_ms: 5,
         }
     }
@@ -158,8 +164,22 @@ impl Cluster {
                 other => panic!("not asked of the network: {other:?}"),
             }
         }
-        while let Some(link) = self.node(at).node.next_link_with_output() {
-            let bytes = self.node(at).node.unsent_on(link).to_vec();
+        let rate = self.rate;
+        let mut sent: BTreeMap<LinkId, usize> = BTreeMap::new();
+        let of_node = |(node, link): &(usize, LinkId)| (*node == at).then_some(*link);
+        let mut ready: Vec<LinkId> = self.behind.iter().filter_map(of_node).collect();
+        self.behind.retain(|(node, _)| *node != at);
+        while let Some(link) = ready.pop().or_else(|| self.node(at).node.next_link_with_output()) {
+            let sent = sent.entry(link).or_default();
+            let unsent = self.node(at).node.unsent_on(link);
+            let bytes = unsent[..unsent.len().min(rate - *sent)].to_vec();
+            if bytes.len() < unsent.len() {
+                self.behind.insert((at, link));
+            }
+            if bytes.is_empty() {
+                continue;
+            }
+            *sent += bytes.len();
             self.node(at).node.on_link_sent(link, bytes.len());
             let Some((to, other)) = self.links.get(&(at, link)).copied() else { continue };
             if self.cut.contains(&(at.min(to), at.max(to))) || self.lossy.contains(&(at, link)) {
@@ -483,6 +503,37 @@ mod tests {
             }
             assert_eq!(c.ask(other, conn, "GET a"), "$1 3", "carried out once");
         }
+    }
+
+    #[test]
+    fn a_large_value_on_a_slow_network_costs_no_election_and_holds_nobody_up() {
+        let mut c = Cluster::of(3, &[("request-timeout", "60000")]);
+        c.run(2_000);
+        let terms = |c: &Cluster| -> BTreeSet<_> { c.alive().map(|w| w.node.shards[0].leader()).collect() };
+        let before = terms(&c);
+        assert_eq!(before.len(), 1, "all know the leader");
+        // 25 MB a second, and a value of 120 MiB: five seconds, after 0.3 of which a silent leader is no more.
+        c.rate = 125_000;
+        let leader = c.leader().expect("one leads");
+        for through in [leader, if leader == 1 { 2 } else { 1 }] {
+            let (big, small) = (c.node(through).connect(), c.node(leader).connect());
+            let value = "v".repeat(120 << 20);
+            c.node(through).receive(big, pipeline(&format!("SET big {value}")));
+            let mut steps = 0;
+            while c.node(through).replies(big).is_empty() {
+                c.step();
+                assert_eq!(terms(&c), before, "after {steps} steps");
+                // What the leader reads by its lease needs heartbeats and their answers.
+                c.node(leader).receive(small, pipeline("GET nothing"));
+                assert_eq!(c.node(leader).replies(small), "$-1", "after {steps} steps");
+                steps += 1;
+                assert!(steps < 10_000, "the value never comes");
+            }
+            assert!(steps > 900, "the network was not slow: {steps} steps");
+            c.run(1_000);
+            assert_eq!(c.ask(leader, small, "STRLEN big"), format!(":{}", 120 << 20));
+        }
+        assert_eq!(terms(&c), before);
     }
 
     #[test]
