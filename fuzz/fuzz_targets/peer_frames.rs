@@ -3,9 +3,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use skep_base::{Millis, NodeId, NodeUuid};
+use skep_base::{LinkId, Millis, NodeId, NodeUuid};
 use skep_peer::{
-    FRAME_HEADER_BYTES, FrameReader, LinkInput, LinkLimits, Links, Me, Messages, NoFrame, PeerMessage,
+    FRAME_HEADER_BYTES, FrameReader, LinkInput, LinkLimits, LinkOutput, Links, Me, Messages, NoFrame,
+    PeerMessage,
 };
 
 /// Small, so that the fuzzer meets it.
@@ -68,6 +69,63 @@ fn check_links(input: &[u8], piece: usize) {
     }
 }
 
+/// Two nodes that have shaken hands, as the one that accepted sees it.
+fn link_that_is_up() -> (Links, LinkId) {
+    let node = |number: u64| {
+        let me = Me {
+            uuid: NodeUuid(u128::from(number)),
+            node: NodeId(number),
+            cluster_id: String::new(),
+            incarnation: 1,
+            name: String::new(),
+            password: Vec::new(),
+        };
+        Links::new(me, LinkLimits::default(), number)
+    };
+    let (mut dialer, mut acceptor, mut out) = (node(1), node(2), Vec::new());
+    dialer.set_addresses(["b".to_owned()].into(), &mut out);
+    let Some(LinkOutput::Dial { link: dialed, .. }) = out.pop() else { panic!("nothing is dialed") };
+    let link = acceptor.accept(Millis(1), "a".to_owned()).expect("the first link");
+    dialer.handle(Millis(1), LinkInput::Dialed { link: dialed }, &mut out);
+    for _ in 0..2 {
+        let bytes = dialer.unsent(dialed).to_vec();
+        dialer.on_sent(dialed, bytes.len());
+        acceptor.handle(Millis(1), LinkInput::Received { link, bytes: &bytes }, &mut out);
+        let bytes = acceptor.unsent(link).to_vec();
+        acceptor.on_sent(link, bytes.len());
+        dialer.handle(Millis(1), LinkInput::Received { link: dialed, bytes: &bytes }, &mut out);
+    }
+    assert!(acceptor.peer(link).is_some(), "the handshake is over");
+    (acceptor, link)
+}
+
+/// Gives the input as pieces of a few lanes, numbered as they should be, to a link that is up. What comes out does not
+/// depend on how the network cut it.
+fn check_pieces(input: &[u8], piece: usize) {
+    let mut numbers = [0u8; 4];
+    let mut stream = Vec::new();
+    for chunk in input.chunks(piece).take(200) {
+        let lane = usize::from(chunk[0] % 4);
+        let mut body = vec![7];
+        body.extend_from_slice(&(chunk.len() as u32 + 1).to_le_bytes());
+        body.extend_from_slice(&[lane as u8, numbers[lane] & 0x7f]);
+        body.extend_from_slice(&chunk[1..]);
+        numbers[lane] = numbers[lane].wrapping_add(1);
+        stream.extend(framed(&body));
+    }
+    let run = |read: usize| {
+        let ((mut links, link), mut out) = (link_that_is_up(), Vec::new());
+        for bytes in stream.chunks(read) {
+            links.handle(Millis(2), LinkInput::Received { link, bytes }, &mut out);
+            links.flush();
+            links.assert_invariants();
+        }
+        out
+    };
+    let whole = run(stream.len().max(1));
+    assert_eq!(run(piece), whole);
+}
+
 /// With the checksums that belong to it, since no fuzzer guesses one.
 fn framed(body: &[u8]) -> Vec<u8> {
     let start = [(body.len() as u32).to_le_bytes(), crc32c::crc32c(body).to_le_bytes()].concat();
@@ -84,4 +142,5 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(bodies(&stream, piece), whole);
     check_links(&stream, piece);
     check_links(&framed(input), piece);
+    check_pieces(input, piece);
 });
