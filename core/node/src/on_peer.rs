@@ -8,6 +8,7 @@ use skep_peer::{
 };
 use skep_resp::{Protocol, Reply};
 
+use crate::answer::{Desk, desk};
 use crate::batch::{Call, Origin};
 use crate::cells::{HUB, Message};
 use crate::local::Route;
@@ -386,12 +387,15 @@ impl Node {
             shard.batch.want_entry();
             return false;
         }
-        let Origin::Peer { node, incarnation, number, index } = call.origin else {
-            panic!("a read that no node forwarded was taken in as one: {:?}", call.origin);
-        };
-        let reply = if call.silent { &[][..] } else { &self.reply_scratch };
-        let (to, session) = ((node, incarnation), (shard.id, term));
-        self.answers.push(to, session, (number, index), Answer::Reply(reply));
+        let bytes = &self.reply_scratch;
+        if let Origin::Peer { node, incarnation, number, index } = call.origin {
+            let reply = if call.silent { &[][..] } else { bytes };
+            let (to, session) = ((node, incarnation), (shard.id, term));
+            self.answers.push(to, session, (number, index), Answer::Reply(reply));
+        } else {
+            let mut desk = desk!(self, shard.id, term);
+            desk.answer(call, |reply| reply.raw(bytes));
+        }
         shard.batch.pass(call.origin);
         true
     }
