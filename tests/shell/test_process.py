@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -113,8 +114,11 @@ def test_what_the_node_tells_over_http_while_it_stops() -> None:
         assert "skep_ready 1" in http(skep, "/metrics")[1]
         assert json.loads(http(skep, "/api/v1/cluster")[1])["nodes"]
         lazy.call("SET", "big", bytes(20_000_000))
+        # Else a kernel with large buffers takes the whole reply, and nothing is left to wait for.
+        lazy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
         lazy.send([[b"GET", b"big"]])
-        time.sleep(0.2)
+        # The command is read once the disk has caught up with the one before it.
+        assert lazy.socket.recv(1, socket.MSG_PEEK) == b"$"
         assert skep.process is not None
         skep.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
