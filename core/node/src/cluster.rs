@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use skep_base::varint::Reader;
 use skep_base::{ConnId, GroupId, LinkId, LogId, LogIndex, Millis, NodeId, NodeUuid, Refusal, Term};
-use skep_consensus::{self as consensus, Group};
+use skep_consensus::{self as consensus, Group, Standing};
 use skep_peer::PeerMessage;
 use skep_placement::{
     MetaCommand, MetaState, NodeRecord, Step, View, better_leader, is_settled, membership_step, plan,
@@ -591,7 +591,7 @@ impl Node {
         // A refusal means that it is on its way, or too early; it is asked for again.
         let begun = self.group_mut(group).map(|of| of.transfer_leadership(to, &mut effects));
         if matches!(begun, Some(Ok(()))) {
-            let what = format!("leadership goes to {to}");
+            let what = format!("leadership goes to {}", self.called(to));
             out.push(Output::Note(Note::Members { group, what }));
         }
         self.carry_out(group, &mut effects, out);
@@ -659,10 +659,25 @@ impl Node {
         // A refusal means that it is too early; the next tick asks again.
         let begun = self.group_mut(group).map(|of| of.change_membership(&changes, &mut effects));
         if matches!(begun, Some(Ok(_))) {
-            out.push(Output::Note(Note::Members { group, what: format!("{changes:?}") }));
+            let of = |(node, standing): &(NodeId, Standing)| {
+                let becomes = match standing {
+                    Standing::Voter => "becomes a voter",
+                    Standing::Learner => "becomes a learner",
+                    Standing::Removed => "leaves",
+                };
+                format!("{} {becomes}", self.called(*node))
+            };
+            let what = changes.iter().map(of).collect::<Vec<_>>().join(", ");
+            out.push(Output::Note(Note::Members { group, what }));
         }
         self.carry_out(group, &mut effects, out);
         self.effects = effects;
+    }
+
+    /// A node as operators know it.
+    fn called(&self, node: NodeId) -> String {
+        let member = self.meta.state.nodes.get(&node);
+        member.map_or_else(|| format!("node {}", node.0), |m| format!("{} (node {})", m.record.name, node.0))
     }
 
     /// For how long the disk has not answered, if that is too long.

@@ -125,7 +125,6 @@ impl Node {
 
     fn on_link_down(&mut self, link: LinkId, peer: String, reason: String, out: &mut Vec<Output>) {
         let up = self.peers.up(link).cloned();
-        let was_up = up.is_some();
         let dialing = self.peers.dialing.remove(&link);
         let other = up.as_ref().map(|up| up.node).filter(|node| *node != NodeId(0));
         let address = up.map_or(dialing, |up| up.dialed);
@@ -134,12 +133,10 @@ impl Node {
             let lost_way = lost_way.map(|node| self.peers.is_linked(node));
             self.tell_all(|| Message::PeerDown { node, lost_way });
             self.on_way_lost(node, lost_way, out);
+            out.push(Output::Note(Note::PeerDown { peer, reason: reason.clone() }));
         }
         if let Some(address) = address {
-            self.on_lost(address, reason.clone(), out);
-        }
-        if was_up {
-            out.push(Output::Note(Note::PeerDown { peer, reason }));
+            self.on_lost(address, reason, out);
         }
     }
 
