@@ -6,6 +6,7 @@
 use skep_base::{Millis, Refusal, Rng};
 
 use crate::db::{Entry, NEVER};
+use crate::events::{Channel, Class};
 use crate::keyspace::Keyspace;
 use crate::value::{Typed, Value};
 
@@ -164,6 +165,30 @@ impl WriteCx<'_> {
     /// Removes `key` and gives back its value and deadline.
     pub fn take(&mut self, key: &[u8]) -> Option<(Value, Millis)> {
         self.keyspace.take(self.db, key)
+    }
+
+    /// Notes that `name` happened to `key`: where Redis calls `signalModifiedKey` or `notifyKeyspaceEvent`, and only if
+    /// something changed. See [`crate::events`].
+    #[inline]
+    pub fn event(&mut self, class: Class, name: &'static str, key: &[u8]) {
+        self.keyspace.events.key(self.db, class, name, key);
+    }
+
+    /// As [`WriteCx::event`] after a change that may have emptied the value of `key`: if the key is gone, `del` follows.
+    #[inline]
+    pub fn event_then_del(&mut self, class: Class, name: &'static str, key: &[u8]) {
+        if self.keyspace.events.is_recording() {
+            self.event(class, name, key);
+            if !self.exists(key) {
+                self.event(Class::Generic, "del", key);
+            }
+        }
+    }
+
+    /// Publishes a message: it leaves when the entry is applied, from the node that proposed it. How many get it is not known
+    /// here, and must not be part of a reply.
+    pub fn publish(&mut self, kind: Channel, channel: &[u8], message: &[u8]) {
+        self.keyspace.events.publish(kind, channel, message);
     }
 
     /// The deadline of `key`: `None` if there is no such key, [`NEVER`] if it stays.

@@ -9,6 +9,7 @@ use crate::access::AccessClock;
 use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
 use crate::dense::{Iter, Keyed};
+use crate::events::{Class, Events, Whole};
 use crate::once::OnceTable;
 use crate::pieces::Frozen;
 use crate::small::SmallBytes;
@@ -30,6 +31,8 @@ pub struct Keyspace {
     pub(crate) garbage: Garbage,
     pub access: AccessClock,
     pub encodings: Encodings,
+    /// What happened to keys, for whoever wants to know. No state.
+    pub events: Events,
 }
 
 /// A schedule whose next tick the leader is to find.
@@ -107,6 +110,7 @@ impl Default for Keyspace {
             garbage: Garbage::default(),
             access: AccessClock::default(),
             encodings: Encodings::default(),
+            events: Events::default(),
         }
     }
 }
@@ -214,8 +218,7 @@ impl Keyspace {
         let at = table.entries.position(key)?;
         let entry = table.entries.at(at).expect("position was found above");
         if !entry.is_live(now) {
-            self.stats.expired_keys += 1;
-            self.discard_at(db, slot, at);
+            self.expire_at(db, slot, at);
             return None;
         }
         self.access.touch(&entry.access);
@@ -241,8 +244,7 @@ impl Keyspace {
         let Some(at) = table.entries.position(key) else { return Ok(None) };
         let entry = table.entries.at(at).expect("position was found above");
         if !entry.is_live(now) {
-            self.stats.expired_keys += 1;
-            self.discard_at(db, slot, at);
+            self.expire_at(db, slot, at);
             return Ok(None);
         }
         if T::from_value(&entry.value).is_none() {
@@ -286,11 +288,17 @@ impl Keyspace {
                 let old = (std::mem::replace(&mut entry.value, value), entry.deadline);
                 entry.deadline = deadline;
                 entry.access.set(fresh);
+                if old.1 < self.stamp {
+                    self.stats.expired_keys += 1;
+                    self.events.key(db, Class::Expired, "expired", key);
+                    self.events.key(db, Class::New, "new", key);
+                }
                 Some(old)
             }
             None => {
-                let key = SmallBytes::new(key);
-                table.entries.insert_new(Entry { key, value, deadline, access: fresh.into() });
+                let small = SmallBytes::new(key);
+                table.entries.insert_new(Entry { key: small, value, deadline, access: fresh.into() });
+                self.events.key(db, Class::New, "new", key);
                 None
             }
         };
@@ -319,6 +327,7 @@ impl Keyspace {
             Some((entry.value, entry.deadline))
         } else {
             self.stats.expired_keys += 1;
+            self.events.key(db, Class::Expired, "expired", key);
             self.discard(entry.value);
             None
         }
@@ -333,6 +342,15 @@ impl Keyspace {
             }
             None => false,
         }
+    }
+
+    /// Removes `key` because memory is short. True if it was there and not past its deadline.
+    pub fn evict(&mut self, db: u8, key: &[u8]) -> bool {
+        let removed = self.remove(db, key);
+        if removed {
+            self.events.key(db, Class::Evicted, "evicted", key);
+        }
+        removed
     }
 
     /// Changes the deadline of `key` ([`NEVER`] for none). False if the key is not there.
@@ -384,6 +402,7 @@ impl Keyspace {
         if !garbage.is_empty() {
             self.garbage.tables.push(garbage);
         }
+        self.events.database(db, Whole::Flushed);
     }
 
     /// What flushes and removals left behind, to be dropped where it stalls nobody. To be called often: nothing is given
@@ -408,6 +427,8 @@ impl Keyspace {
     /// Exchanges the contents of two databases.
     pub fn swap(&mut self, a: u8, b: u8) {
         self.dbs.swap(usize::from(a), usize::from(b));
+        self.events.database(a, Whole::Swapped);
+        self.events.database(b, Whole::Swapped);
     }
 
     /// The key at `rank` of `db`, in an order that replicas agree on. Expired keys count. Cost: O(256).
@@ -538,8 +559,11 @@ impl Keyspace {
         entry
     }
 
-    fn discard_at(&mut self, db: u8, slot: u16, at: usize) {
+    /// Removes an entry that is past its deadline.
+    fn expire_at(&mut self, db: u8, slot: u16, at: usize) {
         let entry = self.remove_at(db, slot, at);
+        self.stats.expired_keys += 1;
+        self.events.key(db, Class::Expired, "expired", entry.key());
         self.discard(entry.value);
     }
 
@@ -554,8 +578,7 @@ impl Keyspace {
             let numbers = self.numbers;
             let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
             if !entry.is_live(now) {
-                self.discard_at(db, slot, at);
-                self.stats.expired_keys += 1;
+                self.expire_at(db, slot, at);
                 removed += 1;
                 continue;
             }

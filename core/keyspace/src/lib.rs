@@ -11,6 +11,7 @@ mod cut;
 mod db;
 mod dense;
 mod dispatch;
+pub mod events;
 mod evict;
 mod expiry;
 mod geohash;

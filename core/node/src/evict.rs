@@ -196,7 +196,7 @@ impl Node {
         for key in keys.iter() {
             let chosen = self.memory.chosen.remove(&(db, key.to_vec()));
             self.memory.chosen_bytes -= chosen.unwrap_or(0);
-            if replica.keyspace.remove(db, key) {
+            if replica.keyspace.evict(db, key) {
                 self.memory.evicted_keys += 1;
             }
         }

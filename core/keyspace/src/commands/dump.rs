@@ -4,10 +4,12 @@ use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
 use super::expire::invalid_time;
+use super::keys::put_anew;
 use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::rdb;
 use crate::value::Value;
 
@@ -89,12 +91,15 @@ fn restore(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
         ),
     };
     if deadline <= cx.now {
-        cx.remove(key);
+        if cx.remove(key) {
+            cx.event(Class::Generic, "del", key);
+        }
     } else {
         if let Value::Queue(queue) = &value {
             cx.keyspace.numbers.raise(queue.newest()); // it may come from another cluster
         }
-        cx.keyspace.put(cx.db, key, value, deadline);
+        put_anew(cx, cx.db, key, value, deadline);
+        cx.event(Class::Generic, "restore", key);
         record_use(cx, key, options);
     }
     reply.ok();

@@ -7,6 +7,7 @@ use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 
 pub const COMMANDS: Group = &[
     ("expire", Write(|cx, args, reply| expire(cx, args, reply, "expire", Time::relative(1_000)))),
@@ -112,9 +113,15 @@ fn expire(cx: &mut WriteCx, args: Args, reply: &mut Reply, name: &str, time: Tim
     let admitted = conditions.admit(current, instant);
     if admitted {
         match u64::try_from(instant) {
-            Ok(deadline) if deadline > cx.now.0 => cx.set_deadline(key, Millis(deadline)),
-            _ => cx.remove(key),
-        };
+            Ok(deadline) if deadline > cx.now.0 => {
+                cx.set_deadline(key, Millis(deadline));
+                cx.event(Class::Generic, "expire", key);
+            }
+            _ => {
+                cx.remove(key);
+                cx.event(Class::Generic, "del", key);
+            }
+        }
     }
     reply.int(i64::from(admitted));
     Ok(())
@@ -140,6 +147,7 @@ fn persist(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
     let had_deadline = cx.deadline(&args[1]).is_some_and(|d| d != NEVER);
     if had_deadline {
         cx.set_deadline(&args[1], NEVER);
+        cx.event(Class::Generic, "persist", &args[1]);
     }
     reply.int(i64::from(had_deadline));
     Ok(())

@@ -1,6 +1,6 @@
 //! Commands on keys of any type: presence, type, moving about, whole databases.
 
-use skep_base::{Args, Refusal, glob};
+use skep_base::{Args, Millis, Refusal, glob};
 use skep_resp::Reply;
 
 use super::scan::slot_of_pattern;
@@ -9,7 +9,9 @@ use crate::context::{ReadCx, WriteCx};
 use crate::db::Entry;
 use crate::dense::Keyed;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::keyspace::DB_COUNT;
+use crate::value::Value;
 
 pub const COMMANDS: Group = &[
     ("del", Write(del)),
@@ -30,7 +32,13 @@ pub const COMMANDS: Group = &[
 ];
 
 fn del(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let removed = args.from(1).iter().filter(|key| cx.remove(key)).count();
+    let mut removed = 0;
+    for key in args.from(1).iter() {
+        if cx.remove(key) {
+            cx.event(Class::Generic, "del", key);
+            removed += 1;
+        }
+    }
     reply.len(removed);
     Ok(())
 }
@@ -77,7 +85,18 @@ fn rename_to(cx: &mut WriteCx, from: &[u8], to: &[u8]) {
         return;
     }
     let (value, deadline) = cx.take(from).expect("the key was found before");
-    cx.keyspace.put(cx.db, to, value, deadline);
+    put_anew(cx, cx.db, to, value, deadline);
+    cx.event(Class::Generic, "rename_from", from);
+    cx.event(Class::Generic, "rename_to", to);
+}
+
+/// Puts a value where Redis first deletes what is there, so that the key counts as new.
+pub(super) fn put_anew(cx: &mut WriteCx, db: u8, key: &[u8], value: Value, deadline: Millis) {
+    let replaces = cx.keyspace.peek(db, key, cx.now).is_some();
+    cx.keyspace.put(db, key, value, deadline);
+    if replaces {
+        cx.keyspace.events.key(db, Class::New, "new", key);
+    }
 }
 
 /// `COPY source destination [DB number] [REPLACE]`
@@ -105,7 +124,8 @@ fn copy(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let (value, deadline) = (entry.value.clone(), entry.deadline);
     let copies = replace || cx.keyspace.peek(db, &args[2], cx.now).is_none();
     if copies {
-        cx.keyspace.put(db, &args[2], value, deadline);
+        put_anew(cx, db, &args[2], value, deadline);
+        cx.keyspace.events.key(db, Class::Generic, "copy_to", &args[2]);
     }
     reply.int(i64::from(copies));
     Ok(())
@@ -123,6 +143,8 @@ fn move_key(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     if moves {
         let (value, deadline) = cx.take(key).expect("the key was found above");
         cx.keyspace.put(db, key, value, deadline);
+        cx.event(Class::Generic, "move_from", key);
+        cx.keyspace.events.key(db, Class::Generic, "move_to", key);
     }
     reply.int(i64::from(moves));
     Ok(())

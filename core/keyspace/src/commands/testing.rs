@@ -8,6 +8,7 @@ use skep_resp::{Protocol, Reply};
 
 use crate::context::WriteCx;
 use crate::dispatch::{Handler, handlers};
+use crate::events::Event;
 use crate::keyspace::Keyspace;
 
 /// A keyspace with a clock of its own.
@@ -38,6 +39,49 @@ impl Bench {
         let words = line.split_whitespace().map(|w| if w == "\"\"" { &b""[..] } else { w.as_bytes() });
         let reply = self.run_args(&OwnedArgs::collect(words));
         String::from_utf8_lossy(&reply).trim_end().replace("\r\n", "|")
+    }
+
+    /// Runs a line and gives the events it caused: `name key`, behind the database if it is not the first, with commas.
+    /// The keyspace must record them.
+    pub fn events_of(&mut self, line: &str) -> String {
+        self.run(line);
+        self.events()
+    }
+
+    /// The events since they were last taken, as [`Bench::events_of`] shows them.
+    pub fn events(&mut self) -> String {
+        let shown = |event: Event| match event {
+            Event::Key { db: 0, name, key, .. } => format!("{name} {}", String::from_utf8_lossy(&key)),
+            Event::Key { db, name, key, .. } => format!("{db}: {name} {}", String::from_utf8_lossy(&key)),
+            other => format!("{other:?}"),
+        };
+        self.keyspace.events.take().into_iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Runs a script of pairs of lines: `> command`, then its events; `+ ms` to let time pass, `# comment`. A command without
+    /// a line behind it has no events; `sweep` stands for what an entry ends with.
+    pub fn event_script(&mut self, script: &str) {
+        let mut happened: Option<(String, String)> = None;
+        let lines = script.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+        for line in lines.chain(["> DBSIZE"]) {
+            if let Some(command) = line.strip_prefix("> ") {
+                if let Some((command, events)) = happened.take() {
+                    assert_eq!(events, "", "events of {command}");
+                }
+                let events = if command == "sweep" {
+                    self.keyspace.sweep(1_000);
+                    self.events()
+                } else {
+                    self.events_of(command)
+                };
+                happened = Some((command.to_string(), events));
+            } else if let Some(ms) = line.strip_prefix("+ ") {
+                self.pass(ms.parse().unwrap());
+            } else {
+                let (command, events) = happened.take().expect("events follow a command");
+                assert_eq!(events, line, "events of {command}");
+            }
+        }
     }
 
     /// True if the first word of `line` is a command.

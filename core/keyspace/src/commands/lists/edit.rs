@@ -5,12 +5,14 @@ use skep_resp::Reply;
 
 use crate::commands::parse;
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::{End, List};
 
 pub fn lset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let list = cx.modify::<List>(&args[1])?.ok_or(Refusal::NoSuchKey)?;
     let at = parse::position(parse::int(&args[2])?, list.len()).ok_or(Refusal::IndexOutOfRange)?;
     list.set(at, &args[3]);
+    cx.event(Class::List, "lset", &args[1]);
     reply.ok();
     Ok(())
 }
@@ -32,6 +34,7 @@ pub fn linsert(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Re
         Some(pivot) => {
             list.insert(pivot + behind, &args[4]);
             reply.len(list.len());
+            cx.event(Class::List, "linsert", &args[1]);
         }
         None => reply.int(-1),
     }
@@ -42,19 +45,25 @@ pub fn lrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     let count = parse::int_between(&args[2], -i64::MAX, i64::MAX)?;
     let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let end = if count < 0 { End::Right } else { End::Left };
-    let removed = cx.update(&args[1], |list: &mut List| Ok(list.remove(&args[3], limit, end)))?;
-    reply.len(removed.unwrap_or(0));
+    let removed = cx.update(&args[1], |list: &mut List| Ok(list.remove(&args[3], limit, end)))?.unwrap_or(0);
+    if removed > 0 {
+        cx.event_then_del(Class::List, "lrem", &args[1]);
+    }
+    reply.len(removed);
     Ok(())
 }
 
 pub fn ltrim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let (start, end) = (parse::int(&args[2])?, parse::int(&args[3])?);
-    cx.update(&args[1], |list: &mut List| {
+    let trimmed = cx.update(&args[1], |list: &mut List| {
         let kept = parse::positions(start, end, list.len());
         list.drop(End::Right, list.len() - kept.end);
         list.drop(End::Left, kept.start);
         Ok(())
     })?;
+    if trimmed.is_some() {
+        cx.event_then_del(Class::List, "ltrim", &args[1]); // even if nothing was cut off, as in Redis
+    }
     reply.ok();
     Ok(())
 }

@@ -11,6 +11,7 @@ use skep_resp::Reply;
 use super::{Group, parse};
 use crate::context::WriteCx;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::{End, List};
 
 pub const COMMANDS: Group = &[
@@ -35,22 +36,48 @@ pub const COMMANDS: Group = &[
 
 fn lpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     reply.len(cx.update_or_create(&args[1], |list| push_all(list, End::Left, args.from(2)))?);
+    cx.event(Class::List, pushed(End::Left), &args[1]);
     Ok(())
 }
 
 fn rpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     reply.len(cx.update_or_create(&args[1], |list| push_all(list, End::Right, args.from(2)))?);
+    cx.event(Class::List, pushed(End::Right), &args[1]);
     Ok(())
 }
 
 fn lpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(cx.update(&args[1], |list| push_all(list, End::Left, args.from(2)))?.unwrap_or(0));
-    Ok(())
+    pushx(cx, End::Left, args, reply)
 }
 
 fn rpushx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(cx.update(&args[1], |list| push_all(list, End::Right, args.from(2)))?.unwrap_or(0));
+    pushx(cx, End::Right, args, reply)
+}
+
+/// Pushes only if there is such a list.
+fn pushx(cx: &mut WriteCx, end: End, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let len = cx.update(&args[1], |list| push_all(list, end, args.from(2)))?;
+    if len.is_some() {
+        cx.event(Class::List, pushed(end), &args[1]);
+    }
+    reply.len(len.unwrap_or(0));
     Ok(())
+}
+
+/// The event of adding at an end.
+fn pushed(end: End) -> &'static str {
+    match end {
+        End::Left => "lpush",
+        End::Right => "rpush",
+    }
+}
+
+/// The event of taking off an end.
+fn popped(end: End) -> &'static str {
+    match end {
+        End::Left => "lpop",
+        End::Right => "rpop",
+    }
 }
 
 /// Pushes one after the other and gives the new length.
@@ -76,8 +103,10 @@ fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut R
         }
         3 => {
             let count = parse::at_least(0, &args[2], "ERR value is out of range, must be positive")?;
-            if cx.update(&args[1], |list| pop_many(list, end, count, reply))?.is_none() {
-                reply.null_array();
+            match cx.update(&args[1], |list| pop_many(list, end, count, reply))? {
+                Some(0) => {}
+                Some(_) => cx.event_then_del(Class::List, popped(end), &args[1]),
+                None => reply.null_array(),
             }
         }
         _ => return Err(Refusal::WrongArity(name.into())),
@@ -87,16 +116,19 @@ fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut R
 
 /// Pops an element and replies with it. False, without a reply, if there is no such list.
 pub fn pop_one(cx: &mut WriteCx, key: &[u8], end: End, reply: &mut Reply) -> Result<bool, Refusal> {
-    let popped = cx.update(key, |list: &mut List| {
+    let found = cx.update(key, |list: &mut List| {
         reply.bulk(list.peek(end).expect("no list is empty"));
         list.drop(end, 1);
         Ok(())
     })?;
-    Ok(popped.is_some())
+    if found.is_some() {
+        cx.event_then_del(Class::List, popped(end), key);
+    }
+    Ok(found.is_some())
 }
 
-/// Pops up to `count` elements and replies with an array of them.
-fn pop_many(list: &mut List, end: End, count: usize, reply: &mut Reply) -> Result<(), Refusal> {
+/// Pops up to `count` elements, replies with an array of them and gives their number.
+fn pop_many(list: &mut List, end: End, count: usize, reply: &mut Reply) -> Result<usize, Refusal> {
     let count = count.min(list.len());
     reply.array(count);
     match end {
@@ -104,7 +136,7 @@ fn pop_many(list: &mut List, end: End, count: usize, reply: &mut Reply) -> Resul
         End::Right => list.iter().rev().take(count).for_each(|element| reply.bulk(element)),
     }
     list.drop(end, count);
-    Ok(())
+    Ok(count)
 }
 
 #[cfg(test)]

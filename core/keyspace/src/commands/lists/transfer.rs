@@ -3,9 +3,10 @@
 use skep_base::{Args, Refusal};
 use skep_resp::Reply;
 
-use super::pop_many;
+use super::{pop_many, popped, pushed};
 use crate::commands::parse;
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::{End, List};
 
 pub fn lmove(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -43,7 +44,9 @@ pub fn move_one(
     source.drop(from.1, 1);
     // Before the source is removed for being empty, since it may be the target.
     cx.modify_or_create::<List>(to.0)?.push(to.1, &element);
+    cx.event(Class::List, pushed(to.1), to.0);
     cx.changed(from.0, None);
+    cx.event_then_del(Class::List, popped(from.1), from.0);
     reply.bulk(&element);
     Ok(true)
 }
@@ -92,12 +95,13 @@ pub fn pop_first<'k>(
     reply: &mut Reply,
 ) -> Result<bool, Refusal> {
     for key in keys {
-        let popped = cx.update(key, |list| {
+        let count = cx.update(key, |list| {
             reply.array(2);
             reply.bulk(key);
             pop_many(list, end, count, reply)
         })?;
-        if popped.is_some() {
+        if count.is_some() {
+            cx.event_then_del(Class::List, popped(end), key);
             return Ok(true);
         }
     }

@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use crate::commands::parse;
 use crate::context::WriteCx;
 use crate::db::NEVER;
+use crate::events::Class;
 use crate::types::Str;
 
 pub fn incr(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -38,6 +39,7 @@ fn add(cx: &mut WriteCx, key: &[u8], amount: i64, reply: &mut Reply) -> Result<(
         cx.put(key, Str::from_int(amount), NEVER);
         amount
     });
+    cx.event(Class::String, "incrby", key);
     reply.int(sum);
     Ok(())
 }
@@ -54,6 +56,7 @@ pub fn incrbyfloat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<()
         Some(value) => *value = Str::new(&text),
         None => cx.put(key, Str::new(&text), NEVER),
     }
+    cx.event(Class::String, "incrbyfloat", key);
     reply.bulk(&text);
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::Str;
 use options::{Condition, Expiry, Options, When};
 
@@ -48,6 +49,7 @@ fn set(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let key = &args[1];
     if args.len() == 3 {
         cx.put(key, Str::new(&args[2]), NEVER);
+        cx.event(Class::String, "set", key);
         reply.ok();
         return Ok(());
     }
@@ -67,6 +69,10 @@ fn set(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     };
     if holds {
         cx.put(key, Str::new(&args[2]), deadline);
+        cx.event(Class::String, "set", key);
+        if let Expiry::At(_) = options.expiry {
+            cx.event(Class::Generic, "expire", key);
+        }
     }
     match (options.get, holds) {
         (true, _) => {}
@@ -80,6 +86,7 @@ fn setnx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     let absent = !cx.exists(&args[1]);
     if absent {
         cx.put(&args[1], Str::new(&args[2]), NEVER);
+        cx.event(Class::String, "set", &args[1]);
     }
     reply.int(i64::from(absent));
     Ok(())
@@ -88,6 +95,8 @@ fn setnx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
 fn setex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let deadline = When::in_seconds(&args[2]).deadline("setex", cx.now)?;
     cx.put(&args[1], Str::new(&args[3]), deadline);
+    cx.event(Class::String, "set", &args[1]);
+    cx.event(Class::Generic, "expire", &args[1]);
     reply.ok();
     Ok(())
 }
@@ -95,6 +104,8 @@ fn setex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
 fn psetex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let deadline = When::in_millis(&args[2]).deadline("psetex", cx.now)?;
     cx.put(&args[1], Str::new(&args[3]), deadline);
+    cx.event(Class::String, "set", &args[1]);
+    cx.event(Class::Generic, "expire", &args[1]);
     reply.ok();
     Ok(())
 }
@@ -102,6 +113,7 @@ fn psetex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
 fn getset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     reply.bulk_or_null(cx.read::<Str>(&args[1])?.map(Str::as_slice));
     cx.put(&args[1], Str::new(&args[2]), NEVER);
+    cx.event(Class::String, "set", &args[1]);
     Ok(())
 }
 
@@ -110,6 +122,7 @@ fn getdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
     reply.bulk_or_null(old.map(Str::as_slice));
     if old.is_some() {
         cx.remove(&args[1]);
+        cx.event(Class::Generic, "del", &args[1]);
     }
     Ok(())
 }
@@ -121,6 +134,7 @@ fn getex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
         reply.null();
         return Ok(());
     };
+    let had_deadline = cx.deadline(key).is_some_and(|deadline| deadline != NEVER);
     let deadline = match expiry {
         Expiry::At(when) => Some((when.deadline("getex", cx.now)?, when.is_absolute())),
         Expiry::Persist => Some((NEVER, false)),
@@ -130,9 +144,12 @@ fn getex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     match deadline {
         Some((deadline, true)) if deadline <= cx.now => {
             cx.remove(key);
+            cx.event(Class::Generic, "del", key);
         }
+        Some((NEVER, _)) if !had_deadline => {}
         Some((deadline, _)) => {
             cx.set_deadline(key, deadline);
+            cx.event(Class::Generic, if deadline == NEVER { "persist" } else { "expire" }, key);
         }
         None => {}
     }
@@ -172,6 +189,7 @@ fn check_pairs(command: &'static str, args: Args) -> Result<(), Refusal> {
 fn put_pairs(cx: &mut WriteCx, args: Args) {
     for at in (1..args.len()).step_by(2) {
         cx.put(&args[at], Str::new(&args[at + 1]), NEVER);
+        cx.event(Class::String, "set", &args[at]);
     }
 }
 
@@ -182,6 +200,7 @@ fn append(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         value.append(tail);
         Ok(value.len())
     })?;
+    cx.event(Class::String, "append", &args[1]);
     reply.len(len);
     Ok(())
 }
@@ -219,6 +238,7 @@ fn setrange(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     parse::check_string_len(end)?;
     let bytes = cx.modify_or_create::<Str>(key)?.grow_to(end);
     bytes[offset..end].copy_from_slice(patch);
+    cx.event(Class::String, "setrange", key);
     reply.len(len.max(end));
     Ok(())
 }

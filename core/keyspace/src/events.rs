@@ -1,0 +1,111 @@
+//! What commands did to keys, in order: for notifications, caches of clients, and clients that wait for a key.
+//!
+//! Not state: no cut, digest or reply holds or shows any of it, and recording it or not changes nothing else. So each node
+//! may record or not as its own clients need it. Names and classes of events, and when there is one, are those of Redis
+//! (`notifyKeyspaceEvent` and `signalModifiedKey` in its source).
+//!
+//! Off, an event costs a look at one flag.
+
+mod classes;
+
+pub use classes::{Class, NotifyFlags};
+
+use crate::small::SmallBytes;
+
+/// One thing that happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A key was changed, came or went.
+    Key { db: u8, class: Class, name: &'static str, key: SmallBytes },
+    /// Any key of the database may have changed: it was flushed or swapped. Redis notifies nobody of that, but keys that
+    /// are cached or watched count as changed.
+    Database { db: u8, why: Whole },
+    /// A command that runs in an entry published a message.
+    Published { kind: Channel, channel: Box<[u8]>, message: Box<[u8]> },
+}
+
+/// What happened to a whole database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whole {
+    Flushed,
+    Swapped,
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Channel {
+    /// `PUBLISH`
+    Plain,
+    /// `SPUBLISH`
+    Shard,
+}
+
+/// The events of a keyspace since they were last taken.
+#[derive(Default)]
+pub struct Events {
+    records: bool,
+    list: Vec<Event>,
+}
+
+impl Events {
+    /// Whether keys' events are wanted. A new keyspace, and so one that was restored, records none. Turning it off drops
+    /// what was not taken, but for published messages, which are kept whether this is on or off.
+    pub fn record(&mut self, records: bool) {
+        self.records = records;
+        if !records {
+            self.list.retain(|event| matches!(event, Event::Published { .. }));
+        }
+    }
+
+    /// True if keys' events are wanted.
+    #[inline]
+    pub fn is_recording(&self) -> bool {
+        self.records
+    }
+
+    /// True if there is something to take.
+    #[inline]
+    pub fn has_any(&self) -> bool {
+        !self.list.is_empty()
+    }
+
+    /// What happened since it was last taken, oldest first. To be called after each entry: what one entry does is limited,
+    /// what a log does is not.
+    pub fn take(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.list)
+    }
+
+    /// As [`Events::take`], by exchange with `list`, which is empty: both keep their memory.
+    pub fn take_into(&mut self, list: &mut Vec<Event>) {
+        assert!(list.is_empty(), "{} events of before are not handled", list.len());
+        std::mem::swap(&mut self.list, list);
+    }
+
+    /// Notes that `name` happened to a key.
+    #[inline]
+    pub(crate) fn key(&mut self, db: u8, class: Class, name: &'static str, key: &[u8]) {
+        if self.records {
+            self.push_key(db, class, name, key);
+        }
+    }
+
+    /// Notes that all keys of `db` are others.
+    #[inline]
+    pub(crate) fn database(&mut self, db: u8, why: Whole) {
+        if self.records {
+            self.list.push(Event::Database { db, why });
+        }
+    }
+
+    pub(crate) fn publish(&mut self, kind: Channel, channel: &[u8], message: &[u8]) {
+        self.list.push(Event::Published { kind, channel: channel.into(), message: message.into() });
+    }
+
+    #[cold]
+    fn push_key(&mut self, db: u8, class: Class, name: &'static str, key: &[u8]) {
+        self.list.push(Event::Key { db, class, name, key: SmallBytes::new(key) });
+    }
+}
+
+#[cfg(test)]
+mod tests;
