@@ -1,1 +1,1 @@
-"""Queues of leased jobs: one node, and while leaders are killed."""
+"""Queues of leased jobs: one node, and while leaders, nodes and workers are killed."""
