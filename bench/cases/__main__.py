@@ -8,12 +8,13 @@ import platform
 import subprocess
 import time
 
-from . import cells, cluster, failover, memory, streams, throughput
+from . import cells, cluster, failover, memory, queues, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
     "durable": throughput.durable,
     "streams": streams.compare,
+    "queues": queues.compare,
     "memory": memory.resident,
     "checkpoint": memory.checkpoint,
     "loading": memory.loading,
@@ -27,7 +28,7 @@ CASES = {
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench/run",
-        description="Measures skep beside redis-server and etcd: same machine, same load, turn by turn, medians.",
+        description="Measures skep beside redis-server, etcd, RabbitMQ and NATS: same machine, same load, turn by turn, medians.",
         epilog="examples: bench/run; bench/run throughput --repeats 9; bench/run memory loading --scale 0.1",
     )
     parser.add_argument("case", nargs="*", help=f"of {', '.join(CASES)}; all if none is named")
