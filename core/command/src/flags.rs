@@ -177,7 +177,7 @@ pub mod words {
 
     pub mod flags {
         use super::F;
-        words!(F(u32): WRITE, READONLY, DENYOOM, ADMIN, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
+        words!(F(u32): WRITE, READONLY, DENYOOM, ADMIN, PUBSUB, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
             NO_MULTI, MOVABLEKEYS, ALLOW_BUSY, BLOCKING);
     }
 
@@ -186,10 +186,12 @@ pub mod words {
         words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, STREAM, DANGEROUS, CONNECTION, QUEUE);
         /// For the commands that have the category without the flag.
         pub const ADMIN_CATEGORY: u64 = C::ADMIN.0;
+        /// Named apart from the flag.
+        pub const PUBSUB_CATEGORY: u64 = C::PUBSUB.0;
     }
 
     pub mod key_flags {
         use super::K;
-        words!(K(u16): RO, RW, OW, RM, ACCESS, UPDATE, INSERT, DELETE, VARIABLE_FLAGS);
+        words!(K(u16): RO, RW, OW, RM, ACCESS, UPDATE, INSERT, DELETE, NOT_KEY, VARIABLE_FLAGS);
     }
 }

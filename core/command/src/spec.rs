@@ -60,6 +60,7 @@ pub enum Group {
     Geo,
     Queue,
     Stream,
+    PubSub,
 }
 
 /// Where some of a command's keys are, and what is done to them.
@@ -196,6 +197,7 @@ impl Group {
             Group::Geo => "geo",
             Group::Queue => "queue",
             Group::Stream => "stream",
+            Group::PubSub => "pubsub",
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Client {
     pub reply_mode: ReplyMode,
     pub no_touch: bool,
     pub no_evict: bool,
+    /// It listens to channels or patterns.
+    pub subscribed: bool,
     /// Close when everything owed has been sent; nothing more is read.
     pub closing: bool,
     /// The client will send no more; close when all it sent is answered.
@@ -257,6 +259,7 @@ impl Clients {
             reply_mode: ReplyMode::On,
             no_touch: false,
             no_evict: false,
+            subscribed: false,
             closing: false,
             ended: false,
             input: Vec::new(),

@@ -34,7 +34,9 @@ impl Node {
             list_max_listpack_size: settings.list_max_listpack_size(),
         };
         let (factor, decay) = (settings.lfu_log_factor(), settings.lfu_decay_minutes());
-        self.output_max = self.settings.output_limits().normal.hard_bytes;
+        let output_limits = self.settings.output_limits();
+        self.output_max = output_limits.normal.hard_bytes;
+        self.pubsub.limit = output_limits.pubsub;
         for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
             let keyspace = &mut replica.keyspace;
             keyspace.encodings = encodings.clone();
@@ -59,7 +61,7 @@ impl Node {
         }
         self.idle_checked = now;
         let idle = |c: &&crate::client::Client| {
-            c.pending() == 0 && !c.waiting && now.since(c.last_active) > seconds * 1_000
+            c.pending() == 0 && !c.waiting && !c.subscribed && now.since(c.last_active) > seconds * 1_000
         };
         let expired: Vec<_> = self.clients.iter().filter(idle).map(|c| c.id).collect();
         for conn in expired {

@@ -27,6 +27,7 @@ mod on_client;
 mod on_peer;
 mod peers;
 mod persist;
+mod pubsub;
 mod rebuild;
 mod recover;
 mod requests;
@@ -341,6 +342,7 @@ pub struct Node {
     active_expire: bool,
     /// When connections were last looked at for having been silent too long.
     idle_checked: Millis,
+    pubsub: pubsub::PubSub,
     paused: Option<local::Pause>,
     ready: bool,
     /// Told to stop, and giving away what it leads since then.
@@ -397,7 +399,7 @@ impl Node {
         if self.makes_room() {
             at_most(self.now.mono.plus(2));
         }
-        if !self.to_resume.is_empty() || self.may_stop() {
+        if !self.to_resume.is_empty() || self.may_stop() || self.pubsub.has_news() {
             at_most(self.now.mono);
         }
         for shard in &self.shards {
@@ -430,7 +432,8 @@ impl Node {
     /// slows them down.
     pub fn accepts_input(&self) -> bool {
         let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
-        let waiting = waiting as u64 + self.cells.bytes_elsewhere + self.persist.bytes_waiting;
+        let published = self.pubsub.bytes_ahead();
+        let waiting = waiting as u64 + self.cells.bytes_elsewhere + self.persist.bytes_waiting + published;
         let cells = self.active_cells() as u64;
         waiting < self.memory.in_flight_bytes_max(cells)
             && self.acknowledged_ahead() < persist::AHEAD_BYTES_MAX / cells
@@ -446,6 +449,7 @@ impl Node {
             group.assert_invariants();
         }
         self.peers.links.assert_invariants();
+        self.pubsub.table.assert_invariants();
     }
 
     /// The positions up to which this node's replicas of shards have applied the log, and digests of their states there. Cost:

@@ -3,11 +3,12 @@
 use skep_base::{Args, ConnId, GroupId, Refusal, slot_of};
 use skep_command::{CommandSpec, Flags};
 use skep_keyspace::{Handler, ReadCx};
-use skep_resp::{Limits, Reply, Step};
+use skep_resp::{Limits, Protocol, Reply, Step};
+use skep_settings::{ClassLimit, Settings};
 
 use crate::batch::{Call, Origin};
 use crate::client::{Client, ReplyMode};
-use crate::local::{Call as LocalCall, Route};
+use crate::local::{Call as LocalCall, Route, refused_while_listening};
 use crate::{Node, Note, Output};
 
 /// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
@@ -48,7 +49,7 @@ impl Node {
     pub fn on_sent(&mut self, conn: ConnId, bytes: usize) -> bool {
         let Some(client) = self.clients.get_mut(conn) else { return true };
         client.on_sent(bytes);
-        if client.unsent() as u64 <= self.settings.output_limits().normal.soft_bytes {
+        if client.unsent() as u64 <= class_limit(client, &self.settings).soft_bytes {
             client.above_soft_limit = None;
         }
         self.stats.bytes_out += bytes as u64;
@@ -98,6 +99,9 @@ impl Node {
 
     fn forget_client(&mut self, conn: ConnId) -> Option<Box<Client>> {
         let client = self.clients.remove(conn)?;
+        if client.subscribed {
+            self.end_subscriptions(conn);
+        }
         self.cells.clients_gone += 1;
         Some(client)
     }
@@ -125,9 +129,9 @@ impl Node {
 
     /// Notes that a client's output has grown, and enforces the limit on it.
     pub(crate) fn list_output(&mut self, conn: ConnId, out: &mut Vec<Output>) {
-        let limits = self.settings.output_limits().normal;
         let now = self.now.mono;
         let Some(client) = self.clients.get_mut(conn) else { return };
+        let limits = class_limit(client, &self.settings);
         client.compact_output();
         let unsent = client.owed_bytes() as u64;
         if !client.listed && (unsent > 0 || client.closing || client.ended) {
@@ -239,6 +243,12 @@ impl Node {
         let Some(client) = self.clients.get(conn) else { return Flow::Done };
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return self.refuse(conn, Some(command), &Refusal::text("NOAUTH Authentication required."));
+        }
+        if client.subscribed
+            && client.protocol == Protocol::Resp2
+            && let Some(refusal) = refused_while_listening(command)
+        {
+            return self.refuse(conn, Some(command), &refusal);
         }
         if self.is_paused(command) {
             self.client(conn).waiting = true;
@@ -489,6 +499,12 @@ pub(crate) enum Place {
     Here(usize),
     /// In the cell that is its home.
     Elsewhere(GroupId),
+}
+
+/// How much a client may leave unread.
+fn class_limit(client: &Client, settings: &Settings) -> ClassLimit {
+    let limits = settings.output_limits();
+    if client.subscribed { limits.pubsub } else { limits.normal }
 }
 
 fn too_large(args: Args<'_>) -> Refusal {

@@ -6,6 +6,7 @@ use skep_keyspace::{DB_COUNT, Handler, ReadCx};
 use skep_peer::{
     Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT,
 };
+use skep_pubsub::Counts;
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
@@ -109,6 +110,7 @@ impl Node {
         self.on_unreachable(node, out);
         self.forward_again(node);
         self.tell_taken_again(node);
+        self.tell_all_counts(node);
     }
 
     /// A link to or from a node is gone. If what was sent to it took this way, `lost_way` says whether there is another.
@@ -117,8 +119,14 @@ impl Node {
         self.on_unreachable(node, out);
         self.peers.say_again(node);
         match lost_way {
-            Some(true) => self.forward_again(node),
-            Some(false) => self.on_leader_unreachable(node, out),
+            Some(true) => {
+                self.forward_again(node);
+                self.tell_all_counts(node);
+            }
+            Some(false) => {
+                self.on_leader_unreachable(node, out);
+                self.forget_counts(node);
+            }
             None => {}
         }
     }
@@ -218,6 +226,11 @@ impl Node {
             }
             PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
             PeerMessage::Beat { groups, may_lead, .. } => self.on_beat(node, groups, may_lead),
+            PeerMessage::Published { batch } => self.on_published(&batch, out),
+            PeerMessage::Subscribers { cell, version, is_first, counts } => {
+                let counts = Counts { version, is_first, bytes: counts };
+                self.on_subscribers(node, incarnation, cell, &counts);
+            }
             PeerMessage::Offer { .. }
             | PeerMessage::JoinAsk { .. }
             | PeerMessage::JoinAnswer(_)
@@ -484,6 +497,8 @@ fn group_of(message: &PeerMessage) -> Option<GroupId> {
         | PeerMessage::MetaAsk { .. }
         | PeerMessage::MetaAnswer { .. }
         | PeerMessage::ForwardFloor { .. }
+        | PeerMessage::Published { .. }
+        | PeerMessage::Subscribers { .. }
         | PeerMessage::Beat { .. } => None,
     }
 }

@@ -132,6 +132,17 @@ impl Peers {
         self.link_to(node).is_some() || self.nodes.get(&node).is_some_and(|reach| reach.through_hub)
     }
 
+    /// The nodes that the hub has a link to.
+    pub fn linked(&self) -> impl Iterator<Item = NodeId> {
+        let has_link = |reach: &Reach| reach.dialed.is_some() || !reach.accepted.is_empty();
+        self.nodes.iter().filter(move |(_, reach)| has_link(reach)).map(|(node, _)| *node)
+    }
+
+    /// Bytes that wait to be sent to a node.
+    pub fn unsent_to(&self, node: NodeId) -> usize {
+        self.link_to(node).map_or(0, |link| self.links.unsent_bytes(link))
+    }
+
     /// The link to send on: the one that this node made, or one that the other made while there is none.
     #[inline]
     fn link_to(&self, node: NodeId) -> Option<LinkId> {

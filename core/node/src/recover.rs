@@ -248,6 +248,7 @@ impl Node {
             decoder_limits: Default::default(),
             active_expire: true,
             idle_checked: now.mono,
+            pubsub: crate::pubsub::PubSub::new(cell.count),
             paused: None,
             ready: false,
             handing_over: None,

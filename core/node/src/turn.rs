@@ -46,6 +46,7 @@ impl Node {
         self.step_digests(out);
         self.step_rebuilds(out);
         self.flush_persist(out);
+        self.flush_pubsub();
         self.flush_peers(out);
         self.list_grown(out);
         self.close_idle_clients(out);

@@ -34,7 +34,9 @@ const LONG_ANSWERS: u64 = 3;
 const CHECKPOINT: u64 = 4;
 const LANE_CLASSES: u64 = 5;
 const LANE_GROUPS: u64 = 12;
-const _: () = assert!(LANE_CLASSES * LANE_GROUPS < LANES as u64);
+/// Messages of clients, and who listens to them.
+const PUBSUB_LANE: usize = LANES - 1;
+const _: () = assert!(LANE_CLASSES * LANE_GROUPS < PUBSUB_LANE as u64);
 
 /// Kinds below belong to the link itself: the handshake, and signs of life.
 const RAFT: u8 = 16;
@@ -55,6 +57,8 @@ const STATE_DIGEST: u8 = 30;
 const FORWARD_FLOOR: u8 = 31;
 const CHECKPOINT_WANTED: u8 = 32;
 const CHECKPOINT_OFFERED: u8 = 33;
+const PUBLISHED: u8 = 34;
+const SUBSCRIBERS: u8 = 35;
 
 /// What one node says to another over a link that is up.
 #[derive(Clone, PartialEq, Debug)]
@@ -152,6 +156,17 @@ pub enum PeerMessage {
         group: GroupId,
         at: LogId,
     },
+    /// What clients of the sender have published, as `pubsub::Batch` writes it.
+    Published {
+        batch: Bytes,
+    },
+    /// How many clients of one of the sender's cells listen to what; see `pubsub::Counts`.
+    Subscribers {
+        cell: u16,
+        version: u64,
+        is_first: bool,
+        counts: Bytes,
+    },
 }
 
 /// A replica of the sender of a [`PeerMessage::Beat`].
@@ -203,6 +218,7 @@ impl PeerMessage {
             }
             PeerMessage::ForwardAnswers(answers) => lane_of(answers.group, ANSWERS),
             PeerMessage::CheckpointPiece { group, .. } => lane_of(*group, CHECKPOINT),
+            PeerMessage::Published { .. } | PeerMessage::Subscribers { .. } => PUBSUB_LANE,
             _ => URGENT_LANE,
         }
     }
@@ -214,6 +230,8 @@ impl PeerMessage {
             PeerMessage::Forward(forward) => forward.bytes(),
             PeerMessage::ForwardAnswers(answers) => answers.bytes(),
             PeerMessage::CheckpointPiece { bytes, .. } => bytes.len(),
+            PeerMessage::Published { batch } => batch.len(),
+            PeerMessage::Subscribers { counts, .. } => counts.len(),
             _ => 0,
         }
     }
@@ -238,6 +256,8 @@ impl PeerMessage {
             PeerMessage::StateDigest { .. } => STATE_DIGEST,
             PeerMessage::CheckpointWanted { .. } => CHECKPOINT_WANTED,
             PeerMessage::CheckpointOffered { .. } => CHECKPOINT_OFFERED,
+            PeerMessage::Published { .. } => PUBLISHED,
+            PeerMessage::Subscribers { .. } => SUBSCRIBERS,
         }
     }
 
@@ -317,6 +337,13 @@ impl PeerMessage {
                 put(out, behind.0);
             }
             PeerMessage::CheckpointOffered { group, at } => put_position(out, *group, *at),
+            PeerMessage::Published { batch } => put_payload(out, batch),
+            PeerMessage::Subscribers { cell, version, is_first, counts } => {
+                put(out, u64::from(*cell));
+                put(out, *version);
+                out.push(u8::from(*is_first));
+                put_payload(out, counts);
+            }
         }
     }
 
@@ -401,6 +428,16 @@ fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Pe
             PeerMessage::CheckpointWanted { group: GroupId(r.varint()?), behind: LogIndex(r.varint()?) }
         }
         CHECKPOINT_OFFERED => PeerMessage::CheckpointOffered { group: GroupId(r.varint()?), at: log_id(r)? },
+        PUBLISHED => PeerMessage::Published { batch: skep_consensus::payload(r.bytes()?, whole) },
+        SUBSCRIBERS => PeerMessage::Subscribers {
+            cell: match u16::try_from(r.varint()?) {
+                Ok(cell) => cell,
+                Err(_) => return r.malformed("the number of a cell before this"),
+            },
+            version: r.varint()?,
+            is_first: flag(r)?,
+            counts: skep_consensus::payload(r.bytes()?, whole),
+        },
         _ => return r.malformed("a known kind of message"),
     })
 }

@@ -138,8 +138,19 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
     ]
 }
 
+fn any_published() -> impl Strategy<Value = PeerMessage> {
+    prop_oneof![
+        any_bytes().prop_map(|batch| PeerMessage::Published { batch }),
+        (any::<u16>(), any::<u64>(), any::<bool>(), any_bytes()).prop_map(
+            |(cell, version, is_first, counts)| {
+                PeerMessage::Subscribers { cell, version, is_first, counts }
+            }
+        ),
+    ]
+}
+
 fn any_message() -> impl Strategy<Value = PeerMessage> {
-    prop_oneof![any_forwarding(), any_checkpoint(), any_cluster()]
+    prop_oneof![any_forwarding(), any_checkpoint(), any_cluster(), any_published()]
 }
 
 fn encoded(message: &PeerMessage) -> Vec<u8> {

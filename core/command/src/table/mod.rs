@@ -11,6 +11,7 @@ mod geo;
 mod hashes;
 mod hyperloglog;
 mod lists;
+mod pubsub;
 mod queues;
 mod server;
 mod sets;
@@ -26,7 +27,7 @@ mod prelude {
     pub(super) use crate::spec::{CommandSpec, Special, command, counted_keys, hidden, key, keys, keyword};
 }
 
-const GROUPS: [(Group, &[CommandSpec]); 14] = [
+const GROUPS: [(Group, &[CommandSpec]); 15] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Server, server::COMMANDS),
     (Group::Cluster, cluster::COMMANDS),
@@ -41,6 +42,7 @@ const GROUPS: [(Group, &[CommandSpec]); 14] = [
     (Group::Geo, geo::COMMANDS),
     (Group::Queue, queues::COMMANDS),
     (Group::Stream, streams::COMMANDS),
+    (Group::PubSub, pubsub::COMMANDS),
 ];
 
 /// Number of commands and subcommands: the length of arrays indexed by [`crate::CommandId`].

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use skep_base::{Args, GroupId, NodeId, Span};
 use skep_peer::PeerMessage;
 use skep_placement::{MetaCommand, MetaState};
+use skep_pubsub::{Counts, Source};
 use skep_resp::Reply;
 
 use super::{Cells, Part, Report, WideAsk};
@@ -32,6 +34,21 @@ pub(crate) enum Message {
     Part {
         number: u64,
         part: Box<Result<Part, skep_base::Refusal>>,
+    },
+
+    /// Messages that were published here, for the receiver's clients; the hub sends them to all nodes.
+    Published {
+        batch: Bytes,
+    },
+    /// The sender has taken so many bytes of [`Message::Published`].
+    PublishedTaken {
+        bytes: u64,
+    },
+    /// How many clients of the source listen to what; the hub tells the nodes what its own cells say.
+    Subscribers {
+        source: Source,
+        run: u64,
+        counts: Counts,
     },
 
     // ---- to the hub --------------------------------------------------------------------------------------------------

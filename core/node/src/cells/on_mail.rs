@@ -25,6 +25,9 @@ impl Node {
             Message::Ops(ops) => self.on_ops(&ops, out),
             Message::Replies(replies) => self.on_replies(&replies),
             Message::Part { number, part } => self.on_part(number, *part, out),
+            Message::Published { batch } => self.on_published_mail(from, &batch, out),
+            Message::PublishedTaken { bytes } => self.on_published_taken(from, bytes),
+            Message::Subscribers { source, run, counts } => self.on_subscribers_mail(source, run, &counts),
             Message::Report(report) => self.on_report(from, *report, out),
             Message::Send { node, incarnation, message } => {
                 self.send_for(from, node, incarnation, message);

@@ -292,3 +292,46 @@ fn slots_of_all_homes_are_told_by_each_cell() {
         assert_eq!(all.ask(conn, "CLUSTER SLOTS").matches("*3").count(), 4);
     }
 }
+
+#[test]
+fn messages_and_counts_reach_the_clients_of_all_cells() {
+    let mut all = Cells::of(3, FOUR_SHARDS);
+    let conns: Vec<_> = (0..6).map(|_| all.connect()).collect();
+    for conn in &conns[..3] {
+        assert_eq!(all.ask(*conn, "SUBSCRIBE a"), "*3 $9 subscribe $1 a :1");
+    }
+    all.ask(conns[1], "PSUBSCRIBE *\nSSUBSCRIBE s");
+    for (round, me) in conns[3..].iter().enumerate() {
+        assert_eq!(
+            all.ask(*me, &format!("PUBLISH a {round}\nSPUBLISH s x\nPUBSUB NUMSUB a")),
+            ":4 :1 *2 $1 a :3"
+        );
+        for (n, conn) in conns[..3].iter().enumerate() {
+            let message = format!("*3 $7 message $1 a $1 {round}");
+            let more = format!(" *4 $8 pmessage $1 * $1 a $1 {round} *3 $8 smessage $1 s $1 x");
+            assert_eq!(all.replies(*conn), [message, if n == 1 { more } else { String::new() }].concat());
+        }
+    }
+    assert!(all.cells.iter().all(|cell| cell.pubsub.bytes_ahead() == 0), "all was taken");
+    assert!(all.ask(conns[4], "INFO clients").contains("pubsub_clients:3 "));
+    let (cell, conn) = conns[0];
+    all.input(cell, Input::Disconnected { conn });
+    all.settle();
+    assert_eq!(all.ask(conns[4], "PUBLISH a x"), ":3");
+}
+
+#[test]
+fn a_publisher_waits_for_a_cell_that_is_behind_with_taking_messages() {
+    let mut all = Cells::of(2, FOUR_SHARDS);
+    let (here, _) = (all.connect(), all.connect());
+    let large = format!("PUBLISH a {}", "x".repeat(1 << 20));
+    let mut sent = 0;
+    while all.cells[0].accepts_input() {
+        all.send(here, &large);
+        all.turn(0);
+        sent += 1;
+        assert!(sent < 100, "it is not held up");
+    }
+    all.settle();
+    assert!(all.cells[0].accepts_input());
+}

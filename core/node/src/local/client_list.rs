@@ -1,11 +1,12 @@
 //! `CLIENT` for all connections: `LIST` and `INFO` describe them, `KILL` closes them.
 //!
 //! A line has the fields of Redis 7.4 in its order. What this process has no figure for is `fd` (-1: the core knows no
-//! descriptors); what it does not do yet is 0 (`sub`, `multi`, …), as in Redis for a client that does not use it.
+//! descriptors); what it does not do yet is 0 (`multi`, …), as in Redis for a client that does not use it.
 
 use std::fmt::Write;
 
 use skep_base::{Args, ConnId, Refusal, number};
+use skep_pubsub::Kind as Listens;
 use skep_resp::Protocol;
 
 use super::{Call, Group, Parts};
@@ -122,6 +123,10 @@ fn kind(name: &[u8]) -> Result<Kind, Refusal> {
     }
 }
 
+fn kind_of(client: &Client) -> Kind {
+    if client.subscribed { Kind::PubSub } else { Kind::Normal }
+}
+
 /// Conditions, all of which a connection has to meet.
 #[derive(Default)]
 struct Filter {
@@ -171,7 +176,7 @@ impl Filter {
         self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&(client.number as i64)))
             && self.address.as_ref().is_none_or(|address| *address == client.address)
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address)
-            && self.kind.is_none_or(|kind| kind == Kind::Normal)
+            && self.kind.is_none_or(|kind| kind == kind_of(client))
             && self.age_seconds.is_none_or(|age| node.now.mono.since(client.created) / 1_000 >= age)
             && self.not != Some(client.id)
     }
@@ -194,6 +199,7 @@ impl Node {
         let argument_bytes = if client.id == caller { args.bytes() } else { 0 };
         let mut flags = String::new();
         for (flag, is_set) in [
+            ('P', client.subscribed),
             ('b', client.waiting && client.id != caller),
             ('c', client.closing),
             ('e', client.no_evict),
@@ -206,10 +212,12 @@ impl Node {
         if flags.is_empty() {
             flags.push('N');
         }
+        let table = &self.pubsub.table;
+        let listens_to = |kind| table.count_of(client.id, kind);
         // Writing to a String cannot fail.
         let _ = writeln!(
             lines,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 \
              qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
              cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             client.number,
@@ -220,13 +228,16 @@ impl Node {
             self.now.mono.since(client.last_active) / 1_000,
             flags,
             client.db,
+            listens_to(Listens::Channel),
+            listens_to(Listens::Pattern),
+            listens_to(Listens::Shard),
             client.unread(),
             client.input.capacity() - client.unread(),
             argument_bytes,
             client.output.capacity(),
             client.output.len(),
             client.unsent(),
-            client.memory_bytes() + argument_bytes,
+            client.memory_bytes() + table.bytes_of(client.id) + argument_bytes,
             if client.unsent() > 0 { "rw" } else { "r" },
             client.last_command,
             if client.protocol == Protocol::Resp3 { 3 } else { 2 },

@@ -24,8 +24,9 @@ pub(crate) const REDIS_VERSION: &str = "7.4.2";
 /// The only user until there are ACLs.
 pub(crate) const DEFAULT_USER: &[u8] = b"default";
 
-fn ping(_: &mut Node, call: Call) -> Result<(), Refusal> {
+fn ping(node: &mut Node, call: Call) -> Result<(), Refusal> {
     match call.args.len() {
+        1 | 2 if node.is_listening(call.conn) => super::pubsub::ping(call),
         1 => call.reply.simple("PONG"),
         2 => call.reply.bulk(&call.args[1]),
         _ => return Err(Refusal::WrongArity("ping".into())),
@@ -52,6 +53,7 @@ fn select(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let open = node.settings.requirepass().is_empty();
+    node.end_subscriptions(call.conn);
     let client = node.client(call.conn);
     client.db = 0;
     client.name.clear();

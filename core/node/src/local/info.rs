@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use skep_base::{Args, Refusal};
 use skep_keyspace::{DB_COUNT, Keyspace};
+use skep_pubsub::Kind;
 
 use super::cluster::host_and_port;
 use super::connection::REDIS_VERSION;
@@ -67,6 +68,9 @@ pub const PARTS: Parts = &[("info", part)];
 #[derive(Default)]
 pub(crate) struct Figures {
     clients: usize,
+    /// Clients that listen to channels.
+    listening: usize,
+    published_dropped: u64,
     longest_input: usize,
     longest_output: usize,
     pub clients_memory: usize,
@@ -123,6 +127,8 @@ pub(super) fn figures(node: &mut Node, call: &mut Call) -> Result<Figures, Refus
 impl Figures {
     fn absorb(&mut self, other: Figures) {
         self.clients += other.clients;
+        self.listening += other.listening;
+        self.published_dropped += other.published_dropped;
         self.longest_input = self.longest_input.max(other.longest_input);
         self.longest_output = self.longest_output.max(other.longest_output);
         self.clients_memory += other.clients_memory;
@@ -220,7 +226,7 @@ fn clients(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("client_recent_max_output_buffer", all.longest_output);
     lines.put("blocked_clients", 0);
     lines.put("tracking_clients", 0);
-    lines.put("pubsub_clients", 0);
+    lines.put("pubsub_clients", all.listening);
     lines.put("watching_clients", 0);
 }
 
@@ -263,7 +269,7 @@ fn persistence(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("aof_last_write_status", if all.disk_full { "err" } else { "ok" });
 }
 
-fn stats(_: &Node, all: &Figures, lines: &mut Lines) {
+fn stats(node: &Node, all: &Figures, lines: &mut Lines) {
     let (now, stats) = (&all.elsewhere, &all.stats);
     lines.put("total_connections_received", now.connections);
     lines.put("total_commands_processed", stats.commands);
@@ -280,8 +286,10 @@ fn stats(_: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("evicted_clients", 0);
     lines.put("keyspace_hits", now.hits);
     lines.put("keyspace_misses", now.misses);
-    lines.put("pubsub_channels", 0);
-    lines.put("pubsub_patterns", 0);
+    let table = &node.pubsub.table;
+    lines.put("pubsub_channels", table.distinct(Kind::Channel));
+    lines.put("pubsub_patterns", table.distinct(Kind::Pattern));
+    lines.put("pubsubshard_channels", table.distinct(Kind::Shard));
     lines.put("latest_fork_usec", 0);
     lines.put("total_forks", 0);
     lines.put("total_error_replies", stats.errors);
@@ -362,6 +370,7 @@ fn skep(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("shards", node.meta.state.shards.len());
     lines.put("cluster_state", all.cluster_state());
     lines.put("durability", node.settings.get("durability").unwrap_or_default());
+    lines.put("published_dropped", all.published_dropped);
     lines.put("entries_applied", all.applied);
     lines.put("entries_since_checkpoint", all.since_checkpoint);
 }
@@ -379,6 +388,8 @@ impl Node {
         let checkpoints = &self.checkpoints;
         Figures {
             clients: self.clients.len(),
+            listening: self.pubsub.table.clients(),
+            published_dropped: self.pubsub.dropped,
             longest_input: longest(|c| c.unread()),
             longest_output: longest(|c| c.unsent()),
             clients_memory: self.clients.iter().map(|c| c.memory_bytes()).sum(),

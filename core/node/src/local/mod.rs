@@ -8,6 +8,7 @@ mod connection;
 mod info;
 mod memory;
 mod pause;
+mod pubsub;
 mod server;
 mod skep;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use crate::{Node, Output};
 pub(crate) use cluster::ShardNews;
 pub(crate) use info::Figures;
 pub(crate) use pause::Pause;
+pub(crate) use pubsub::refused_while_listening;
 
 /// One call of a command of the node.
 pub(crate) struct Call<'a, 'r> {
@@ -78,6 +80,7 @@ const LOCAL: &[Group] = &[
     connection::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
+    pubsub::COMMANDS,
     server::COMMANDS,
     skep::COMMANDS,
 ];

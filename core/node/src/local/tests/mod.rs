@@ -3,6 +3,7 @@
 mod client;
 mod connection;
 mod memory;
+mod pubsub;
 mod random;
 mod server;
 
