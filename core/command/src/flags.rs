@@ -178,12 +178,13 @@ pub mod words {
     pub mod flags {
         use super::F;
         words!(F(u32): WRITE, READONLY, DENYOOM, ADMIN, PUBSUB, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
-            NO_MULTI, MOVABLEKEYS, ALLOW_BUSY, BLOCKING);
+            NO_MULTI, MOVABLEKEYS, ALLOW_BUSY, BLOCKING, SKIP_SLOWLOG);
     }
 
     pub mod categories {
         use super::C;
-        words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, STREAM, DANGEROUS, CONNECTION, QUEUE);
+        words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, STREAM, DANGEROUS, CONNECTION, QUEUE,
+            TRANSACTION);
         /// For the commands that have the category without the flag.
         pub const ADMIN_CATEGORY: u64 = C::ADMIN.0;
         /// Named apart from the flag.

@@ -61,6 +61,7 @@ pub enum Group {
     Queue,
     Stream,
     PubSub,
+    Transactions,
 }
 
 /// Where some of a command's keys are, and what is done to them.
@@ -198,6 +199,7 @@ impl Group {
             Group::Queue => "queue",
             Group::Stream => "stream",
             Group::PubSub => "pubsub",
+            Group::Transactions => "transactions",
         }
     }
 }

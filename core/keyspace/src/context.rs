@@ -87,11 +87,7 @@ impl WriteCx<'_> {
     /// [`Refusal::WrongType`] if the key holds something else; nothing is changed.
     #[inline]
     pub fn modify<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, Refusal> {
-        // One look-up: a refused command may have saved its table for a cut without need, which is harmless and rare.
-        match self.keyspace.value_mut(self.db, key) {
-            None => Ok(None),
-            Some(value) => T::from_value_mut(value).map(Some).ok_or(Refusal::WrongType),
-        }
+        self.keyspace.value_mut(self.db, key)
     }
 
     /// As [`WriteCx::modify`], with a new empty value if there is no such key. The caller puts something into it, or calls
@@ -100,8 +96,7 @@ impl WriteCx<'_> {
         if self.read::<T>(key)?.is_none() {
             self.keyspace.put(self.db, key, T::default().into_value(), NEVER);
         }
-        let value = self.keyspace.value_mut(self.db, key).expect("found or put above");
-        Ok(T::from_value_mut(value).expect("its type was checked or chosen above"))
+        Ok(self.keyspace.value_mut(self.db, key)?.expect("found or put above"))
     }
 
     /// Edits the value of `key` in place; see [`Keyspace::update`].

@@ -18,14 +18,17 @@ use crate::pieces::{Elements, Frozen, encode_piece};
 use crate::small::SmallBytes;
 use crate::types::queue::Numbers;
 use crate::value::{Kind, Value};
+use crate::versions::{Changes, Version};
 
 /// Kinds of records in a checkpoint. Part of the format.
 const RECORD_STATE: u8 = 0;
-const RECORD_ENTRY: u8 = 1;
+/// A key as versions without `WATCH` wrote it.
+const RECORD_ENTRY_UNNUMBERED: u8 = 1;
 const RECORD_END: u8 = 2;
 const RECORD_ONCE: u8 = 3;
 /// More elements of a value that came before.
 const RECORD_PIECE: u8 = 4;
+const RECORD_ENTRY: u8 = 5;
 
 /// Bytes of the length in front of each record.
 const LENGTH_BYTES: usize = 8;
@@ -57,6 +60,7 @@ pub(crate) struct Cut {
     entries: u64,
     stamp: Millis,
     numbers: Numbers,
+    changes: Changes,
     digest: DigestSum,
     /// Bytes of records made since the end of the last step.
     step_bytes: usize,
@@ -84,8 +88,9 @@ impl DigestSum {
         self.0 = self.0.wrapping_add(hash::seeded(place, record));
     }
 
-    fn finish(self, stamp: Millis, numbers: Numbers) -> u64 {
-        hash::seeded(hash::seeded(self.0, &stamp.0.to_le_bytes()), &numbers.newest().to_le_bytes())
+    fn finish(self, stamp: Millis, numbers: Numbers, changes: Changes) -> u64 {
+        let counts = [stamp.0, numbers.newest(), changes.count()];
+        counts.iter().fold(self.0, |sum, count| hash::seeded(sum, &count.to_le_bytes()))
     }
 }
 
@@ -174,11 +179,12 @@ impl Keyspace {
     /// Begins a cut at the present state. Panics if one is in progress.
     pub fn begin_cut(&mut self) {
         self.begin(true);
-        let (stamp, numbers) = (self.cut.stamp, self.cut.numbers);
+        let (stamp, numbers, changes) = (self.cut.stamp, self.cut.numbers, self.cut.changes);
         put_record(&mut self.cut.saved, |out| {
             out.push(RECORD_STATE);
             varint::put(out, stamp.0);
             varint::put(out, numbers.newest());
+            varint::put(out, changes.count());
         });
     }
 
@@ -194,8 +200,10 @@ impl Keyspace {
             db.cut_label = label as u8;
         }
         let number = self.cut.number + 1;
-        let (stamp, numbers, once_end) = (self.stamp, self.numbers, self.once.next_number());
-        self.cut = Cut { number, active: true, keeps_records, stamp, numbers, once_end, ..Cut::default() };
+        let (stamp, numbers, changes) = (self.stamp, self.numbers, self.changes);
+        let once_end = self.once.next_number();
+        self.cut =
+            Cut { number, active: true, keeps_records, stamp, numbers, changes, once_end, ..Cut::default() };
     }
 
     /// True between [`Keyspace::begin_cut`] and the step that ended it.
@@ -226,7 +234,7 @@ impl Keyspace {
                 break;
             }
         }
-        let Cut { number, entries, digest, stamp, numbers, .. } = self.cut;
+        let Cut { number, entries, digest, stamp, numbers, changes, .. } = self.cut;
         if self.cut.keeps_records {
             put_record(&mut self.cut.saved, |record| {
                 record.push(RECORD_END);
@@ -234,7 +242,7 @@ impl Keyspace {
             });
             out.append(&mut self.cut.saved);
         }
-        self.cut = Cut { number, finished: Some(digest.finish(stamp, numbers)), ..Cut::default() };
+        self.cut = Cut { number, finished: Some(digest.finish(stamp, numbers, changes)), ..Cut::default() };
         true
     }
 
@@ -272,7 +280,7 @@ impl Keyspace {
             encode_once(&mut record, deadline, once);
             digest.add(0, &record);
         }
-        digest.finish(self.stamp, self.numbers)
+        digest.finish(self.stamp, self.numbers, self.changes)
     }
 
     /// Saves the next record of `ONCE`; false if there is none left.
@@ -314,6 +322,7 @@ fn encode_entry(out: &mut Vec<u8>, label: u8, entry: &Entry) {
     out.push(label);
     varint::put_bytes(out, &entry.key);
     varint::put(out, entry.deadline.0.wrapping_add(1)); // never is one byte
+    varint::put(out, u64::from(entry.version.0));
     if entry.value.is_large() {
         entry.value.encode_first(out);
     } else {
@@ -399,6 +408,8 @@ pub struct Restore {
     partial: Vec<u8>,
     records: u64,
     entries: u64,
+    /// As the state's record says; while keys are put in they count as changes again.
+    changes: Option<Changes>,
     ended: bool,
 }
 
@@ -420,9 +431,12 @@ impl Restore {
     }
 
     /// The rebuilt keyspace, equal in every digest to the one at the cut.
-    pub fn finish(self) -> Result<Keyspace, RestoreError> {
+    pub fn finish(mut self) -> Result<Keyspace, RestoreError> {
         if !self.ended || !self.partial.is_empty() {
             return Err(RestoreError::Incomplete { records: self.records });
+        }
+        if let Some(changes) = self.changes {
+            self.keyspace.changes = changes;
         }
         Ok(self.keyspace)
     }
@@ -458,9 +472,13 @@ impl Restore {
                 if input.left() > 0 {
                     self.keyspace.numbers.raise(input.varint().map_err(fail)?);
                 }
+                // And of those without WATCH here.
+                if input.left() > 0 {
+                    self.changes = Some(Changes::from_count(input.varint().map_err(fail)?));
+                }
             }
-            RECORD_ENTRY => {
-                self.entry(&mut input).map_err(fail)?;
+            kind @ (RECORD_ENTRY | RECORD_ENTRY_UNNUMBERED) => {
+                self.entry(&mut input, kind == RECORD_ENTRY).map_err(fail)?;
                 self.entries += 1;
             }
             RECORD_ONCE => {
@@ -478,7 +496,7 @@ impl Restore {
                 }
                 self.ended = true;
             }
-            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 4" })),
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 5" })),
         }
         input.end().map_err(fail)
     }
@@ -495,10 +513,11 @@ impl Restore {
         Ok(())
     }
 
-    fn entry(&mut self, input: &mut Reader<'_>) -> Result<(), Malformed> {
+    fn entry(&mut self, input: &mut Reader<'_>, is_numbered: bool) -> Result<(), Malformed> {
         let db = database(input)?;
         let key = input.bytes()?;
         let deadline = Millis(input.varint()?.wrapping_sub(1));
+        let version = if is_numbered { Some(Version::read(input)?) } else { None };
         let value = Value::decode(input)?;
         if value.is_empty() {
             return input.malformed("a collection with elements");
@@ -508,6 +527,10 @@ impl Restore {
             return input.malformed("a key that is not in the database yet");
         }
         self.keyspace.put(db, key, value, deadline);
+        if let Some(version) = version {
+            let entry = self.keyspace.table_mut(db, slot_of(key)).entries.get_mut(key);
+            entry.expect("it was put there").version = version;
+        }
         Ok(())
     }
 }

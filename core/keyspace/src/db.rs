@@ -9,6 +9,7 @@ use crate::dense::{DenseMap, Keyed};
 use crate::expiry::ExpiryIndex;
 use crate::small::SmallBytes;
 use crate::value::Value;
+use crate::versions::Version;
 
 /// The deadline of what has none.
 pub const NEVER: Millis = Millis(u64::MAX);
@@ -25,6 +26,8 @@ pub struct Entry {
     pub deadline: Millis,
     /// For eviction only; see [`crate::AccessClock`].
     pub access: Access,
+    /// The number of the entry's last change; see [`crate::Keyspace::version`].
+    pub(crate) version: Version,
 }
 
 const _: () = assert!(size_of::<Entry>() == 56);

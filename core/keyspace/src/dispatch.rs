@@ -1,6 +1,9 @@
 //! From a command's name to the function that runs it.
 
+use std::sync::OnceLock;
+
 use skep_base::{Args, Refusal};
+use skep_command::{COMMAND_COUNT, CommandSpec, lookup_full};
 use skep_resp::Reply;
 
 use crate::commands;
@@ -21,14 +24,39 @@ pub fn handlers() -> impl Iterator<Item = (&'static str, Handler)> {
     commands::ALL.iter().flat_map(|group| group.iter().copied())
 }
 
+/// The function of a command of the keyspace. Cost: a look into an array.
+pub fn handler_of(command: &CommandSpec) -> Option<Handler> {
+    /// A constant, but for what the compiler can compute.
+    static BY_ID: OnceLock<Vec<Option<Handler>>> = OnceLock::new();
+    let by_id = BY_ID.get_or_init(|| {
+        let mut by_id = vec![None; COMMAND_COUNT];
+        for (name, handler) in handlers() {
+            let Some(command) = lookup_full(name.as_bytes()) else {
+                panic!("{name} is not in the command table")
+            };
+            by_id[command.id().index()] = Some(handler);
+        }
+        by_id
+    });
+    by_id[command.id().index()]
+}
+
 impl Handler {
     /// Runs a read. [`crate::AccessClock::take_saw_due`] tells afterwards whether it met something due.
     ///
     /// Panics if this is a write: the command table and the handlers would disagree.
     #[inline]
     pub fn read(self, cx: &mut ReadCx, args: Args, reply: &mut Reply) {
-        let Handler::Read(run) = self else { panic!("a write was run as a read") };
         cx.keyspace.access.take_saw_due(); // what writes left there
+        self.read_on(cx, args, reply);
+    }
+
+    /// Runs a read as one of several, and keeps what those before it met that was due.
+    ///
+    /// Panics as [`Handler::read`] does.
+    #[inline]
+    pub fn read_on(self, cx: &mut ReadCx, args: Args, reply: &mut Reply) {
+        let Handler::Read(run) = self else { panic!("a write was run as a read") };
         let mark = reply.mark();
         if let Err(refusal) = run(cx, args, reply) {
             reply.rewind(mark);

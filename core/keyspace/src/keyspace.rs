@@ -15,6 +15,7 @@ use crate::pieces::Frozen;
 use crate::small::SmallBytes;
 use crate::types::queue::{Next, Numbers, Schedule};
 use crate::value::{Typed, Value};
+use crate::versions::Changes;
 
 /// Numbered databases, as Redis has by default.
 pub const DB_COUNT: u8 = 16;
@@ -27,6 +28,8 @@ pub struct Keyspace {
     pub(crate) stamp: Millis,
     /// For the jobs and leases of all queues.
     pub(crate) numbers: Numbers,
+    /// Changes of entries so far, for `WATCH`.
+    pub(crate) changes: Changes,
     pub(crate) stats: Stats,
     pub(crate) garbage: Garbage,
     pub access: AccessClock,
@@ -106,6 +109,7 @@ impl Default for Keyspace {
             cut: Cut::default(),
             stamp: Millis(0),
             numbers: Numbers::default(),
+            changes: Changes::default(),
             stats: Stats::default(),
             garbage: Garbage::default(),
             access: AccessClock::default(),
@@ -210,19 +214,28 @@ impl Keyspace {
     ///
     /// After a change that may have moved the value's inner deadline the caller calls [`Keyspace::reindex`], after one
     /// that may have emptied it [`Keyspace::remove_if_empty`].
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] if the key holds something else; nothing is changed.
     #[inline]
-    pub fn value_mut(&mut self, db: u8, key: &[u8]) -> Option<&mut Value> {
+    pub fn value_mut<T: Typed>(&mut self, db: u8, key: &[u8]) -> Result<Option<&mut T>, Refusal> {
         let slot = slot_of(key);
         let now = self.stamp;
-        let table = self.db(db).slot(slot)?;
-        let at = table.entries.position(key)?;
+        let Some(table) = self.db(db).slot(slot) else { return Ok(None) };
+        let Some(at) = table.entries.position(key) else { return Ok(None) };
         let entry = table.entries.at(at).expect("position was found above");
         if !entry.is_live(now) {
             self.expire_at(db, slot, at);
-            return None;
+            return Ok(None);
+        }
+        if T::from_value(&entry.value).is_none() {
+            return Err(Refusal::WrongType);
         }
         self.access.touch(&entry.access);
-        self.table_mut(db, slot).entries.at_mut(at).map(|e| &mut e.value)
+        let version = self.changes.next();
+        let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
+        entry.version = version;
+        Ok(T::from_value_mut(&mut entry.value))
     }
 
     /// Lets `change` edit the value of `key` in place, then removes the key if that emptied it and brings the expiry index
@@ -252,14 +265,20 @@ impl Keyspace {
         }
         self.access.touch(&entry.access);
         let before = entry.value.next_deadline();
-        let value = &mut self.table_mut(db, slot).entries.at_mut(at).expect("position was found above").value;
+        let mut changes = self.changes;
+        let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
+        let value = &mut entry.value;
         let expired = match value {
             Value::Hash(hash) if before.is_some_and(|d| d < now) => hash.expire_fields(now, usize::MAX),
             _ => 0,
         };
         let result = change(T::from_value_mut(value).expect("its type was checked above"));
+        if result.is_ok() || expired > 0 {
+            entry.version = changes.next();
+        }
         let (after, empty) = (value.next_deadline(), value.is_empty());
         let wants_tick = value.wants_tick();
+        self.changes = changes;
         self.stats.expired_fields += expired as u64;
         if let Some(wants) = wants_tick {
             self.dbs[usize::from(db)].note_tick_wanted(key, wants);
@@ -280,6 +299,7 @@ impl Keyspace {
     pub fn put(&mut self, db: u8, key: &[u8], value: Value, deadline: Millis) {
         let slot = slot_of(key);
         let fresh = self.access.fresh();
+        let version = self.changes.next();
         let inner = value.next_deadline();
         let wants_tick = value.wants_tick() == Some(true);
         let table = self.table_mut(db, slot);
@@ -288,6 +308,7 @@ impl Keyspace {
                 let old = (std::mem::replace(&mut entry.value, value), entry.deadline);
                 entry.deadline = deadline;
                 entry.access.set(fresh);
+                entry.version = version;
                 if old.1 < self.stamp {
                     self.stats.expired_keys += 1;
                     self.events.key(db, Class::Expired, "expired", key);
@@ -297,7 +318,13 @@ impl Keyspace {
             }
             None => {
                 let small = SmallBytes::new(key);
-                table.entries.insert_new(Entry { key: small, value, deadline, access: fresh.into() });
+                table.entries.insert_new(Entry {
+                    key: small,
+                    value,
+                    deadline,
+                    access: fresh.into(),
+                    version,
+                });
                 self.events.key(db, Class::New, "new", key);
                 None
             }
@@ -357,7 +384,9 @@ impl Keyspace {
     pub fn set_deadline(&mut self, db: u8, key: &[u8], deadline: Millis) -> bool {
         let slot = slot_of(key);
         let Some(at) = self.db(db).slot(slot).and_then(|t| t.entries.position(key)) else { return false };
+        let version = self.changes.next();
         let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
+        entry.version = version;
         let old = std::mem::replace(&mut entry.deadline, deadline);
         let database = &mut self.dbs[usize::from(db)];
         unindex(database, slot, old, None);
@@ -575,7 +604,7 @@ impl Keyspace {
         let mut at = self.db(db).slot(slot).map_or(0, |t| t.entries.len());
         while at > 0 && removed < limit {
             at -= 1;
-            let numbers = self.numbers;
+            let (numbers, mut changes) = (self.numbers, self.changes);
             let entry = self.table_mut(db, slot).entries.at_mut(at).expect("walked downwards");
             if !entry.is_live(now) {
                 self.expire_at(db, slot, at);
@@ -593,8 +622,11 @@ impl Keyspace {
                 Value::Queue(queue) => (0, queue.settle(now, left, &mut numbers)),
                 _ => panic!("only hashes and queues hold deadlines"),
             };
+            if fields + settled > 0 {
+                entry.version = changes.next();
+            }
             let key = entry.key().to_vec();
-            self.numbers = numbers;
+            (self.numbers, self.changes) = (numbers, changes);
             removed += fields + settled;
             self.stats.expired_fields += fields as u64;
             self.reindex(db, &key, before);

@@ -97,6 +97,17 @@ impl Desk<'_> {
     #[inline]
     fn answer_client(&mut self, call: &Call, conn: ConnId, seq: u64, write: impl FnOnce(&mut Reply<'_>)) {
         let Some(client) = self.clients.get_mut(conn) else { return self.run_unheard(write) };
+        if let Some(joined) = &mut client.joined {
+            self.scratch.clear();
+            write(&mut Reply::new(self.scratch, call.protocol));
+            if joined.take(self.scratch) {
+                self.stats.called(call.command);
+                if client.answered() {
+                    self.to_resume.push(conn);
+                }
+            }
+            return;
+        }
         self.stats.called(call.command);
         if client.is_next(seq) && !(self.output_max > 0 && client.owed_bytes() as u64 > self.output_max) {
             let mark = client.output.len();

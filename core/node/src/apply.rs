@@ -12,7 +12,7 @@ use skep_resp::{Protocol, Reply};
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, InFlight, Op, Origin};
 use crate::entry::{Decided, EntryReader, OpKind, Source};
-use crate::local::Route;
+use crate::operation::operation;
 use crate::shard::Forwarded;
 use crate::{Node, Output};
 
@@ -253,8 +253,8 @@ impl Node {
         rng: &mut Rng,
         call: Option<Call>,
     ) {
-        let handler = match skep_command::resolve(args).map(|command| self.routes.of(command)) {
-            Ok(Route::Keyspace(handler @ Handler::Write(_))) => handler,
+        let handler = match operation(args).map(|(_, handler)| handler) {
+            Ok(handler @ Handler::Write(_)) => handler,
             _ => panic!("entry {id:?} holds {:?}, which is no write", args.get(0)),
         };
         let shard = &mut self.shards[at];

@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use skep_base::{ConnId, Millis};
 use skep_resp::{Decoder, Protocol};
 
+use crate::joined::Joined;
+use crate::transaction::Transaction;
+
 /// A buffer longer than this is given back when it runs empty, so that one large reply does not stay for ever.
 const IDLE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
@@ -69,6 +72,10 @@ pub struct Client {
     pub listed: bool,
     /// Since when the output has been above the soft limit without a break.
     pub above_soft_limit: Option<Millis>,
+    /// Queued commands and watched keys.
+    pub transaction: Option<Box<Transaction>>,
+    /// Replies of which the reply to its command is made.
+    pub joined: Option<Box<Joined>>,
 }
 
 impl Client {
@@ -160,6 +167,20 @@ impl Client {
             + texts.iter().map(|t| t.capacity()).sum::<usize>()
             + self.address.capacity()
             + self.local_address.capacity()
+            + self.transaction.as_ref().map_or(0, |transaction| transaction.memory_bytes())
+    }
+
+    /// True if the command about to run gets no reply; ends the effect of `CLIENT REPLY SKIP`.
+    #[inline]
+    pub fn begin_silence(&mut self) -> bool {
+        match self.reply_mode {
+            ReplyMode::On => false,
+            ReplyMode::Off => true,
+            ReplyMode::SkipNext => {
+                self.reply_mode = ReplyMode::On;
+                true
+            }
+        }
     }
 
     /// Takes note that `bytes` more have left.
@@ -275,6 +296,8 @@ impl Clients {
             sent: 0,
             listed: false,
             above_soft_limit: None,
+            transaction: None,
+            joined: None,
         }));
         id
     }

@@ -21,10 +21,12 @@ mod fetch;
 mod fresh;
 mod groups;
 mod join;
+mod joined;
 mod kept;
 mod local;
 mod on_client;
 mod on_peer;
+mod operation;
 mod peers;
 mod persist;
 mod pubsub;
@@ -38,6 +40,7 @@ mod stop;
 #[cfg(test)]
 mod testing;
 mod ticks;
+mod transaction;
 mod turn;
 
 use std::collections::VecDeque;

@@ -7,8 +7,10 @@ use skep_resp::{Limits, Protocol, Reply, Step};
 use skep_settings::{ClassLimit, Settings};
 
 use crate::batch::{Call, Origin};
-use crate::client::{Client, ReplyMode};
+use crate::client::Client;
+use crate::joined::weight_of;
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
+use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
 /// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
@@ -16,10 +18,10 @@ use crate::{Node, Note, Output};
 pub(crate) const BATCH_BYTES_MAX: usize = 16 << 20;
 
 /// The arguments of one write together; what the consensus library takes as one entry, less the batch before it.
-const COMMAND_BYTES_MAX: usize = (1 << 30) - 2 * BATCH_BYTES_MAX;
+pub(crate) const COMMAND_BYTES_MAX: usize = (1 << 30) - 2 * BATCH_BYTES_MAX;
 
 /// What became of a command.
-enum Flow {
+pub(crate) enum Flow {
     Done,
     /// It stays in the input until the replies before it have come (or the pause is over).
     Wait,
@@ -114,6 +116,7 @@ impl Node {
                 && client.pending() == 0
             {
                 client.waiting = false;
+                self.answer_joined(conn, out);
                 self.run_kept_input(conn, out);
             }
         }
@@ -238,7 +241,7 @@ impl Node {
         let resolved = skep_command::resolve(args);
         let (command, route) = match resolved {
             Ok(command) => (command, self.routes.of(command)),
-            Err(refusal) => return self.refuse(conn, None, &refusal),
+            Err(refusal) => return self.refuse_unresolved(conn, args, &refusal),
         };
         let Some(client) = self.clients.get(conn) else { return Flow::Done };
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
@@ -249,6 +252,11 @@ impl Node {
             && let Some(refusal) = refused_while_listening(command)
         {
             return self.refuse(conn, Some(command), &refusal);
+        }
+        if client.transaction.as_ref().is_some_and(|transaction| transaction.is_open())
+            && let Some(flow) = self.queue(conn, command, route, args)
+        {
+            return flow;
         }
         if self.is_paused(command) {
             self.client(conn).waiting = true;
@@ -266,7 +274,7 @@ impl Node {
                 let client = self.client(conn);
                 client.last_command = command.name;
                 client.commands += 1;
-                let mut heard = !begin_silence(&mut client.reply_mode);
+                let mut heard = !client.begin_silence();
                 if self.asks_cells() && self.routes.part_of(command).is_some() {
                     self.ask_all(conn, command, run, args, heard, out);
                     return Flow::Done;
@@ -290,8 +298,19 @@ impl Node {
                 }
                 Flow::Done
             }
+            Route::Steer(run) => run(self, conn, args, out),
             Route::None => self.refuse(conn, Some(command), &command.wrong_arity()),
         }
+    }
+
+    /// A command that does not exist, or has not as many arguments.
+    #[cold]
+    fn refuse_unresolved(&mut self, conn: ConnId, args: Args<'_>, refusal: &Refusal) -> Flow {
+        let client = self.client(conn);
+        if client.authenticated && args.is(0, "exec") {
+            return self.refuse_exec(conn, refusal);
+        }
+        self.refuse(conn, None, refusal)
     }
 
     /// Runs a command of the keyspace here, or takes it into the batch of its shard.
@@ -371,12 +390,11 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         client.last_command = command.name;
         client.commands += 1;
-        let silent = begin_silence(&mut client.reply_mode);
+        let silent = client.begin_silence();
         let free = !write && !client.writes_pending();
         let mut call = call_of(client, self.cells.me, command, handler, silent, free);
         if let Origin::Client { weight, .. } = &mut call.origin {
-            // What the message and the reply take as well, about.
-            *weight = u32::try_from(args.bytes() + 128).unwrap_or(u32::MAX);
+            *weight = weight_of(args);
         }
         self.cells.give(self.cells.home(group), group, call, args);
         Flow::Done
@@ -395,7 +413,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         client.last_command = command.name;
         client.commands += 1;
-        let silent = begin_silence(&mut client.reply_mode);
+        let silent = client.begin_silence();
         let shard = &mut self.shards[at];
         if client.pending() == 0
             && let Some(replica) = &mut shard.replica
@@ -455,7 +473,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         client.last_command = command.name;
         client.commands += 1;
-        let silent = begin_silence(&mut client.reply_mode);
+        let silent = client.begin_silence();
         let call = call_of(client, self.cells.me, command, handler, silent, false);
         self.shards[at].batch.push_write(call, args);
         Flow::Done
@@ -472,6 +490,9 @@ impl Node {
                 "TRYAGAIN the disk is full; nothing was done; free space in the data directory",
             ));
         }
+        if command.id() == EXEC {
+            return self.admit_transaction(args);
+        }
         if command.flags.has(Flags::DENYOOM) && !self.memory.admits_growth(args.bytes()) {
             return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));
         }
@@ -479,13 +500,21 @@ impl Node {
     }
 
     /// Answers with an error, or waits if replies before it are still to come.
-    fn refuse(&mut self, conn: ConnId, command: Option<&'static CommandSpec>, refusal: &Refusal) -> Flow {
+    pub(crate) fn refuse(
+        &mut self,
+        conn: ConnId,
+        command: Option<&'static CommandSpec>,
+        refusal: &Refusal,
+    ) -> Flow {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         if client.pending() > 0 {
             client.waiting = true;
             return Flow::Wait;
         }
-        if !begin_silence(&mut client.reply_mode) {
+        if let Some(transaction) = &mut client.transaction {
+            transaction.fail();
+        }
+        if !client.begin_silence() {
             Reply::new(&mut client.output, client.protocol).refusal(refusal);
         }
         self.stats.rejected(command, refusal);
@@ -507,7 +536,7 @@ fn class_limit(client: &Client, settings: &Settings) -> ClassLimit {
     if client.subscribed { limits.pubsub } else { limits.normal }
 }
 
-fn too_large(args: Args<'_>) -> Refusal {
+pub(crate) fn too_large(args: Args<'_>) -> Refusal {
     Refusal::format(format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes()))
 }
 
@@ -525,19 +554,6 @@ fn call_of(
     let origin = Origin::Client { cell: cell as u16, weight: 0, conn: client.id, seq };
     let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
     Call { origin, command, handler, db, protocol, silent, no_touch, free }
-}
-
-/// True if the command about to run gets no reply; ends the effect of `CLIENT REPLY SKIP`.
-#[inline]
-fn begin_silence(mode: &mut ReplyMode) -> bool {
-    match mode {
-        ReplyMode::On => false,
-        ReplyMode::Off => true,
-        ReplyMode::SkipNext => {
-            *mode = ReplyMode::On;
-            true
-        }
-    }
 }
 
 pub(crate) fn not_ready() -> Refusal {

@@ -2,9 +2,9 @@
 
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
 use skep_consensus as consensus;
-use skep_keyspace::{DB_COUNT, Handler, ReadCx};
+use skep_keyspace::{DB_COUNT, EXEC_READ, Handler, ReadCx};
 use skep_peer::{
-    Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, RESP3, SILENT,
+    Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, READ, RESP3, SILENT,
 };
 use skep_pubsub::Counts;
 use skep_resp::{Protocol, Reply};
@@ -12,9 +12,10 @@ use skep_resp::{Protocol, Reply};
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, Origin};
 use crate::cells::{HUB, Message};
-use crate::local::Route;
+use crate::operation::operation;
 use crate::peers::Up;
 use crate::shard::Inbound;
+use crate::transaction::EXEC;
 use crate::{Node, Note, Now, Output};
 
 /// How often each node tells each other that it is there, and what it leads.
@@ -347,11 +348,10 @@ impl Node {
     ) {
         let has = |wanted: u8| flag & wanted != 0;
         let protocol = if has(RESP3) { Protocol::Resp3 } else { Protocol::Resp2 };
-        let resolved = skep_command::resolve(args).map(|command| (command, self.routes.of(command)));
-        let (command, handler) = match resolved {
-            Ok((command, Route::Keyspace(handler))) => (command, handler),
+        let (command, handler) = match operation(args) {
+            Ok((command, _)) if has(READ) && command.id() == EXEC => (command, EXEC_READ),
+            Ok(found) => found,
             // A version of skep that knows other commands than this one.
-            Ok((command, _)) => return self.answer_peer(at, term, origin, protocol, &command.wrong_arity()),
             Err(refusal) => return self.answer_peer(at, term, origin, protocol, &refusal),
         };
         if db >= DB_COUNT {

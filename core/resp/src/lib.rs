@@ -6,11 +6,13 @@
 
 mod decoder;
 mod inline;
+mod length;
 mod reply;
 mod stored;
 mod value;
 
 pub use decoder::{Decoder, Limits, ProtocolError, Step};
+pub use length::reply_len;
 pub use reply::{Protocol, Reply};
 pub use stored::NotStored;
 pub use value::{Value, ValueError, write_command};

@@ -36,7 +36,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .docs("O(1)", "Is accepted: ends READONLY."),
     command("skep", -2, 0, 0, "7.4.0").docs("Depends on the subcommand", "Changes the cluster."),
     command("skep|help", 2, LOADING | STALE, 0, "7.4.0").docs("O(1)", "Explains the subcommands."),
-    command("skep|node", 4, ADMIN | NOSCRIPT | STALE, 0, "7.4.0")
+    command("skep|node", 4, ADMIN | NOSCRIPT | STALE | NO_MULTI, 0, "7.4.0")
         .syntax("<DRAIN | UNDRAIN | REMOVE> node:string")
         .docs("O(1)", "Takes everything off a node, ends that, or forgets a node that is empty."),
 ];

@@ -18,6 +18,7 @@ mod sets;
 mod sorted_sets;
 mod streams;
 mod strings;
+mod transactions;
 
 use crate::spec::{CommandSpec, Group, command};
 
@@ -27,7 +28,7 @@ mod prelude {
     pub(super) use crate::spec::{CommandSpec, Special, command, counted_keys, hidden, key, keys, keyword};
 }
 
-const GROUPS: [(Group, &[CommandSpec]); 15] = [
+const GROUPS: [(Group, &[CommandSpec]); 16] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Server, server::COMMANDS),
     (Group::Cluster, cluster::COMMANDS),
@@ -43,6 +44,7 @@ const GROUPS: [(Group, &[CommandSpec]); 15] = [
     (Group::Queue, queues::COMMANDS),
     (Group::Stream, streams::COMMANDS),
     (Group::PubSub, pubsub::COMMANDS),
+    (Group::Transactions, transactions::COMMANDS),
 ];
 
 /// Number of commands and subcommands: the length of arrays indexed by [`crate::CommandId`].

@@ -25,6 +25,7 @@ mod strings;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub(crate) mod transactions;
 mod zsets;
 
 use crate::dispatch::Handler;
@@ -52,5 +53,6 @@ pub const ALL: &[Group] = &[
     sort::COMMANDS,
     streams::COMMANDS,
     strings::COMMANDS,
+    transactions::COMMANDS,
     zsets::COMMANDS,
 ];

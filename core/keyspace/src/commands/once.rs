@@ -7,7 +7,7 @@ use skep_resp::Reply;
 use super::Group;
 use crate::context::WriteCx;
 use crate::dispatch::Handler::Write;
-use crate::dispatch::{Handler, handlers};
+use crate::dispatch::{Handler, handler_of};
 use crate::once::{Known, Request};
 
 pub const COMMANDS: Group = &[("once", Write(once))];
@@ -57,8 +57,8 @@ fn write_of(command: &CommandSpec) -> Result<Handler, Refusal> {
     if command.name == "once" {
         return Err(refused(command, "has a token of its own"));
     }
-    match handlers().find(|(name, _)| *name == command.name) {
-        Some((_, handler @ Write(_))) => Ok(handler),
+    match handler_of(command) {
+        Some(handler @ Write(_)) => Ok(handler),
         _ => Err(refused(command, "is not a write on keys, repeat it freely")),
     }
 }

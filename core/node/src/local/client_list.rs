@@ -1,7 +1,7 @@
 //! `CLIENT` for all connections: `LIST` and `INFO` describe them, `KILL` closes them.
 //!
 //! A line has the fields of Redis 7.4 in its order. What this process has no figure for is `fd` (-1: the core knows no
-//! descriptors); what it does not do yet is 0 (`multi`, …), as in Redis for a client that does not use it.
+//! descriptors).
 
 use std::fmt::Write;
 
@@ -198,8 +198,10 @@ impl Node {
     fn write_line(&self, client: &Client, (caller, args): (ConnId, Args<'_>), lines: &mut String) {
         let argument_bytes = if client.id == caller { args.bytes() } else { 0 };
         let mut flags = String::new();
+        let open = client.transaction.as_ref().filter(|transaction| transaction.is_open());
         for (flag, is_set) in [
             ('P', client.subscribed),
+            ('x', open.is_some()),
             ('b', client.waiting && client.id != caller),
             ('c', client.closing),
             ('e', client.no_evict),
@@ -217,8 +219,8 @@ impl Node {
         // Writing to a String cannot fail.
         let _ = writeln!(
             lines,
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 \
-             qbuf={} qbuf-free={} argv-mem={} multi-mem=0 rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
+             qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
              cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
             client.number,
             client.address,
@@ -231,9 +233,12 @@ impl Node {
             listens_to(Listens::Channel),
             listens_to(Listens::Pattern),
             listens_to(Listens::Shard),
+            open.map_or(-1, |transaction| transaction.len() as i64),
+            client.transaction.as_ref().map_or(0, |transaction| transaction.watched_len()),
             client.unread(),
             client.input.capacity() - client.unread(),
             argument_bytes,
+            open.map_or(0, |transaction| transaction.memory_bytes()),
             client.output.capacity(),
             client.output.len(),
             client.unsent(),

@@ -62,6 +62,7 @@ fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
     client.no_evict = false;
+    client.transaction = None;
     *call.heard = true;
     call.reply.set_protocol(Protocol::Resp2);
     call.reply.simple("RESET");

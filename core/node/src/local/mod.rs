@@ -20,6 +20,7 @@ use skep_keyspace::Handler;
 use skep_resp::Reply;
 
 use crate::cells::DoPart;
+use crate::transaction::{self, Steer};
 use crate::{Node, Output};
 
 pub(crate) use cluster::ShardNews;
@@ -45,6 +46,8 @@ pub(crate) type Local = fn(&mut Node, Call<'_, '_>) -> Result<(), Refusal>;
 pub(crate) enum Route {
     Keyspace(Handler),
     Local(Local),
+    /// What steers how the client's own commands are run.
+    Steer(Steer),
     /// A container without its subcommand.
     None,
 }
@@ -97,6 +100,8 @@ impl Routes {
         };
         skep_keyspace::handlers().for_each(|(name, handler)| set(name, Route::Keyspace(handler)));
         LOCAL.iter().flat_map(|group| group.iter()).for_each(|(name, run)| set(name, Route::Local(*run)));
+        // What shards do for them is not what a client calls.
+        transaction::COMMANDS.iter().for_each(|(name, run)| set(name, Route::Steer(*run)));
         let mut parts = vec![None; COMMAND_COUNT];
         for (name, part) in PARTS.iter().flat_map(|group| group.iter()) {
             let Some(command) = lookup_full(name.as_bytes()) else {

@@ -1,0 +1,168 @@
+//! Operations whose replies are not the client's reply yet: it is made of them when all have come. The client waits for that
+//! and runs nothing else; to the order of its replies they are one operation.
+
+use skep_base::{Args, ConnId, GroupId};
+use skep_command::CommandSpec;
+use skep_keyspace::{Handler, ReadCx};
+use skep_resp::Reply;
+
+use crate::batch::{Call, Origin};
+use crate::on_client::BATCH_BYTES_MAX;
+use crate::transaction::Step;
+use crate::{Node, Output};
+
+/// Replies that are waited for, and what becomes of them.
+pub(crate) struct Joined {
+    left: usize,
+    replies: Vec<Vec<u8>>,
+    becomes: Becomes,
+    command: &'static CommandSpec,
+    silent: bool,
+}
+
+/// What the client's reply is made of.
+pub(crate) enum Becomes {
+    /// The versions of keys that the client watches from then on.
+    Watched { db: u8, keys: Vec<Vec<u8>> },
+    /// The replies of a transaction's commands on keys, between which the node runs its own.
+    Transaction(Vec<Step>),
+}
+
+impl Joined {
+    /// Takes a reply; true if it was the last.
+    pub fn take(&mut self, reply: &[u8]) -> bool {
+        self.replies.push(reply.to_vec());
+        self.left -= 1;
+        self.left == 0
+    }
+}
+
+impl Node {
+    /// Gives operations, the same for all of `groups`, to their shards; the client waits for the replies. Nothing of it may be
+    /// pending.
+    pub(crate) fn join(
+        &mut self,
+        conn: ConnId,
+        groups: &[GroupId],
+        (command, handler): (&'static CommandSpec, Handler),
+        args: Args<'_>,
+        becomes: Becomes,
+        out: &mut Vec<Output>,
+    ) {
+        let client = self.client(conn);
+        assert_eq!(client.pending(), 0, "INV-NODE-1: replies are joined when nothing else is waited for");
+        let silent = client.begin_silence();
+        client.joined =
+            Some(Box::new(Joined { left: groups.len(), replies: Vec::new(), becomes, command, silent }));
+        if let (Handler::Read(_), [group]) = (handler, groups)
+            && self.join_read(conn, *group, command, handler, args, out)
+        {
+            return;
+        }
+        let client = self.client(conn);
+        client.waiting = true;
+        let write = matches!(handler, Handler::Write(_));
+        let seq = client.begin_op(write);
+        let origin = Origin::Client { cell: self.cells.me as u16, weight: 0, conn, seq };
+        let client = self.client(conn);
+        let call = Call {
+            origin,
+            command,
+            handler,
+            db: client.db,
+            protocol: client.protocol,
+            silent: false,
+            no_touch: client.no_touch,
+            free: !write,
+        };
+        for group in groups {
+            self.give(*group, call, args, out);
+        }
+    }
+
+    /// Puts an operation into the batch of its shard, or gives it to the cell that is its home.
+    pub(crate) fn give(&mut self, group: GroupId, mut call: Call, args: Args<'_>, out: &mut Vec<Output>) {
+        match self.shard_of_group(group) {
+            Some(at) => {
+                if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
+                    self.drive_shard(at, out);
+                }
+                match call.handler {
+                    Handler::Write(_) => self.shards[at].batch.push_write(call, args),
+                    Handler::Read(_) => self.shards[at].batch.push_read(call, args),
+                }
+            }
+            None => {
+                if let Origin::Client { weight, .. } = &mut call.origin {
+                    *weight = weight_of(args);
+                }
+                self.cells.give(self.cells.home(group), group, call, args);
+            }
+        }
+    }
+
+    /// Runs a read at once, under the lease. False if it has to wait.
+    fn join_read(
+        &mut self,
+        conn: ConnId,
+        group: GroupId,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let now = self.now;
+        let Some(at) = self.shard_of_group(group) else { return false };
+        let Some(client) = self.clients.get_mut(conn) else { return false };
+        let Some(replica) = self.shards[at].replica.as_mut().filter(|r| r.may_read(now.mono)) else {
+            return false;
+        };
+        let time = replica.time(now);
+        let keyspace = &replica.keyspace;
+        keyspace.access.set_paused(client.no_touch);
+        let mut bytes = Vec::new();
+        let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
+        handler.read(&mut cx, args, &mut Reply::new(&mut bytes, client.protocol));
+        if keyspace.access.take_saw_due() && !self.disk_full {
+            self.shards[at].batch.want_entry();
+            return false;
+        }
+        self.stats.called(command);
+        if let Some(joined) = &mut client.joined {
+            joined.take(&bytes);
+        }
+        self.answer_joined(conn, out);
+        true
+    }
+
+    /// All replies that a client waited for have come, if it waited for some: makes its reply of them.
+    pub(crate) fn answer_joined(&mut self, conn: ConnId, out: &mut Vec<Output>) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        let Some(joined) = client.joined.take() else { return };
+        let Joined { replies, becomes, command, silent, .. } = *joined;
+        let mut output = std::mem::take(&mut client.output);
+        let mark = output.len();
+        match becomes {
+            Becomes::Watched { db, keys } => {
+                self.begin_watching(conn, db, keys, &replies[0], &mut output);
+            }
+            Becomes::Transaction(steps) => {
+                self.finish_transaction(conn, steps, &replies[0], &mut output, out);
+            }
+        }
+        if output.get(mark) == Some(&b'-') {
+            self.stats.failed_reply(command, &output[mark..]);
+        }
+        if silent {
+            output.truncate(mark);
+        }
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.output = output;
+        }
+    }
+}
+
+/// What an operation is counted for among those given to other cells: its message and its reply take about that much more.
+pub(crate) fn weight_of(args: Args<'_>) -> u32 {
+    u32::try_from(args.bytes() + 128).unwrap_or(u32::MAX)
+}
