@@ -178,13 +178,14 @@ pub mod words {
     pub mod flags {
         use super::F;
         words!(F(u32): WRITE, READONLY, DENYOOM, ADMIN, PUBSUB, NOSCRIPT, LOADING, STALE, FAST, NO_AUTH, NO_ASYNC_LOADING,
-            NO_MULTI, MOVABLEKEYS, ALLOW_BUSY, BLOCKING, SKIP_SLOWLOG);
+            NO_MULTI, MOVABLEKEYS, ALLOW_BUSY, BLOCKING, SKIP_SLOWLOG, SKIP_MONITOR,
+            NO_MANDATORY_KEYS);
     }
 
     pub mod categories {
         use super::C;
         words!(C(u64): KEYSPACE, SET, SORTEDSET, LIST, HASH, STRING, BITMAP, HYPERLOGLOG, GEO, STREAM, DANGEROUS, CONNECTION, QUEUE,
-            TRANSACTION);
+            SCRIPTING, TRANSACTION);
         /// For the commands that have the category without the flag.
         pub const ADMIN_CATEGORY: u64 = C::ADMIN.0;
         /// Named apart from the flag.

@@ -2,7 +2,7 @@
 
 use skep_base::{Args, number};
 
-use crate::flags::KeyFlags;
+use crate::flags::{Flags, KeyFlags};
 use crate::lookup::resolve;
 use crate::spec::{Begin, CommandSpec, Find, KeySpec, Special};
 
@@ -49,7 +49,7 @@ impl Keys {
             return Ok(keys);
         }
         for spec in command.keys {
-            if let Some(range) = find(spec, args)? {
+            if let Some(range) = find(spec, args, command.flags.has(Flags::NO_MANDATORY_KEYS))? {
                 keys.add(range);
             }
         }
@@ -141,7 +141,7 @@ impl Keys {
 }
 
 #[inline]
-fn find(spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
+fn find(spec: &KeySpec, args: Args<'_>, may_have_none: bool) -> Result<Option<Range>, KeyError> {
     let first = match spec.begin {
         Begin::Index(at) => usize::from(at),
         Begin::Keyword { word, from } => {
@@ -163,6 +163,9 @@ fn find(spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
         }
         Find::Counted => {
             let count = args.get(first).and_then(number::parse_i64).ok_or(KeyError)?;
+            if count == 0 && may_have_none {
+                return Ok(None);
+            }
             let count = usize::try_from(count)
                 .ok()
                 .filter(|c| (1..args.len() - first).contains(c))

@@ -61,6 +61,7 @@ pub enum Group {
     Queue,
     Stream,
     PubSub,
+    Scripting,
     Transactions,
 }
 
@@ -199,6 +200,7 @@ impl Group {
             Group::Queue => "queue",
             Group::Stream => "stream",
             Group::PubSub => "pubsub",
+            Group::Scripting => "scripting",
             Group::Transactions => "transactions",
         }
     }

@@ -7,14 +7,16 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{Millis, SLOT_COUNT, hash, slot_of};
 
 use crate::db::{Entry, NEVER, SlotTable};
 use crate::keyspace::{DB_COUNT, Keyspace};
-use crate::once::{OnceRecord, Place};
+use crate::once::{self, OnceRecord};
 use crate::pieces::{Elements, Frozen, encode_piece};
+use crate::scripts::{Place, Scripts};
 use crate::small::SmallBytes;
 use crate::types::queue::Numbers;
 use crate::value::{Kind, Value};
@@ -29,6 +31,7 @@ const RECORD_ONCE: u8 = 3;
 /// More elements of a value that came before.
 const RECORD_PIECE: u8 = 4;
 const RECORD_ENTRY: u8 = 5;
+const RECORD_SCRIPT: u8 = 6;
 
 /// Bytes of the length in front of each record.
 const LENGTH_BYTES: usize = 8;
@@ -53,7 +56,7 @@ pub(crate) struct Cut {
     /// Tables of flushed databases that the cut still needs.
     adopted: Vec<(u8, SlotTable)>,
     /// Records of `ONCE` before this place are written.
-    once_next: Place,
+    once_next: once::Place,
     /// Records of `ONCE` from this number on came after the cut was begun.
     once_end: u64,
     /// Keys, records of `ONCE` and pieces written.
@@ -61,6 +64,9 @@ pub(crate) struct Cut {
     stamp: Millis,
     numbers: Numbers,
     changes: Changes,
+    /// As they were when the cut was begun; `None` once they are written.
+    scripts: Option<Arc<Scripts>>,
+    scripts_place: Place,
     digest: DigestSum,
     /// Bytes of records made since the end of the last step.
     step_bytes: usize,
@@ -123,13 +129,24 @@ impl Cut {
 
     /// Saves a record of `ONCE` that has been taken out, if the current cut needs it and has not come to it. No record ever
     /// changes.
-    pub fn before_once_removal(&mut self, place: Place, record: &OnceRecord) {
+    pub fn before_once_removal(&mut self, place: once::Place, record: &OnceRecord) {
         if self.active && place >= self.once_next && place.1 < self.once_end {
             self.save_once(place, record);
         }
     }
 
-    fn save_once(&mut self, place: Place, record: &OnceRecord) {
+    /// Saves the next script or library; false if there is none left.
+    fn save_script(&mut self) -> bool {
+        let Some(scripts) = self.scripts.take() else { return false };
+        let mut bytes = vec![RECORD_SCRIPT];
+        let Some(place) = scripts.put_record(&self.scripts_place, &mut bytes) else { return false };
+        self.record(place.seed(), |out| out.extend_from_slice(&bytes));
+        self.entries += 1;
+        (self.scripts, self.scripts_place) = (Some(scripts), place);
+        true
+    }
+
+    fn save_once(&mut self, place: once::Place, record: &OnceRecord) {
         self.record(0, |out| encode_once(out, place.0, record));
         self.entries += 1;
     }
@@ -202,8 +219,17 @@ impl Keyspace {
         let number = self.cut.number + 1;
         let (stamp, numbers, changes) = (self.stamp, self.numbers, self.changes);
         let once_end = self.once.next_number();
-        self.cut =
-            Cut { number, active: true, keeps_records, stamp, numbers, changes, once_end, ..Cut::default() };
+        self.cut = Cut {
+            number,
+            active: true,
+            keeps_records,
+            stamp,
+            numbers,
+            changes,
+            once_end,
+            scripts: Some(self.scripts.clone()),
+            ..Cut::default()
+        };
     }
 
     /// True between [`Keyspace::begin_cut`] and the step that ended it.
@@ -230,7 +256,7 @@ impl Keyspace {
                 self.garbage.tables.push(vec![table]);
             } else if self.cut.next.0 < DB_COUNT {
                 self.cut_next_slot();
-            } else if !self.cut_next_once() {
+            } else if !self.cut.save_script() && !self.cut_next_once() {
                 break;
             }
         }
@@ -275,7 +301,15 @@ impl Keyspace {
                 }
             }
         }
-        for ((deadline, _), once) in self.once.from(Place::default()) {
+        let mut place = Place::Start;
+        loop {
+            record.clear();
+            record.push(RECORD_SCRIPT);
+            let Some(next) = self.scripts.put_record(&place, &mut record) else { break };
+            digest.add(next.seed(), &record);
+            place = next;
+        }
+        for ((deadline, _), once) in self.once.from(once::Place::default()) {
             record.clear();
             encode_once(&mut record, deadline, once);
             digest.add(0, &record);
@@ -485,6 +519,10 @@ impl Restore {
                 self.keyspace.once.restore(&mut input).map_err(fail)?;
                 self.entries += 1;
             }
+            RECORD_SCRIPT => {
+                self.keyspace.scripts_mut().restore(&mut input).map_err(fail)?;
+                self.entries += 1;
+            }
             RECORD_PIECE => {
                 self.piece(&mut input).map_err(fail)?;
                 self.entries += 1;
@@ -496,7 +534,7 @@ impl Restore {
                 }
                 self.ended = true;
             }
-            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 5" })),
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 6" })),
         }
         input.end().map_err(fail)
     }

@@ -3,7 +3,10 @@
 //! Every change passes through [`Keyspace::table_mut`], which saves a table's state for a checkpoint before its first change
 //! after the cut (INV-CUT-1: a cut holds exactly the state at the position where it was begun).
 
-use skep_base::{Millis, Refusal, slot_of};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use skep_base::{Args, Millis, Refusal, slot_of};
 
 use crate::access::AccessClock;
 use crate::cut::Cut;
@@ -12,6 +15,7 @@ use crate::dense::{Iter, Keyed};
 use crate::events::{Class, Events, Whole};
 use crate::once::OnceTable;
 use crate::pieces::Frozen;
+use crate::scripts::{Interpreter, ScriptFlags, Scripts};
 use crate::small::SmallBytes;
 use crate::types::queue::{Next, Numbers, Schedule};
 use crate::value::{Typed, Value};
@@ -30,6 +34,10 @@ pub struct Keyspace {
     pub(crate) numbers: Numbers,
     /// Changes of entries so far, for `WATCH`.
     pub(crate) changes: Changes,
+    /// Shared with a cut that has not written them.
+    pub(crate) scripts: Arc<Scripts>,
+    /// Who runs them; away while one runs. No state.
+    pub(crate) interpreter: RefCell<Option<Box<dyn Interpreter>>>,
     pub(crate) stats: Stats,
     pub(crate) garbage: Garbage,
     pub access: AccessClock,
@@ -110,6 +118,8 @@ impl Default for Keyspace {
             stamp: Millis(0),
             numbers: Numbers::default(),
             changes: Changes::default(),
+            scripts: Arc::default(),
+            interpreter: RefCell::new(None),
             stats: Stats::default(),
             garbage: Garbage::default(),
             access: AccessClock::default(),
@@ -135,6 +145,35 @@ impl Keyspace {
     pub fn advance(&mut self, stamp: Millis) -> Millis {
         self.stamp = self.stamp.max(stamp);
         self.stamp
+    }
+
+    /// The scripts and libraries that the shard knows.
+    pub fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// The same, to be changed. Cost: a copy of the tables, without the texts, if a cut has not written them.
+    pub fn scripts_mut(&mut self) -> &mut Scripts {
+        Arc::make_mut(&mut self.scripts)
+    }
+
+    /// Gives the keyspace who runs its scripts. Without one they are refused.
+    pub fn set_interpreter(&mut self, interpreter: Box<dyn Interpreter>) {
+        self.interpreter.replace(Some(interpreter));
+    }
+
+    /// What is known of the script that `args` call; `None` if it is not known.
+    pub fn script_flags(&self, args: Args<'_>) -> Option<ScriptFlags> {
+        self.interpreter.borrow().as_ref()?.flags(&self.scripts, args)
+    }
+
+    /// What scripts have logged since it was asked last, with the level as Redis numbers it.
+    pub fn take_script_log(&self) -> Vec<(u8, Vec<u8>)> {
+        self.interpreter
+            .borrow_mut()
+            .as_mut()
+            .map(|interpreter| interpreter.take_logged())
+            .unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {
@@ -560,6 +599,7 @@ impl Keyspace {
             db.assert_invariants();
         }
         self.once.assert_invariants();
+        self.scripts.assert_invariants();
     }
 
     #[inline]

@@ -171,6 +171,8 @@ impl Node {
         self.run_reads_of(at, id.term, part, &mut forwarded);
         self.shards[at].forwarded = forwarded;
         self.drop_answered_forwards(at);
+        // What scripts said is told by the leader.
+        drop(self.shards[at].replica.as_ref().map(|replica| replica.keyspace.take_script_log()));
         wants_digest
     }
 
@@ -253,7 +255,7 @@ impl Node {
         rng: &mut Rng,
         call: Option<Call>,
     ) {
-        let handler = match operation(args).map(|(_, handler)| handler) {
+        let handler = match operation(args, true).map(|(_, handler)| handler) {
             Ok(handler @ Handler::Write(_)) => handler,
             _ => panic!("entry {id:?} holds {:?}, which is no write", args.get(0)),
         };

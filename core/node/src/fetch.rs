@@ -320,7 +320,7 @@ impl Node {
                 let place = self.shard_of_group(group).expect("a group that installs is a shard's");
                 let shard = &mut self.shards[place];
                 let replica = shard.replica.as_mut().expect("what installs has a replica");
-                let mut before = std::mem::replace(&mut replica.keyspace, *keyspace);
+                let mut before = replica.replace_state(*keyspace);
                 (0..DB_COUNT).for_each(|db| before.flush(db));
                 out.extend(before.take_garbage().map(Output::Drop));
                 (replica.applied, replica.saved) = (at, at);

@@ -8,6 +8,7 @@ use skep_resp::Reply;
 
 use crate::batch::{Call, Origin};
 use crate::on_client::BATCH_BYTES_MAX;
+use crate::scripting::reply_of_all;
 use crate::transaction::Step;
 use crate::{Node, Output};
 
@@ -24,6 +25,8 @@ pub(crate) struct Joined {
 pub(crate) enum Becomes {
     /// The versions of keys that the client watches from then on.
     Watched { db: u8, keys: Vec<Vec<u8>> },
+    /// The same was asked of all shards.
+    OfAll,
     /// The replies of a transaction's commands on keys, between which the node runs its own.
     Transaction(Vec<Step>),
 }
@@ -145,6 +148,10 @@ impl Node {
         match becomes {
             Becomes::Watched { db, keys } => {
                 self.begin_watching(conn, db, keys, &replies[0], &mut output);
+            }
+            Becomes::OfAll => {
+                let protocol = self.client(conn).protocol;
+                reply_of_all(command, &replies, &mut Reply::new(&mut output, protocol));
             }
             Becomes::Transaction(steps) => {
                 self.finish_transaction(conn, steps, &replies[0], &mut output, out);

@@ -33,6 +33,7 @@ mod pubsub;
 mod rebuild;
 mod recover;
 mod requests;
+mod scripting;
 mod shard;
 mod stats;
 mod status;
@@ -275,6 +276,11 @@ pub enum Note {
     Distrusted {
         group: GroupId,
         at: LogId,
+    },
+    /// A script said so with `redis.log`, at a level that Redis numbers so: 0 debug, 1 verbose, 2 notice, 3 warning.
+    Script {
+        level: u8,
+        text: String,
     },
     /// The state was replaced by one that most have, and is at this position.
     Rebuilt {

@@ -1,8 +1,8 @@
 //! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
 
 use skep_base::{Args, ConnId, GroupId, Refusal, slot_of};
-use skep_command::{CommandSpec, Flags};
-use skep_keyspace::{Handler, ReadCx};
+use skep_command::{CommandSpec, Flags, Keys};
+use skep_keyspace::{Handler, ReadCx, calls_script};
 use skep_resp::{Limits, Protocol, Reply, Step};
 use skep_settings::{ClassLimit, Settings};
 
@@ -10,6 +10,7 @@ use crate::batch::{Call, Origin};
 use crate::client::Client;
 use crate::joined::weight_of;
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
+use crate::scripting::{concerns_all_shards, is_scripting};
 use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
@@ -329,8 +330,19 @@ impl Node {
         let found = self.check_schedule(command, args).and_then(|()| self.shard_for(command, args));
         let at = match found {
             Ok(Place::Here(at)) => at,
-            Ok(Place::Elsewhere(group)) => return self.run_elsewhere(conn, group, command, handler, args),
+            Ok(Place::Elsewhere(group)) => {
+                let handler = match is_scripting(command) {
+                    true => self.script_handler(group, command, handler, args),
+                    false => handler,
+                };
+                return self.run_elsewhere(conn, group, command, handler, args);
+            }
+            Ok(Place::All) => return self.run_on_all(conn, command, handler, args, out),
             Err(refusal) => return self.refuse(conn, Some(command), &refusal),
+        };
+        let handler = match is_scripting(command) {
+            true => self.script_handler(self.shards[at].id, command, handler, args),
+            false => handler,
         };
         match handler {
             Handler::Read(_) => self.run_read(conn, at, command, handler, args),
@@ -348,9 +360,17 @@ impl Node {
     }
 
     fn shard_of_many(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<Place, Refusal> {
-        let keys = command.keys(args).map_err(|_| Refusal::Syntax)?;
+        let keys = match command.keys(args) {
+            Ok(keys) => keys,
+            // Any shard says what is wrong with its number of keys.
+            Err(_) if is_scripting(command) => Keys::default(),
+            Err(_) => return Err(Refusal::Syntax),
+        };
         let mut shards = keys.iter().map(|key| self.meta.state.shard_of(slot_of(&args[key.index])));
         let Some(first) = shards.next() else {
+            if is_scripting(command) {
+                return self.shard_of_scripts(command);
+            }
             let text = format!(
                 "ERR {} concerns all {} shards of this cluster; such commands are not available with more than one shard",
                 command.name,
@@ -372,6 +392,18 @@ impl Node {
             return Ok(Place::Elsewhere(shard));
         }
         self.shard_of_group(shard).map(Place::Here).ok_or_else(not_ready)
+    }
+
+    /// The place of what a command about scripts without keys is about.
+    fn shard_of_scripts(&self, command: &CommandSpec) -> Result<Place, Refusal> {
+        if concerns_all_shards(command) {
+            return Ok(Place::All);
+        }
+        let first = *self.meta.state.shards.keys().next().ok_or_else(not_ready)?;
+        match self.cells.is_home(first) {
+            true => self.shard_of_group(first).map(Place::Here).ok_or_else(not_ready),
+            false => Ok(Place::Elsewhere(first)),
+        }
     }
 
     /// Gives an operation to the cell that is the home of its shard.
@@ -460,7 +492,7 @@ impl Node {
     ) -> Flow {
         // A leader elsewhere admits or refuses by its own disk and memory.
         if self.shards[at].leads()
-            && let Err(refusal) = self.admit_write(command, args)
+            && let Err(refusal) = self.admit_write(at, command, args)
         {
             return self.refuse(conn, Some(command), &refusal);
         }
@@ -482,6 +514,7 @@ impl Node {
     /// Says no to what cannot be carried out now, before it reaches the log.
     pub(crate) fn admit_write(
         &mut self,
+        at: usize,
         command: &'static CommandSpec,
         args: Args<'_>,
     ) -> Result<(), Refusal> {
@@ -492,6 +525,10 @@ impl Node {
         }
         if command.id() == EXEC {
             return self.admit_transaction(args);
+        }
+        let may_write = is_scripting(command) && calls_script(command) && !command.flags.has(Flags::READONLY);
+        if may_write && !self.memory.admits_growth(args.bytes()) {
+            return self.refuse_script(at, args);
         }
         if command.flags.has(Flags::DENYOOM) && !self.memory.admits_growth(args.bytes()) {
             return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));
@@ -528,6 +565,8 @@ pub(crate) enum Place {
     Here(usize),
     /// In the cell that is its home.
     Elsewhere(GroupId),
+    /// All shards.
+    All,
 }
 
 /// How much a client may leave unread.

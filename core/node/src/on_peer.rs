@@ -2,7 +2,7 @@
 
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
 use skep_consensus as consensus;
-use skep_keyspace::{DB_COUNT, EXEC_READ, Handler, ReadCx};
+use skep_keyspace::{DB_COUNT, Handler, ReadCx};
 use skep_peer::{
     Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, READ, RESP3, SILENT,
 };
@@ -15,7 +15,6 @@ use crate::cells::{HUB, Message};
 use crate::operation::operation;
 use crate::peers::Up;
 use crate::shard::Inbound;
-use crate::transaction::EXEC;
 use crate::{Node, Note, Now, Output};
 
 /// How often each node tells each other that it is there, and what it leads.
@@ -348,8 +347,7 @@ impl Node {
     ) {
         let has = |wanted: u8| flag & wanted != 0;
         let protocol = if has(RESP3) { Protocol::Resp3 } else { Protocol::Resp2 };
-        let (command, handler) = match operation(args) {
-            Ok((command, _)) if has(READ) && command.id() == EXEC => (command, EXEC_READ),
+        let (command, handler) = match operation(args, !has(READ)) {
             Ok(found) => found,
             // A version of skep that knows other commands than this one.
             Err(refusal) => return self.answer_peer(at, term, origin, protocol, &refusal),
@@ -361,7 +359,7 @@ impl Node {
         let (silent, no_touch, free) = (has(SILENT), has(NO_TOUCH), has(FREE));
         let call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
         if matches!(handler, Handler::Write(_)) {
-            if let Err(refusal) = self.admit_write(command, args) {
+            if let Err(refusal) = self.admit_write(at, command, args) {
                 return self.answer_peer(at, term, origin, protocol, &refusal);
             }
             self.shards[at].batch.push_write(call, args);

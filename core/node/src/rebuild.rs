@@ -185,7 +185,7 @@ impl Node {
             return;
         };
         rebuild.catches_up = true;
-        let mut before = std::mem::replace(&mut replica.keyspace, keyspace);
+        let mut before = replica.replace_state(keyspace);
         (0..DB_COUNT).for_each(|db| before.flush(db));
         out.extend(before.take_garbage().map(Output::Drop));
         (replica.applied, replica.saved) = (at, at);

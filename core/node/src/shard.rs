@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use skep_base::{GroupId, LogId, Millis, NodeId, Term};
 use skep_consensus::{Group, ReadId};
 use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
+use skep_script::Runner;
 
 use crate::Now;
 use crate::batch::{Batch, InFlight};
@@ -145,7 +146,15 @@ impl Replica {
     /// A replica whose state is that at `applied`.
     pub fn new(group: Group, keyspace: Keyspace, applied: LogId) -> Replica {
         let clock = Clock { time: Millis(0), mono: Millis(0) };
+        let mut keyspace = keyspace;
+        keyspace.set_interpreter(Box::new(Runner::default()));
         Replica { group, keyspace, applied, saved: applied, rebuild: None, clock }
+    }
+
+    /// Puts another state in place of the one there, which it gives back.
+    pub fn replace_state(&mut self, mut keyspace: Keyspace) -> Keyspace {
+        keyspace.set_interpreter(Box::new(Runner::default()));
+        std::mem::replace(&mut self.keyspace, keyspace)
     }
 
     /// True if it leads, and may. One whose state is not to be trusted leads only until another does, in name.

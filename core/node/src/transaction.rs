@@ -23,8 +23,17 @@ pub(crate) const COMMANDS: &[(&str, Steer)] =
 pub(crate) type Steer = fn(&mut Node, ConnId, Args<'_>, &mut Vec<Output>) -> Flow;
 
 pub(crate) const EXEC: CommandId = id_of("exec");
-/// Its silence would take single replies out of the transaction's.
-const CLIENT_REPLY: CommandId = id_of("client|reply");
+/// Commands that have no reply, or several, where a transaction's has one for each.
+const NOT_INSIDE: [&str; 8] = [
+    "client|reply",
+    "monitor",
+    "psubscribe",
+    "punsubscribe",
+    "ssubscribe",
+    "subscribe",
+    "sunsubscribe",
+    "unsubscribe",
+];
 const QUIT: CommandId = id_of("quit");
 const RESET: CommandId = id_of("reset");
 const SELECT: CommandId = id_of("select");
@@ -147,7 +156,8 @@ impl Node {
         args: Args<'_>,
     ) -> Result<(), Refusal> {
         let bytes_max = self.settings.client_query_buffer_bytes_max() as usize;
-        if command.flags.has(Flags::NO_MULTI) || command.id() == CLIENT_REPLY {
+        let has_no_place = !matches!(route, Route::Keyspace(_)) && NOT_INSIDE.contains(&command.name);
+        if command.flags.has(Flags::NO_MULTI) || has_no_place {
             return Err(Refusal::text("ERR Command not allowed inside a transaction"));
         }
         let client = self.client(conn);
@@ -188,8 +198,11 @@ impl Node {
         self.check_schedule(command, args)?;
         let group = self.group_for(command, args)?;
         let writes = matches!(handler, Handler::Write(_));
-        if writes && self.shard_of_group(group).is_some_and(|at| self.shards[at].leads()) {
-            self.admit_write(command, args)?;
+        if writes
+            && let Some(at) = self.shard_of_group(group)
+            && self.shards[at].leads()
+        {
+            self.admit_write(at, command, args)?;
         }
         let tx = self.client(conn).transaction.as_deref_mut().expect("the caller has seen it");
         tx.check_shard(group, command)?;
@@ -232,6 +245,13 @@ impl Node {
         Ok(match self.shard_for(command, args)? {
             Place::Here(at) => self.shards[at].id,
             Place::Elsewhere(group) => group,
+            Place::All => {
+                let text = format!(
+                    "ERR {} concerns all shards of this cluster; transactions over several shards are not available",
+                    command.name
+                );
+                return Err(Refusal::format(text));
+            }
         })
     }
 
@@ -309,8 +329,8 @@ impl Node {
         let args = Args::new(&tx.keyed, &spans);
         let command = EXEC.spec();
         if tx.writes {
-            let leads = self.shard_of_group(group).is_some_and(|at| self.shards[at].leads());
-            let admitted = if leads { self.admit_write(command, args) } else { Ok(()) };
+            let led = self.shard_of_group(group).filter(|at| self.shards[*at].leads());
+            let admitted = led.map_or(Ok(()), |at| self.admit_write(at, command, args));
             let fits = if args.bytes() > COMMAND_BYTES_MAX { Err(too_large(args)) } else { Ok(()) };
             if let Err(refusal) = admitted.and(fits) {
                 tx.end();

@@ -48,6 +48,7 @@ impl Node {
         self.flush_persist(out);
         self.flush_pubsub();
         self.flush_peers(out);
+        self.take_script_logs(out);
         self.list_grown(out);
         self.close_idle_clients(out);
         for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {

@@ -2,7 +2,6 @@
 
 use std::ptr;
 
-use sha1::{Digest, Sha1};
 use skep_base::{Args, Span, number};
 use skep_resp::{Protocol, Reply};
 
@@ -195,8 +194,7 @@ fn sha1hex(s: Stack) -> Result<i32, Raise> {
     }
     let text = s.text(1).unwrap_or_default();
     s.work(text.len() / 4)?;
-    let digest: [u8; 20] = Sha1::digest(text).into();
-    s.push_bytes(crate::sha::Sha(digest).to_string().as_bytes());
+    s.push_bytes(skep_keyspace::scripts::Sha::of(text).to_string().as_bytes());
     Ok(1)
 }
 

@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use skep_base::Refusal;
+use skep_keyspace::scripts::{Library, Sha};
 use skep_resp::Reply;
 
 use crate::api::with_host;
 use crate::from_lua::{Unfit, write_error, write_reply};
-use crate::functions::{CALLBACK, Library, Registering};
+use crate::functions::{CALLBACK, Registering};
 use crate::header::{self, Header};
 use crate::host::Host;
 use crate::interpreter::{Chunk, Interpreter, Runs, push_texts};
 use crate::invocation::Invocation;
 use crate::limits::{COMPILED_MAX, Limits, Run, SOURCE_BYTES_MAX};
 use crate::lua::Kind;
-use crate::sha::Sha;
 
 /// What a run has used. The same on every replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

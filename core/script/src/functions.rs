@@ -1,32 +1,10 @@
 //! Libraries of functions: what `FUNCTION LOAD` registers.
 
 use crate::api::raise;
-use crate::header::{Flags, valid_name};
+use skep_keyspace::scripts::{Function, ScriptFlags as Flags};
+
+use crate::header::valid_name;
 use crate::lua::{Kind, Raise, Stack};
-
-/// A library, as it is kept and replicated: its code, and what loading it registered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Library {
-    pub name: String,
-    /// The whole source, first line included.
-    pub code: Vec<u8>,
-    /// In the order of their names.
-    pub functions: Vec<Function>,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Function {
-    pub name: String,
-    pub description: Option<Vec<u8>>,
-    pub flags: Flags,
-}
-
-impl Library {
-    /// The function of that name, in any case.
-    pub fn function(&self, name: &[u8]) -> Option<&Function> {
-        self.functions.iter().find(|function| function.name.as_bytes().eq_ignore_ascii_case(name))
-    }
-}
 
 /// What the code of a library registers while it runs.
 #[derive(Default)]

@@ -1,39 +1,7 @@
 //! The first line of a script or library: `#!lua flags=no-writes` and `#!lua name=mylib`.
 
 use skep_base::Refusal;
-
-/// What a script says about itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Flags(u8);
-
-/// The flags by name. A script of ours never runs on a stale copy, out of memory or in a wrong slot, so but for the first they
-/// are remembered and change nothing.
-const FLAGS: [&str; 5] = ["no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys"];
-
-impl Flags {
-    pub(crate) fn insert(&mut self, name: &[u8]) -> bool {
-        let found = FLAGS.iter().position(|flag| flag.as_bytes() == name);
-        found.map(|bit| self.0 |= 1 << bit).is_some()
-    }
-
-    /// The script only reads.
-    pub fn no_writes(self) -> bool {
-        self.0 & 1 != 0
-    }
-
-    /// The names, in a fixed order.
-    pub fn names(self) -> impl Iterator<Item = &'static str> {
-        (0..FLAGS.len()).filter(move |bit| self.0 >> bit & 1 != 0).map(|bit| FLAGS[bit])
-    }
-
-    pub(crate) fn bits(self) -> u8 {
-        self.0
-    }
-
-    pub(crate) fn from_bits(bits: u8) -> Option<Flags> {
-        (bits < 1 << FLAGS.len()).then_some(Flags(bits))
-    }
-}
+use skep_keyspace::scripts::ScriptFlags as Flags;
 
 /// What the first line of a script says. `None` in a script without one, to which no rules of flags apply.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

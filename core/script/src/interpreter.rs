@@ -27,6 +27,9 @@ pub(crate) struct Interpreter {
     shared: *mut Shared,
 }
 
+// SAFETY: both pointers are to what this alone owns, and neither Lua nor `Shared` knows what thread it runs on.
+unsafe impl Send for Interpreter {}
+
 /// A compiled chunk, kept in the registry.
 #[derive(Debug)]
 pub(crate) struct Chunk(c_int);

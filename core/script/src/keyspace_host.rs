@@ -2,6 +2,7 @@
 
 use skep_base::{Args, Millis, Refusal};
 use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
+use skep_keyspace::events::Channel;
 use skep_keyspace::{Handler, ReadCx, WriteCx, handlers, parse_database};
 use skep_resp::Reply;
 
@@ -37,6 +38,8 @@ impl ScriptCommands {
         handlers().for_each(|(name, handler)| set(name, Run::Keyspace(handler)));
         set("echo", Run::Here(|_, args, reply| reply.bulk(&args[1])));
         set("ping", Run::Here(ping));
+        set("publish", Run::Here(|host, args, reply| publish(host, Channel::Plain, args, reply)));
+        set("spublish", Run::Here(|host, args, reply| publish(host, Channel::Shard, args, reply)));
         set("select", Run::Here(select));
         set("time", Run::Here(time));
         ScriptCommands { by_id }
@@ -155,6 +158,17 @@ fn ping(_: &mut KeyspaceHost, args: Args, reply: &mut Reply) {
     match args.get(1) {
         Some(text) => reply.bulk(text),
         None => reply.simple("PONG"),
+    }
+}
+
+/// The message leaves when the entry is applied. How many get it is not known here, and the reply is the same everywhere: 0.
+fn publish(host: &mut KeyspaceHost, kind: Channel, args: Args, reply: &mut Reply) {
+    match &mut host.surroundings {
+        Surroundings::Write(cx) if !host.reads_only => {
+            cx.publish(kind, &args[1], &args[2]);
+            reply.int(0);
+        }
+        _ => reply.error(refusals::READ_ONLY),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Lua 5.1 as Redis has it: scripts and functions that run commands, deterministically and within limits.
 //!
-//! [`Engine`] runs them on a [`Host`]; [`Scripts`] is what of them is replicated. The interpreter is Lua's own
+//! [`Engine`] runs them on a [`Host`], a [`Runner`] for the commands of a keyspace; [`Scripts`] is what of them is replicated. The interpreter is Lua's own
 //! (`third_party/lua`), which has no file, clock, locale or randomness. DESIGN.md beside this crate says how equal runs are
 //! kept equal; docs/decisions/0012-scripts-run-on-every-replica.md why so.
 
@@ -20,18 +20,16 @@ mod keyspace_host;
 mod limits;
 mod lua;
 mod number;
-mod scripts;
-mod sha;
+mod runner;
 mod shared;
 mod structs;
 mod to_lua;
 
 pub use engine::{Engine, Usage};
-pub use functions::{Function, Library};
-pub use header::{Flags, Header, reads_only};
+pub use header::{Header, reads_only};
 pub use host::{Host, LogLevel, UnknownCommand, refusals};
 pub use invocation::Invocation;
 pub use keyspace_host::{KeyspaceHost, ScriptCommands, Surroundings};
 pub use limits::{Limits, Run, SOURCE_BYTES_MAX};
-pub use scripts::{SOURCES_BYTES_MAX, Scripts};
-pub use sha::Sha;
+pub use runner::Runner;
+pub use skep_keyspace::scripts::{Function, Library, SOURCES_BYTES_MAX, ScriptFlags, Scripts, Sha};

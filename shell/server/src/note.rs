@@ -86,6 +86,9 @@ pub(crate) fn log(note: &Note) {
             "the copy of a shard on this node differs from most others: it does not serve until it is rebuilt from them; look at \
              this machine's memory, report this, and keep the logs"
         ),
+        Note::Script { level: 0 | 1, text } => tracing::debug!(text, "a script says"),
+        Note::Script { level: 2, text } => tracing::info!(text, "a script says"),
+        Note::Script { level: _, text } => tracing::warn!(text, "a script says"),
         Note::Rebuilt { group, at } => {
             tracing::warn!(
                 group = group.0,

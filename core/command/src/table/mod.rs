@@ -13,6 +13,7 @@ mod hyperloglog;
 mod lists;
 mod pubsub;
 mod queues;
+mod scripting;
 mod server;
 mod sets;
 mod sorted_sets;
@@ -28,7 +29,7 @@ mod prelude {
     pub(super) use crate::spec::{CommandSpec, Special, command, counted_keys, hidden, key, keys, keyword};
 }
 
-const GROUPS: [(Group, &[CommandSpec]); 16] = [
+const GROUPS: [(Group, &[CommandSpec]); 17] = [
     (Group::Connection, connection::COMMANDS),
     (Group::Server, server::COMMANDS),
     (Group::Cluster, cluster::COMMANDS),
@@ -44,6 +45,7 @@ const GROUPS: [(Group, &[CommandSpec]); 16] = [
     (Group::Queue, queues::COMMANDS),
     (Group::Stream, streams::COMMANDS),
     (Group::PubSub, pubsub::COMMANDS),
+    (Group::Scripting, scripting::COMMANDS),
     (Group::Transactions, transactions::COMMANDS),
 ];
 

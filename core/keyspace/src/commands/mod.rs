@@ -16,6 +16,7 @@ mod once;
 pub(crate) mod parse;
 pub(crate) mod queues;
 mod scan;
+pub(crate) mod scripts;
 mod set_algebra;
 mod sets;
 mod sort;
@@ -48,6 +49,7 @@ pub const ALL: &[Group] = &[
     once::COMMANDS,
     queues::COMMANDS,
     scan::COMMANDS,
+    scripts::COMMANDS,
     set_algebra::COMMANDS,
     sets::COMMANDS,
     sort::COMMANDS,

@@ -11,6 +11,7 @@
 mod crc64;
 mod decode;
 mod encode;
+pub mod functions;
 mod packs;
 mod streams;
 mod strings;
@@ -73,6 +74,11 @@ mod kind {
 pub fn dump(value: &Value, now: Millis) -> Vec<u8> {
     let mut payload = Vec::new();
     let version = encode::value(&mut payload, value, now);
+    seal(payload, version)
+}
+
+/// A payload with its version and checksum behind it.
+fn seal(mut payload: Vec<u8>, version: u16) -> Vec<u8> {
     payload.extend_from_slice(&version.to_le_bytes());
     let sum = crc64::checksum(&payload);
     payload.extend_from_slice(&sum.to_le_bytes());

@@ -86,7 +86,7 @@ impl Node {
             return;
         }
         if self.shards[at].leads()
-            && let Err(refusal) = self.admit_write(call.command, args)
+            && let Err(refusal) = self.admit_write(at, call.command, args)
         {
             let mut desk = desk!(self, self.shards[at].id, Term(0));
             return desk.answer(&call, |reply| reply.refusal(&refusal));

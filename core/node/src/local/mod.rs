@@ -9,6 +9,7 @@ mod info;
 mod memory;
 mod pause;
 mod pubsub;
+mod scripting;
 mod server;
 mod skep;
 #[cfg(test)]
@@ -84,6 +85,7 @@ const LOCAL: &[Group] = &[
     info::COMMANDS,
     memory::COMMANDS,
     pubsub::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     skep::COMMANDS,
 ];

@@ -1,16 +1,46 @@
-//! The scripts and libraries that the cluster knows: replicated state, without an interpreter.
+//! The scripts and libraries that a shard knows: replicated state, without an interpreter. Who runs them is a
+//! [`Interpreter`], a cache beside the state.
 //!
 //! INV-SCRIPT-4: it changes by logged commands alone, in their order, and not by what runs; so replicas and restarts hold the
 //! same.
 
+mod library;
+mod records;
+mod sha;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use skep_base::Refusal;
-use skep_base::varint::{Malformed, Reader, put, put_bytes};
+use skep_base::{Args, Refusal};
+use skep_resp::Reply;
 
-use crate::functions::{Function, Library};
-use crate::header::Flags;
-use crate::sha::Sha;
+use crate::context::{ReadCx, WriteCx};
+
+pub use library::{Function, Library, ScriptFlags};
+pub(crate) use records::Place;
+pub use sha::Sha;
+
+/// Runs scripts on the keyspace that keeps it. Nothing of it is replicated: what a run answers and does follows from the
+/// scripts that are known, the call, and the keyspace.
+pub trait Interpreter: Send {
+    /// Carries out a command that runs or compiles scripts (`EVAL`, `SCRIPT LOAD`, `FUNCTION LOAD` and their kin).
+    ///
+    /// # Errors
+    /// In Redis's words; nothing was changed.
+    fn write(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>;
+
+    /// The same, of a call that only reads. A script that writes is refused its writes.
+    ///
+    /// # Errors
+    /// As [`Interpreter::write`].
+    fn read(&mut self, cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>;
+
+    /// What is known of the script that `args` call; `None` if it is not known.
+    fn flags(&self, scripts: &Scripts, args: Args) -> Option<ScriptFlags>;
+
+    /// What scripts have logged since it was asked last, with the level as Redis numbers it.
+    fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)>;
+}
 
 /// Scripts remembered from `EVAL` alone, as Redis 7.4 has it; `SCRIPT LOAD` keeps its own until they are flushed.
 const EVALUATED_MAX: usize = 500;
@@ -18,18 +48,22 @@ const EVALUATED_MAX: usize = 500;
 /// Bytes of all sources together. Clients that build a new text for each call would else fill the memory.
 pub const SOURCES_BYTES_MAX: usize = 256 << 20;
 
+/// What a source is counted for beside its bytes, so that their number has a limit as well: about a million.
+const SOURCE_OVERHEAD_BYTES: usize = 256;
+
+/// Cloned in no time for its texts, which are shared: a cut keeps the state where it was begun.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scripts {
     sources: BTreeMap<Sha, Source>,
     /// Those that were only evaluated, the oldest first.
     evaluated: VecDeque<Sha>,
-    libraries: BTreeMap<String, Library>,
+    libraries: BTreeMap<String, Arc<Library>>,
     bytes: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Source {
-    text: Box<[u8]>,
+    text: Arc<[u8]>,
     loaded: bool,
 }
 
@@ -60,20 +94,25 @@ impl Scripts {
         if self.evaluated.len() >= EVALUATED_MAX {
             let oldest = self.evaluated.pop_front().expect("there are many");
             let removed = self.sources.remove(&oldest).expect("what was evaluated has a source");
-            self.bytes -= removed.text.len();
+            self.bytes -= weight(&removed.text);
         }
         if self.check_room(source.len()).is_ok() {
             self.insert(sha, source, false);
         }
     }
 
-    pub fn source(&self, sha: Sha) -> Option<&[u8]> {
-        self.sources.get(&sha).map(|source| &*source.text)
+    pub fn source(&self, sha: Sha) -> Option<&Arc<[u8]>> {
+        self.sources.get(&sha).map(|source| &source.text)
+    }
+
+    /// Scripts known, and the bytes that they and the libraries take.
+    pub fn figures(&self) -> (usize, usize) {
+        (self.sources.len(), self.bytes)
     }
 
     /// Forgets all scripts (`SCRIPT FLUSH`). Libraries stay.
     pub fn flush(&mut self) {
-        self.bytes -= self.sources.values().map(|source| source.text.len()).sum::<usize>();
+        self.bytes -= self.sources.values().map(|source| weight(&source.text)).sum::<usize>();
         self.sources.clear();
         self.evaluated.clear();
     }
@@ -93,9 +132,9 @@ impl Scripts {
             }
         }
         self.check_room(library.code.len())?;
-        self.bytes -= old.map_or(0, |old| old.code.len());
-        self.bytes += library.code.len();
-        self.libraries.insert(library.name.clone(), library);
+        self.bytes -= old.map_or(0, |old| weight(&old.code));
+        self.bytes += weight(&library.code);
+        self.libraries.insert(library.name.clone(), Arc::new(library));
         Ok(())
     }
 
@@ -106,28 +145,41 @@ impl Scripts {
     pub fn delete_library(&mut self, name: &[u8]) -> Result<(), Refusal> {
         let name = std::str::from_utf8(name).unwrap_or_default();
         let removed = self.libraries.remove(name).ok_or(Refusal::text("ERR Library not found"))?;
-        self.bytes -= removed.code.len();
+        self.bytes -= weight(&removed.code);
         Ok(())
     }
 
     /// Removes all libraries (`FUNCTION FLUSH`).
     pub fn flush_libraries(&mut self) {
-        self.bytes -= self.libraries.values().map(|library| library.code.len()).sum::<usize>();
+        self.bytes -= self.libraries.values().map(|library| weight(&library.code)).sum::<usize>();
         self.libraries.clear();
     }
 
     /// The library that has function `name`, in any case. Cost: the number of functions.
-    pub fn library_of(&self, name: &[u8]) -> Option<&Library> {
+    pub fn library_of(&self, name: &[u8]) -> Option<&Arc<Library>> {
         self.libraries.values().find(|library| library.function(name).is_some())
     }
 
     /// All libraries, in the order of their names.
-    pub fn libraries(&self) -> impl ExactSizeIterator<Item = &Library> {
+    pub fn libraries(&self) -> impl ExactSizeIterator<Item = &Arc<Library>> {
         self.libraries.values()
     }
 
+    /// Panics if the parts disagree. Cost: O(sources).
+    pub fn assert_invariants(&self) {
+        let sources = self.sources.values().map(|source| weight(&source.text)).sum::<usize>();
+        let libraries = self.libraries.values().map(|library| weight(&library.code)).sum::<usize>();
+        assert_eq!(self.bytes, sources + libraries, "bytes of scripts");
+        let evaluated = self.sources.values().filter(|source| !source.loaded).count();
+        assert_eq!(evaluated, self.evaluated.len(), "evaluated scripts in their order");
+        assert!(
+            self.evaluated.iter().all(|sha| self.sources.contains_key(sha)),
+            "an evaluated script is gone"
+        );
+    }
+
     fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
-        if self.bytes + bytes <= SOURCES_BYTES_MAX {
+        if self.bytes + bytes + SOURCE_OVERHEAD_BYTES <= SOURCES_BYTES_MAX {
             return Ok(());
         }
         let text =
@@ -136,89 +188,14 @@ impl Scripts {
     }
 
     fn insert(&mut self, sha: Sha, source: &[u8], loaded: bool) {
-        self.bytes += source.len();
+        self.bytes += weight(source);
         self.sources.insert(sha, Source { text: source.into(), loaded });
         if !loaded {
             self.evaluated.push_back(sha);
         }
     }
-
-    // --- Checkpoints ---
-
-    /// Appends all of it. Equal states write equal bytes.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let loaded = self.sources.values().filter(|source| source.loaded);
-        put(out, loaded.clone().count() as u64);
-        loaded.for_each(|source| put_bytes(out, &source.text));
-        put(out, self.evaluated.len() as u64);
-        self.evaluated.iter().for_each(|sha| put_bytes(out, &self.sources[sha].text));
-        put(out, self.libraries.len() as u64);
-        for library in self.libraries.values() {
-            put_bytes(out, library.name.as_bytes());
-            put_bytes(out, &library.code);
-            put(out, library.functions.len() as u64);
-            for function in &library.functions {
-                put_bytes(out, function.name.as_bytes());
-                out.push(u8::from(function.description.is_some()));
-                put_bytes(out, function.description.as_deref().unwrap_or_default());
-                out.push(function.flags.bits());
-            }
-        }
-    }
-
-    /// Reads what [`Scripts::write`] wrote, and nothing else.
-    ///
-    /// # Errors
-    /// [`Malformed`], with the place.
-    pub fn read(bytes: &[u8]) -> Result<Scripts, Malformed> {
-        let mut reader = Reader::new(bytes);
-        let mut scripts = Scripts::default();
-        for _ in 0..reader.count(1)? {
-            let source = reader.bytes()?;
-            if scripts.load(source).is_err() {
-                return reader.malformed("scripts within their limit");
-            }
-        }
-        let evaluated = reader.count(1)?;
-        for _ in 0..evaluated {
-            let source = reader.bytes()?;
-            scripts.remember(Sha::of(source), source);
-        }
-        for _ in 0..reader.count(3)? {
-            let library = read_library(&mut reader)?;
-            if scripts.add_library(library, false).is_err() {
-                return reader.malformed("libraries that fit together");
-            }
-        }
-        // What was read must be what would be written: another order and repetitions are damage too.
-        let mut again = Vec::with_capacity(bytes.len());
-        scripts.write(&mut again);
-        if again != bytes {
-            return reader.malformed("scripts in their order, each once");
-        }
-        Ok(scripts)
-    }
 }
 
-fn read_library(reader: &mut Reader) -> Result<Library, Malformed> {
-    let name = read_text(reader)?;
-    let code = reader.bytes()?.to_vec();
-    let mut functions = Vec::new();
-    for _ in 0..reader.count(4)? {
-        let name = read_text(reader)?;
-        let has_description = reader.u8()? == 1;
-        let description = reader.bytes()?.to_vec();
-        let Some(flags) = Flags::from_bits(reader.u8()?) else {
-            return reader.malformed("flags of a function");
-        };
-        functions.push(Function { name, description: has_description.then_some(description), flags });
-    }
-    Ok(Library { name, code, functions })
-}
-
-fn read_text(reader: &mut Reader) -> Result<String, Malformed> {
-    match std::str::from_utf8(reader.bytes()?) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => reader.malformed("a name in UTF-8"),
-    }
+fn weight(source: &[u8]) -> usize {
+    source.len() + SOURCE_OVERHEAD_BYTES
 }

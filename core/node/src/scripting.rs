@@ -1,0 +1,149 @@
+//! Scripts as the node sees them: which shards a command about them is for, whether a call needs the log, and whether there is
+//! memory for it. What runs them is in `core/script`, behind the keyspace.
+
+use skep_base::{Args, ConnId, GroupId, Refusal};
+use skep_command::{CommandSpec, Group};
+use skep_keyspace::{Handler, SCRIPT_READ, SCRIPT_WRITE, calls_script};
+use skep_resp::{Reply, Value};
+
+use crate::joined::Becomes;
+use crate::on_client::{COMMAND_BYTES_MAX, Flow, too_large};
+use crate::{Node, Note, Output};
+
+/// True for the commands about scripts that are carried out by shards.
+#[inline]
+pub(crate) fn is_scripting(command: &CommandSpec) -> bool {
+    command.group == Group::Scripting
+}
+
+/// True for commands about what scripts are known: all shards know the same.
+pub(crate) fn concerns_all_shards(command: &CommandSpec) -> bool {
+    matches!(
+        command.name,
+        "script|load"
+            | "script|flush"
+            | "script|exists"
+            | "function|load"
+            | "function|delete"
+            | "function|flush"
+            | "function|restore"
+    )
+}
+
+impl Node {
+    /// How a call is to be run: as a read if its script only reads, and is known, so that nothing is to be remembered.
+    pub(crate) fn script_handler(
+        &self,
+        group: GroupId,
+        command: &CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+    ) -> Handler {
+        let is_source = matches!(command.name, "eval" | "eval_ro");
+        let reads = matches!(handler, Handler::Read(_));
+        // Without a first line that says so, a script may write, and its name need not be found out here.
+        let may_write = !reads && is_source && !args[1].starts_with(b"#!");
+        if !calls_script(command) || may_write {
+            return handler;
+        }
+        // Without a copy nobody here can tell.
+        let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
+        let Some(replica) = replica else { return handler };
+        match replica.keyspace.script_flags(args) {
+            Some(flags) if reads || flags.no_writes() => SCRIPT_READ,
+            None if reads && is_source => SCRIPT_WRITE,
+            _ => handler,
+        }
+    }
+
+    /// Refuses a script for which there is no memory, unless it says that it needs none.
+    #[cold]
+    pub(crate) fn refuse_script(&self, at: usize, args: Args<'_>) -> Result<(), Refusal> {
+        let replica = self.shards[at].replica.as_ref();
+        let flags = replica.and_then(|replica| replica.keyspace.script_flags(args));
+        if flags.is_some_and(|flags| flags.allows_oom()) {
+            return Ok(());
+        }
+        Err(Refusal::text(
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+        ))
+    }
+
+    /// Runs a command on all shards, and answers when all have.
+    pub(crate) fn run_on_all(
+        &mut self,
+        conn: ConnId,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> Flow {
+        let client = self.client(conn);
+        if client.pending() > 0 {
+            client.waiting = true;
+            return Flow::Wait;
+        }
+        if args.bytes() > COMMAND_BYTES_MAX {
+            return self.refuse(conn, Some(command), &too_large(args));
+        }
+        let groups: Vec<GroupId> = self.meta.state.shards.keys().copied().collect();
+        for group in &groups {
+            if matches!(handler, Handler::Write(_))
+                && let Some(at) = self.shard_of_group(*group)
+                && self.shards[at].leads()
+                && let Err(refusal) = self.admit_write(at, command, args)
+            {
+                return self.refuse(conn, Some(command), &refusal);
+            }
+        }
+        let client = self.client(conn);
+        client.last_command = command.name;
+        client.commands += 1;
+        self.join(conn, &groups, (command, handler), args, Becomes::OfAll, out);
+        Flow::Done
+    }
+
+    /// Passes on what scripts have logged here.
+    pub(crate) fn take_script_logs(&mut self, out: &mut Vec<Output>) {
+        for replica in self.shards.iter().filter_map(|shard| shard.replica.as_ref()) {
+            for (level, text) in replica.keyspace.take_script_log() {
+                let text = String::from_utf8_lossy(&text).into_owned();
+                out.push(Output::Note(Note::Script { level, text }));
+            }
+        }
+    }
+}
+
+/// The reply to a command that ran on all shards. Shards differ only after one of them was not reached: then what some have
+/// and others have not, a repeat brings to all.
+pub(crate) fn reply_of_all(command: &CommandSpec, replies: &[Vec<u8>], reply: &mut Reply) {
+    let is_error = |bytes: &Vec<u8>| bytes.first() == Some(&b'-');
+    // A library that some shards have already was brought to the others.
+    let repeated = |bytes: &Vec<u8>| command.name == "function|load" && bytes.starts_with(b"-ERR Library '");
+    // One that some have removed already.
+    let removed =
+        |bytes: &Vec<u8>| command.name == "function|delete" && bytes.starts_with(b"-ERR Library not");
+    let done = replies.iter().find(|bytes| !is_error(bytes));
+    let refused = replies.iter().find(|bytes| is_error(bytes) && !repeated(bytes) && !removed(bytes));
+    match (refused, done) {
+        (Some(refused), _) => reply.raw(refused),
+        (None, Some(_)) if command.name == "script|exists" => all_of(replies, reply),
+        (None, Some(done)) => reply.raw(done),
+        (None, None) => replies.iter().take(1).for_each(|bytes| reply.raw(bytes)),
+    }
+}
+
+/// 1 where all replies have 1.
+fn all_of(replies: &[Vec<u8>], reply: &mut Reply) {
+    let lists: Vec<Vec<i64>> = replies
+        .iter()
+        .filter_map(|bytes| Value::parse(bytes).ok().flatten())
+        .map(|(value, _)| value.as_elements().unwrap_or_default().iter().filter_map(Value::as_int).collect())
+        .collect();
+    let len = lists.iter().map(Vec::len).min().unwrap_or_default();
+    reply.array(len);
+    (0..len).for_each(|at| reply.int(lists.iter().map(|list| list[at]).min().unwrap_or_default()));
+}
+
+#[cfg(test)]
+mod tests;

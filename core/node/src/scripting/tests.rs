@@ -1,0 +1,310 @@
+//! Scripts against whole nodes: what goes in, and every byte that comes out.
+
+use skep_base::ConnId;
+
+use crate::Note;
+use crate::testing::{Cluster, World};
+
+/// Sends one command whose words may hold blanks, and gives the reply.
+fn ask(world: &mut World, conn: ConnId, words: &[&str]) -> String {
+    world.receive(conn, call(words));
+    world.settle();
+    world.replies(conn)
+}
+
+fn call(words: &[&str]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    skep_resp::write_command(&mut bytes, words.iter().map(|w| w.as_bytes()));
+    bytes
+}
+
+/// The same in a cluster.
+fn ask_one(cluster: &mut Cluster, number: usize, conn: ConnId, words: &[&str]) -> String {
+    cluster.node(number).receive(conn, call(words));
+    for _ in 0..2_000 {
+        cluster.step();
+        let replies = cluster.node(number).replies(conn);
+        if !replies.is_empty() {
+            return replies;
+        }
+    }
+    panic!("{words:?} was not answered")
+}
+
+const SET: &str = "return redis.call('set', KEYS[1], ARGV[1])";
+const NO_SCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.";
+
+#[test]
+fn scripts_run_and_are_known_by_name_afterwards() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let sha = ask(&mut world, conn, &["SCRIPT", "LOAD", "return {1, 'two', redis.call('get', KEYS[1])}"]);
+    let sha = sha.strip_prefix("$40 ").unwrap().to_owned();
+    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), "+OK");
+    assert_eq!(ask(&mut world, conn, &["EVALSHA", &sha, "1", "k"]), "*3 :1 $3 two $1 v");
+    assert_eq!(ask(&mut world, conn, &["EVALSHA_RO", &sha.to_uppercase(), "1", "k"]), "*3 :1 $3 two $1 v");
+    let set_sha = skep_script::Sha::of(SET.as_bytes()).to_string();
+    assert_eq!(ask(&mut world, conn, &["EVALSHA", &set_sha, "1", "k", "w"]), "+OK");
+    assert_eq!(ask(&mut world, conn, &["SCRIPT", "EXISTS", &sha, &set_sha, "x"]), "*3 :1 :1 :0");
+    assert_eq!(ask(&mut world, conn, &["SCRIPT", "FLUSH"]), "+OK");
+    assert_eq!(ask(&mut world, conn, &["EVALSHA", &sha, "1", "k"]), NO_SCRIPT);
+    assert_eq!(ask(&mut world, conn, &["EVALSHA_RO", &sha, "1", "k"]), NO_SCRIPT);
+}
+
+#[test]
+fn a_read_only_script_is_known_afterwards_and_may_not_write() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let get = "return redis.call('get', KEYS[1])";
+    let sha = skep_script::Sha::of(get.as_bytes()).to_string();
+    assert_eq!(ask(&mut world, conn, &["EVAL_RO", get, "1", "k"]), "$-1");
+    let entries = world.node.applied_index();
+    assert_eq!(ask(&mut world, conn, &["EVALSHA_RO", &sha, "1", "k"]), "$-1");
+    assert_eq!(ask(&mut world, conn, &["EVAL_RO", get, "1", "k"]), "$-1");
+    assert_eq!(world.node.applied_index(), entries, "what is known is read without an entry");
+    let refused = ask(&mut world, conn, &["EVAL_RO", SET, "1", "k", "v"]);
+    assert!(refused.starts_with("-ERR Write commands are not allowed from read-only scripts."), "{refused}");
+    let no_writes = "#!lua flags=no-writes\nreturn redis.call('get', KEYS[1])";
+    assert_eq!(ask(&mut world, conn, &["EVAL", no_writes, "1", "k"]), "$-1");
+    let entries = world.node.applied_index();
+    assert_eq!(ask(&mut world, conn, &["EVAL", no_writes, "1", "k"]), "$-1");
+    assert_eq!(world.node.applied_index(), entries);
+}
+
+#[test]
+fn what_is_wrong_with_a_call_is_told() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let mut told = |words: &[&str]| ask(&mut world, conn, words);
+    assert_eq!(told(&["EVAL", "return 1", "x"]), "-ERR value is not an integer or out of range");
+    assert_eq!(told(&["EVAL", "return 1", "-1"]), "-ERR Number of keys can't be negative");
+    assert_eq!(told(&["EVAL", "return 1", "1"]), "-ERR Number of keys can't be greater than number of args");
+    assert!(told(&["EVAL", "return", "0", "a"]).starts_with("$-1"));
+    assert!(told(&["EVAL", "=", "0"]).starts_with("-ERR Error compiling script (new function)"));
+    assert!(told(&["SCRIPT", "LOAD", "="]).starts_with("-ERR Error compiling script (new function)"));
+    assert_eq!(told(&["FCALL", "f", "0"]), "-ERR Function not found");
+    assert_eq!(told(&["SCRIPT", "KILL"]), "-NOTBUSY No scripts in execution right now.");
+    assert_eq!(told(&["FUNCTION", "KILL"]), "-NOTBUSY No scripts in execution right now.");
+    assert_eq!(told(&["SCRIPT", "DEBUG", "NO"]), "+OK");
+    assert!(told(&["SCRIPT", "DEBUG", "YES"]).starts_with("-ERR there is no debugger"));
+    assert_eq!(told(&["SCRIPT", "FLUSH", "x"]), "-ERR SCRIPT FLUSH only support SYNC|ASYNC option");
+    let inner = told(&["EVAL", "return redis.call('eval', 'return 1', 0)", "0"]);
+    assert!(inner.starts_with("-ERR This Redis command is not allowed from script"), "{inner}");
+}
+
+#[test]
+fn a_script_that_does_not_end_is_ended_and_what_it_did_stays() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let reply = ask(&mut world, conn, &["EVAL", "redis.call('set', 'k', 'v') while true do end", "1", "k"]);
+    assert!(reply.starts_with("-ERR script ran out of steps"), "{reply}");
+    assert_eq!(world.ask(conn, "GET k"), "$1 v");
+}
+
+#[test]
+fn time_stands_still_in_a_script_and_chance_is_not_the_same_in_the_next() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let script = "local a = redis.call('time') redis.call('set', 'x', 1) local b = redis.call('time') \
+                  return {a[1] == b[1] and a[2] == b[2], a[1]}";
+    let now = world.now.wall.0 / 1_000;
+    assert_eq!(ask(&mut world, conn, &["EVAL", script, "0"]), format!("*2 :1 $10 {now}"));
+    let random = ["EVAL", "return tostring(math.random())", "0"];
+    assert_ne!(ask(&mut world, conn, &random), ask(&mut world, conn, &random));
+}
+
+#[test]
+fn a_script_uses_the_database_and_the_protocol_of_its_client_and_changes_neither() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    world.ask(conn, "SELECT 3");
+    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), "+OK");
+    assert_eq!(world.ask(conn, "GET k\nSELECT 0\nGET k\nSELECT 3"), "$1 v +OK $-1 +OK");
+    let select = "redis.call('select', 5) redis.call('set', 'k', 'five') return redis.call('get', 'k')";
+    assert_eq!(ask(&mut world, conn, &["EVAL", select, "0"]), "$4 five");
+    assert_eq!(world.ask(conn, "GET k"), "$1 v");
+    world.ask(conn, "HELLO 3");
+    assert_eq!(
+        ask(&mut world, conn, &["EVAL", "redis.setresp(3) return {false, 3.5, {double = 3.5}}", "0"]),
+        "*3 #f :3 ,3.5"
+    );
+}
+
+#[test]
+fn what_scripts_log_is_told_by_the_node_that_leads_alone() {
+    let mut cluster = Cluster::of(3, &[]);
+    cluster.run(2_000);
+    let leader = cluster.leader().unwrap();
+    let other = leader % 3 + 1;
+    let conn = cluster.node(other).connect();
+    let words = ["EVAL", "redis.log(redis.LOG_WARNING, 'careful') return 1", "1", "k"];
+    assert_eq!(ask_one(&mut cluster, other, conn, &words), ":1");
+    cluster.run(1_000);
+    let said = |c: &Cluster| -> Vec<usize> {
+        let of = |w: &crate::testing::World| {
+            w.notes
+                .iter()
+                .filter(|n| matches!(n, Note::Script { level: 3, text } if text == "careful"))
+                .count()
+        };
+        c.alive().map(of).collect()
+    };
+    assert_eq!(said(&cluster).iter().sum::<usize>(), 1, "{:?}", said(&cluster));
+    assert_eq!(said(&cluster)[leader - 1], 1);
+}
+
+#[test]
+fn scripts_without_memory_are_refused_unless_they_say_that_they_need_none() {
+    let mut world = World::new(&[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
+    let conn = world.connect();
+    let frees = "#!lua flags=allow-oom\nreturn redis.call('del', KEYS[1])";
+    ask(&mut world, conn, &["EVAL", frees, "1", "k"]);
+    world.load.memory_used = 2 << 20;
+    world.settle();
+    let refused =
+        "-OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
+    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), refused);
+    assert_eq!(ask(&mut world, conn, &["EVAL", frees, "1", "k"]), ":0");
+    assert_eq!(ask(&mut world, conn, &["EVAL_RO", "return 1", "0"]), ":1");
+}
+
+#[test]
+fn scripts_in_transactions_and_under_tokens_run_like_other_writes() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    world.ask(conn, "MULTI");
+    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), "+QUEUED");
+    world.ask(conn, "GET k");
+    assert_eq!(world.ask(conn, "EXEC"), "*2 +OK $1 v");
+    let count = "return redis.call('incr', KEYS[1])";
+    assert_eq!(ask(&mut world, conn, &["ONCE", "t", "EVAL", count, "1", "n"]), ":1");
+    assert_eq!(ask(&mut world, conn, &["ONCE", "t", "EVAL", count, "1", "n"]), ":1");
+    assert_eq!(
+        ask(&mut world, conn, &["ONCE", "u", "EVAL", count, "0"]),
+        "-ERR ONCE cannot run 'eval': it has no keys"
+    );
+    let take = "redis.call('qadd', KEYS[1], 'job') return redis.call('qtake', KEYS[1], 'worker')";
+    let taken = ask(&mut world, conn, &["EVAL", take, "1", "q"]);
+    assert!(taken.contains("job"), "{taken}");
+    assert!(
+        ask(&mut world, conn, &["EVAL", "return redis.call('once', 'v', 'incr', 'n')", "1", "n"]) == ":2"
+    );
+}
+
+const LIBRARY: &str = "#!lua name=lib\nredis.register_function('put', function(keys, args) return redis.call('set', keys[1], \
+                       args[1]) end)\nredis.register_function{function_name='look', callback=function(keys) return \
+                       redis.call('get', keys[1]) end, flags={'no-writes'}, description='looks'}";
+
+#[test]
+fn functions_are_loaded_called_listed_dumped_and_removed() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    let mut told = |words: &[&str]| ask(&mut world, conn, words);
+    assert_eq!(told(&["FUNCTION", "LOAD", LIBRARY]), "$3 lib");
+    assert_eq!(told(&["FUNCTION", "LOAD", LIBRARY]), "-ERR Library 'lib' already exists");
+    assert_eq!(told(&["FUNCTION", "LOAD", "REPLACE", LIBRARY]), "$3 lib");
+    assert_eq!(told(&["FUNCTION", "LOAD", "x", LIBRARY]), "-ERR Unknown option given: x");
+    assert_eq!(told(&["FCALL", "put", "1", "k", "v"]), "+OK");
+    assert_eq!(told(&["FCALL_RO", "look", "1", "k"]), "$1 v");
+    assert_eq!(
+        told(&["FCALL_RO", "put", "1", "k", "v"]),
+        "-ERR Can not execute a script with write flag using *_ro command."
+    );
+    assert_eq!(
+        told(&["FUNCTION", "LIST"]),
+        "*1 *6 $12 library_name $3 lib $6 engine $3 LUA $9 functions *2 *6 $4 name $4 look $11 description $5 looks $5 flags \
+         *1 +no-writes *6 $4 name $3 put $11 description $-1 $5 flags *0"
+    );
+    assert_eq!(told(&["FUNCTION", "LIST", "LIBRARYNAME", "x*"]), "*0");
+    assert_eq!(
+        told(&["FUNCTION", "STATS"]),
+        "*4 $14 running_script $-1 $7 engines *2 $3 LUA *4 $15 libraries_count :1 $15 functions_count :2"
+    );
+    assert_eq!(told(&["FUNCTION", "DELETE", "lib"]), "+OK");
+    assert_eq!(told(&["FUNCTION", "DELETE", "lib"]), "-ERR Library not found");
+    assert_eq!(told(&["FUNCTION", "FLUSH", "ASYNC"]), "+OK");
+    assert_eq!(told(&["FUNCTION", "RESTORE", "x"]), "-ERR DUMP payload version or checksum are wrong");
+}
+
+#[test]
+fn a_dump_of_functions_is_restored_whole_or_not_at_all() {
+    let mut world = World::new(&[]);
+    let conn = world.connect();
+    ask(&mut world, conn, &["FUNCTION", "LOAD", LIBRARY]);
+    world.receive(conn, call(&["FUNCTION", "DUMP"]));
+    world.settle();
+    let unsent = world.node.unsent(conn).to_vec();
+    world.node.on_sent(conn, unsent.len());
+    let start = unsent.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let dump = &unsent[start..unsent.len() - 2];
+    let restore = |world: &mut World, policy: &[&str]| {
+        let mut bytes = Vec::new();
+        let words =
+            [&b"FUNCTION"[..], b"RESTORE", dump].into_iter().chain(policy.iter().map(|p| p.as_bytes()));
+        let words: Vec<&[u8]> = words.collect();
+        skep_resp::write_command(&mut bytes, words.iter().copied());
+        world.receive(conn, bytes);
+        world.settle();
+        world.replies(conn)
+    };
+    assert_eq!(restore(&mut world, &[]), "-ERR Library lib already exists");
+    assert_eq!(restore(&mut world, &["REPLACE"]), "+OK");
+    ask(
+        &mut world,
+        conn,
+        &["FUNCTION", "LOAD", "#!lua name=other\nredis.register_function('o', function() end)"],
+    );
+    assert_eq!(restore(&mut world, &["FLUSH"]), "+OK");
+    assert_eq!(ask(&mut world, conn, &["FCALL", "o", "0"]), "-ERR Function not found");
+    assert_eq!(ask(&mut world, conn, &["FCALL", "put", "1", "k", "v"]), "+OK");
+    assert!(restore(&mut world, &["x"]).starts_with("-ERR Wrong restore policy given"));
+}
+
+#[test]
+fn all_shards_know_what_was_loaded_and_calls_go_to_the_shard_of_their_keys() {
+    let mut cluster = Cluster::of(3, &[("shards", "3")]);
+    cluster.run(3_000);
+    let conn = cluster.node(1).connect();
+    let mut told = |words: &[&str]| ask_one(&mut cluster, 1, conn, words);
+    let sha = told(&["SCRIPT", "LOAD", SET]);
+    let sha = sha.strip_prefix("$40 ").unwrap().to_owned();
+    assert_eq!(told(&["FUNCTION", "LOAD", LIBRARY]), "$3 lib");
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(told(&["EVALSHA", &sha, "1", key, key]), "+OK");
+        assert_eq!(told(&["FCALL", "look", "1", key]), format!("$1 {key}"));
+    }
+    assert_eq!(told(&["SCRIPT", "EXISTS", &sha, "x"]), "*2 :1 :0");
+    assert_eq!(told(&["EVAL", "return 1", "0"]), ":1");
+    assert_eq!(told(&["EVAL", "return 1", "x"]), "-ERR value is not an integer or out of range");
+    let spread = told(&["EVAL", "return 1", "2", "a", "b"]);
+    assert!(spread.contains("commands over several shards are not available"), "{spread}");
+    assert_eq!(told(&["FUNCTION", "DELETE", "lib"]), "+OK");
+    assert_eq!(told(&["FCALL", "look", "1", "a"]), "-ERR Function not found");
+    assert_eq!(told(&["SCRIPT", "FLUSH"]), "+OK");
+    for key in ["a", "b", "c"] {
+        assert_eq!(told(&["EVALSHA", &sha, "1", key, key]), NO_SCRIPT);
+    }
+}
+
+#[test]
+fn scripts_outlive_a_change_of_leaders_and_replicas_agree_on_what_they_did() {
+    let mut cluster = Cluster::of(3, &[]);
+    cluster.run(2_000);
+    let leader = cluster.leader().unwrap();
+    let other = leader % 3 + 1;
+    let conn = cluster.node(other).connect();
+    let mut told = |words: &[&str]| ask_one(&mut cluster, other, conn, words);
+    let random = "for i = 1, 10 do redis.call('sadd', KEYS[1], math.random(1000)) end redis.call('spop', KEYS[1]) return \
+                  redis.call('scard', KEYS[1])";
+    let first = told(&["EVAL", random, "1", "s"]);
+    assert!(first.starts_with(':'), "{first}");
+    told(&["FUNCTION", "LOAD", LIBRARY]);
+    cluster.kill(leader);
+    let sha = skep_script::Sha::of(random.as_bytes()).to_string();
+    let mut told = |words: &[&str]| ask_one(&mut cluster, other, conn, words);
+    assert!(told(&["EVALSHA", &sha, "1", "s"]).starts_with(':'));
+    assert_eq!(told(&["FCALL", "put", "1", "k", "v"]), "+OK");
+    cluster.run(1_000);
+    let digests: std::collections::BTreeSet<_> = cluster.alive().map(|w| w.node.digests()).collect();
+    assert_eq!(digests.len(), 1);
+}

@@ -1,0 +1,245 @@
+//! The interpreter of a keyspace: the commands that run or compile scripts.
+
+use std::sync::Arc;
+
+use skep_base::{Args, Refusal};
+use skep_keyspace::scripts::{Interpreter, Library, ScriptFlags, Scripts, Sha};
+use skep_keyspace::{BadPayload, ReadCx, WriteCx, load_libraries};
+use skep_resp::Reply;
+
+use crate::engine::Engine;
+use crate::header::{self, reads_only};
+use crate::host::LogLevel;
+use crate::invocation::Invocation;
+use crate::keyspace_host::{KeyspaceHost, ScriptCommands, Surroundings};
+use crate::limits::{Limits, Run};
+
+/// Nothing but a cache, and what `redis.log` said. Made when the first script runs.
+#[derive(Default)]
+pub struct Runner {
+    made: Option<Box<Made>>,
+    logged: Vec<(u8, Vec<u8>)>,
+}
+
+struct Made {
+    engine: Engine,
+    commands: ScriptCommands,
+}
+
+/// Lines of `redis.log` kept until they are taken; more are dropped.
+const LOGGED_MAX: usize = 1_000;
+
+/// What a call runs.
+enum Subject<'a> {
+    Script { sha: Sha, source: Source<'a> },
+    Function(Arc<Library>),
+}
+
+enum Source<'a> {
+    Given(&'a [u8]),
+    Known(Arc<[u8]>),
+}
+
+impl Source<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Source::Given(bytes) => bytes,
+            Source::Known(bytes) => bytes,
+        }
+    }
+}
+
+/// True for the commands whose scripts may only read.
+fn is_read_only_command(args: Args) -> bool {
+    args[0].len() > 3 && args[0][args[0].len() - 3..].eq_ignore_ascii_case(b"_ro")
+}
+
+impl<'a> Subject<'a> {
+    /// What `args` call, and with what.
+    fn of(scripts: &Scripts, args: Args<'a>) -> Result<(Subject<'a>, Invocation<'a>), Refusal> {
+        if args.is(0, "fcall") || args.is(0, "fcall_ro") {
+            let library = scripts.library_of(&args[1]).ok_or(Refusal::text("ERR Function not found"))?;
+            return Ok((Subject::Function(library.clone()), Invocation::parse(args)?));
+        }
+        let call = Invocation::parse(args)?;
+        if args.is(0, "eval") || args.is(0, "eval_ro") {
+            let source = Source::Given(call.subject);
+            return Ok((Subject::Script { sha: Sha::of(call.subject), source }, call));
+        }
+        let known = Sha::parse(call.subject).and_then(|sha| Some((sha, scripts.source(sha)?.clone())));
+        let (sha, source) = known.ok_or(Refusal::text("NOSCRIPT No matching script. Please use EVAL."))?;
+        Ok((Subject::Script { sha, source: Source::Known(source) }, call))
+    }
+}
+
+impl Runner {
+    fn made(&mut self) -> &mut Made {
+        self.made
+            .get_or_insert_with(|| Box::new(Made { engine: Engine::new(), commands: ScriptCommands::new() }))
+    }
+
+    /// Runs what was found.
+    fn run(
+        &mut self,
+        (subject, call): (&Subject, &Invocation),
+        run: Run,
+        surroundings: Surroundings,
+        only_reads: bool,
+        reply: &mut Reply,
+    ) {
+        let Made { engine, commands } = self.made();
+        let mut host = KeyspaceHost::new(commands, surroundings, only_reads);
+        match subject {
+            Subject::Script { sha, source } => {
+                engine.eval(source.bytes(), *sha, call, run, &mut host, reply);
+            }
+            Subject::Function(library) => {
+                engine.fcall(library, call, run, &mut host, reply);
+            }
+        }
+        for (level, line) in host.into_logged() {
+            if self.logged.len() < LOGGED_MAX {
+                self.logged.push((number_of(level), line));
+            }
+        }
+    }
+
+    /// Whether a call is to be refused writes.
+    fn check(&mut self, subject: &Subject, call: &Invocation, args: Args) -> Result<bool, Refusal> {
+        let read_only_command = is_read_only_command(args);
+        match subject {
+            Subject::Script { sha, source } => {
+                self.made().engine.compile(source.bytes(), *sha)?.reads_only(read_only_command)
+            }
+            Subject::Function(library) => {
+                let function = library.function(call.subject).expect("the library was found by it");
+                reads_only(function.flags, read_only_command)
+            }
+        }
+    }
+
+    fn call(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
+        let only_reads = self.check(&subject, &call, args)?;
+        if let Subject::Script { sha, source: Source::Given(source) } = &subject
+            && cx.keyspace.scripts().source(*sha).is_none()
+        {
+            cx.keyspace.scripts_mut().remember(*sha, source);
+        }
+        let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
+        let mut own = WriteCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
+        self.run((&subject, &call), run, Surroundings::Write(&mut own), only_reads, reply);
+        Ok(())
+    }
+
+    /// `FUNCTION LOAD [REPLACE] code`
+    fn load_library(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let mut replace = false;
+        for option in args.from(2).iter().take(args.len() - 3) {
+            if !option.eq_ignore_ascii_case(b"replace") {
+                let option = String::from_utf8_lossy(option);
+                return Err(Refusal::format(format!("ERR Unknown option given: {option}")));
+            }
+            replace = true;
+        }
+        let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
+        let library = self.made().engine.load_library(&args[args.len() - 1], run)?;
+        let name = library.name.clone();
+        cx.keyspace.scripts_mut().add_library(library, replace)?;
+        reply.bulk(name.as_bytes());
+        Ok(())
+    }
+
+    /// `FUNCTION RESTORE payload [FLUSH | APPEND | REPLACE]`
+    fn restore(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let (flush, replace) = match args.get(3) {
+            _ if args.len() > 4 => {
+                return Err(Refusal::text(
+                    "ERR unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION HELP.",
+                ));
+            }
+            None => (false, false),
+            Some(_) if args.is(3, "append") => (false, false),
+            Some(_) if args.is(3, "flush") => (true, false),
+            Some(_) if args.is(3, "replace") => (false, true),
+            Some(_) => {
+                return Err(Refusal::text(
+                    "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
+                ));
+            }
+        };
+        let codes = load_libraries(&args[2]).map_err(|bad| match bad {
+            BadPayload::Footer => Refusal::text("ERR DUMP payload version or checksum are wrong"),
+            BadPayload::Other => Refusal::text("ERR given type is not a function"),
+            BadPayload::Malformed(why) => Refusal::format(format!("ERR payload is damaged: {why}")),
+        })?;
+        // Either all are added or none.
+        let mut scripts = cx.keyspace.scripts().clone();
+        if flush {
+            scripts.flush_libraries();
+        }
+        for code in codes {
+            let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
+            let library = self.made().engine.load_library(&code, run)?;
+            if !replace && scripts.libraries().any(|known| known.name == library.name) {
+                return Err(Refusal::format(format!("ERR Library {} already exists", library.name)));
+            }
+            scripts.add_library(library, replace)?;
+        }
+        *cx.keyspace.scripts_mut() = scripts;
+        reply.ok();
+        Ok(())
+    }
+}
+
+impl Interpreter for Runner {
+    fn write(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        if args.is(0, "script") {
+            self.made().engine.compile(&args[2], Sha::of(&args[2]))?;
+            let sha = cx.keyspace.scripts_mut().load(&args[2])?;
+            reply.bulk(sha.to_string().as_bytes());
+            return Ok(());
+        }
+        match args.is(0, "function") {
+            true if args.is(1, "load") => self.load_library(cx, args, reply),
+            true => self.restore(cx, args, reply),
+            false => self.call(cx, args, reply),
+        }
+    }
+
+    fn read(&mut self, cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
+        self.check(&subject, &call, args)?;
+        let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
+        let mut own = ReadCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
+        self.run((&subject, &call), run, Surroundings::Read(&mut own), true, reply);
+        Ok(())
+    }
+
+    fn flags(&self, scripts: &Scripts, args: Args) -> Option<ScriptFlags> {
+        if args.is(0, "fcall") || args.is(0, "fcall_ro") {
+            let library = scripts.library_of(&args[1])?;
+            return library.function(&args[1]).map(|function| function.flags);
+        }
+        let sha = match args.is(0, "eval") || args.is(0, "eval_ro") {
+            true => Sha::of(&args[1]),
+            false => Sha::parse(&args[1])?,
+        };
+        let source = scripts.source(sha)?;
+        let (header, _) = header::of_script(source).ok()?;
+        Some(header.flags.unwrap_or_default())
+    }
+
+    fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)> {
+        std::mem::take(&mut self.logged)
+    }
+}
+
+fn number_of(level: LogLevel) -> u8 {
+    match level {
+        LogLevel::Debug => 0,
+        LogLevel::Verbose => 1,
+        LogLevel::Notice => 2,
+        LogLevel::Warning => 3,
+    }
+}
