@@ -183,7 +183,7 @@ fn scripts_in_transactions_and_under_tokens_run_like_other_writes() {
         ask(&mut world, conn, &["ONCE", "u", "EVAL", count, "0"]),
         "-ERR ONCE cannot run 'eval': it has no keys"
     );
-    let take = "redis.call('qadd', KEYS[1], 'job') return redis.call('qtake', KEYS[1], 'worker')";
+    let take = "redis.call('qadd', KEYS[1], 'job') return redis.call('qtake', 1, KEYS[1])";
     let taken = ask(&mut world, conn, &["EVAL", take, "1", "q"]);
     assert!(taken.contains("job"), "{taken}");
     assert!(
