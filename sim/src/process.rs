@@ -211,6 +211,7 @@ impl Process {
             clients_fit: u64::MAX,
             incarnation: life,
             seed,
+            secret: [7; 32],
             replaces,
             link_limits: LinkLimits { piece_bytes: plan.piece_bytes, ..LinkLimits::default() },
             may_damage: true,

@@ -2,7 +2,12 @@
 
 /// A number from the operating system's generator.
 pub fn random() -> u64 {
-    let mut bytes = [0; 8];
+    u64::from_le_bytes(random_bytes())
+}
+
+/// Bytes from the operating system's generator, fit for secrets.
+pub fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
     let mut filled = 0;
     while filled < bytes.len() {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
@@ -11,7 +16,7 @@ pub fn random() -> u64 {
             Err(errno) => panic!("the operating system gives no random numbers: {errno}"),
         }
     }
-    u64::from_le_bytes(bytes)
+    bytes
 }
 
 /// 40 hexadecimal digits, as Redis's identifiers have.

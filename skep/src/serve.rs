@@ -13,7 +13,7 @@ use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, St
 use skep_server::{Clock, Counts, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
-use crate::chance::{random, random_hex};
+use crate::chance::{random, random_bytes, random_hex};
 use crate::config::{Config, advertised};
 use crate::report::report;
 use crate::{memory, open_files, recovery, signals};
@@ -206,6 +206,7 @@ fn identity(
         clients_fit,
         incarnation: random(),
         seed: random(),
+        secret: random_bytes(),
         replaces,
         link_limits: LinkLimits::default(),
         may_damage: may_damage(),

@@ -45,6 +45,12 @@ impl<'a> Args<'a> {
         Args { buffer: self.buffer, spans: self.spans.get(index..).unwrap_or(&[]) }
     }
 
+    /// The arguments before `index` (all, if there are fewer).
+    #[inline]
+    pub fn up_to(&self, index: usize) -> Args<'a> {
+        Args { buffer: self.buffer, spans: self.spans.get(..index).unwrap_or(self.spans) }
+    }
+
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone + use<'a> {
         let buffer = self.buffer;

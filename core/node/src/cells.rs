@@ -183,8 +183,8 @@ impl Node {
 
     /// Takes a connection that the hub has admitted under a number.
     pub fn welcome(&mut self, number: u64, address: String, local_address: String) -> ConnId {
-        let open = self.settings.requirepass().is_empty();
-        self.clients.add(number, address, local_address, open, self.now.mono)
+        let login = self.acl.first_login();
+        self.clients.add(number, address, local_address, login, self.now.mono)
     }
 
     /// Clients of all cells. Only the hub knows.

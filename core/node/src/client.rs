@@ -4,7 +4,9 @@
 //! another node) is parked until those before it have come.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use skep_acl::Rights;
 use skep_base::{ConnId, Millis};
 use skep_resp::{Decoder, Protocol};
 
@@ -23,6 +25,14 @@ pub enum ReplyMode {
     SkipNext,
 }
 
+/// As whom a connection begins.
+#[derive(Clone)]
+pub struct Login {
+    pub user: Arc<[u8]>,
+    pub rights: Option<Arc<Rights>>,
+    pub authenticated: bool,
+}
+
 /// One connection.
 pub struct Client {
     pub id: ConnId,
@@ -36,6 +46,10 @@ pub struct Client {
     pub db: u8,
     pub protocol: Protocol,
     pub authenticated: bool,
+    /// The name of the user that it is logged in as; until then that of the default user.
+    pub user: Arc<[u8]>,
+    /// What it may do; `None`: everything.
+    pub rights: Option<Arc<Rights>>,
     pub created: Millis,
     pub last_active: Millis,
     pub last_command: &'static str,
@@ -250,7 +264,7 @@ impl Clients {
         number: u64,
         address: String,
         local_address: String,
-        authenticated: bool,
+        login: Login,
         now: Millis,
     ) -> ConnId {
         let place = self.free.pop().unwrap_or_else(|| {
@@ -272,7 +286,9 @@ impl Clients {
             library_version: Vec::new(),
             db: 0,
             protocol: Protocol::Resp2,
-            authenticated,
+            authenticated: login.authenticated,
+            user: login.user,
+            rights: login.rights,
             created: now,
             last_active: now,
             last_command: "NULL",
@@ -320,11 +336,9 @@ impl Clients {
         self.places[place as usize].client.take()
     }
 
-    /// Counts every connection as logged in, since no password is asked for any more.
-    pub fn authenticate_all(&mut self) {
-        for client in self.places.iter_mut().filter_map(|p| p.client.as_deref_mut()) {
-            client.authenticated = true;
-        }
+    /// In order of places.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Client> {
+        self.places.iter_mut().filter_map(|p| p.client.as_deref_mut())
     }
 
     /// In order of places.

@@ -53,6 +53,8 @@ pub(crate) struct Meta {
     /// Changes that this node wants made, by number.
     asks: BTreeMap<u64, Ask>,
     next_ask: u64,
+    /// A change was asked for in this turn.
+    is_asked: bool,
     tick_at: Millis,
     tick_count: u64,
     /// The peer addresses that the shell was told.
@@ -85,9 +87,19 @@ enum Asker {
 struct Ask {
     command: MetaCommand,
     client: Option<Asking>,
+    reply: AskReply,
+    /// It was carried out, and this node makes sure that it knows what came of it.
+    is_done: bool,
     since: Millis,
     /// The leader it was given to, in its term.
     given_to: Option<(NodeId, Term)>,
+}
+
+/// What is answered when a change was made.
+#[derive(Clone, Copy)]
+pub(crate) enum AskReply {
+    Ok,
+    Count(usize),
 }
 
 /// Whom a change was asked for.
@@ -117,13 +129,14 @@ impl Node {
         &mut self,
         conn: ConnId,
         command: MetaCommand,
+        reply: AskReply,
         heard: bool,
     ) -> Result<(), Refusal> {
         self.admit_ask()?;
         let client = self.client(conn);
         let (seq, protocol) = (client.begin_op(true), client.protocol);
         client.waiting = true;
-        self.ask_meta(command, Some(Asking::Client(AskingClient { conn, seq, protocol, heard })));
+        self.ask_meta(command, Some(Asking::Client(AskingClient { conn, seq, protocol, heard })), reply);
         Ok(())
     }
 
@@ -135,9 +148,10 @@ impl Node {
         &mut self,
         caller: Caller,
         command: MetaCommand,
+        reply: AskReply,
     ) -> Result<Part, Refusal> {
         self.admit_ask()?;
-        self.ask_meta(command, Some(Asking::Part(caller)));
+        self.ask_meta(command, Some(Asking::Part(caller)), reply);
         Ok(Part::Later)
     }
 
@@ -150,10 +164,11 @@ impl Node {
         Ok(())
     }
 
-    fn ask_meta(&mut self, command: MetaCommand, client: Option<Asking>) {
-        let ask = Ask { command, client, since: self.now.mono, given_to: None };
+    fn ask_meta(&mut self, command: MetaCommand, client: Option<Asking>, reply: AskReply) {
+        let ask = Ask { command, client, reply, is_done: false, since: self.now.mono, given_to: None };
         self.meta.asks.insert(self.meta.next_ask, ask);
         self.meta.next_ask += 1;
+        self.meta.is_asked = true;
     }
 
     /// Asks for a change that this node wants itself, unless it has asked already.
@@ -163,7 +178,7 @@ impl Node {
         }
         let known = self.meta.asks.values().any(|ask| ask.command == command);
         if !known && self.meta.asks.len() < ASKS_MAX {
-            self.ask_meta(command, None);
+            self.ask_meta(command, None, AskReply::Ok);
         }
     }
 
@@ -175,6 +190,12 @@ impl Node {
         let numbers: Vec<u64> = self.meta.asks.keys().copied().collect();
         for number in numbers {
             let Some(ask) = self.meta.asks.get_mut(&number) else { continue };
+            if ask.is_done {
+                if ask.since.0 < limit {
+                    self.end_ask(number, Ok(()), out);
+                }
+                continue;
+            }
             if ask.since.0 < limit {
                 let why = "UNCERTAIN the cluster's leader did not answer in time; look with `skep status` before you repeat it";
                 self.end_ask(number, Err(why.into()), out);
@@ -198,11 +219,16 @@ impl Node {
     }
 
     fn end_ask(&mut self, number: u64, outcome: Result<(), String>, out: &mut Vec<Output>) {
-        let asking = match self.meta.asks.remove(&number) {
-            Some(Ask { client: Some(Asking::Client(asking)), .. }) => asking,
-            Some(Ask { client: Some(Asking::Part(caller)), .. }) => {
-                let part = outcome.map(|()| Part::Done).map_err(Refusal::format);
-                return self.answer_part(caller, part, out);
+        let (asking, done) = match self.meta.asks.remove(&number) {
+            Some(Ask { client: Some(Asking::Client(asking)), reply, .. }) => (asking, reply),
+            Some(Ask { client: Some(Asking::Part(caller)), reply, .. }) => {
+                let part = match reply {
+                    AskReply::Ok => Part::Done,
+                    AskReply::Count(count) => Part::Count(count),
+                };
+                // Whoever hears that the change was made sees it.
+                self.tell_view();
+                return self.answer_part(caller, outcome.map(|()| part).map_err(Refusal::format), out);
             }
             _ => return,
         };
@@ -210,7 +236,10 @@ impl Node {
         let mut bytes = Vec::new();
         let mut reply = Reply::new(&mut bytes, asking.protocol);
         match outcome {
-            Ok(()) => reply.ok(),
+            Ok(()) => match done {
+                AskReply::Ok => reply.ok(),
+                AskReply::Count(count) => reply.len(count),
+            },
             Err(why) => reply.error(&why),
         }
         if !asking.heard {
@@ -275,8 +304,22 @@ impl Node {
                     ask.given_to = None;
                 }
             }
-            false => self.end_ask(number, refused.map_or(Ok(()), Err), out),
+            false => match (refused, self.meta.asks.get_mut(&number)) {
+                // The leader has it, and this node must too before it says so: who makes a user logs in as it next.
+                (None, Some(ask))
+                    if matches!(ask.command, MetaCommand::SetUser { .. } | MetaCommand::DelUsers { .. }) =>
+                {
+                    ask.is_done = true;
+                    self.read_meta_for_ask(number, out);
+                }
+                (refused, _) => self.end_ask(number, refused.map_or(Ok(()), Err), out),
+            },
         }
+    }
+
+    /// This node knows what became of a change that was carried out.
+    pub(crate) fn on_ask_known(&mut self, number: u64, out: &mut Vec<Output>) {
+        self.end_ask(number, Ok(()), out);
     }
 
     /// A change was applied.
@@ -358,6 +401,7 @@ impl Node {
         }
         self.shards.sort_by_key(|shard| shard.id);
         self.cells.one_shard = self.cells.is_only() || self.meta.state.shards.len() <= 1;
+        self.on_users_changed(out);
         if !self.cells.is_hub() {
             let members = self.meta.state.clone();
             return self.peers.retain(|node| members.nodes.contains_key(&node));
@@ -463,6 +507,9 @@ impl Node {
     /// What only time brings about.
     pub(crate) fn tick_cluster(&mut self, out: &mut Vec<Output>) {
         self.tell_undelivered(out);
+        if std::mem::take(&mut self.meta.is_asked) {
+            self.drive_asks(out);
+        }
         if self.meta.tick_at > self.now.mono {
             return;
         }

@@ -44,9 +44,7 @@ impl Node {
             keyspace.access.lfu_log_factor = factor;
             keyspace.access.lfu_decay_minutes = decay;
         }
-        if self.settings.requirepass().is_empty() {
-            self.clients.authenticate_all();
-        }
+        self.learn_users();
     }
 
     /// Closes connections that have been silent for longer than `timeout`.

@@ -2,6 +2,8 @@
 //!
 //! - A leader that acted by an old state could give a vote back to a node that an earlier leader had taken it from, and that
 //!   the cluster holds for free of copies (INV-PLACE-9). So it reads the meta state once in its term before its first step.
+//! - A node that has started serves nobody by users of another time.
+//! - A node that was told that a user was changed knows it only when it has that itself.
 //! - A node that dropped its replica by an old state could drop one that was wanted again since, with acknowledgements that
 //!   others count on. So when its state says that a replica is not wanted here, it takes in nothing more for it, reads the meta
 //!   state, and looks again: whatever wish it acknowledged something for, that read shows.
@@ -19,6 +21,8 @@ use crate::{Node, Output};
 pub(crate) struct Freshness {
     /// The term in which this node leads each group and has read the meta state since.
     leads: BTreeMap<GroupId, Term>,
+    /// Since it started this node has known a meta state that was not old.
+    may_serve: bool,
     waiting: BTreeSet<Purpose>,
     /// A read under way and what it is for.
     reading: Option<(Reading, BTreeSet<Purpose>)>,
@@ -37,6 +41,10 @@ pub(crate) enum Reading {
 enum Purpose {
     Lead(GroupId, Term),
     Drop(GroupId),
+    /// To serve clients by the users that the cluster has.
+    Serve,
+    /// A change that this node asked for was made, under its number.
+    Ask(u64),
     /// Another cell's, under its number.
     Cell(usize, u64),
 }
@@ -110,6 +118,8 @@ impl Node {
                 Purpose::Lead(group, term) => drop(self.fresh.leads.insert(group, term)),
                 Purpose::Drop(group) if self.is_gone(group) => self.drop_replica(group, out),
                 Purpose::Drop(_) => {}
+                Purpose::Serve => self.fresh.may_serve = true,
+                Purpose::Ask(number) => self.on_ask_known(number, out),
                 Purpose::Cell(cell, number) => {
                     self.tell_view();
                     self.cells.send(cell, Message::MetaRead { number });
@@ -121,6 +131,21 @@ impl Node {
     /// The hub: another cell must know a state that is not old.
     pub(crate) fn read_meta_for(&mut self, cell: usize, number: u64, out: &mut Vec<Output>) {
         self.fresh.waiting.insert(Purpose::Cell(cell, number));
+        self.read_meta(out);
+    }
+
+    /// True if this node, which has started, has read the meta state since; if not, it will. A user that was deleted, or given
+    /// other rights, while the node was down must not come in by it.
+    pub(crate) fn may_serve(&mut self) -> bool {
+        if !self.fresh.may_serve {
+            self.fresh.waiting.insert(Purpose::Serve);
+        }
+        self.fresh.may_serve
+    }
+
+    /// The hub: a change that it asked for was made, and is to be known here.
+    pub(crate) fn read_meta_for_ask(&mut self, number: u64, out: &mut Vec<Output>) {
+        self.fresh.waiting.insert(Purpose::Ask(number));
         self.read_meta(out);
     }
 

@@ -276,6 +276,9 @@ impl Node {
         let here = self.shards.iter().filter(|shard| self.serves(shard)).count();
         let serving = here + self.cells.reports().map(|report| report.serving).sum::<usize>();
         if is_member && serving > 0 && serving == self.meta.state.shards.len() {
+            if !self.may_serve() {
+                return self.read_meta(out);
+            }
             self.ready = true;
             let here: u64 = self.replicas().map(|replica| replica.keyspace.total_len() as u64).sum();
             let keys = here + self.cells.reports().map(|report| report.keys).sum::<u64>();

@@ -6,6 +6,7 @@
 //! [`Node::unsent`] to the clients; the simulator does the same from a seed. A turn ends with [`Input::Turn`], which
 //! proposes what came in as one log entry: everything is batched by turn, nothing is delayed by a timer.
 
+mod acl;
 mod answer;
 mod apply;
 mod batch;
@@ -349,6 +350,7 @@ pub struct Node {
     decoder_limits: skep_resp::Limits,
     /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
     active_expire: bool,
+    acl: acl::Acl,
     /// When connections were last looked at for having been silent too long.
     idle_checked: Millis,
     pubsub: pubsub::PubSub,

@@ -248,15 +248,20 @@ impl Node {
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return self.refuse(conn, Some(command), &Refusal::text("NOAUTH Authentication required."));
         }
-        if client.subscribed
-            && client.protocol == Protocol::Resp2
-            && let Some(refusal) = refused_while_listening(command)
-        {
+        let (is_limited, listens, queues) = (
+            client.rights.is_some(),
+            client.subscribed && client.protocol == Protocol::Resp2,
+            client.transaction.as_ref().is_some_and(|transaction| transaction.is_open()),
+        );
+        if is_limited && let Some(flow) = self.deny(conn, command, args) {
+            return flow;
+        }
+        let carrying = if is_limited { self.with_rights(conn, command, args) } else { None };
+        let args = carrying.as_ref().map_or(args, |carrying| carrying.args());
+        if listens && let Some(refusal) = refused_while_listening(command) {
             return self.refuse(conn, Some(command), &refusal);
         }
-        if client.transaction.as_ref().is_some_and(|transaction| transaction.is_open())
-            && let Some(flow) = self.queue(conn, command, route, args)
-        {
+        if queues && let Some(flow) = self.queue(conn, command, route, args) {
             return flow;
         }
         if self.is_paused(command) {

@@ -11,6 +11,7 @@ use skep_peer::{LinkInput, LinkLimits, Links};
 use skep_placement::{MetaState, NodeRecord};
 use skep_settings::Settings;
 
+use crate::acl::Acl;
 use crate::answer::PeerAnswers;
 use crate::cells::{CellId, Cells, HUB};
 use crate::checkpoint::Checkpoints;
@@ -45,6 +46,8 @@ pub struct Identity {
     /// Never the same for two starts of this node.
     pub incarnation: u64,
     pub seed: u64,
+    /// From a generator for secrets, another in each run.
+    pub secret: [u8; 32],
     /// The node whose damaged data this one had before; it is gone, and this one takes its place.
     pub replaces: Option<NodeId>,
     pub link_limits: LinkLimits,
@@ -223,6 +226,7 @@ impl Node {
             cells: Cells::new(cell),
             routes: Routes::new(),
             clients: Clients::default(),
+            acl: Acl::new(identity.secret, cell.index),
             with_output: VecDeque::new(),
             to_resume: Vec::new(),
             grown: Vec::new(),

@@ -73,6 +73,7 @@ impl World {
             clients_fit: u64::MAX,
             incarnation: 1,
             seed: 7 * u64::from(number),
+            secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
             may_damage: false,

@@ -177,6 +177,13 @@ impl Node {
                 );
                 Err(Refusal::format(text))
             }
+            Route::Local(_) if matches!(command.name, "acl|setuser" | "acl|deluser") => {
+                let text = format!(
+                    "ERR {} changes the cluster, which a transaction cannot wait for; send it before MULTI or after EXEC",
+                    command.name
+                );
+                Err(Refusal::format(text))
+            }
             Route::Local(run) => {
                 self.queue_own(conn, command, run, args);
                 Ok(())

@@ -35,6 +35,8 @@ impl MetaState {
             }
             MetaCommand::Drain { node, on } => self.drain(node, on),
             MetaCommand::Remove { node } => self.remove(node),
+            MetaCommand::SetUser { name, first, rules } => self.set_user(name, &first, &rules),
+            MetaCommand::DelUsers { names } => self.del_users(&names),
         }
     }
 

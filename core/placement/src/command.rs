@@ -34,6 +34,11 @@ pub enum MetaCommand {
     Drain { node: NodeId, on: bool },
     /// Forgets a member that is drained and holds nothing any more. Its id is never given again.
     Remove { node: NodeId },
+    /// Changes a user by ACL rules, none of which holds a password; one that does not exist is first made by the rules
+    /// `first`.
+    SetUser { name: Vec<u8>, first: Vec<Vec<u8>>, rules: Vec<Vec<u8>> },
+    /// Forgets users.
+    DelUsers { names: Vec<Vec<u8>> },
 }
 
 // 0 and 1 were commands of clusters of one node, which had no uuids.
@@ -45,6 +50,8 @@ const SETTLED: u8 = 6;
 const DRAIN: u8 = 7;
 const REMOVE: u8 = 8;
 const REPLACE: u8 = 9;
+const SET_USER: u8 = 10;
+const DEL_USERS: u8 = 11;
 
 impl MetaCommand {
     pub fn encode(&self) -> Vec<u8> {
@@ -95,6 +102,16 @@ impl MetaCommand {
                 out.push(REMOVE);
                 varint::put(&mut out, node.0);
             }
+            MetaCommand::SetUser { name, first, rules } => {
+                out.push(SET_USER);
+                varint::put_bytes(&mut out, name);
+                record::put_texts(&mut out, first);
+                record::put_texts(&mut out, rules);
+            }
+            MetaCommand::DelUsers { names } => {
+                out.push(DEL_USERS);
+                record::put_texts(&mut out, names);
+            }
         }
         out
     }
@@ -134,7 +151,13 @@ impl MetaCommand {
             SETTLED => MetaCommand::Settled { shard: GroupId(input.varint()?), epoch: input.varint()? },
             DRAIN => MetaCommand::Drain { node: NodeId(input.varint()?), on: record::flag(&mut input)? },
             REMOVE => MetaCommand::Remove { node: NodeId(input.varint()?) },
-            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 9" }),
+            SET_USER => MetaCommand::SetUser {
+                name: input.bytes()?.to_vec(),
+                first: record::texts(&mut input)?,
+                rules: record::texts(&mut input)?,
+            },
+            DEL_USERS => MetaCommand::DelUsers { names: record::texts(&mut input)? },
+            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 11" }),
         };
         input.end()?;
         Ok(command)

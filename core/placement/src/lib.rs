@@ -13,6 +13,7 @@ mod membership;
 mod plan;
 mod record;
 mod state;
+mod users;
 
 pub use command::MetaCommand;
 pub use forming::{Decision, Forming, FormingInput, JoinReply, Offer};
@@ -21,3 +22,4 @@ pub use membership::{Step, Wanted, is_settled, membership_step};
 pub use plan::{DEAD_AFTER_MS, View, plan};
 pub use record::{Member, NodeRecord, REPLICAS_MAX, ShardRecord, TEXT_BYTES_MAX};
 pub use state::{MetaState, NODES_MAX, SHARDS_MAX};
+pub use users::{USERS_BYTES_MAX, USERS_MAX};

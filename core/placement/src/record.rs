@@ -166,6 +166,16 @@ pub(crate) fn nodes(input: &mut Reader<'_>) -> Result<Vec<NodeId>, Malformed> {
     (0..count).map(|_| input.varint().map(NodeId)).collect()
 }
 
+pub(crate) fn put_texts(out: &mut Vec<u8>, texts: &[Vec<u8>]) {
+    varint::put(out, texts.len() as u64);
+    texts.iter().for_each(|text| varint::put_bytes(out, text));
+}
+
+pub(crate) fn texts(input: &mut Reader<'_>) -> Result<Vec<Vec<u8>>, Malformed> {
+    let count = input.count(1)?;
+    (0..count).map(|_| input.bytes().map(<[u8]>::to_vec)).collect()
+}
+
 pub(crate) fn flag(input: &mut Reader<'_>) -> Result<bool, Malformed> {
     match input.u8()? {
         0 => Ok(false),

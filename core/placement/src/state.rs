@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
+use skep_acl::Users;
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{GroupId, NodeId, NodeUuid, SLOT_COUNT};
 
 use crate::membership::Wanted;
 use crate::record::{self, Member, REPLICAS_MAX, ShardRecord};
+use crate::users;
 
 /// Most members. Each follows the meta group and has a connection to each other.
 pub const NODES_MAX: usize = 256;
@@ -17,7 +20,9 @@ pub const SHARDS_MAX: u32 = 4096;
 const REMOVED_MAX: usize = 4096;
 /// Greatest id of a founder: far from the end of the numbers, so that joining never gets there.
 pub(crate) const FOUNDER_MAX: NodeId = NodeId(u32::MAX as u64);
-const STATE_VERSION: u8 = 2;
+const STATE_VERSION: u8 = 3;
+/// The version that had no users.
+const STATE_VERSION_MIN: u8 = 2;
 
 /// Everything that all nodes agree on. Fields are for reading; [`MetaState::apply`] changes them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,6 +37,8 @@ pub struct MetaState {
     /// The meta group's voters; all other members learn.
     pub meta_group: Option<ShardRecord>,
     pub shards: BTreeMap<GroupId, ShardRecord>,
+    /// Users that were made or changed by ACL commands; shared with whoever looks at them.
+    pub users: Arc<Users>,
     pub(crate) next_node: NodeId,
     table: SlotTable,
 }
@@ -138,6 +145,7 @@ impl MetaState {
             varint::put(out, shard.0);
             record.encode(out);
         }
+        users::encode(&self.users, out);
     }
 
     /// Reads what [`MetaState::encode`] wrote.
@@ -146,8 +154,9 @@ impl MetaState {
     /// [`Malformed`]: not those bytes, or a state that breaks an invariant.
     pub fn decode(bytes: &[u8]) -> Result<MetaState, Malformed> {
         let mut input = Reader::new(bytes);
-        if input.u8()? != STATE_VERSION {
-            return Err(Malformed { offset: 0, expected: "a meta state of version 2" });
+        let version = input.u8()?;
+        if !(STATE_VERSION_MIN..=STATE_VERSION).contains(&version) {
+            return Err(Malformed { offset: 0, expected: "a meta state of version 2 or 3" });
         }
         let mut state = MetaState { cluster_id: record::text(&mut input)?, ..MetaState::default() };
         state.replicas = record::small(&mut input)?;
@@ -166,6 +175,9 @@ impl MetaState {
         for _ in 0..input.count(6)? {
             let shard = GroupId(input.varint()?);
             state.shards.insert(shard, ShardRecord::decode(&mut input)?);
+        }
+        if version > STATE_VERSION_MIN {
+            state.users = Arc::new(users::decode(&mut input)?);
         }
         input.end()?;
         match state.broken_rule_of_shape() {

@@ -1,5 +1,6 @@
 //! A host whose commands run on the keyspace: within a log entry that is applied, or as a read.
 
+use skep_acl::CarriedRights;
 use skep_base::{Args, Millis, Refusal};
 use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
 use skep_keyspace::events::Channel;
@@ -64,6 +65,8 @@ pub struct KeyspaceHost<'a, 'k> {
     commands: &'a ScriptCommands,
     surroundings: Surroundings<'a, 'k>,
     reads_only: bool,
+    /// What its user may do; `None`: everything.
+    rights: Option<CarriedRights>,
     logged: Vec<(LogLevel, Vec<u8>)>,
 }
 
@@ -73,7 +76,13 @@ const LOGGED_MAX: usize = 100;
 impl<'a, 'k> KeyspaceHost<'a, 'k> {
     /// `reads_only` refuses writes also while an entry is applied (see [`crate::Header::reads_only`]).
     pub fn new(commands: &'a ScriptCommands, surroundings: Surroundings<'a, 'k>, reads_only: bool) -> Self {
-        KeyspaceHost { commands, surroundings, reads_only, logged: Vec::new() }
+        KeyspaceHost { commands, surroundings, reads_only, rights: None, logged: Vec::new() }
+    }
+
+    /// Lets the script do no more than its user may.
+    pub fn limited(mut self, rights: Option<CarriedRights>) -> Self {
+        self.rights = rights;
+        self
     }
 
     /// What the script has logged, in its order.
@@ -116,6 +125,9 @@ impl Host for KeyspaceHost<'_, '_> {
         let Some((run, growth)) = self.commands.of(command) else {
             return refused(reply, refusals::NOT_FROM_SCRIPT);
         };
+        if let Some(Err(why)) = self.rights.as_ref().map(|rights| rights.check(command, args)) {
+            return refused(reply, &format!("ERR ACL failure in script: {why}"));
+        }
         let work = match &self.surroundings {
             Surroundings::Write(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),
             Surroundings::Read(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),
@@ -129,7 +141,14 @@ impl Host for KeyspaceHost<'_, '_> {
 
     fn may_call(&mut self, args: Args) -> Result<bool, UnknownCommand> {
         match resolve(args) {
-            Ok(_) | Err(Refusal::WrongArity(_)) => Ok(true),
+            Ok(command) => Ok(self.rights.as_ref().is_none_or(|rights| rights.check(command, args).is_ok())),
+            Err(Refusal::WrongArity(name)) => {
+                let may = |rights: &CarriedRights| {
+                    lookup_full(name.as_bytes())
+                        .is_some_and(|command| rights.may_call(command, args.up_to(0)))
+                };
+                Ok(self.rights.as_ref().is_none_or(may))
+            }
             Err(_) => Err(UnknownCommand),
         }
     }

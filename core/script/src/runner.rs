@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use skep_acl::CarriedRights;
 use skep_base::{Args, Refusal};
 use skep_keyspace::scripts::{Interpreter, Library, ScriptFlags, Scripts, Sha};
 use skep_keyspace::{BadPayload, ReadCx, WriteCx, load_libraries};
@@ -72,6 +73,12 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// The call as its client sent it, and what its user may do, if that is not everything.
+fn split_rights(args: Args) -> Result<(Args, Option<CarriedRights>), Refusal> {
+    CarriedRights::split(args)
+        .map_err(|_| Refusal::text("ERR the rights of the script's user are damaged; nothing was done"))
+}
+
 impl Runner {
     fn made(&mut self) -> &mut Made {
         self.made
@@ -82,13 +89,14 @@ impl Runner {
     fn run(
         &mut self,
         (subject, call): (&Subject, &Invocation),
+        rights: Option<CarriedRights>,
         run: Run,
         surroundings: Surroundings,
         only_reads: bool,
         reply: &mut Reply,
     ) {
         let Made { engine, commands } = self.made();
-        let mut host = KeyspaceHost::new(commands, surroundings, only_reads);
+        let mut host = KeyspaceHost::new(commands, surroundings, only_reads).limited(rights);
         match subject {
             Subject::Script { sha, source } => {
                 engine.eval(source.bytes(), *sha, call, run, &mut host, reply);
@@ -119,6 +127,7 @@ impl Runner {
     }
 
     fn call(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let (args, rights) = split_rights(args)?;
         let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
         let only_reads = self.check(&subject, &call, args)?;
         if let Subject::Script { sha, source: Source::Given(source) } = &subject
@@ -128,7 +137,7 @@ impl Runner {
         }
         let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
         let mut own = WriteCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
-        self.run((&subject, &call), run, Surroundings::Write(&mut own), only_reads, reply);
+        self.run((&subject, &call), rights, run, Surroundings::Write(&mut own), only_reads, reply);
         Ok(())
     }
 
@@ -208,11 +217,12 @@ impl Interpreter for Runner {
     }
 
     fn read(&mut self, cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+        let (args, rights) = split_rights(args)?;
         let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
         self.check(&subject, &call, args)?;
         let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
         let mut own = ReadCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
-        self.run((&subject, &call), run, Surroundings::Read(&mut own), true, reply);
+        self.run((&subject, &call), rights, run, Surroundings::Read(&mut own), true, reply);
         Ok(())
     }
 

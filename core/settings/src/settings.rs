@@ -198,6 +198,8 @@ accessors! {
     durability: choice("durability") -> Durability, |at| [Durability::Disk, Durability::Memory][at];
     /// How long replies to tokens of `ONCE` are kept.
     once_retention_seconds: u32("once-retention") -> u32;
+    /// Denials that `ACL LOG` keeps.
+    acllog_max_len: int("acllog-max-len") -> u64;
     /// How much memory values may take; 0 for no limit.
     maxmemory_bytes: int("maxmemory") -> u64;
     /// Keys that eviction compares in each round.

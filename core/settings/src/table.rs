@@ -160,6 +160,14 @@ pub const SETTINGS: &[SettingSpec] = &[
     ),
     row("log-format", Choice(&["text", "json"]), "text", AtStart, "", "The form of those lines."),
     row(
+        "acllog-max-len",
+        count(),
+        "128",
+        Live,
+        "",
+        "How many of the last denials ACL LOG keeps, in each cell of the node.",
+    ),
+    row(
         "maxmemory",
         bytes(0, u64::MAX),
         "0",
@@ -343,7 +351,6 @@ pub const SETTINGS: &[SettingSpec] = &[
         "Latency is measured for /metrics only.",
     ),
     remembered("tracking-table-max-keys", count(), "1000000", "There is no client-side caching yet."),
-    remembered("acllog-max-len", count(), "128", "No ACL log is kept."),
     remembered(
         "loglevel",
         Choice(&["debug", "verbose", "notice", "warning"]),

@@ -83,6 +83,7 @@ fn run(
         clients_fit: 1_000,
         incarnation: number,
         seed: number,
+        secret: [7; 32],
         replaces: None,
         link_limits: LinkLimits::default(),
         may_damage: false,

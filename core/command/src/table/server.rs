@@ -4,6 +4,36 @@ use super::prelude::*;
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
     command("acl", -2, 0, 0, "6.0.0").docs("Depends on the subcommand", "Looks at users and their rights."),
+    command("acl|cat", -2, NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("[category]")
+        .docs("O(1), or O(N) in the commands", "Names the categories, or the commands of one."),
+    command("acl|deluser", -3, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("username...")
+        .docs("O(1) for each user", "Deletes users and closes their connections."),
+    command("acl|dryrun", -4, ADMIN | NOSCRIPT | LOADING | STALE, 0, "7.0.0")
+        .syntax("username command [arg...]")
+        .docs("O(1)", "Tells whether a user may run a command, without running it."),
+    command("acl|genpass", -2, NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("[bits:integer]")
+        .docs("O(1)", "Draws a password."),
+    command("acl|getuser", 3, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("username")
+        .docs("O(N) in the rules of the user", "Describes a user."),
+    command("acl|help", 2, LOADING | STALE, 0, "6.0.0").docs("O(1)", "Explains the subcommands."),
+    command("acl|list", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .docs("O(N) in the users", "Describes all users as rules."),
+    command("acl|load", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .docs("O(1)", "Answers that the cluster keeps the users and there is no file of them."),
+    command("acl|log", -2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("[count:integer | RESET]")
+        .docs("O(N) in the entries returned", "Reads or forgets what was denied lately on this node."),
+    command("acl|save", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .docs("O(1)", "Answers at once, since each change of a user is saved when it is answered."),
+    command("acl|setuser", -3, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .syntax("username [rule...]")
+        .docs("O(N) in the rules", "Makes or changes a user."),
+    command("acl|users", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "6.0.0")
+        .docs("O(N) in the users", "Names all users."),
     command("acl|whoami", 2, NOSCRIPT | LOADING | STALE, 0, "6.0.0")
         .docs("O(1)", "Names the user of this connection."),
     command("bgrewriteaof", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, 0, "1.0.0")

@@ -39,6 +39,7 @@ impl Cells {
             clients_fit: u64::MAX,
             incarnation: 1,
             seed: 7,
+            secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
             may_damage: false,

@@ -48,6 +48,7 @@ pub(crate) enum Part {
     Count(usize),
     /// Clients' lines by their numbers.
     Lines(Vec<(u64, String)>),
+    Denials(Vec<skep_acl::Denial>),
     Figures(Box<Figures>),
     Shards(Vec<ShardNews>),
     Keys(Vec<Vec<u8>>),

@@ -86,6 +86,9 @@ fn kill_part(
         true => Filter { address: Some(lossy(&args[2])), ..Filter::default() },
         false => Filter::parse(args.from(2))?,
     };
+    if let Some(user) = wanted.user.as_deref().filter(|user| node.acl.user(user).is_none()) {
+        return Err(Refusal::format(format!("ERR No such user '{}'", lossy(user))));
+    }
     if !wanted.with_caller.unwrap_or(old_form) {
         wanted.not = Some(conn);
     }
@@ -134,6 +137,7 @@ struct Filter {
     address: Option<String>,
     local_address: Option<String>,
     kind: Option<Kind>,
+    user: Option<Vec<u8>>,
     /// At least as old as this.
     age_seconds: Option<u64>,
     with_caller: Option<bool>,
@@ -155,8 +159,7 @@ impl Filter {
                 b"addr" => filter.address = Some(lossy(value)),
                 b"laddr" => filter.local_address = Some(lossy(value)),
                 b"type" => filter.kind = Some(kind(value)?),
-                b"user" if value == b"default" => {}
-                b"user" => return Err(Refusal::format(format!("ERR No such user '{}'", lossy(value)))),
+                b"user" => filter.user = Some(value.to_vec()),
                 b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.with_caller = Some(false),
                 b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.with_caller = Some(true),
                 b"maxage" => {
@@ -177,6 +180,7 @@ impl Filter {
             && self.address.as_ref().is_none_or(|address| *address == client.address)
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address)
             && self.kind.is_none_or(|kind| kind == kind_of(client))
+            && self.user.as_ref().is_none_or(|user| *user == client.user[..])
             && self.age_seconds.is_none_or(|age| node.now.mono.since(client.created) / 1_000 >= age)
             && self.not != Some(client.id)
     }
@@ -192,6 +196,14 @@ impl Node {
         let mut clients: Vec<&Client> = self.clients.iter().collect();
         clients.sort_unstable_by_key(|c| c.number);
         clients
+    }
+
+    /// The line of a client, without its end.
+    pub(crate) fn line_of(&self, client: &Client) -> String {
+        let mut line = String::new();
+        self.write_line(client, (NOBODY, Args::new(&[], &[])), &mut line);
+        line.truncate(line.trim_end().len());
+        line
     }
 
     /// Appends the line of `client`. The caller's own buffers are with its command while that runs.
@@ -221,7 +233,7 @@ impl Node {
             lines,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
              qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
-             cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
             client.number,
             client.address,
             client.local_address,
@@ -245,6 +257,7 @@ impl Node {
             client.memory_bytes() + table.bytes_of(client.id) + argument_bytes,
             if client.unsent() > 0 { "rw" } else { "r" },
             client.last_command,
+            lossy(&client.user),
             if client.protocol == Protocol::Resp3 { 3 } else { 2 },
             lossy(&client.library_name),
             lossy(&client.library_version),

@@ -1,5 +1,6 @@
 //! `CONFIG`: the settings of this node, read and changed while it runs.
 
+use skep_acl::DEFAULT_USER;
 use skep_base::{Args, Refusal};
 
 use super::{Call, Group, Parts};
@@ -38,6 +39,13 @@ fn set(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
 /// All cells have the same settings and take changes in the same order, so they agree on what is refused.
 fn set_part(node: &mut Node, _: Caller, args: Args<'_>, _: &mut Vec<Output>) -> Result<Part, Refusal> {
     let pairs: Vec<&[u8]> = args.from(2).iter().collect();
+    let names_password = pairs.iter().step_by(2).any(|name| name.eq_ignore_ascii_case(b"requirepass"));
+    if names_password && node.meta.state.users.contains_key(DEFAULT_USER) {
+        return Err(Refusal::text(
+            "ERR the passwords of the default user were set by ACL SETUSER, and requirepass does not change them: use ACL \
+             SETUSER default resetpass >password",
+        ));
+    }
     let changed = node.settings.config_set(&pairs)?;
     if !changed.is_empty() {
         node.configure();

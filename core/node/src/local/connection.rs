@@ -1,11 +1,12 @@
 //! Commands about the connection itself.
 
-use skep_base::{ConnId, Refusal, number};
+use skep_base::{Refusal, number};
 use skep_keyspace::parse_database;
 use skep_resp::Protocol;
 
 use super::{Call, Group};
 use crate::Node;
+use crate::acl::log_out;
 use crate::client::ReplyMode;
 
 pub const COMMANDS: Group = &[
@@ -20,9 +21,6 @@ pub const COMMANDS: Group = &[
 
 /// The version of Redis whose behaviour we follow; clients decide by it what they may use.
 pub(crate) const REDIS_VERSION: &str = "7.4.2";
-
-/// The only user until there are ACLs.
-pub(crate) const DEFAULT_USER: &[u8] = b"default";
 
 fn ping(node: &mut Node, call: Call) -> Result<(), Refusal> {
     match call.args.len() {
@@ -52,13 +50,13 @@ fn select(node: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
-    let open = node.settings.requirepass().is_empty();
     node.end_subscriptions(call.conn);
+    let login = node.acl.first_login();
     let client = node.client(call.conn);
+    log_out(client, login);
     client.db = 0;
     client.name.clear();
     client.protocol = Protocol::Resp2;
-    client.authenticated = open;
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
     client.no_evict = false;
@@ -72,8 +70,8 @@ fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
 fn auth(node: &mut Node, call: Call) -> Result<(), Refusal> {
     let args = call.args;
     match args.len() {
-        2 => node.authenticate(call.conn, None, &args[1])?,
-        3 => node.authenticate(call.conn, Some(&args[1]), &args[2])?,
+        2 => node.authenticate(call.conn, None, &args[1], args)?,
+        3 => node.authenticate(call.conn, Some(&args[1]), &args[2], args)?,
         _ => return Err(Refusal::Syntax),
     }
     call.reply.ok();
@@ -109,7 +107,7 @@ fn hello(node: &mut Node, call: Call) -> Result<(), Refusal> {
         }
     }
     if let Some((user, password)) = credentials {
-        node.authenticate(conn, Some(user), password)?;
+        node.authenticate(conn, Some(user), password, args)?;
     }
     let client = node.client(conn);
     if !client.authenticated {
@@ -150,33 +148,4 @@ pub(crate) fn check_name(name: &[u8]) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::text("ERR Client names cannot contain spaces, newlines or special characters."))
-}
-
-impl Node {
-    fn authenticate(&mut self, conn: ConnId, user: Option<&[u8]>, password: &[u8]) -> Result<(), Refusal> {
-        let expected = self.settings.requirepass();
-        if expected.is_empty() && user.is_none() {
-            return Err(Refusal::text(
-                "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
-                 configuration is correct?",
-            ));
-        }
-        let known = user.is_none_or(|user| user == DEFAULT_USER);
-        // Without a password the default user is let in with any, as in Redis.
-        let right = expected.is_empty() || same(expected.as_bytes(), password);
-        if !known || !right {
-            return Err(Refusal::text("WRONGPASS invalid username-password pair or user is disabled."));
-        }
-        self.client(conn).authenticated = true;
-        Ok(())
-    }
-}
-
-/// Compares in time that does not depend on where the texts differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let mut differ = a.len() ^ b.len();
-    for (i, x) in a.iter().enumerate() {
-        differ |= usize::from(x ^ b.get(i).copied().unwrap_or(!x));
-    }
-    differ == 0
 }

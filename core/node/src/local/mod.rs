@@ -1,5 +1,6 @@
 //! Commands that the node answers by itself: about connections, the server and the cluster.
 
+mod acl;
 mod client;
 mod client_list;
 mod cluster;
@@ -63,6 +64,7 @@ pub(crate) struct Routes {
 type Parts = &'static [(&'static str, DoPart)];
 
 const PARTS: &[Parts] = &[
+    acl::PARTS,
     client::PARTS,
     client_list::PARTS,
     cluster::PARTS,
@@ -77,6 +79,7 @@ const PARTS: &[Parts] = &[
 type Group = &'static [(&'static str, Local)];
 
 const LOCAL: &[Group] = &[
+    acl::COMMANDS,
     client::COMMANDS,
     client_list::COMMANDS,
     cluster::COMMANDS,

@@ -5,14 +5,13 @@ use skep_command::describe;
 use skep_keyspace::{Handler, WriteCx};
 use skep_resp::{Protocol, Reply};
 
-use super::connection::{DEFAULT_USER, REDIS_VERSION};
+use super::connection::REDIS_VERSION;
 use super::{Call, Group, Parts, Route, info, too_many};
 use crate::cells::{Caller, Part};
 use crate::on_client::{Place, not_ready};
 use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
-    ("acl|whoami", acl_whoami),
     ("bgrewriteaof", bgrewriteaof),
     ("bgsave", bgsave),
     ("command", command),
@@ -190,11 +189,6 @@ fn lolwut(_: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn module_list(_: &mut Node, call: Call) -> Result<(), Refusal> {
     call.reply.array(0);
-    Ok(())
-}
-
-fn acl_whoami(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.bulk(DEFAULT_USER);
     Ok(())
 }
 

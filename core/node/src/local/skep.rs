@@ -5,6 +5,7 @@ use skep_placement::MetaCommand;
 
 use super::{Call, Group, Parts};
 use crate::cells::{Caller, Part};
+use crate::cluster::AskReply;
 use crate::on_client::not_ready;
 use crate::{Node, Output};
 
@@ -21,7 +22,7 @@ fn node(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
     }
     let command = node.change_of_node(call.args)?;
     let heard = *call.heard;
-    node.ask_meta_for(call.conn, command, heard)
+    node.ask_meta_for(call.conn, command, AskReply::Ok, heard)
 }
 
 /// The hub asks for it; the others have nothing to do.
@@ -30,7 +31,7 @@ fn node_part(node: &mut Node, caller: Caller, args: Args<'_>, _: &mut Vec<Output
         return Ok(Part::Done);
     }
     let command = node.change_of_node(args)?;
-    node.ask_meta_for_part(caller, command)
+    node.ask_meta_for_part(caller, command, AskReply::Ok)
 }
 
 impl Node {

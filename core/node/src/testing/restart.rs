@@ -27,6 +27,7 @@ impl World {
             clients_fit: u64::MAX,
             incarnation: self.node.incarnation + 1,
             seed: self.node.seed,
+            secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
             may_damage: self.node.may_damage,

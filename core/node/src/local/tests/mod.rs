@@ -1,5 +1,6 @@
 //! Scripts against a whole node: what goes in, and every byte that comes out.
 
+mod acl;
 mod client;
 mod connection;
 mod memory;
