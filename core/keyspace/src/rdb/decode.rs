@@ -11,6 +11,7 @@ use super::strings::Source;
 use super::{FIELD_DEADLINE_MAX, kind, streams};
 use crate::db::NEVER;
 use crate::small::SmallBytes;
+use crate::types::queue::RESTORED_MAX;
 use crate::types::{End, Hash, List, Member, Queue, Set, Str, ZSet};
 use crate::value::{Typed, Value};
 
@@ -42,7 +43,7 @@ pub fn value(body: &[u8]) -> Result<Value, Malformed> {
             source.bytes.u64()?; // the earliest of the deadlines
             hash_packed_with_deadlines(packs::listpack(&source.string()?)?)?
         }
-        kind::SKEP_QUEUE => Queue::decode(&mut source.bytes)?.into_value(),
+        kind::SKEP_QUEUE => queue(source)?,
         _ => return source.bytes.malformed("a known type"),
     };
     if value.is_empty() { source.bytes.malformed("elements in a collection") } else { Ok(value) }
@@ -68,6 +69,14 @@ fn strings<'s, 'a>(
         }
         Some(item)
     }))
+}
+
+fn queue(source: &mut Source) -> Result<Value, Malformed> {
+    let queue = Queue::decode(&mut source.bytes)?;
+    if queue.newest() >= RESTORED_MAX {
+        return source.bytes.malformed("numbers of 52 bits");
+    }
+    Ok(queue.into_value())
 }
 
 fn string(source: &mut Source) -> Result<Value, Malformed> {

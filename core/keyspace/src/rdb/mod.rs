@@ -12,6 +12,8 @@ mod crc64;
 mod decode;
 mod encode;
 pub mod functions;
+#[cfg(test)]
+mod limits;
 mod packs;
 mod streams;
 mod strings;

@@ -144,7 +144,7 @@ pub fn read(source: &mut Source, form: Form) -> Result<Value, Malformed> {
     if form >= Form::Counts {
         id(source)?; // the first entry's
         max_deleted = id(source)?;
-        added = source.len()?;
+        added = counted(source)?;
     }
     stream.set_last_id(last_id, Some(added), Some(max_deleted));
     for _ in 0..source.len()? {
@@ -155,6 +155,17 @@ pub fn read(source: &mut Source, form: Form) -> Result<Value, Malformed> {
         }
     }
     Ok(stream.into_value())
+}
+
+/// A count of entries that were added, read or delivered. Redis has 63 bits for these; more would let a payload bring one
+/// to where the next entry makes it 0.
+fn counted(source: &mut Source) -> Result<u64, Malformed> {
+    let count = source.len()?;
+    within_i64(source, count)
+}
+
+fn within_i64(source: &Source, count: u64) -> Result<u64, Malformed> {
+    if count <= i64::MAX as u64 { Ok(count) } else { source.bytes.malformed("a count of 63 bits") }
 }
 
 fn id(source: &mut Source) -> Result<StreamId, Malformed> {
@@ -170,7 +181,10 @@ fn group(source: &mut Source, form: Form, stream: &Stream) -> Result<Group, Malf
     let last_id = id(source)?;
     let read = match form {
         Form::Plain => stream.entries_up_to(last_id),
-        _ => Some(source.len()?).filter(|read| *read != UNKNOWN),
+        _ => match source.len()? {
+            UNKNOWN => None,
+            read => Some(within_i64(source, read)?),
+        },
     };
     let mut group = Group::new(last_id, read);
     let mut pending = BTreeMap::new();

@@ -9,12 +9,8 @@ use super::{change, change_or_create};
 use crate::context::WriteCx;
 use crate::keyspace::WantedTick;
 use crate::small::SmallBytes;
-use crate::types::queue::{Next, Schedule};
+use crate::types::queue::{Next, SCHEDULES_MAX, Schedule, TEXT_BYTES_MAX};
 
-/// Schedules of one queue: each change of one looks at all.
-const SCHEDULES_MAX: usize = 1_000;
-/// The longest expression and name of a time zone.
-const TEXT_BYTES_MAX: usize = 256;
 /// The longest reason why there is no next tick.
 const WHY_BYTES_MAX: usize = 256;
 

@@ -13,6 +13,9 @@ use crate::types::queue::{Job, Rate, State};
 /// Jobs that one command with ALL moves or drops: some milliseconds of work. Who wants more asks again, until it is 0.
 const ALL_MAX: usize = 10_000;
 
+/// The highest limit that QSET takes: what QINFO can answer as an integer.
+const COUNT_MAX: u64 = i64::MAX as u64;
+
 /// The jobs that a command names, or the first ones of a state.
 fn chosen(queue: &Queue, ids: &[&[u8]], all_of: Option<State>) -> Vec<SmallBytes> {
     match all_of {
@@ -43,43 +46,57 @@ pub fn qredo(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
     let now = cx.now;
     let is_wanted =
         |job: &Job| from.map_or(matches!(job.state, State::Dead | State::Done), |state| job.state == state);
-    // What another queue has under the same id stays where it is.
-    let known = match to {
-        Some(to) => cx.read::<Queue>(to)?.map(|queue| {
-            let source = cx.read::<Queue>(key).ok().flatten();
-            let ids = source.map(|s| chosen(s, &ids, all_of)).unwrap_or_default();
-            ids.into_iter().filter(|id| queue.job(id).is_some()).collect::<Vec<_>>()
-        }),
-        None => None,
-    };
-    let known = known.unwrap_or_default();
-    let mut moved: Vec<Job> = Vec::new();
-    let redone = change(cx, key, |queue, _| {
-        let ids = chosen(queue, &ids, all_of);
-        let mut redone = 0;
-        for id in &ids {
-            match to {
-                _ if !queue.job(id).is_some_and(is_wanted) => {}
-                None => redone += usize::from(queue.redo(id, now)),
-                Some(_) if known.contains(id) => {}
-                Some(_) => moved.extend(queue.take_out(id)),
-            }
+    let count = match to {
+        Some(to) => {
+            cx.read::<Queue>(to)?; // nothing is taken out if it cannot be put in
+            move_jobs(cx, key, to, |queue| chosen(queue, &ids, all_of), is_wanted)?
         }
-        Ok(redone)
-    })?;
-    let mut count = redone.unwrap_or(0);
-    if let Some(to) = to.filter(|_| !moved.is_empty()) {
-        count = moved.len();
-        let mut moved = Some(moved);
-        change_or_create(cx, to, |queue, numbers| {
-            for job in moved.take().into_iter().flatten() {
-                assert!(queue.put_back(job, now, numbers), "ids were looked up above");
-            }
-            Ok(())
-        })?;
-    }
+        None => change(cx, key, |queue, _| {
+            let ids = chosen(queue, &ids, all_of);
+            Ok(ids.iter().filter(|id| queue.job(id).is_some_and(is_wanted) && queue.redo(id, now)).count())
+        })?
+        .unwrap_or(0),
+    };
     reply.len(count);
     Ok(())
+}
+
+/// Moves jobs from one queue to another as new ones, and gives their number. What the other has under the same id stays where
+/// it is.
+fn move_jobs(
+    cx: &mut WriteCx,
+    from: &[u8],
+    to: &[u8],
+    chosen: impl Fn(&Queue) -> Vec<SmallBytes>,
+    is_wanted: impl Fn(&Job) -> bool,
+) -> Result<usize, Refusal> {
+    // Both do by themselves what is due before they are looked at, and nothing between the look and the move: else a job
+    // could appear in the second that the first was not seen to share.
+    for key in [from, to] {
+        change(cx, key, |_, _| Ok(()))?;
+    }
+    let Some(source) = cx.read::<Queue>(from)? else { return Ok(0) };
+    let target = cx.read::<Queue>(to)?;
+    let is_free = |id: &SmallBytes| target.is_none_or(|target| target.job(id).is_none());
+    let goes = |id: &SmallBytes| source.job(id).is_some_and(&is_wanted) && is_free(id);
+    let ids: Vec<SmallBytes> = chosen(source).into_iter().filter(goes).collect();
+    let taken = cx.update(from, |queue: &mut Queue| {
+        Ok(ids.iter().filter_map(|id| queue.take_out(id)).collect::<Vec<Job>>())
+    })?;
+    let mut taken = taken.unwrap_or_default();
+    let count = taken.len();
+    if count == 0 {
+        return Ok(0);
+    }
+    let (now, mut numbers) = (cx.now, cx.keyspace.numbers);
+    cx.update_or_create(to, |queue: &mut Queue| {
+        for job in taken.drain(..) {
+            assert!(queue.put_back(job, now, &mut numbers), "ids were looked up above");
+        }
+        Ok(())
+    })?;
+    cx.keyspace.numbers = numbers;
+    Ok(count)
 }
 
 /// `QDROP queue (id [id ...] | ALL state)`
@@ -120,15 +137,15 @@ pub fn qset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
                 (_, None) => return Err(Refusal::text("ERR RATE needs PER and a time in milliseconds")),
             };
         } else if let Some(value) = words.value("limit") {
-            settings.limit = parse::whole(value, 0, u64::MAX, "LIMIT")?;
+            settings.limit = parse::whole(value, 0, COUNT_MAX, "LIMIT")?;
         } else if let Some(value) = words.value("grouplimit") {
-            settings.group_limit = parse::whole(value, 1, u64::MAX, "GROUPLIMIT")?;
+            settings.group_limit = parse::whole(value, 1, COUNT_MAX, "GROUPLIMIT")?;
         } else if let Some(value) = words.value("keep") {
             settings.keep_ms = if value == b"-1" { None } else { Some(parse::span(value, 0, "KEEP")?) };
         } else if let Some(value) = words.value("deadkeep") {
             settings.dead_keep_ms = parse::span(value, 0, "DEADKEEP")?;
         } else if let Some(value) = words.value("maxlen") {
-            settings.max_len = parse::whole(value, 0, u64::MAX, "MAXLEN")?;
+            settings.max_len = parse::whole(value, 0, COUNT_MAX, "MAXLEN")?;
         } else if let Some(value) = words.value("paused") {
             settings.paused = match value.to_ascii_lowercase().as_slice() {
                 b"yes" => true,

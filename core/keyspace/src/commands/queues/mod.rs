@@ -83,3 +83,6 @@ fn would_block(command: &str, ms: u64) -> Refusal {
         "ERR {command} cannot wait {ms} ms: BLOCK is not available yet, use BLOCK 0 or none and ask again"
     ))
 }
+
+#[cfg(test)]
+mod tests;

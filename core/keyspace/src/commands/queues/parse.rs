@@ -86,6 +86,13 @@ impl<'a> Words<'a> {
         Some(value)
     }
 
+    /// The next argument, whatever it is.
+    pub fn plain(&mut self) -> Option<&'a [u8]> {
+        let value = self.args.get(self.at)?;
+        self.at += 1;
+        Some(value)
+    }
+
     /// A refusal that names the word that is not understood here.
     pub fn refuse<R>(&self) -> Result<R, Refusal> {
         let word = self.args.get(self.at).unwrap_or_default();
@@ -196,14 +203,5 @@ impl<'a> Added<'a> {
         let Added { id, dedup, due, job } = self;
         let priority = job.priority;
         NewJob { id, payload, dedup, due, priority, options: job.shared() }
-    }
-}
-
-impl<'a> Words<'a> {
-    /// The next argument, whatever it is.
-    pub fn plain(&mut self) -> Option<&'a [u8]> {
-        let value = self.args.get(self.at)?;
-        self.at += 1;
-        Some(value)
     }
 }

@@ -8,7 +8,7 @@ use skep_base::varint::{Malformed, Reader};
 use super::Queue;
 use super::job::Job;
 use super::rate::Window;
-use super::schedule::Schedule;
+use super::schedule::{SCHEDULES_MAX, Schedule};
 use super::settings::{Settings, Totals};
 use crate::pieces::{Elements, Frozen};
 use crate::segments::Segments;
@@ -95,13 +95,19 @@ impl Queue {
             WORD => self.memory.decode_elements(1, input)?,
             SCHEDULE => {
                 let schedule = Schedule::decode(input)?;
-                if self.schedules.contains(&schedule.name) {
-                    return input.malformed("a schedule that is not in the queue yet");
+                let is_full = self.schedules.len() >= SCHEDULES_MAX;
+                if is_full || self.schedules.contains(&schedule.name) {
+                    return input
+                        .malformed("a schedule that is not in the queue yet, one of the most it may have");
                 }
                 self.set_schedule(schedule);
             }
             REST => {
                 let settings = Settings::decode(input)?;
+                // Once: another limit of groups costs a look at all of them.
+                if self.settings != Settings::default() {
+                    return input.malformed("settings once");
+                }
                 self.set_settings(settings);
                 self.window = Window::decode(input)?;
                 self.totals = Totals::decode(input)?;

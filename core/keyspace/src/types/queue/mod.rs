@@ -24,9 +24,9 @@ use std::sync::Arc;
 use skep_base::{Millis, number};
 
 pub use job::{Backoff, Failure, Job, Options, PRIORITY_DEFAULT, PRIORITY_MAX, Run, State};
-pub use numbers::Numbers;
+pub use numbers::{Numbers, RESTORED_MAX};
 pub use rate::Rate;
-pub use schedule::{Next, Schedule};
+pub use schedule::{Next, SCHEDULES_MAX, Schedule, TEXT_BYTES_MAX};
 pub use settings::{Count, Settings, Totals};
 
 use self::jobs::Jobs;

@@ -11,8 +11,13 @@ use skep_base::Millis;
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Numbers(u64);
 
-/// Above every number that clients of 53-bit integers can read. A queue with greater ones is not restored.
+/// Above every number that clients of 53-bit integers can read, and that a checkpoint may hold.
 pub const NUMBER_MAX: u64 = 1 << 53;
+
+/// Above every number in a queue that a client may restore. Such a number lifts all to come above itself; this leaves enough
+/// of them for a million a second through a century. Without a limit below [`NUMBER_MAX`] one forged payload would bring the
+/// shard to where its own checkpoints are not read back.
+pub const RESTORED_MAX: u64 = 1 << 52;
 
 impl Numbers {
     /// The next number: greater than all before, and not below `now` in milliseconds.

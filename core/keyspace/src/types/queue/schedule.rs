@@ -12,6 +12,11 @@ use super::job::{Options, number};
 use crate::dense::Keyed;
 use crate::small::SmallBytes;
 
+/// Schedules of one queue: each change of one looks at all.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// The longest expression and name of a time zone: whoever leads parses them.
+pub const TEXT_BYTES_MAX: usize = 256;
+
 /// When a schedule's next job is added.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Next {
@@ -91,6 +96,9 @@ impl Schedule {
     pub fn decode(input: &mut Reader<'_>) -> Result<Schedule, Malformed> {
         let mut text = || input.bytes().map(SmallBytes::new);
         let (name, cron, zone) = (text()?, text()?, text()?);
+        if cron.len() > TEXT_BYTES_MAX || zone.len() > TEXT_BYTES_MAX {
+            return input.malformed("an expression and a time zone of 256 bytes at most");
+        }
         let payload = input.bytes()?.into();
         let priority = input.u8()?;
         let options = Arc::new(Options::decode(input)?);
