@@ -143,12 +143,14 @@ impl WriteCx<'_> {
         self.keyspace.put(self.db, key, value.into_value(), deadline);
     }
 
-    /// As [`WriteCx::put`] for a collection made by the command: an empty one removes the key (the `*STORE` commands).
-    pub fn store(&mut self, key: &[u8], value: impl Typed) {
-        if value.is_empty() {
-            self.remove(key);
-        } else {
+    /// As [`WriteCx::put`] for a collection made by the command: an empty one removes the key (the `*STORE` commands). The
+    /// event is `name`, or `del`.
+    pub fn store(&mut self, key: &[u8], value: impl Typed, class: Class, name: &'static str) {
+        if !value.is_empty() {
             self.put(key, value, NEVER);
+            self.event(class, name, key);
+        } else if self.remove(key) {
+            self.event(Class::Generic, "del", key);
         }
     }
 

@@ -17,7 +17,7 @@ use crate::once::OnceTable;
 use crate::pieces::Frozen;
 use crate::scripts::{Interpreter, ScriptFlags, Scripts};
 use crate::small::SmallBytes;
-use crate::types::queue::{Next, Numbers, Schedule};
+use crate::types::queue::{Next, Numbers, Schedule, Settled};
 use crate::value::{Typed, Value};
 use crate::versions::Changes;
 
@@ -318,7 +318,7 @@ impl Keyspace {
         let (after, empty) = (value.next_deadline(), value.is_empty());
         let wants_tick = value.wants_tick();
         self.changes = changes;
-        self.stats.expired_fields += expired as u64;
+        self.note_expired_fields(db, key, expired);
         if let Some(wants) = wants_tick {
             self.dbs[usize::from(db)].note_tick_wanted(key, wants);
         }
@@ -337,20 +337,20 @@ impl Keyspace {
     #[inline]
     pub fn put(&mut self, db: u8, key: &[u8], value: Value, deadline: Millis) {
         let slot = slot_of(key);
-        let fresh = self.access.fresh();
+        let (fresh, now) = (self.access.fresh(), self.stamp);
         let version = self.changes.next();
         let inner = value.next_deadline();
         let wants_tick = value.wants_tick() == Some(true);
         let table = self.table_mut(db, slot);
         let old = match table.entries.get_mut(key) {
             Some(entry) => {
+                let was_live = entry.is_live(now);
                 let old = (std::mem::replace(&mut entry.value, value), entry.deadline);
                 entry.deadline = deadline;
                 entry.access.set(fresh);
                 entry.version = version;
-                if old.1 < self.stamp {
-                    self.stats.expired_keys += 1;
-                    self.events.key(db, Class::Expired, "expired", key);
+                if !was_live {
+                    self.note_expired(db, key, old.1);
                     self.events.key(db, Class::New, "new", key);
                 }
                 Some(old)
@@ -392,8 +392,7 @@ impl Keyspace {
         if entry.is_live(self.stamp) {
             Some((entry.value, entry.deadline))
         } else {
-            self.stats.expired_keys += 1;
-            self.events.key(db, Class::Expired, "expired", key);
+            self.note_expired(db, key, entry.deadline);
             self.discard(entry.value);
             None
         }
@@ -631,9 +630,38 @@ impl Keyspace {
     /// Removes an entry that is past its deadline.
     fn expire_at(&mut self, db: u8, slot: u16, at: usize) {
         let entry = self.remove_at(db, slot, at);
-        self.stats.expired_keys += 1;
-        self.events.key(db, Class::Expired, "expired", entry.key());
+        self.note_expired(db, entry.key(), entry.deadline);
         self.discard(entry.value);
+    }
+
+    /// Notes the end of a key that could not be seen any more: because of its own deadline, or of those of all its fields.
+    #[cold]
+    fn note_expired(&mut self, db: u8, key: &[u8], deadline: Millis) {
+        self.stats.expired_keys += 1;
+        if deadline < self.stamp {
+            self.events.key(db, Class::Expired, "expired", key);
+        } else {
+            self.events.key(db, Class::Hash, "hexpired", key);
+            self.events.key(db, Class::Generic, "del", key);
+        }
+    }
+
+    #[inline]
+    fn note_expired_fields(&mut self, db: u8, key: &[u8], fields: usize) {
+        if fields > 0 {
+            self.stats.expired_fields += fields as u64;
+            self.events.key(db, Class::Hash, "hexpired", key);
+        }
+    }
+
+    /// Notes what a queue did by itself.
+    pub(crate) fn note_settled(&mut self, db: u8, key: &[u8], settled: Settled) {
+        let Settled { readied, died, dropped, .. } = settled;
+        for (happened, name) in [(readied, "qready"), (died, "qdead"), (dropped, "qexpired")] {
+            if happened {
+                self.events.key(db, Class::Module, name, key);
+            }
+        }
     }
 
     /// Removes what is due in one slot: whole keys, and up to about `limit` fields of hashes; lets happen what queues do by
@@ -658,19 +686,22 @@ impl Keyspace {
             let left = limit - removed;
             let mut numbers = numbers;
             let (fields, settled) = match &mut entry.value {
-                Value::Hash(hash) => (hash.expire_fields(now, left), 0),
+                Value::Hash(hash) => (hash.expire_fields(now, left), Settled::default()),
                 Value::Queue(queue) => (0, queue.settle(now, left, &mut numbers)),
                 _ => panic!("only hashes and queues hold deadlines"),
             };
-            if fields + settled > 0 {
+            if fields + settled.count > 0 {
                 entry.version = changes.next();
             }
             let key = entry.key().to_vec();
             (self.numbers, self.changes) = (numbers, changes);
-            removed += fields + settled;
-            self.stats.expired_fields += fields as u64;
+            removed += fields + settled.count;
+            self.note_expired_fields(db, &key, fields);
+            self.note_settled(db, &key, settled);
             self.reindex(db, &key, before);
-            self.remove_if_empty(db, &key);
+            if self.remove_if_empty(db, &key) {
+                self.events.key(db, Class::Generic, "del", &key);
+            }
         }
         removed
     }

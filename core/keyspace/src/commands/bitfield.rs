@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use super::{bitmaps, parse};
 use crate::bits;
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::types::Str;
 
 /// One step of the command.
@@ -41,7 +42,10 @@ pub fn bitfield(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), R
         return read_fields(&cx.as_read(), &args[1], &operations, reply);
     };
     // As in Redis, the string grows even if every write then fails.
-    let bytes = cx.modify_or_create::<Str>(&args[1])?.grow_to(bytes_needed);
+    let value = cx.modify_or_create::<Str>(&args[1])?;
+    let grows = value.len() < bytes_needed;
+    let bytes = value.grow_to(bytes_needed);
+    let mut changed = false;
     reply.array(operations.len());
     for Operation { action, field } in &operations {
         let old = field.read(bytes);
@@ -56,10 +60,16 @@ pub fn bitfield(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), R
         match field.fit(wanted, overflow) {
             None => reply.null(),
             Some(new) => {
+                changed |= grows || new != old;
                 bits::set_field(bytes, field.offset, field.width, new as u64);
                 reply.int(if matches!(action, Action::Set(..)) { old } else { new });
             }
         }
+    }
+    if changed {
+        cx.event(Class::String, "setbit", &args[1]);
+    } else if grows {
+        cx.event(Class::Silent, "setbit", &args[1]); // Redis tells of no growth alone
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::bits;
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::Str;
 
 pub const COMMANDS: Group = &[
@@ -42,9 +43,13 @@ fn setbit(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         b"1" => true,
         _ => return Err(Refusal::text("ERR bit is not an integer or out of range")),
     };
-    let before = cx.update_or_create(&args[1], |value: &mut Str| {
-        Ok(bits::set(value.grow_to(offset / 8 + 1), offset, bit))
+    let (before, grows) = cx.update_or_create(&args[1], |value: &mut Str| {
+        let grows = value.len() <= offset / 8;
+        Ok((bits::set(value.grow_to(offset / 8 + 1), offset, bit), grows))
     })?;
+    if grows || before != bit {
+        cx.event(Class::String, "setbit", &args[1]);
+    }
     reply.int(i64::from(before));
     Ok(())
 }
@@ -149,10 +154,11 @@ fn bitop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
         "xor" => fold(&mut result, &values[1..], |a, b| a ^ b),
         _ => result.iter_mut().for_each(|byte| *byte = !*byte),
     }
-    if len == 0 {
-        cx.remove(target);
-    } else {
+    if len > 0 {
         cx.put(target, Str::from_vec(result), NEVER);
+        cx.event(Class::String, "set", target);
+    } else if cx.remove(target) {
+        cx.event(Class::Generic, "del", target);
     }
     reply.len(len);
     Ok(())

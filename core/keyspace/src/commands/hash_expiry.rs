@@ -8,6 +8,7 @@ use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::Hash;
 
 pub const COMMANDS: Group = &[
@@ -99,7 +100,8 @@ fn hexpire(cx: &mut WriteCx, args: Args, reply: &mut Reply, name: &str, time: Ti
     };
     let fields = fields(rest, "ERR Parameter `numFields` should be greater than 0")?;
     let now = cx.now;
-    write_for_each(cx, &args[1], fields, reply, |hash, field, current| {
+    let event = if deadline <= now { "hdel" } else { "hexpire" };
+    write_for_each(cx, &args[1], fields, reply, event, |hash, field, current| {
         if !condition.admits(current, deadline) {
             NOT_MET
         } else if deadline <= now {
@@ -116,7 +118,7 @@ fn hexpire(cx: &mut WriteCx, args: Args, reply: &mut Reply, name: &str, time: Ti
 fn hpersist(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     cx.read::<Hash>(&args[1])?;
     let fields = fields(args.from(2), COUNT_REFUSAL)?;
-    write_for_each(cx, &args[1], fields, reply, |hash, field, current| {
+    write_for_each(cx, &args[1], fields, reply, "hpersist", |hash, field, current| {
         if current == NEVER {
             return NO_DEADLINE;
         }
@@ -131,21 +133,24 @@ fn write_for_each(
     key: &[u8],
     fields: Args,
     reply: &mut Reply,
+    event: &'static str,
     change: impl Fn(&mut Hash, &[u8], Millis) -> i64,
 ) -> Result<(), Refusal> {
     let now = cx.now;
     reply.array(fields.len());
     let known = cx.update(key, |hash: &mut Hash| {
+        let mut changed = false;
         for field in fields.iter() {
-            reply.int(match hash.deadline(field, now) {
-                None => NO_FIELD,
-                Some(current) => change(hash, field, current),
-            });
+            let outcome = hash.deadline(field, now).map_or(NO_FIELD, |current| change(hash, field, current));
+            changed |= matches!(outcome, SET | DELETED);
+            reply.int(outcome);
         }
-        Ok(())
+        Ok(changed)
     })?;
-    if known.is_none() {
-        fields.iter().for_each(|_| reply.int(NO_FIELD));
+    match known {
+        Some(true) => cx.event_then_del(Class::Hash, event, key),
+        Some(false) => {}
+        None => fields.iter().for_each(|_| reply.int(NO_FIELD)),
     }
     Ok(())
 }

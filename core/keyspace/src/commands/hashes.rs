@@ -9,6 +9,7 @@ use super::{Group, choose, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::small::SmallBytes;
 use crate::types::{Field, Hash};
 
@@ -48,10 +49,12 @@ fn set_fields(cx: &mut WriteCx, args: Args, command: &'static str) -> Result<usi
     if !args.len().is_multiple_of(2) {
         return Err(Refusal::WrongArity(command.into()));
     }
-    cx.update_or_create(&args[1], |hash: &mut Hash| {
+    let created = cx.update_or_create(&args[1], |hash: &mut Hash| {
         let pairs = (2..args.len()).step_by(2);
         Ok(pairs.filter(|at| hash.set(&args[*at], SmallBytes::new(&args[at + 1]), NEVER)).count())
-    })
+    })?;
+    cx.event(Class::Hash, "hset", &args[1]);
+    Ok(created)
 }
 
 fn hsetnx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -63,6 +66,9 @@ fn hsetnx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         }
         Ok(is_new)
     })?;
+    if created {
+        cx.event(Class::Hash, "hset", &args[1]);
+    }
     reply.int(i64::from(created));
     Ok(())
 }
@@ -122,7 +128,11 @@ fn one_of_each(
 fn hdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let removed =
         cx.update(&args[1], |hash: &mut Hash| Ok(args.from(2).iter().filter(|f| hash.remove(f)).count()))?;
-    reply.len(removed.unwrap_or(0));
+    let removed = removed.unwrap_or(0);
+    if removed > 0 {
+        cx.event_then_del(Class::Hash, "hdel", &args[1]);
+    }
+    reply.len(removed);
     Ok(())
 }
 
@@ -167,6 +177,7 @@ fn hincrby(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
         replace_value(hash, &args[2], &digits);
         Ok(sum)
     })?;
+    cx.event(Class::Hash, "hincrby", &args[1]);
     reply.int(sum);
     Ok(())
 }
@@ -187,6 +198,7 @@ fn hincrbyfloat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), R
         replace_value(hash, &args[2], &text);
         Ok(text)
     })?;
+    cx.event(Class::Hash, "hincrbyfloat", &args[1]);
     reply.bulk(&text);
     Ok(())
 }

@@ -9,6 +9,7 @@ use super::Group;
 use crate::context::{ReadCx, WriteCx};
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::hyperloglog::{self as counter, Corrupted};
 use crate::types::Str;
 
@@ -32,6 +33,7 @@ fn pfadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     }
     if changed {
         counter::make_stale(bytes);
+        cx.event(Class::String, "pfadd", key);
     }
     reply.int(i64::from(changed));
     Ok(())
@@ -74,6 +76,7 @@ fn pfmerge(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
         counter::raise(bytes, register, *value);
     }
     counter::make_stale(bytes);
+    cx.event(Class::String, "pfadd", target); // as if what the others count had been added
     reply.ok();
     Ok(())
 }

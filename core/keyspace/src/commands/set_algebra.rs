@@ -7,6 +7,7 @@ use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::dense::{DenseMap, Iter, Keyed};
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::small::SmallBytes;
 use crate::types::Set;
 
@@ -14,9 +15,9 @@ pub const COMMANDS: Group = &[
     ("sinter", Read(|cx, args, reply| answer(cx, args, reply, intersection))),
     ("sunion", Read(|cx, args, reply| answer(cx, args, reply, union))),
     ("sdiff", Read(|cx, args, reply| answer(cx, args, reply, difference))),
-    ("sinterstore", Write(|cx, args, reply| store(cx, args, reply, intersection))),
-    ("sunionstore", Write(|cx, args, reply| store(cx, args, reply, union))),
-    ("sdiffstore", Write(|cx, args, reply| store(cx, args, reply, difference))),
+    ("sinterstore", Write(|cx, args, reply| store(cx, args, reply, "sinterstore", intersection))),
+    ("sunionstore", Write(|cx, args, reply| store(cx, args, reply, "sunionstore", union))),
+    ("sdiffstore", Write(|cx, args, reply| store(cx, args, reply, "sdiffstore", difference))),
     ("sintercard", Read(sintercard)),
 ];
 
@@ -32,14 +33,20 @@ fn answer(cx: &mut ReadCx, args: Args, reply: &mut Reply, operation: Operation) 
     Ok(())
 }
 
-fn store(cx: &mut WriteCx, args: Args, reply: &mut Reply, operation: Operation) -> Result<(), Refusal> {
+fn store(
+    cx: &mut WriteCx,
+    args: Args,
+    reply: &mut Reply,
+    name: &'static str,
+    operation: Operation,
+) -> Result<(), Refusal> {
     let sets: Sets = args.from(2).iter().map(|key| cx.read(key)).collect::<Result<_, _>>()?;
     let mut result = Set::default();
     for member in operation(&sets) {
         result.add(member);
     }
     reply.len(result.len());
-    cx.store(&args[1], result);
+    cx.store(&args[1], result, Class::Set, name);
     Ok(())
 }
 

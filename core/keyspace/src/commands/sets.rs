@@ -8,6 +8,7 @@ use super::scan::{self, ScanOptions};
 use super::{Group, choose, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::small::SmallBytes;
 use crate::types::Set;
 
@@ -28,6 +29,9 @@ fn sadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let members = args.from(2);
     let added =
         cx.update_or_create(&args[1], |set: &mut Set| Ok(members.iter().filter(|m| set.add(m)).count()))?;
+    if added > 0 {
+        cx.event(Class::Set, "sadd", &args[1]);
+    }
     reply.len(added);
     Ok(())
 }
@@ -36,7 +40,11 @@ fn srem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let members = args.from(2);
     let removed =
         cx.update(&args[1], |set: &mut Set| Ok(members.iter().filter(|m| set.remove(m)).count()))?;
-    reply.len(removed.unwrap_or(0));
+    let removed = removed.unwrap_or(0);
+    if removed > 0 {
+        cx.event_then_del(Class::Set, "srem", &args[1]);
+    }
+    reply.len(removed);
     Ok(())
 }
 
@@ -84,10 +92,13 @@ fn spop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let mut pop = |set: &mut Set| set.remove_at(rng.below(set.len() as u64) as usize);
     let Some(count) = count else {
         let member = cx.keyspace.update(cx.db, &args[1], |set: &mut Set| Ok(pop(set)))?;
+        if member.is_some() {
+            cx.event_then_del(Class::Set, "spop", &args[1]);
+        }
         reply.bulk_or_null(member.as_ref().map(SmallBytes::as_slice));
         return Ok(());
     };
-    let known = cx.keyspace.update(cx.db, &args[1], |set: &mut Set| {
+    let popped = cx.keyspace.update(cx.db, &args[1], |set: &mut Set| {
         let count = set.len().min(count as usize);
         reply.set(count);
         if count == set.len() {
@@ -96,10 +107,12 @@ fn spop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         } else {
             (0..count).for_each(|_| reply.bulk(&pop(set)));
         }
-        Ok(())
+        Ok(count)
     })?;
-    if known.is_none() {
-        reply.set(0);
+    match popped {
+        Some(0) => {}
+        Some(_) => cx.event_then_del(Class::Set, "spop", &args[1]),
+        None => reply.set(0),
     }
     Ok(())
 }
@@ -146,7 +159,10 @@ fn smove(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     cx.read::<Set>(destination)?;
     if moves && source != destination {
         cx.update(source, |set: &mut Set| Ok(set.remove(member)))?;
-        cx.update_or_create(destination, |set: &mut Set| Ok(set.add(member)))?;
+        cx.event_then_del(Class::Set, "srem", source);
+        if cx.update_or_create(destination, |set: &mut Set| Ok(set.add(member)))? {
+            cx.event(Class::Set, "sadd", destination);
+        }
     }
     reply.int(i64::from(moves));
     Ok(())

@@ -100,7 +100,8 @@ impl NotifyFlags {
 }
 
 impl fmt::Display for NotifyFlags {
-    /// The letters as `CONFIG GET` shows them. Reading them again gives the same flags.
+    /// The letters as `CONFIG GET` shows them. Reading them again gives the same flags, for which `n` is shown beside `A`:
+    /// Redis leaves it out there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = self.0 & ALL == ALL;
         if all {

@@ -26,6 +26,36 @@ fn commands_on_lists_tell_what_those_of_redis_do() {
 }
 
 #[test]
+fn commands_on_hashes_tell_what_those_of_redis_do() {
+    recording().event_script(include_str!("testdata/hashes.txt"));
+}
+
+#[test]
+fn commands_on_sets_tell_what_those_of_redis_do() {
+    recording().event_script(include_str!("testdata/sets.txt"));
+}
+
+#[test]
+fn commands_on_sorted_sets_tell_what_those_of_redis_do() {
+    recording().event_script(include_str!("testdata/zsets.txt"));
+}
+
+#[test]
+fn commands_on_bitmaps_and_counters_tell_what_those_of_redis_do() {
+    recording().event_script(include_str!("testdata/bytes.txt"));
+}
+
+#[test]
+fn commands_on_streams_tell_what_those_of_redis_do() {
+    recording().event_script(include_str!("testdata/streams.txt"));
+}
+
+#[test]
+fn queues_tell_what_workers_do_and_what_happens_by_itself() {
+    recording().event_script(include_str!("testdata/queues.txt"));
+}
+
+#[test]
 fn a_key_past_its_deadline_expires_once_whoever_meets_it_first() {
     recording().event_script(include_str!("testdata/expired.txt"));
 }

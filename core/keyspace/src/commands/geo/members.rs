@@ -5,6 +5,7 @@ use skep_resp::Reply;
 
 use super::{place, unit, write_distance, write_place};
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::geohash::Point;
 use crate::types::ZSet;
 
@@ -41,14 +42,17 @@ pub fn geoadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
                 }
             }
         }
-        Ok(if ch { added + updated } else { added })
+        Ok((added, updated))
     };
-    let count = if xx {
-        cx.update(&args[1], change)?.unwrap_or(0)
+    let (added, updated) = if xx {
+        cx.update(&args[1], change)?.unwrap_or((0, 0))
     } else {
         cx.update_or_create(&args[1], &mut change)?
     };
-    reply.len(count);
+    if added + updated > 0 {
+        cx.event(Class::SortedSet, "zadd", &args[1]);
+    }
+    reply.len(if ch { added + updated } else { added });
     Ok(())
 }
 

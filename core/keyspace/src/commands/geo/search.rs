@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use super::request::{Form, Request, Sort};
 use super::{write_distance, write_place};
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::geohash::Point;
 use crate::types::{Member, ZSet};
 
@@ -62,7 +63,8 @@ fn search_and_store(cx: &mut WriteCx, form: Form, args: Args, reply: &mut Reply)
     let result: ZSet =
         found.iter().map(|f| Member { name: f.member.name.clone(), score: score(f) }).collect();
     reply.len(result.len());
-    cx.store(target, result.canonical());
+    let name = if form == Form::SearchStore { "geosearchstore" } else { "georadiusstore" };
+    cx.store(target, result.canonical(), Class::SortedSet, name);
     Ok(())
 }
 

@@ -13,9 +13,10 @@ pub fn qadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     let now = cx.now;
     let new = Added::parse(args.from(3), now)?.new_job(&args[2]);
     let (id, is_new) = change_or_create(cx, &args[1], |queue, numbers| {
-        queue.add(&new, now, numbers).map_err(|full| {
+        let (id, is_new) = queue.add(&new, now, numbers).map_err(|full| {
             Refusal::format(format!("QFULL the queue holds {} jobs, MAXLEN is {}", full.jobs, full.max))
-        })
+        })?;
+        Ok(((id, is_new), is_new.then_some("qadd")))
     })?;
     reply.array(2);
     reply.bulk(&id);

@@ -20,7 +20,10 @@ pub fn qcron(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         set(cx, args, reply)
     } else if args.is(2, "del") && args.len() == 4 {
         let name = &args[3];
-        let dropped = change(cx, &args[1], |queue, _| Ok(queue.drop_schedule(name)))?;
+        let dropped = change(cx, &args[1], |queue, _| {
+            let dropped = queue.drop_schedule(name);
+            Ok((dropped, dropped.then_some("qcron")))
+        })?;
         reply.int(i64::from(dropped == Some(true)));
         Ok(())
     } else if args.is(2, "next") && args.len() >= 5 {
@@ -68,7 +71,7 @@ fn set(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
             next: Next::Wanted,
             version: numbers.next(now),
         });
-        Ok(())
+        Ok(((), Some("qcron")))
     })?;
     reply.ok();
     Ok(())
@@ -105,7 +108,8 @@ fn next(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let now = cx.now;
     let accepted = change(cx, &args[1], |queue, numbers| {
         let new_version = numbers.next(now);
-        Ok(queue.set_next(name, version, next, new_version))
+        let accepted = queue.set_next(name, version, next, new_version);
+        Ok((accepted, accepted.then_some("qcron")))
     })?;
     reply.int(i64::from(accepted == Some(true)));
     Ok(())
@@ -141,7 +145,7 @@ fn list(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
             reply.bulk(b"version");
             reply.int(schedule.version as i64);
         }
-        Ok(())
+        Ok(((), None))
     })?;
     if known.is_none() {
         reply.array(0);

@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use super::parse::{self, Words};
 use super::{change, change_or_create};
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::small::SmallBytes;
 use crate::types::Queue;
 use crate::types::queue::{Job, Rate, State};
@@ -53,7 +54,9 @@ pub fn qredo(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         }
         None => change(cx, key, |queue, _| {
             let ids = chosen(queue, &ids, all_of);
-            Ok(ids.iter().filter(|id| queue.job(id).is_some_and(is_wanted) && queue.redo(id, now)).count())
+            let redone =
+                ids.iter().filter(|id| queue.job(id).is_some_and(is_wanted) && queue.redo(id, now)).count();
+            Ok((redone, (redone > 0).then_some("qredo")))
         })?
         .unwrap_or(0),
     };
@@ -73,7 +76,7 @@ fn move_jobs(
     // Both do by themselves what is due before they are looked at, and nothing between the look and the move: else a job
     // could appear in the second that the first was not seen to share.
     for key in [from, to] {
-        change(cx, key, |_, _| Ok(()))?;
+        change(cx, key, |_, _| Ok(((), None)))?;
     }
     let Some(source) = cx.read::<Queue>(from)? else { return Ok(0) };
     let target = cx.read::<Queue>(to)?;
@@ -88,6 +91,7 @@ fn move_jobs(
     if count == 0 {
         return Ok(0);
     }
+    cx.event_then_del(Class::Module, "qdrop", from);
     let (now, mut numbers) = (cx.now, cx.keyspace.numbers);
     cx.update_or_create(to, |queue: &mut Queue| {
         for job in taken.drain(..) {
@@ -96,6 +100,7 @@ fn move_jobs(
         Ok(())
     })?;
     cx.keyspace.numbers = numbers;
+    cx.event(Class::Module, "qredo", to);
     Ok(count)
 }
 
@@ -109,7 +114,8 @@ pub fn qdrop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
     let named: Vec<&[u8]> = args.from(2).iter().collect();
     let dropped = change(cx, &args[1], |queue, _| {
         let ids = chosen(queue, &named, all_of);
-        Ok(ids.iter().filter(|id| queue.drop_job(id)).count())
+        let dropped = ids.iter().filter(|id| queue.drop_job(id)).count();
+        Ok((dropped, (dropped > 0).then_some("qdrop")))
     })?;
     reply.len(dropped.unwrap_or(0));
     Ok(())
@@ -158,7 +164,7 @@ pub fn qset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     }
     change_or_create(cx, &args[1], |queue, _| {
         queue.set_settings(settings.clone());
-        Ok(())
+        Ok(((), Some("qset")))
     })?;
     reply.ok();
     Ok(())

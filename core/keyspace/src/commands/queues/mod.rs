@@ -16,8 +16,9 @@ use super::Group;
 use crate::context::WriteCx;
 use crate::db::NEVER;
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::Queue;
-use crate::types::queue::Numbers;
+use crate::types::queue::{Numbers, Settled};
 use crate::value::Typed;
 
 pub use cron::next_tick_call;
@@ -41,6 +42,9 @@ pub const COMMANDS: Group = &[
 /// because a million leases end.
 const SETTLE_MAX: usize = 1_000;
 
+/// What came of a change: the caller's result, and the event to be told if something changed.
+type Outcome<R> = Result<(R, Option<&'static str>), Refusal>;
+
 /// Changes the queue at `key`; `None` if there is none.
 ///
 /// # Errors
@@ -48,31 +52,50 @@ const SETTLE_MAX: usize = 1_000;
 fn change<R>(
     cx: &mut WriteCx,
     key: &[u8],
-    change: impl FnOnce(&mut Queue, &mut Numbers) -> Result<R, Refusal>,
+    change: impl FnOnce(&mut Queue, &mut Numbers) -> Outcome<R>,
 ) -> Result<Option<R>, Refusal> {
     let (mut numbers, now) = (cx.keyspace.numbers, cx.now);
+    let mut settled = Settled::default();
     let result = cx.update(key, |queue: &mut Queue| {
-        queue.settle(now, SETTLE_MAX, &mut numbers);
+        settled = queue.settle(now, SETTLE_MAX, &mut numbers);
         change(queue, &mut numbers)
     });
     cx.keyspace.numbers = numbers;
-    result
+    cx.keyspace.note_settled(cx.db, key, settled);
+    let event = match &result {
+        Ok(Some((_, event))) => *event,
+        _ => None,
+    };
+    tell(cx, key, event, settled);
+    Ok(result?.map(|(result, _)| result))
+}
+
+/// Tells of an event, and of the end of a queue that what happened has emptied.
+fn tell(cx: &mut WriteCx, key: &[u8], event: Option<&'static str>, settled: Settled) {
+    if let Some(name) = event {
+        cx.event_then_del(Class::Module, name, key);
+    } else if settled.count > 0 && !cx.exists(key) {
+        cx.event(Class::Generic, "del", key);
+    }
 }
 
 /// As [`change`], with a new queue if there is none, which is kept unless `change` leaves it empty.
 fn change_or_create<R>(
     cx: &mut WriteCx,
     key: &[u8],
-    mut with: impl FnMut(&mut Queue, &mut Numbers) -> Result<R, Refusal>,
+    mut with: impl FnMut(&mut Queue, &mut Numbers) -> Outcome<R>,
 ) -> Result<R, Refusal> {
     if let Some(result) = change(cx, key, &mut with)? {
         return Ok(result);
     }
     let (mut queue, mut numbers) = (Queue::default(), cx.keyspace.numbers);
-    let result = with(&mut queue, &mut numbers)?;
+    let (result, event) = with(&mut queue, &mut numbers)?;
     cx.keyspace.numbers = numbers;
     if !queue.is_empty() {
         cx.put(key, queue, NEVER);
+        if let Some(name) = event {
+            cx.event(Class::Module, name, key);
+        }
     }
     Ok(result)
 }

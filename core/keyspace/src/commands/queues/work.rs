@@ -10,7 +10,7 @@ use super::{change, would_block};
 use crate::context::WriteCx;
 use crate::small::SmallBytes;
 use crate::types::Queue;
-use crate::types::queue::{Failed, Fate, LeaseError};
+use crate::types::queue::{Count, Failed, Fate, LeaseError};
 
 /// The most jobs that one QTAKE hands out.
 const TAKE_MAX: u64 = 1_000;
@@ -55,6 +55,7 @@ pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
     let mut leases: Vec<Lease> = Vec::new();
     for key in keys {
         change(cx, key, |queue, numbers| {
+            let before = leases.len();
             while leases.len() < count
                 && let Some(job) = queue.take(worker, lease, now, numbers)
             {
@@ -68,7 +69,7 @@ pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
                     group: job.group().cloned(),
                 });
             }
-            Ok(())
+            Ok(((), (leases.len() > before).then_some("qtake")))
         })?;
     }
     if leases.is_empty() {
@@ -116,7 +117,12 @@ pub fn qack(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
         .collect::<Result<_, Refusal>>()?;
     let now = cx.now;
     let done = change(cx, &args[1], |queue, _| {
-        Ok(tokens.iter().map(|(id, token)| queue.acknowledge(id, *token, result, now)).collect::<Vec<_>>())
+        let before = queue.totals().sum(Count::Done);
+        let done: Vec<_> =
+            tokens.iter().map(|(id, token)| queue.acknowledge(id, *token, result, now)).collect();
+        // One that is repeated is accepted and changes nothing.
+        let is_new = queue.totals().sum(Count::Done) > before;
+        Ok((done, is_new.then_some("qack")))
     })?;
     let done = done.unwrap_or_else(|| vec![Err(LeaseError::NoJob); count]);
     if let [one] = done[..] {
@@ -154,7 +160,10 @@ pub fn qfail(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         _ => return Err(Refusal::Syntax),
     };
     let now = cx.now;
-    let fate = change(cx, &args[1], |queue, _| Ok(queue.fail(id, token, failed, text, now)?))?;
+    let fate = change(cx, &args[1], |queue, _| {
+        let fate = queue.fail(id, token, failed, text, now)?;
+        Ok((fate, Some(if fate == Fate::Dead { "qdead" } else { "qfail" })))
+    })?;
     match fate.ok_or(LeaseError::NoJob)? {
         Fate::Again(at) => reply.int(at.0 as i64),
         Fate::Dead => reply.bulk(b"dead"),
@@ -175,6 +184,7 @@ pub fn qbeat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         let worker = parse::name(&args[3], "WORKER")?;
         let known = change(cx, &args[1], |queue, _| {
             let held = queue.beat_worker(worker, ms, now);
+            let is_idle = held.is_empty();
             reply.array(held.len());
             for job in held {
                 reply.array(3);
@@ -182,7 +192,7 @@ pub fn qbeat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
                 reply.int(job.run.as_ref().map_or(0, |run| run.token) as i64);
                 reply.int(job.deadline.0 as i64);
             }
-            Ok(())
+            Ok(((), (!is_idle).then_some("qbeat")))
         })?;
         if known.is_none() {
             reply.array(0);
@@ -190,7 +200,7 @@ pub fn qbeat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         return Ok(());
     }
     let (id, token) = (&args[2], parse::token(&args[3])?);
-    let until = change(cx, &args[1], |queue, _| Ok(queue.beat(id, token, ms, now)?))?;
+    let until = change(cx, &args[1], |queue, _| Ok((queue.beat(id, token, ms, now)?, Some("qbeat"))))?;
     reply.int(until.ok_or(LeaseError::NoJob)?.0 as i64);
     Ok(())
 }

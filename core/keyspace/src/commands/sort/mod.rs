@@ -14,6 +14,7 @@ use skep_resp::Reply;
 use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::{End, List};
 use crate::value::Value;
 use pattern::{Pattern, c_text};
@@ -114,7 +115,7 @@ fn sort(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         result.push(End::Right, value.unwrap_or_default());
     })?;
     reply.len(result.len());
-    cx.store(destination, result);
+    cx.store(destination, result, Class::List, "sortstore");
     Ok(())
 }
 

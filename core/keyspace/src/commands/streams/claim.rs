@@ -4,10 +4,11 @@ use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
 use super::super::parse;
-use super::groups::{no_key_or_group, shown};
+use super::groups::{CONSUMER_CREATED, no_key_or_group, shown};
 use super::ids;
 use super::range::reply_entry;
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::stream::Delivery;
 use crate::types::{Stream, StreamId};
 
@@ -90,11 +91,16 @@ pub fn xclaim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
     let claimed = cx.update(&args[1], |stream: &mut Stream| {
         Ok(claim(stream, args, &wanted, idle_ms_min, &options, now))
     })?;
+    let (comes, claimed) = claimed.expect("its group was found above");
+    if comes {
+        cx.event(Class::Stream, CONSUMER_CREATED, &args[1]);
+    }
     let stream = cx.read::<Stream>(&args[1])?.expect("its group was found above");
-    reply_claimed(reply, stream, &claimed.unwrap_or_default(), options.only_ids);
+    reply_claimed(reply, stream, &claimed, options.only_ids);
     Ok(())
 }
 
+/// Tells also whether the consumer is new.
 fn claim(
     stream: &mut Stream,
     args: Args,
@@ -102,11 +108,11 @@ fn claim(
     idle_ms_min: i64,
     options: &Options,
     now: Millis,
-) -> Vec<StreamId> {
+) -> (bool, Vec<StreamId>) {
     let (group_name, consumer) = (&args[2], &args[3]);
     let group = stream.group_mut(group_name).expect("the caller has found it");
     group.last_id = group.last_id.max(options.last_id);
-    group.see(consumer, now);
+    let comes = group.see(consumer, now);
     let mut claimed = Vec::new();
     for id in wanted {
         let exists = stream.get(*id).is_some();
@@ -129,7 +135,7 @@ fn claim(
         group.activate(consumer, now);
         claimed.push(*id);
     }
-    claimed
+    (comes, claimed)
 }
 
 /// Replies with the entries, or their ids only.
@@ -171,7 +177,10 @@ pub fn xautoclaim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
     let found = cx.update(&args[1], |stream: &mut Stream| {
         Ok(autoclaim(stream, args, start, count, idle_ms_min, only_ids, now))
     })?;
-    let Found { next, claimed, deleted } = found.expect("its group was found above");
+    let Found { comes, next, claimed, deleted } = found.expect("its group was found above");
+    if comes {
+        cx.event(Class::Stream, CONSUMER_CREATED, &args[1]);
+    }
     let stream = cx.read::<Stream>(&args[1])?.expect("its group was found above");
     reply.array(3);
     ids::reply_id(reply, next);
@@ -183,6 +192,8 @@ pub fn xautoclaim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
 
 /// What an `XAUTOCLAIM` came upon.
 struct Found {
+    /// The consumer is new.
+    comes: bool,
     /// Where the next call goes on; `0-0` at the end.
     next: StreamId,
     claimed: Vec<StreamId>,
@@ -200,8 +211,8 @@ fn autoclaim(
     now: Millis,
 ) -> Found {
     let (group_name, consumer) = (&args[2], &args[3]);
-    let mut found = Found { next: StreamId::ZERO, claimed: Vec::new(), deleted: Vec::new() };
-    stream.group_mut(group_name).expect("the caller has found it").see(consumer, now);
+    let comes = stream.group_mut(group_name).expect("the caller has found it").see(consumer, now);
+    let mut found = Found { comes, next: StreamId::ZERO, claimed: Vec::new(), deleted: Vec::new() };
     let group = stream.group(group_name).expect("found above");
     let mut counts = Vec::new();
     let mut attempts = count.saturating_mul(ATTEMPTS_EACH);

@@ -8,6 +8,7 @@ use skep_resp::Reply;
 use super::super::parse;
 use super::{all_ids, ids};
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::types::stream::Group;
 use crate::types::{Stream, StreamId};
 
@@ -15,6 +16,9 @@ const KEY_NEEDED: Refusal = Refusal::text(
     "ERR The XGROUP subcommand requires the key to exist. Note that for CREATE you may want to use the MKSTREAM option to \
      create an empty stream automatically.",
 );
+
+/// The event of a consumer that comes, by whatever command.
+pub const CONSUMER_CREATED: &str = "xgroup-createconsumer";
 
 /// The options of `CREATE` and `SETID`.
 #[derive(Default)]
@@ -96,6 +100,7 @@ pub fn create(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
             Err(Refusal::text("BUSYGROUP Consumer Group name already exists"))
         }
     })?;
+    cx.event(Class::Stream, "xgroup-create", key);
     reply.ok();
     Ok(())
 }
@@ -112,6 +117,7 @@ pub fn setid(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         (group.last_id, group.entries_read) = (last_id, options.entries_read);
         Ok(())
     })?;
+    cx.event(Class::Stream, "xgroup-setid", &args[2]);
     reply.ok();
     Ok(())
 }
@@ -119,7 +125,11 @@ pub fn setid(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
 /// `XGROUP DESTROY key group`
 pub fn destroy(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let removed = cx.update(&args[2], |stream: &mut Stream| Ok(stream.remove_group(&args[3])))?;
-    reply.int(i64::from(removed.ok_or(KEY_NEEDED)?));
+    let removed = removed.ok_or(KEY_NEEDED)?;
+    if removed {
+        cx.event(Class::Stream, "xgroup-destroy", &args[2]);
+    }
+    reply.int(i64::from(removed));
     Ok(())
 }
 
@@ -129,6 +139,9 @@ pub fn createconsumer(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result
     let added = update(cx, args, |stream, group| {
         Ok(stream.group_mut(group).expect("found by the caller").add_consumer(&args[4], now))
     })?;
+    if added {
+        cx.event(Class::Stream, CONSUMER_CREATED, &args[2]);
+    }
     reply.int(i64::from(added));
     Ok(())
 }
@@ -138,6 +151,9 @@ pub fn delconsumer(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<()
     let pending = update(cx, args, |stream, group| {
         Ok(stream.group_mut(group).expect("found by the caller").remove_consumer(&args[4]))
     })?;
+    if pending.is_some() {
+        cx.event(Class::Stream, "xgroup-delconsumer", &args[2]);
+    }
     reply.len(pending.unwrap_or(0));
     Ok(())
 }

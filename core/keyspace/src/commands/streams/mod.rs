@@ -15,6 +15,7 @@ use skep_resp::Reply;
 use super::{Group, parse};
 use crate::context::{ReadCx, WriteCx};
 use crate::dispatch::Handler::{Read, Write};
+use crate::events::Class;
 use crate::types::{Stream, StreamId};
 use ids::NewId;
 use trim::{AddOptions, Trimming};
@@ -70,7 +71,7 @@ fn xadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         reply.null();
         return Ok(());
     }
-    let added = cx.update_or_create(key, |stream: &mut Stream| {
+    let (added, trimmed) = cx.update_or_create(key, |stream: &mut Stream| {
         let id = choose_id(stream, id, now)?;
         if fields.bytes() > ENTRY_BYTES_MAX {
             return Err(TOO_LARGE);
@@ -78,11 +79,13 @@ fn xadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         let word = move |at: usize| fields.get(at).expect("fields come in pairs");
         let pairs = (0..fields.len()).step_by(2).map(move |at| (word(at), word(at + 1)));
         assert!(stream.append(id, pairs), "{id} was chosen above {}", stream.last_id());
-        if let Some(trimming) = trimming {
-            trimming.apply(stream);
-        }
-        Ok(id)
+        let trimmed = trimming.is_some_and(|trimming| trimming.apply(stream) > 0);
+        Ok((id, trimmed))
     })?;
+    cx.event(Class::Stream, "xadd", key);
+    if trimmed {
+        cx.event(Class::Stream, "xtrim", key);
+    }
     ids::reply_id(reply, added);
     Ok(())
 }
@@ -123,15 +126,22 @@ fn xdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let ids = all_ids(args, 2)?;
     let deleted =
         cx.update(&args[1], |stream: &mut Stream| Ok(ids.iter().filter(|id| stream.delete(**id)).count()))?;
-    reply.len(deleted.unwrap_or(0));
+    let deleted = deleted.unwrap_or(0);
+    if deleted > 0 {
+        cx.event(Class::Stream, "xdel", &args[1]);
+    }
+    reply.len(deleted);
     Ok(())
 }
 
 /// `XTRIM key MAXLEN|MINID [=|~] threshold [LIMIT count]`
 fn xtrim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let trimming = Trimming::parse(args)?;
-    let deleted = cx.update(&args[1], |stream: &mut Stream| Ok(trimming.apply(stream)))?;
-    reply.len(deleted.unwrap_or(0));
+    let deleted = cx.update(&args[1], |stream: &mut Stream| Ok(trimming.apply(stream)))?.unwrap_or(0);
+    if deleted > 0 {
+        cx.event(Class::Stream, "xtrim", &args[1]);
+    }
+    reply.len(deleted);
     Ok(())
 }
 
@@ -178,6 +188,7 @@ fn xsetid(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         Ok(())
     })?;
     set.ok_or(Refusal::NoSuchKey)?;
+    cx.event(Class::Stream, "xsetid", &args[1]);
     reply.ok();
     Ok(())
 }

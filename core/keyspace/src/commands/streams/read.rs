@@ -7,10 +7,11 @@ use skep_base::{Args, Millis, Refusal};
 use skep_resp::{Protocol, Reply};
 
 use super::super::parse;
-use super::groups::shown;
+use super::groups::{CONSUMER_CREATED, shown};
 use super::ids;
 use super::range::{reply_entries, reply_entry};
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::types::stream::{Delivery, Group};
 use crate::types::{Stream, StreamId};
 
@@ -207,11 +208,16 @@ pub fn xreadgroup(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
     let now = cx.now;
     let mut found = Vec::new();
     for (at, from) in wanted.into_iter().enumerate() {
-        let ids = cx.update(request.key(at), |stream: &mut Stream| {
-            stream.group_mut(group).expect("found above").see(consumer, now);
-            Ok(take(stream, group, consumer, from, &request, now))
-        })?;
-        if let Some(ids) = ids.flatten() {
+        let (comes, ids) = cx
+            .update(request.key(at), |stream: &mut Stream| {
+                let comes = stream.group_mut(group).expect("found above").see(consumer, now);
+                Ok((comes, take(stream, group, consumer, from, &request, now)))
+            })?
+            .expect("found above");
+        if comes {
+            cx.event(Class::Stream, CONSUMER_CREATED, request.key(at));
+        }
+        if let Some(ids) = ids {
             found.push((request.key(at), from, ids));
         }
     }

@@ -5,6 +5,7 @@ use skep_resp::Reply;
 
 use super::score;
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::ZSet;
 
 /// The options of `ZADD`.
@@ -107,6 +108,9 @@ fn add(
                 _ => reply.double(score),
             }
         }
+    }
+    if added + updated > 0 {
+        cx.event(Class::SortedSet, if options.incr { "zincr" } else { "zadd" }, key);
     }
     if !options.incr {
         reply.len(if options.ch { added + updated } else { added });

@@ -6,6 +6,7 @@ use skep_resp::Reply;
 use super::{integer, write_members};
 use crate::context::{ReadCx, WriteCx};
 use crate::dense::DenseMap;
+use crate::events::Class;
 use crate::types::{Member, Set, ZSet};
 use crate::value::Value;
 
@@ -274,9 +275,9 @@ fn combine(cx: &mut ReadCx, args: Args, name: &str, op: Op, reply: &mut Reply) -
     Ok(())
 }
 
-fn store(cx: &mut WriteCx, args: Args, name: &str, op: Op, reply: &mut Reply) -> Result<(), Refusal> {
+fn store(cx: &mut WriteCx, args: Args, name: &'static str, op: Op, reply: &mut Reply) -> Result<(), Refusal> {
     let zset = Query::parse(&cx.as_read(), args.from(2), name, op, Form::Store)?.result().canonical();
     reply.len(zset.len());
-    cx.store(&args[1], zset);
+    cx.store(&args[1], zset, Class::SortedSet, name);
     Ok(())
 }

@@ -4,6 +4,7 @@ use skep_base::{Args, Refusal, number};
 use skep_resp::Reply;
 
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::ZSet;
 
 /// Which end of the order.
@@ -96,5 +97,6 @@ fn pop_members(
         reply.double(member.score);
     }
     cx.changed(key, None);
+    cx.event_then_del(Class::SortedSet, if end == End::Min { "zpopmin" } else { "zpopmax" }, key);
     Ok(())
 }

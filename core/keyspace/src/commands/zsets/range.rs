@@ -7,6 +7,7 @@ use skep_resp::Reply;
 
 use super::{integer, write_members};
 use crate::context::{ReadCx, WriteCx};
+use crate::events::Class;
 use crate::types::{Member, ZSet};
 
 /// The ends of a range of scores or names.
@@ -265,6 +266,6 @@ pub fn zrangestore(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<()
         None => ZSet::default(),
     };
     reply.len(found.len());
-    cx.store(&args[1], found);
+    cx.store(&args[1], found, Class::SortedSet, "zrangestore");
     Ok(())
 }

@@ -8,6 +8,7 @@ use skep_resp::Reply;
 use super::integer;
 use super::range::{Bounds, rank_range};
 use crate::context::WriteCx;
+use crate::events::Class;
 use crate::types::ZSet;
 
 pub fn zrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
@@ -15,23 +16,26 @@ pub fn zrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     let Some(zset) = cx.modify::<ZSet>(key)? else { return none(reply) };
     let removed = args.from(2).iter().filter(|name| zset.remove(name).is_some()).count();
     cx.changed(key, None);
+    if removed > 0 {
+        cx.event_then_del(Class::SortedSet, "zrem", key);
+    }
     reply.len(removed);
     Ok(())
 }
 
 pub fn by_rank(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let (start, end) = (integer(&args[2])?, integer(&args[3])?);
-    remove_ranks(cx, &args[1], |zset| rank_range(start, end, zset.len()), reply)
+    remove_ranks(cx, &args[1], "zremrangebyrank", |zset| rank_range(start, end, zset.len()), reply)
 }
 
 pub fn by_score(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let bounds = Bounds::scores(&args[2], &args[3])?;
-    remove_ranks(cx, &args[1], |zset| bounds.ranks(zset), reply)
+    remove_ranks(cx, &args[1], "zremrangebyscore", |zset| bounds.ranks(zset), reply)
 }
 
 pub fn by_lex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let bounds = Bounds::names(&args[2], &args[3])?;
-    remove_ranks(cx, &args[1], |zset| bounds.ranks(zset), reply)
+    remove_ranks(cx, &args[1], "zremrangebylex", |zset| bounds.ranks(zset), reply)
 }
 
 fn none(reply: &mut Reply) -> Result<(), Refusal> {
@@ -42,6 +46,7 @@ fn none(reply: &mut Reply) -> Result<(), Refusal> {
 fn remove_ranks(
     cx: &mut WriteCx,
     key: &[u8],
+    event: &'static str,
     ranks: impl Fn(&ZSet) -> Range<usize>,
     reply: &mut Reply,
 ) -> Result<(), Refusal> {
@@ -60,6 +65,7 @@ fn remove_ranks(
             zset.remove_rank(ranks.start);
         }
     }
+    cx.event_then_del(Class::SortedSet, event, key);
     reply.len(ranks.len());
     Ok(())
 }

@@ -28,6 +28,7 @@ pub use numbers::{Numbers, RESTORED_MAX};
 pub use rate::Rate;
 pub use schedule::{Next, SCHEDULES_MAX, Schedule, TEXT_BYTES_MAX};
 pub use settings::{Count, Settings, Totals};
+pub use settle::Settled;
 
 use self::jobs::Jobs;
 use self::orders::{Orders, keys_of_priority, number_of};

@@ -477,7 +477,7 @@ fn run(ops: &[Op]) {
         }
         model.settle();
         let mut steps = 0;
-        while queue.settle(Millis(model.now), 2, &mut numbers) > 0 {
+        while queue.settle(Millis(model.now), 2, &mut numbers).count > 0 {
             steps += 1;
             assert!(steps < 1_000, "it does not come to rest");
         }

@@ -12,6 +12,19 @@ use crate::dense::DenseMap;
 /// What a job that was given back by the clock is told to have died of.
 const LAPSED: &[u8] = b"the lease ran out";
 
+/// What happened by itself.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Settled {
+    /// Things, words of DEDUP that are forgotten included.
+    pub count: usize,
+    /// A job became ready: its delay or a lease ended, or a tick brought it.
+    pub readied: bool,
+    /// A job whose lease ended has no tries left.
+    pub died: bool,
+    /// A job is gone whose time was over, whether to be taken or to be remembered.
+    pub dropped: bool,
+}
+
 /// Something whose time has come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
@@ -29,22 +42,22 @@ impl Queue {
         self.next_due().map(|(deadline, _)| deadline)
     }
 
-    /// Lets up to `limit` things happen whose time is before `now`, the earliest first, and gives their number.
+    /// Lets up to `limit` things happen whose time is before `now`, the earliest first.
     ///
     /// Cost: O(log n) for each.
-    pub fn settle(&mut self, now: Millis, limit: usize, numbers: &mut Numbers) -> usize {
-        let mut count = 0;
-        while count < limit
+    pub fn settle(&mut self, now: Millis, limit: usize, numbers: &mut Numbers) -> Settled {
+        let mut settled = Settled::default();
+        while settled.count < limit
             && let Some((_, due)) = self.next_due().filter(|(deadline, _)| *deadline < now)
         {
             match due {
-                Due::Job(number) => self.settle_job(number, now),
+                Due::Job(number) => self.settle_job(number, now, &mut settled),
                 Due::Word => drop(self.memory.expire_fields(now, 1)),
-                Due::Tick => self.tick(now, numbers),
+                Due::Tick => settled.readied |= self.tick(now, numbers),
             }
-            count += 1;
+            settled.count += 1;
         }
-        count
+        settled
     }
 
     fn next_due(&self) -> Option<(Millis, Due)> {
@@ -57,29 +70,40 @@ impl Queue {
         jobs.chain(word).chain(tick).filter(|(at, _)| *at != NEVER).min()
     }
 
-    fn settle_job(&mut self, number: u64, now: Millis) {
+    fn settle_job(&mut self, number: u64, now: Millis, settled: &mut Settled) {
+        let mut note = |fate| match fate {
+            Fate::Again(_) => settled.readied = true,
+            Fate::Dead => settled.died = true,
+            Fate::Expired => settled.dropped = true,
+        };
         let at = self.jobs.find(number).expect("orders hold numbers of jobs");
         match self.jobs.at(at).state {
-            State::Delayed => drop(self.again(at, 0, now)),
+            State::Delayed => note(self.again(at, 0, now)),
             State::Leased => {
                 self.totals.note(Count::Lapsed, now);
                 self.change(at, |job| job.note_failure(now, LAPSED));
                 if self.jobs.at(at).has_tries_left(&self.settings) {
-                    let _: Fate = self.again(at, 0, now);
+                    note(self.again(at, 0, now));
                 } else {
                     self.die(at, now);
+                    note(Fate::Dead);
                 }
             }
             State::Ready => {
                 self.remove(at);
                 self.totals.note(Count::Expired, now);
+                note(Fate::Expired);
             }
-            State::Dead | State::Done => drop(self.remove(at)),
+            State::Dead | State::Done => {
+                self.remove(at);
+                note(Fate::Expired);
+            }
         }
     }
 
     /// Adds the job of the first schedule whose tick is the earliest. The leader says when the next one is.
-    fn tick(&mut self, now: Millis, numbers: &mut Numbers) {
+    /// False if the job is there already.
+    fn tick(&mut self, now: Millis, numbers: &mut Numbers) -> bool {
         let tick = self.next_tick.expect("a tick is due");
         let at = self.schedules.iter().position(|s| s.next == Next::At(tick));
         let at = at.expect("a schedule has the earliest tick");
@@ -90,10 +114,12 @@ impl Queue {
         let (id, payload) = (schedule.job_id(tick), schedule.payload.clone());
         let (priority, options) = (schedule.priority, Some(schedule.options.clone()));
         self.recount_ticks();
-        if self.jobs.position(&id).is_none() {
+        let is_new = self.jobs.position(&id).is_none();
+        if is_new {
             let new = NewJob { id: Some(&id), payload: &payload, dedup: None, due: None, priority, options };
             self.insert_new(&new, now, numbers);
         }
+        is_new
     }
 
     pub fn schedules(&self) -> &DenseMap<Schedule> {

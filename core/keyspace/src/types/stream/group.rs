@@ -109,11 +109,13 @@ impl Group {
         is_new
     }
 
-    /// Notes that `name` asked for something; adds the consumer if there is none.
-    pub fn see(&mut self, name: &[u8], now: Millis) {
-        if !self.add_consumer(name, now) {
+    /// Notes that `name` asked for something; adds the consumer if there is none. True if it did.
+    pub fn see(&mut self, name: &[u8], now: Millis) -> bool {
+        let is_new = self.add_consumer(name, now);
+        if !is_new {
             self.consumers.get_mut(name).expect("not new").seen = now;
         }
+        is_new
     }
 
     /// Notes that `name`, which is there, got something.
