@@ -220,7 +220,7 @@ pub(crate) const fn command(
         name,
         arity,
         flags,
-        categories: Categories::from_bits(categories).and(implied_categories(flags)),
+        categories: Categories::from_bits(categories).and(implied_categories(flags, categories)),
         keys: &[],
         group: Group::Generic,
         since,
@@ -235,12 +235,13 @@ pub(crate) const fn command(
     }
 }
 
-const fn implied_categories(flags: Flags) -> Categories {
+const fn implied_categories(flags: Flags, categories: u64) -> Categories {
     let mut implied = if flags.has(Flags::FAST) { Categories::FAST } else { Categories::SLOW };
     if flags.has(Flags::WRITE) {
         implied = implied.and(Categories::WRITE);
     }
-    if flags.has(Flags::READONLY) {
+    // Redis leaves scripts that only read out of what reads.
+    if flags.has(Flags::READONLY) && !Categories::from_bits(categories).has(Categories::SCRIPTING) {
         implied = implied.and(Categories::READ);
     }
     if flags.has(Flags::ADMIN) {
