@@ -17,6 +17,7 @@ use crate::once::OnceTable;
 use crate::pieces::Frozen;
 use crate::scripts::{Interpreter, ScriptFlags, Scripts};
 use crate::small::SmallBytes;
+use crate::transaction::Terms;
 use crate::types::queue::{Next, Numbers, Schedule, Settled};
 use crate::value::{Typed, Value};
 use crate::versions::Changes;
@@ -38,6 +39,8 @@ pub struct Keyspace {
     pub(crate) scripts: Arc<Scripts>,
     /// Who runs them; away while one runs. No state.
     pub(crate) interpreter: RefCell<Option<Box<dyn Interpreter>>>,
+    /// What scripts may do, while the operation is carried out that says so. No state.
+    terms: RefCell<Arc<Terms>>,
     pub(crate) stats: Stats,
     pub(crate) garbage: Garbage,
     pub access: AccessClock,
@@ -120,6 +123,7 @@ impl Default for Keyspace {
             changes: Changes::default(),
             scripts: Arc::default(),
             interpreter: RefCell::new(None),
+            terms: RefCell::default(),
             stats: Stats::default(),
             garbage: Garbage::default(),
             access: AccessClock::default(),
@@ -160,6 +164,18 @@ impl Keyspace {
     /// Gives the keyspace who runs its scripts. Without one they are refused.
     pub fn set_interpreter(&mut self, interpreter: Box<dyn Interpreter>) {
         self.interpreter.replace(Some(interpreter));
+    }
+
+    /// What scripts may do that run from now on.
+    pub(crate) fn set_terms(&self, terms: Terms) {
+        if !(terms.is_empty() && self.terms.borrow().is_empty()) {
+            self.terms.replace(Arc::new(terms));
+        }
+    }
+
+    /// What the script may do that runs now.
+    pub fn terms(&self) -> Arc<Terms> {
+        self.terms.borrow().clone()
     }
 
     /// What is known of the script that `args` call; `None` if it is not known.

@@ -5,7 +5,8 @@
 
 use skep_base::args::Span;
 use skep_base::varint::{self, Malformed, Reader};
-use skep_base::{Args, Refusal};
+use skep_base::{Args, Refusal, SLOT_COUNT, slot_of};
+use skep_command::CommandSpec;
 
 use crate::dispatch::Handler;
 use crate::keyspace::DB_COUNT;
@@ -23,16 +24,29 @@ pub struct Watched {
     pub version: Version,
 }
 
+/// What scripts among the commands may do. It comes with the operation, since it rests on what the node knows that takes the
+/// commands in, and all replicas must refuse the same.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// The shard's slots, as inclusive ranges; none if it has all.
+    pub slots: Vec<(u16, u16)>,
+}
+
 /// What is known of a transaction beside its commands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Head<'a> {
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Head {
     /// How many commands there are.
     pub commands: usize,
     /// Some of them may need memory.
     pub grows: bool,
-    /// Watched keys, encoded.
-    watched: &'a [u8],
+    /// It is one command, whose reply is the reply: no transaction, but a script under terms.
+    pub single: bool,
+    pub watched: Vec<Watched>,
+    pub terms: Terms,
 }
+
+const GROWS: u8 = 1;
+const SINGLE: u8 = 2;
 
 /// Appends a command to those of a transaction.
 pub fn put_queued(out: &mut Vec<u8>, db: u8, args: Args<'_>) {
@@ -41,16 +55,21 @@ pub fn put_queued(out: &mut Vec<u8>, db: u8, args: Args<'_>) {
     args.iter().for_each(|arg| varint::put_bytes(out, arg));
 }
 
-impl<'a> Head<'a> {
+impl Head {
     /// Appends the head of a transaction.
-    pub fn put(out: &mut Vec<u8>, commands: usize, grows: bool, watched: &[Watched]) {
-        out.push(u8::from(grows));
-        varint::put(out, commands as u64);
-        varint::put(out, watched.len() as u64);
-        for Watched { db, key, version } in watched {
+    pub fn put(&self, out: &mut Vec<u8>) {
+        out.push(if self.grows { GROWS } else { 0 } | if self.single { SINGLE } else { 0 });
+        varint::put(out, self.commands as u64);
+        varint::put(out, self.watched.len() as u64);
+        for Watched { db, key, version } in &self.watched {
             out.push(*db);
             varint::put_bytes(out, key);
             varint::put(out, u64::from(version.0));
+        }
+        varint::put(out, self.terms.slots.len() as u64);
+        for (first, last) in &self.terms.slots {
+            varint::put(out, u64::from(*first));
+            varint::put(out, u64::from(*last));
         }
     }
 
@@ -58,38 +77,81 @@ impl<'a> Head<'a> {
     ///
     /// # Errors
     /// If they are none.
-    pub fn of(args: Args<'a>) -> Result<Head<'a>, Refusal> {
-        let bytes = args.get(2).unwrap_or_default();
-        Head::read(bytes).map_err(malformed)
+    pub fn of(args: Args<'_>) -> Result<Head, Refusal> {
+        Head::read(args.get(2).unwrap_or_default()).map_err(malformed)
     }
 
-    fn read(bytes: &'a [u8]) -> Result<Head<'a>, Malformed> {
+    fn read(bytes: &[u8]) -> Result<Head, Malformed> {
         let mut input = Reader::new(bytes);
-        let grows = input.u8()? != 0;
+        let flags = input.u8()?;
+        let mut head = Head { grows: flags & GROWS != 0, single: flags & SINGLE != 0, ..Head::default() };
         let Ok(commands) = usize::try_from(input.varint()?) else {
             return input.malformed("a number of commands");
         };
-        Ok(Head { commands, grows, watched: &bytes[input.offset()..] })
+        head.commands = commands;
+        for _ in 0..input.count(3)? {
+            let db = database(&mut input)?;
+            let key = input.bytes()?.to_vec();
+            head.watched.push(Watched { db, key, version: Version::read(&mut input)? });
+        }
+        let slot = |input: &mut Reader<'_>| match u16::try_from(input.varint()?) {
+            Ok(slot) if slot < SLOT_COUNT => Ok(slot),
+            _ => input.malformed("a slot below 16384"),
+        };
+        for _ in 0..input.count(2)? {
+            head.terms.slots.push((slot(&mut input)?, slot(&mut input)?));
+        }
+        input.end()?;
+        Ok(head)
+    }
+}
+
+impl Terms {
+    /// True if they forbid nothing.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
-    /// Looks at the watched keys until one is not as it was.
-    pub(crate) fn any_watched(
-        &self,
-        mut changed: impl FnMut(u8, &[u8], Version) -> bool,
-    ) -> Result<bool, Refusal> {
-        let mut input = Reader::new(self.watched);
-        let mut read = || -> Result<bool, Malformed> {
-            for _ in 0..input.count(3)? {
-                let db = database(&mut input)?;
-                let key = input.bytes()?;
-                if changed(db, key, Version::read(&mut input)?) {
-                    return Ok(true);
-                }
+    /// Refuses what a script may not do, given the command with its arguments.
+    ///
+    /// # Errors
+    /// With the key, or the command that is about all keys.
+    pub fn check(&self, command: &CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+        if self.slots.is_empty() {
+            return Ok(());
+        }
+        // One that cannot tell its keys refuses its arguments.
+        let Ok(keys) = command.keys(args) else { return Ok(()) };
+        if keys.is_empty() {
+            let text = format!(
+                "ERR {} concerns all shards of this cluster, and a script runs on the one of its keys",
+                command.name
+            );
+            return Err(Refusal::format(text));
+        }
+        for key in keys.iter() {
+            let slot = slot_of(&args[key.index]);
+            if !self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot)) {
+                let text = format!(
+                    "ERR key '{}' is in another shard than the keys of the script; commands over several shards are not \
+                     available: give keys that belong together a hash tag, as in {{tag}}key",
+                    String::from_utf8_lossy(&args[key.index])
+                );
+                return Err(Refusal::format(text));
             }
-            Ok(false)
-        };
-        read().map_err(malformed)
+        }
+        Ok(())
     }
+}
+
+/// Calls `look` with the first command of a transaction.
+///
+/// # Errors
+/// If there is none.
+pub fn first_queued<T>(args: Args<'_>, look: impl FnOnce(Args<'_>) -> T) -> Result<T, Refusal> {
+    let (mut queued, mut spans) = (Queued::of(args), Vec::new());
+    queued.next(&mut spans)?;
+    Ok(look(queued.args(&spans)))
 }
 
 /// The commands of a transaction, one after another.
@@ -154,16 +216,11 @@ mod tests {
             Watched { db: 15, key: b"k".to_vec(), version: Version(u32::MAX) },
             Watched { db: 0, key: Vec::new(), version: Version::ABSENT },
         ];
-        Head::put(&mut head, 2, true, &watched);
+        let terms = Terms { slots: vec![(0, 99), (16_000, 16_383)] };
+        let written = Head { commands: 2, grows: true, single: true, watched: watched.to_vec(), terms };
+        written.put(&mut head);
         let whole = OwnedArgs::collect([&b"exec"[..], &commands, &head]);
-        let read = Head::of(whole.args()).unwrap();
-        assert_eq!((read.commands, read.grows), (2, true));
-        let mut seen = Vec::new();
-        let any = read.any_watched(|db, key, version| {
-            seen.push(Watched { db, key: key.to_vec(), version });
-            false
-        });
-        assert_eq!((any, &seen[..]), (Ok(false), &watched[..]));
+        assert_eq!(Head::of(whole.args()), Ok(written));
         let (mut queued, mut spans) = (Queued::of(whole.args()), Vec::new());
         assert_eq!(queued.next(&mut spans), Ok(3));
         assert_eq!(OwnedArgs::copy(queued.args(&spans)), set);
@@ -173,9 +230,7 @@ mod tests {
 
         let walk = |commands: &[u8], head: &[u8]| {
             let whole = OwnedArgs::collect([&b"exec"[..], commands, head]);
-            if let Ok(head) = Head::of(whole.args()) {
-                let _ = head.any_watched(|_, _, _| false);
-            }
+            let _ = Head::of(whole.args());
             let (mut queued, mut spans) = (Queued::of(whole.args()), Vec::new());
             while queued.next(&mut spans).is_ok() {}
         };

@@ -10,7 +10,7 @@ use crate::batch::{Call, Origin};
 use crate::client::Client;
 use crate::joined::weight_of;
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
-use crate::scripting::{concerns_all_shards, is_scripting};
+use crate::scripting::{concerns_all_shards, is_scripting, may_run_script};
 use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
@@ -333,21 +333,28 @@ impl Node {
             return self.refuse(conn, Some(command), &not_ready());
         }
         let found = self.check_schedule(command, args).and_then(|()| self.shard_for(command, args));
-        let at = match found {
-            Ok(Place::Here(at)) => at,
-            Ok(Place::Elsewhere(group)) => {
-                let handler = match is_scripting(command) {
-                    true => self.script_handler(group, command, handler, args),
-                    false => handler,
-                };
-                return self.run_elsewhere(conn, group, command, handler, args);
-            }
-            Ok(Place::All) => return self.run_on_all(conn, command, handler, args, out),
-            Err(refusal) => return self.refuse(conn, Some(command), &refusal),
-        };
-        let handler = match is_scripting(command) {
-            true => self.script_handler(self.shards[at].id, command, handler, args),
-            false => handler,
+        match found {
+            Ok(place) if may_run_script(command) => self.run_script(conn, place, command, handler, args, out),
+            Ok(place) => self.run_at(conn, place, command, handler, args, out),
+            Err(refusal) => self.refuse(conn, Some(command), &refusal),
+        }
+    }
+
+    /// Runs a command of the keyspace in its place.
+    #[inline]
+    pub(crate) fn run_at(
+        &mut self,
+        conn: ConnId,
+        place: Place,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> Flow {
+        let at = match place {
+            Place::Here(at) => at,
+            Place::Elsewhere(group) => return self.run_elsewhere(conn, group, command, handler, args),
+            Place::All => return self.run_on_all(conn, command, handler, args, out),
         };
         match handler {
             Handler::Read(_) => self.run_read(conn, at, command, handler, args),
@@ -438,7 +445,7 @@ impl Node {
     }
 
     #[inline]
-    fn run_read(
+    pub(crate) fn run_read(
         &mut self,
         conn: ConnId,
         at: usize,
@@ -528,8 +535,8 @@ impl Node {
                 "TRYAGAIN the disk is full; nothing was done; free space in the data directory",
             ));
         }
-        if command.id() == EXEC {
-            return self.admit_transaction(args);
+        if command.id() == EXEC || is_scripting(command) && args.is(0, "exec") {
+            return self.admit_transaction(at, args);
         }
         let may_write = is_scripting(command) && calls_script(command) && !command.flags.has(Flags::READONLY);
         if may_write && !self.memory.admits_growth(args.bytes()) {

@@ -1,19 +1,36 @@
 //! Scripts as the node sees them: which shards a command about them is for, whether a call needs the log, and whether there is
 //! memory for it. What runs them is in `core/script`, behind the keyspace.
 
-use skep_base::{Args, ConnId, GroupId, Refusal};
-use skep_command::{CommandSpec, Group};
-use skep_keyspace::{Handler, SCRIPT_READ, SCRIPT_WRITE, calls_script};
+use skep_base::{Args, ConnId, GroupId, Refusal, Span};
+use skep_command::{CommandId, CommandSpec, Group, id_of, lookup};
+use skep_keyspace::{
+    EXEC_READ, Handler, Head, SCRIPT_READ, SCRIPT_WRITE, Terms, calls_script, handler_of, put_queued,
+};
 use skep_resp::{Reply, Value};
 
 use crate::joined::Becomes;
-use crate::on_client::{COMMAND_BYTES_MAX, Flow, too_large};
+use crate::on_client::{COMMAND_BYTES_MAX, Flow, Place, too_large};
+use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
 /// True for the commands about scripts that are carried out by shards.
 #[inline]
 pub(crate) fn is_scripting(command: &CommandSpec) -> bool {
     command.group == Group::Scripting
+}
+
+const ONCE: CommandId = id_of("once");
+
+/// True for the commands that may have something to do with scripts.
+#[inline]
+pub(crate) fn may_run_script(command: &CommandSpec) -> bool {
+    is_scripting(command) || command.id() == ONCE
+}
+
+/// True for a call of a script, also by ONCE.
+pub(crate) fn runs_script(command: &CommandSpec, args: Args<'_>) -> bool {
+    let inner = || args.get(2).and_then(lookup).is_some_and(calls_script);
+    is_scripting(command) && calls_script(command) || command.id() == ONCE && inner()
 }
 
 /// True for commands about what scripts are known: all shards know the same.
@@ -31,6 +48,50 @@ pub(crate) fn concerns_all_shards(command: &CommandSpec) -> bool {
 }
 
 impl Node {
+    /// Runs a command that may run a script: under terms, if there are any, which come with it as with a transaction.
+    pub(crate) fn run_script(
+        &mut self,
+        conn: ConnId,
+        place: Place,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> Flow {
+        let group = match place {
+            Place::Here(at) => self.shards[at].id,
+            Place::Elsewhere(group) => group,
+            Place::All => return self.run_at(conn, place, command, handler, args, out),
+        };
+        let handler = match is_scripting(command) {
+            true => self.script_handler(group, command, handler, args),
+            false => handler,
+        };
+        let terms = if runs_script(command, args) { self.terms_of(group) } else { Terms::default() };
+        if terms.is_empty() {
+            return self.run_at(conn, place, command, handler, args, out);
+        }
+        let mut bytes = b"exec".to_vec();
+        let name = bytes.len();
+        put_queued(&mut bytes, self.client(conn).db, args);
+        let commands = bytes.len();
+        Head { commands: 1, single: true, terms, ..Head::default() }.put(&mut bytes);
+        let span = |start: usize, end: usize| Span { start: start as u32, len: (end - start) as u32 };
+        let spans = [span(0, name), span(name, commands), span(commands, bytes.len())];
+        let handler = match handler {
+            Handler::Read(_) => EXEC_READ,
+            Handler::Write(_) => handler_of(EXEC.spec()).expect("EXEC is carried out by shards"),
+        };
+        self.run_at(conn, place, command, handler, Args::new(&bytes, &spans), out)
+    }
+
+    /// What scripts may do on a shard: use its keys.
+    pub(crate) fn terms_of(&self, group: GroupId) -> Terms {
+        let shards = &self.meta.state.shards;
+        let slots = shards.get(&group).filter(|_| shards.len() > 1).map(|record| record.slots.clone());
+        Terms { slots: slots.unwrap_or_default() }
+    }
+
     /// How a call is to be run: as a read if its script only reads, and is known, so that nothing is to be remembered.
     pub(crate) fn script_handler(
         &self,
@@ -101,6 +162,19 @@ impl Node {
         client.commands += 1;
         self.join(conn, &groups, (command, handler), args, Becomes::OfAll, out);
         Flow::Done
+    }
+
+    /// Scripts known, bytes of all sources, libraries, functions: the most of any shard here.
+    pub(crate) fn script_figures(&self) -> [usize; 4] {
+        let mut most = [0; 4];
+        for replica in self.shards.iter().filter_map(|shard| shard.replica.as_ref()) {
+            let scripts = replica.keyspace.scripts();
+            let (sources, bytes) = scripts.figures();
+            let functions = scripts.libraries().map(|library| library.functions.len()).sum();
+            let here = [sources, bytes, scripts.libraries().len(), functions];
+            most = std::array::from_fn(|at| here[at].max(most[at]));
+        }
+        most
     }
 
     /// Passes on what scripts have logged here.

@@ -3,16 +3,22 @@
 //! What the shard does with it is in `core/keyspace` (`transaction.rs`). Commands of the node within a transaction run when its
 //! reply is there, and only if it was carried out, so that a watched key that has changed stops them as well.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use skep_base::args::{OwnedArgs, Span};
 use skep_base::{Args, ConnId, GroupId, Refusal};
 use skep_command::{CommandId, CommandSpec, Flags, id_of};
-use skep_keyspace::{EXEC_READ, Handler, Head, Version, Watched, handler_of, parse_database, put_queued};
+use skep_keyspace::{
+    EXEC_READ, Handler, Head, Terms, Version, Watched, first_queued, handler_of, parse_database, put_queued,
+};
 use skep_resp::{Protocol, Reply, Value, reply_len};
 
 use crate::batch::{Call, Origin};
 use crate::joined::Becomes;
 use crate::local::{Call as LocalCall, Local, Route};
 use crate::on_client::{COMMAND_BYTES_MAX, Flow, Place, not_ready, too_large};
+use crate::scripting::runs_script;
 use crate::{Node, Output};
 
 /// Commands that steer the queueing. They answer in the order of the client's replies, and need not wait for them.
@@ -48,7 +54,9 @@ pub(crate) struct Transaction {
     open: bool,
     /// A command was refused: `EXEC` will be, too.
     failed: bool,
-    watched: Vec<Watched>,
+    /// By database and key.
+    watched: BTreeMap<(u8, Vec<u8>), Version>,
+    watched_bytes: usize,
     /// The shard of its keys.
     shard: Option<GroupId>,
     /// The name and the commands on keys, encoded.
@@ -60,6 +68,7 @@ pub(crate) struct Transaction {
     steps: Vec<Step>,
     writes: bool,
     grows: bool,
+    runs_scripts: bool,
     /// The database that the next command uses.
     db: u8,
     /// Bytes of the commands of the node.
@@ -100,7 +109,7 @@ impl Transaction {
         size_of::<Transaction>()
             + self.keyed.capacity()
             + self.own_bytes
-            + self.watched.iter().map(|w| size_of::<Watched>() + w.key.len()).sum::<usize>()
+            + self.watched_bytes
             + self.commands.capacity() * size_of::<usize>()
             + self.steps.capacity() * size_of::<Step>()
     }
@@ -119,13 +128,14 @@ impl Transaction {
         self.commands.clear();
         self.steps = Vec::new();
         (self.keyed_count, self.own_bytes) = (0, 0);
-        (self.writes, self.grows) = (false, false);
+        (self.writes, self.grows, self.runs_scripts) = (false, false, false);
     }
 
     /// Ends the transaction and forgets the watched keys.
     fn end(&mut self) {
         self.clear_queue();
-        self.watched = Vec::new();
+        self.watched = BTreeMap::new();
+        self.watched_bytes = 0;
         (self.open, self.failed, self.shard) = (false, false, None);
     }
 }
@@ -224,6 +234,7 @@ impl Node {
         tx.commands.push(command);
         tx.writes |= writes;
         tx.grows |= command.flags.has(Flags::DENYOOM);
+        tx.runs_scripts |= runs_script(command, args);
         if !tx.steps.is_empty() {
             tx.steps.push(Step::Keyed);
         }
@@ -308,8 +319,15 @@ impl Node {
 
     /// Says no to a transaction for which there is no memory.
     #[cold]
-    pub(crate) fn admit_transaction(&mut self, args: Args<'_>) -> Result<(), Refusal> {
-        if Head::of(args)?.grows && !self.memory.admits_growth(args.bytes()) {
+    pub(crate) fn admit_transaction(&mut self, at: usize, args: Args<'_>) -> Result<(), Refusal> {
+        let head = Head::of(args)?;
+        if head.single {
+            return first_queued(args, |args| match skep_command::resolve(args) {
+                Ok(command) => self.admit_write(at, command, args),
+                Err(refusal) => Err(refusal),
+            })?;
+        }
+        if head.grows && !self.memory.admits_growth(args.bytes()) {
             return Err(Refusal::text(
                 "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
             ));
@@ -329,7 +347,15 @@ impl Node {
             tx.keyed.extend_from_slice(NAME);
         }
         let end_of_commands = tx.keyed.len();
-        Head::put(&mut tx.keyed, tx.keyed_count, tx.grows, &tx.watched);
+        let watched = std::mem::take(&mut tx.watched).into_iter();
+        let head = Head {
+            commands: tx.keyed_count,
+            grows: tx.grows,
+            single: false,
+            watched: watched.map(|((db, key), version)| Watched { db, key, version }).collect(),
+            terms: if tx.runs_scripts { self.terms_of(group) } else { Terms::default() },
+        };
+        head.put(&mut tx.keyed);
         let span = |start: usize, end: usize| Span { start: start as u32, len: (end - start) as u32 };
         let spans =
             [span(0, NAME.len()), span(NAME.len(), end_of_commands), span(end_of_commands, tx.keyed.len())];
@@ -351,6 +377,17 @@ impl Node {
         };
         for queued in &tx.commands {
             self.stats.called(queued);
+        }
+        if tx.steps.is_empty()
+            && !tx.writes
+            && let Some(at) = self.shard_of_group(group)
+        {
+            let flow = self.run_read(conn, at, command, handler, args);
+            if let Some(client) = self.clients.get_mut(conn) {
+                tx.end();
+                client.transaction = Some(tx);
+            }
+            return flow;
         }
         let client = self.client(conn);
         client.last_command = command.name;
@@ -397,8 +434,10 @@ impl Node {
         for (key, version) in keys.into_iter().zip(versions) {
             let version = Version(version.as_int().unwrap_or_default() as u32);
             // What it had when it was watched first is what counts.
-            if !tx.watched.iter().any(|known| known.db == db && known.key == key) {
-                tx.watched.push(Watched { db, key, version });
+            let bytes = size_of::<Watched>() + key.len();
+            if let Entry::Vacant(place) = tx.watched.entry((db, key)) {
+                place.insert(version);
+                tx.watched_bytes += bytes;
             }
         }
         Reply::new(output, protocol).ok();
@@ -530,7 +569,14 @@ fn watch(node: &mut Node, conn: ConnId, args: Args<'_>, out: &mut Vec<Output>) -
         Ok(group) => group,
         Err(refusal) => return node.refuse(conn, Some(command), &refusal),
     };
+    let bytes_max = node.settings.client_query_buffer_bytes_max() as usize;
     let client = node.client(conn);
+    let watched = client.transaction.as_ref().map_or(0, |tx| tx.watched_bytes);
+    let bytes = watched + args.bytes() + args.len() * size_of::<Watched>();
+    if bytes > bytes_max {
+        let text = format!("ERR watched keys are {bytes} bytes, limit is {bytes_max}");
+        return node.refuse(conn, Some(command), &Refusal::format(text));
+    }
     client.last_command = command.name;
     client.commands += 1;
     let keys = args.from(1).iter().map(<[u8]>::to_vec).collect();

@@ -1,10 +1,12 @@
 //! A host whose commands run on the keyspace: within a log entry that is applied, or as a read.
 
+use std::sync::Arc;
+
 use skep_acl::CarriedRights;
 use skep_base::{Args, Millis, Refusal};
 use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
 use skep_keyspace::events::Channel;
-use skep_keyspace::{Handler, ReadCx, WriteCx, handlers, parse_database};
+use skep_keyspace::{Handler, ReadCx, Terms, WriteCx, handlers, parse_database};
 use skep_resp::Reply;
 
 use crate::cost::Growth;
@@ -67,6 +69,8 @@ pub struct KeyspaceHost<'a, 'k> {
     reads_only: bool,
     /// What its user may do; `None`: everything.
     rights: Option<CarriedRights>,
+    /// What it may do on this shard.
+    terms: Arc<Terms>,
     logged: Vec<(LogLevel, Vec<u8>)>,
 }
 
@@ -76,7 +80,11 @@ const LOGGED_MAX: usize = 100;
 impl<'a, 'k> KeyspaceHost<'a, 'k> {
     /// `reads_only` refuses writes also while an entry is applied (see [`crate::Header::reads_only`]).
     pub fn new(commands: &'a ScriptCommands, surroundings: Surroundings<'a, 'k>, reads_only: bool) -> Self {
-        KeyspaceHost { commands, surroundings, reads_only, rights: None, logged: Vec::new() }
+        let terms = match &surroundings {
+            Surroundings::Write(cx) => cx.keyspace.terms(),
+            Surroundings::Read(cx) => cx.keyspace.terms(),
+        };
+        KeyspaceHost { commands, surroundings, reads_only, rights: None, terms, logged: Vec::new() }
     }
 
     /// Lets the script do no more than its user may.
@@ -127,6 +135,13 @@ impl Host for KeyspaceHost<'_, '_> {
         };
         if let Some(Err(why)) = self.rights.as_ref().map(|rights| rights.check(command, args)) {
             return refused(reply, &format!("ERR ACL failure in script: {why}"));
+        }
+        if let Run::Keyspace(_) = run
+            && !self.terms.is_empty()
+            && let Err(refusal) = self.terms.check(command, args)
+        {
+            reply.refusal(&refusal);
+            return 0;
         }
         let work = match &self.surroundings {
             Surroundings::Write(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),

@@ -5,10 +5,11 @@ use skep_command::resolve;
 use skep_resp::Reply;
 
 use super::Group;
+use super::scripts::{SCRIPT_READ, SCRIPT_WRITE, calls_script};
 use crate::context::{ReadCx, WriteCx};
 use crate::dispatch::Handler::{Read, Write};
 use crate::dispatch::handler_of;
-use crate::transaction::{Head, Queued};
+use crate::transaction::{Head, Queued, Terms, Watched};
 
 pub const COMMANDS: Group = &[("exec", Write(exec)), ("watch", Read(watch))];
 
@@ -16,17 +17,37 @@ pub const COMMANDS: Group = &[("exec", Write(exec)), ("watch", Read(watch))];
 /// as it was: nothing is run then.
 fn exec(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let head = Head::of(args)?;
-    if head.any_watched(|db, key, version| cx.keyspace.has_changed(db, key, version))? {
+    if head.watched.iter().any(|watched| cx.keyspace.has_changed(watched.db, &watched.key, watched.version)) {
         reply.null_array();
         return Ok(());
     }
+    if !head.single {
+        reply.array(head.commands);
+    }
+    cx.keyspace.set_terms(head.terms);
+    let done = run_queued(cx, head.commands, head.single, args, reply);
+    cx.keyspace.set_terms(Terms::default());
+    done
+}
+
+fn run_queued(
+    cx: &mut WriteCx,
+    commands: usize,
+    single: bool,
+    args: Args,
+    reply: &mut Reply,
+) -> Result<(), Refusal> {
     let (mut queued, mut spans) = (Queued::of(args), Vec::new());
-    reply.array(head.commands);
-    for _ in 0..head.commands {
+    for _ in 0..commands {
         let db = queued.next(&mut spans)?;
         let args = queued.args(&spans);
         let mut cx = WriteCx { keyspace: cx.keyspace, db, now: cx.now, rng: cx.rng };
-        match resolve(args).map(handler_of) {
+        let handler = resolve(args).map(|command| match handler_of(command) {
+            // One that is logged alone is to be remembered.
+            Some(Read(_)) if single && calls_script(command) => Some(SCRIPT_WRITE),
+            handler => handler,
+        });
+        match handler {
             Ok(Some(handler)) => handler.write(&mut cx, args, reply),
             Ok(None) => reply.refusal(&unknown(args)),
             Err(refusal) => reply.refusal(&refusal),
@@ -38,21 +59,35 @@ fn exec(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
 /// [`exec`] of reads, as a read.
 pub fn exec_read(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let head = Head::of(args)?;
-    let now = cx.now;
     // By the time of the read, which meets what is due by it, and says so.
-    if head.any_watched(|db, key, version| cx.keyspace.version(db, key, now) != version)? {
+    let version = |watched: &Watched| cx.keyspace.version(watched.db, &watched.key, cx.now);
+    if head.watched.iter().any(|watched| version(watched) != watched.version) {
         reply.null_array();
         return Ok(());
     }
+    if !head.single {
+        reply.array(head.commands);
+    }
+    cx.keyspace.set_terms(head.terms);
+    let done = read_queued(cx, head.commands, args, reply);
+    cx.keyspace.set_terms(Terms::default());
+    done
+}
+
+fn read_queued(cx: &mut ReadCx, commands: usize, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let (mut queued, mut spans) = (Queued::of(args), Vec::new());
-    reply.array(head.commands);
-    for _ in 0..head.commands {
+    for _ in 0..commands {
         let db = queued.next(&mut spans)?;
         let args = queued.args(&spans);
-        let mut cx = ReadCx { keyspace: cx.keyspace, db, now, rng: cx.rng };
-        match resolve(args).map(handler_of) {
-            Ok(Some(handler)) => handler.read_on(&mut cx, args, reply),
-            Ok(None) => reply.refusal(&unknown(args)),
+        let mut cx = ReadCx { keyspace: cx.keyspace, db, now: cx.now, rng: cx.rng };
+        let handler = resolve(args).map(|command| match handler_of(command) {
+            // A script that is known to write nothing.
+            Some(Write(_)) if calls_script(command) => Some(SCRIPT_READ),
+            handler => handler,
+        });
+        match handler {
+            Ok(Some(handler @ Read(_))) => handler.read_on(&mut cx, args, reply),
+            Ok(_) => reply.refusal(&unknown(args)),
             Err(refusal) => reply.refusal(&refusal),
         }
     }

@@ -76,6 +76,8 @@ pub(crate) struct Figures {
     pub clients_memory: usize,
     /// Bytes allocated, and the most that it ever was.
     pub memory: (u64, u64),
+    /// Scripts known, bytes of all sources, libraries, functions.
+    scripts: [usize; 4],
     ready: bool,
     leads: usize,
     /// Some shard has no leader.
@@ -133,6 +135,8 @@ impl Figures {
         self.longest_output = self.longest_output.max(other.longest_output);
         self.clients_memory += other.clients_memory;
         self.memory = (self.memory.0.max(other.memory.0), self.memory.1.max(other.memory.1));
+        // All shards know the same, but for what EVAL ran.
+        self.scripts = std::array::from_fn(|at| self.scripts[at].max(other.scripts[at]));
         self.ready &= other.ready;
         self.leads += other.leads;
         self.leaderless |= other.leaderless;
@@ -251,6 +255,11 @@ fn memory(node: &Node, all: &Figures, lines: &mut Lines) {
         lines.put("mem_fragmentation_bytes", i128::from(resident) - i128::from(used));
     }
     lines.put("mem_clients_normal", all.clients_memory);
+    let [scripts, script_bytes, libraries, functions] = all.scripts;
+    lines.put("used_memory_scripts", script_bytes);
+    lines.put("number_of_cached_scripts", scripts);
+    lines.put("number_of_functions", functions);
+    lines.put("number_of_libraries", libraries);
 }
 
 fn persistence(node: &Node, all: &Figures, lines: &mut Lines) {
@@ -394,6 +403,7 @@ impl Node {
             longest_output: longest(|c| c.unsent()),
             clients_memory: self.clients.iter().map(|c| c.memory_bytes()).sum(),
             memory: self.memory_used_and_peak(),
+            scripts: self.script_figures(),
             ready: self.ready,
             leads: self.shards.iter().filter(|shard| shard.leads()).count(),
             leaderless: self.shards.iter().any(|shard| shard.leader().is_none()),

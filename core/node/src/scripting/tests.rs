@@ -278,6 +278,29 @@ fn all_shards_know_what_was_loaded_and_calls_go_to_the_shard_of_their_keys() {
     assert_eq!(told(&["EVAL", "return 1", "x"]), "-ERR value is not an integer or out of range");
     let spread = told(&["EVAL", "return 1", "2", "a", "b"]);
     assert!(spread.contains("commands over several shards are not available"), "{spread}");
+    let other = "return redis.call('set', ARGV[1], 'x')";
+    for words in [&["EVAL", other, "1", "a", "b"][..], &["ONCE", "token", "EVAL", other, "1", "a", "b"]] {
+        let refused = told(words);
+        assert!(
+            refused.starts_with("-ERR key 'b' is in another shard than the keys of the script"),
+            "{refused}"
+        );
+    }
+    assert_eq!(told(&["GET", "b"]), "$1 b");
+    assert_eq!(told(&["EVAL", other, "1", "a", "a{a}"]), "+OK");
+    assert_eq!(told(&["EVAL_RO", "return redis.call('get', KEYS[1])", "1", "a{a}"]), "$1 x");
+    let all = told(&["EVAL", "return redis.call('dbsize')", "1", "a"]);
+    assert!(all.starts_with("-ERR dbsize concerns all shards of this cluster"), "{all}");
+    assert_eq!(told(&["MULTI"]), "+OK");
+    assert_eq!(told(&["EVAL", other, "1", "a", "b"]), "+QUEUED");
+    assert_eq!(told(&["SET", "{a}", "1"]), "+QUEUED");
+    let done = told(&["EXEC"]);
+    assert!(done.starts_with("*2 -ERR key 'b' is in another shard") && done.ends_with("+OK"), "{done}");
+    assert_eq!(told(&["MULTI"]), "+OK");
+    assert_eq!(told(&["GET", "a"]), "+QUEUED");
+    let refused = told(&["GET", "b"]);
+    assert!(refused.starts_with("-ERR the keys of get are in shard"), "{refused}");
+    assert!(told(&["EXEC"]).starts_with("-EXECABORT"));
     assert_eq!(told(&["FUNCTION", "DELETE", "lib"]), "+OK");
     assert_eq!(told(&["FCALL", "look", "1", "a"]), "-ERR Function not found");
     assert_eq!(told(&["SCRIPT", "FLUSH"]), "+OK");

@@ -139,6 +139,16 @@ fn a_transaction_that_is_too_large_is_refused_while_it_is_queued() {
 }
 
 #[test]
+fn more_keys_than_there_is_room_for_are_not_watched() {
+    let mut world = World::new(&[("client-query-buffer-limit", "1mb")]);
+    let conn = world.connect();
+    let key = "k".repeat(600_000);
+    let told = world.ask(conn, &format!("WATCH a{key}\nWATCH b{key}\nWATCH c\nSET c 1\nMULTI\nPING\nEXEC"));
+    assert!(told.starts_with("+OK -ERR watched keys are 12001"), "{told}");
+    assert!(told.ends_with(" bytes, limit is 1048576 +OK +OK +OK +QUEUED *-1"), "{told}");
+}
+
+#[test]
 fn commands_that_need_memory_are_refused_when_there_is_none() {
     let mut world = World::new(&[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
     let conn = world.connect();
