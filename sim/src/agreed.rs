@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use skep_base::varint::{Malformed, Reader};
 use skep_base::{Args, GroupId, LogId, LogIndex, Millis, Rng, Span, Term};
-use skep_keyspace::{Handler, Keyspace, WriteCx, handlers};
+use skep_keyspace::{Handler, Keyspace, SCRIPT_WRITE, WriteCx, calls_script, handlers};
 use skep_log::{Entry, EntryKind};
 use skep_resp::{Protocol, Reply};
 
@@ -30,13 +30,25 @@ pub struct Agreed {
 }
 
 /// One group.
-#[derive(Default)]
 struct Group {
     /// All entries that were applied somewhere, from the first.
     entries: Vec<Entry>,
     /// The state after `at`.
     state: Keyspace,
     at: LogIndex,
+}
+
+impl Default for Group {
+    fn default() -> Group {
+        Group { entries: Vec::new(), state: empty(), at: LogIndex(0) }
+    }
+}
+
+/// A state that runs scripts.
+fn empty() -> Keyspace {
+    let mut state = Keyspace::default();
+    state.set_interpreter(Box::new(skep_script::Runner::default()));
+    state
 }
 
 impl Default for Agreed {
@@ -122,7 +134,7 @@ impl Agreed {
 
     /// The state up to `index` as the bytes of a checkpoint, made anew from the first entry; for planted bugs.
     pub fn checkpoint_bytes(&self, group: GroupId, index: LogIndex) -> Result<Vec<u8>, String> {
-        let mut state = Keyspace::default();
+        let mut state = empty();
         let entries = self.groups.get(&group).map_or(&[][..], |g| &g.entries);
         for entry in &entries[..(index.0 as usize).min(entries.len())] {
             apply(&self.handlers, &mut state, entry)?;
@@ -138,7 +150,7 @@ impl Agreed {
         let Some(known) = self.groups.get_mut(&group) else { return };
         known.entries.truncate(index.0 as usize);
         if known.at > index {
-            (known.state, known.at) = (Keyspace::default(), LogIndex(0));
+            (known.state, known.at) = (empty(), LogIndex(0));
         }
     }
 
@@ -199,10 +211,15 @@ fn apply(
                 }
             }
             COMMAND => {
-                let command =
-                    skep_command::resolve(args).map_err(|e| format!("INV-SIM-3: {e} is in the log"))?;
-                let Some(handler) = handlers.get(command.name) else {
-                    return Err(format!("INV-SIM-3: {} is in the log", command.name));
+                // Transactions have arguments in the log that no client's EXEC has.
+                let command = match args.get(0).and_then(skep_command::lookup) {
+                    Some(exec) if exec.name == "exec" => exec,
+                    _ => skep_command::resolve(args).map_err(|e| format!("INV-SIM-3: {e} is in the log"))?,
+                };
+                let handler = match handlers.get(command.name) {
+                    Some(Handler::Read(_)) if calls_script(command) => SCRIPT_WRITE,
+                    Some(handler @ Handler::Write(_)) => *handler,
+                    _ => return Err(format!("INV-SIM-3: {} is in the log", command.name)),
                 };
                 reply.clear();
                 let mut cx = WriteCx { keyspace, db, now, rng: &mut rng };

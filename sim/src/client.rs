@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use skep_base::Rng;
 use skep_resp::{Value, write_command};
 
+use crate::bank::{self, Tells};
 use crate::history::{HISTORY_DB, Histories, OpRef};
 use crate::jobs::JOB_QUEUES;
 use crate::ledger::{Before, LEDGER_DB, Ledger, QUEUES};
@@ -39,6 +40,8 @@ enum Kind {
     Private(u64),
     Expiring(u64),
     Ledger(Before),
+    /// On accounts.
+    Bank(Tells),
     History(OpRef),
     Barrier,
     Show,
@@ -224,6 +227,12 @@ impl Client {
         self.select(&mut bytes, db, around.wall_min);
         let most = if around.plan.refuses() { around.plan.burst_max.min(6) } else { around.plan.burst_max };
         for _ in 0..1 + rng.below(most) {
+            if db == LEDGER_DB && rng.one_in(3) {
+                for (words, tells) in bank::next(rng) {
+                    self.send(&mut bytes, words, Kind::Bank(tells), around.wall_min);
+                }
+                continue;
+            }
             let (words, kind) = match domain {
                 0..3 if rng.one_in(5) => {
                     (self.workload.expiring(rng, around.wall), Kind::Expiring(self.epoch))
@@ -330,6 +339,10 @@ impl Client {
             Kind::Ledger(before) if judges => {
                 around.ledger.on_reply(&sent.words, before, reply, around.at)?
             }
+            Kind::Bank(tells) if judges => {
+                self.judged += 1;
+                bank::judge(&sent.words, *tells, reply)?;
+            }
             Kind::History(op) => {
                 self.judged += 1;
                 around.histories.on_reply(around.at, *op, &sent.words, reply)?;
@@ -365,7 +378,7 @@ impl Client {
                 true => self.send_again(&mut bytes, sent, around),
                 false => self.gives_up = true,
             },
-            Kind::Any | Kind::Select => {}
+            Kind::Any | Kind::Bank(_) | Kind::Select => {}
         }
         Ok(bytes)
     }

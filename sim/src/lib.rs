@@ -5,6 +5,7 @@
 //! of `shell/server`, the disks ([`skep_log::MemDisk`]), time, the network, and the clients. See README.md.
 
 mod agreed;
+mod bank;
 mod client;
 mod disk_threads;
 mod history;
