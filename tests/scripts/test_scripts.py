@@ -1,6 +1,6 @@
 """Scripts and functions answer as in redis-server: the same commands to both, the same bytes back.
 
-The engine is asked through `core/script/examples/scripts.rs`, a keyspace behind standard input and output.
+The engine is asked through `core/script/examples/scripts.rs`, a keyspace behind standard input and output, and through a node.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.resp import Connection, ConnectionLost, Reply, show
-from harness.server import Redis
+from harness.server import Redis, Skep
 
 from .corpus import FUNCTIONS, SCRIPTS, VERSION_DIFFERENCES
 
@@ -48,9 +48,10 @@ class Engine(Connection):
         assert self.process.wait(10) == 0, "the engine died"
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Engine]:
-    engine = Engine()
+@pytest.fixture(scope="module", params=("alone", "node"))
+def engine(request: pytest.FixtureRequest, quick_skep: Skep) -> Iterator[Connection]:
+    """The engine alone, and behind a node and its log."""
+    engine = Engine() if request.param == "alone" else quick_skep.connect()
     yield engine
     engine.close()
 
@@ -61,7 +62,7 @@ def both(left: Connection, right: Connection, *words: bytes) -> tuple[Reply, Rep
 
 @pytest.mark.parametrize("protocol", (2, 3))
 @pytest.mark.parametrize("group", SCRIPTS)
-def test_scripts_answer_as_in_redis(redis_server: Redis, engine: Engine, group: str, protocol: int) -> None:
+def test_scripts_answer_as_in_redis(redis_server: Redis, engine: Connection, group: str, protocol: int) -> None:
     found = []
     with Connection(redis_server.port) as redis:
         both(redis, engine, b"HELLO", b"%d" % protocol)
@@ -74,7 +75,7 @@ def test_scripts_answer_as_in_redis(redis_server: Redis, engine: Engine, group: 
 
 
 @pytest.mark.parametrize("protocol", (2, 3))
-def test_libraries_and_their_functions_answer_as_in_redis(redis_server: Redis, engine: Engine, protocol: int) -> None:
+def test_libraries_and_their_functions_answer_as_in_redis(redis_server: Redis, engine: Connection, protocol: int) -> None:
     found = []
     with Connection(redis_server.port) as redis:
         both(redis, engine, b"HELLO", b"%d" % protocol)
