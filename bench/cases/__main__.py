@@ -8,11 +8,12 @@ import platform
 import subprocess
 import time
 
-from . import cells, cluster, failover, memory, queues, streams, throughput
+from . import cells, cluster, failover, memory, queues, scripts, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
     "durable": throughput.durable,
+    "scripts": scripts.compare,
     "streams": streams.compare,
     "queues": queues.compare,
     "memory": memory.resident,
