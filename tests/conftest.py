@@ -9,6 +9,11 @@ import pytest
 from harness.server import Redis, Skep
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--against", choices=["skep", "redis"], default="skep", help="what the libraries of tests/libraries work with")
+    parser.addoption("--more-libraries", action="store_true", help="also those that need Debian's Ruby and PHP")
+
+
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[Redis]:
     """Debian's redis-server, without persistence."""

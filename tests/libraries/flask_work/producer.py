@@ -1,0 +1,6 @@
+"""Browsers."""
+
+from web import main
+
+if __name__ == "__main__":
+    main()
