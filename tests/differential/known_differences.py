@@ -224,11 +224,6 @@ def _without_blocks(reply: Reply) -> tuple[dict, int]:
     return {name: value for name, value in known.items() if name != b"radix-tree-keys"}, known.get(b"radix-tree-keys", (":", 0))[1]
 
 
-def waiting(words: Words, left: Reply, right: Reply) -> bool:
-    """skep does not wait in BLOCK yet, and says so."""
-    return words[0].upper().startswith(b"XREAD") and right[0] == "-" and b"BLOCK is not available yet" in right[1]
-
-
 def nearly_equal(left: Reply, right: Reply) -> bool:
     if left[0] == right[0] and left[0] in "*~" and left[1] is not None and right[1] is not None:
         return len(left[1]) == len(right[1]) and all(map(nearly_equal, left[1], right[1]))
@@ -245,7 +240,6 @@ KNOWN = (
     Known("7.2 words the error of unbalanced streams anew", unbalanced),
     Known("7.4 gave XREAD the id +", last_entry),
     Known("7.2 creates the consumer of a claim that finds nothing", created_by_a_claim),
-    Known("BLOCK does not wait yet", waiting),
     Known("Redis may keep a block without entries", empty_block),
     Known("stored distances differ in their last digits", sines, ("geo", "mixed")),
     Known("the keys of a SORT that is refused anyway", two_stores),

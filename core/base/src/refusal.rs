@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::args::OwnedArgs;
+
 /// A refusal, rendered to the client as an error reply. Whoever returns one has changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -20,8 +22,19 @@ pub enum Refusal {
     IndexOutOfRange,
     /// The number of arguments is wrong; holds the command's name in lower case (`set`, `client|list`).
     WrongArity(Cow<'static, str>),
+    /// There is nothing to answer with yet, and the command may wait for it: not an error. Nothing was changed.
+    WouldWait(Unserved),
     /// Any other error, whole, prefix included: `ERR offset is out of range`.
     Text(Cow<'static, str>),
+}
+
+/// What a command leaves behind that found nothing and may wait.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unserved {
+    /// Where waiting is not possible it answers a null string, not a null array.
+    pub null_is_bulk: bool,
+    /// What waits, if not the arguments as they came: those that mean "from here on" say where that is.
+    pub args: Option<Box<OwnedArgs>>,
 }
 
 impl Refusal {
@@ -48,6 +61,7 @@ impl fmt::Display for Refusal {
             Refusal::NoSuchKey => f.write_str("ERR no such key"),
             Refusal::IndexOutOfRange => f.write_str("ERR index out of range"),
             Refusal::WrongArity(name) => write!(f, "ERR wrong number of arguments for '{name}' command"),
+            Refusal::WouldWait(_) => f.write_str("ERR the command would wait"),
             Refusal::Text(text) => f.write_str(text),
         }
     }

@@ -39,6 +39,17 @@ impl<'a> ReadCx<'a> {
             Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
         }
     }
+
+    /// As [`ReadCx::read`]; a key of another type holds nothing for a command that has waited.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] at the first try.
+    pub fn read_waited<T: Typed + 'a>(&self, key: &[u8]) -> Result<Option<&'a T>, Refusal> {
+        match self.read(key) {
+            Err(Refusal::WrongType) if self.keyspace.tries_again.get() => Ok(None),
+            other => other,
+        }
+    }
 }
 
 /// The surroundings of a write, while its log entry is applied. Everything here is the same on every replica.
@@ -77,6 +88,19 @@ impl WriteCx<'_> {
         match self.entry(key) {
             None => Ok(None),
             Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
+        }
+    }
+
+    /// True if `key` holds a `T`. A key of another type holds nothing for a command that has waited for it: the type was
+    /// changed meanwhile, as in Redis.
+    ///
+    /// # Errors
+    /// [`Refusal::WrongType`] at the first try.
+    pub fn has_waited_for<T: Typed>(&self, key: &[u8]) -> Result<bool, Refusal> {
+        match self.read::<T>(key) {
+            Ok(value) => Ok(value.is_some()),
+            Err(Refusal::WrongType) if self.keyspace.tries_again.get() => Ok(false),
+            Err(refusal) => Err(refusal),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use skep_base::{Args, Refusal};
+use skep_base::{Args, Refusal, Unserved};
 use skep_command::{COMMAND_COUNT, CommandSpec, lookup_full};
 use skep_resp::Reply;
 
@@ -64,6 +64,36 @@ impl Handler {
         }
     }
 
+    /// As [`Handler::read`] for a command that may wait; `again` if it has waited. `Some`, without a reply, if it would.
+    pub fn attempt_read(
+        self,
+        cx: &mut ReadCx,
+        args: Args,
+        reply: &mut Reply,
+        again: bool,
+    ) -> Option<Unserved> {
+        let Handler::Read(run) = self else { panic!("a write was run as a read") };
+        cx.keyspace.access.take_saw_due();
+        let tries_again = &cx.keyspace.tries_again;
+        tries_again.set(again);
+        let mark = reply.mark();
+        let result = run(cx, args, reply);
+        tries_again.set(false);
+        unserved(result, mark, reply)
+    }
+
+    /// As [`Handler::write`] for a command that may wait; `again` if it has waited. `Some`, without a reply, if it would.
+    pub fn attempt(self, cx: &mut WriteCx, args: Args, reply: &mut Reply, again: bool) -> Option<Unserved> {
+        cx.keyspace.tries_again.set(again);
+        let mark = reply.mark();
+        let result = match self {
+            Handler::Write(run) => run(cx, args, reply),
+            Handler::Read(run) => run(&mut cx.as_read(), args, reply),
+        };
+        cx.keyspace.tries_again.set(false);
+        unserved(result, mark, reply)
+    }
+
     /// Runs a write, or a read in its place among writes.
     #[inline]
     pub fn write(self, cx: &mut WriteCx, args: Args, reply: &mut Reply) {
@@ -75,6 +105,18 @@ impl Handler {
         if let Err(refusal) = result {
             reply.rewind(mark);
             reply.refusal(&refusal);
+        }
+    }
+}
+
+fn unserved(result: Result<(), Refusal>, mark: usize, reply: &mut Reply) -> Option<Unserved> {
+    let refusal = result.err()?;
+    reply.rewind(mark);
+    match refusal {
+        Refusal::WouldWait(unserved) => Some(unserved),
+        refusal => {
+            reply.refusal(&refusal);
+            None
         }
     }
 }

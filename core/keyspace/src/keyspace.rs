@@ -3,7 +3,7 @@
 //! Every change passes through [`Keyspace::table_mut`], which saves a table's state for a checkpoint before its first change
 //! after the cut (INV-CUT-1: a cut holds exactly the state at the position where it was begun).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use skep_base::{Args, Millis, Refusal, slot_of};
@@ -43,6 +43,8 @@ pub struct Keyspace {
     terms: RefCell<Arc<Terms>>,
     pub(crate) stats: Stats,
     pub(crate) garbage: Garbage,
+    /// A command runs that has waited; not part of the state.
+    pub(crate) tries_again: Cell<bool>,
     pub access: AccessClock,
     pub encodings: Encodings,
     /// What happened to keys, for whoever wants to know. No state.
@@ -126,6 +128,7 @@ impl Default for Keyspace {
             terms: RefCell::default(),
             stats: Stats::default(),
             garbage: Garbage::default(),
+            tries_again: Cell::new(false),
             access: AccessClock::default(),
             encodings: Encodings::default(),
             events: Events::default(),

@@ -30,6 +30,7 @@ mod transaction;
 pub mod types;
 mod value;
 mod versions;
+mod waits;
 
 pub use access::{Access, AccessClock, AccessMode};
 pub use commands::parse::database as parse_database;
@@ -48,3 +49,4 @@ pub use transaction::{EXEC_READ, Head, Terms, Watched, first_queued, put_queued}
 pub use types::{Hash, List, Queue, Set, Str, Stream, StreamId, ZSet};
 pub use value::{Kind, Typed, Value};
 pub use versions::Version;
+pub use waits::{Wait, WaitKind, addition};

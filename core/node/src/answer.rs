@@ -1,6 +1,7 @@
 //! Replies on their way to whoever asked: a client of this cell or of another, or another node for one of its clients.
 
-use skep_base::{ConnId, GroupId, NodeId, Term};
+use skep_base::{Args, ConnId, GroupId, NodeId, Term, Unserved};
+use skep_keyspace::WriteCx;
 use skep_peer::{Answer, ForwardAnswers};
 use skep_resp::{Protocol, Reply};
 
@@ -73,6 +74,24 @@ impl Desk<'_> {
             }
             Origin::Nobody => self.run_unheard(write),
         }
+    }
+
+    /// Runs a call that may wait, `again` as its entry says, and answers it unless it found nothing: then gives what is to
+    /// wait.
+    pub fn attempt(
+        &mut self,
+        call: &Call,
+        again: bool,
+        cx: &mut WriteCx<'_>,
+        args: Args<'_>,
+    ) -> Option<Unserved> {
+        let mut bytes = Vec::new();
+        let mut reply = Reply::new(&mut bytes, call.protocol);
+        let unserved = call.handler.attempt(cx, args, &mut reply, again);
+        if unserved.is_none() {
+            self.answer(call, |reply| reply.raw(&bytes));
+        }
+        unserved
     }
 
     /// True if nobody would hear the answer, so that what only reads need not run.

@@ -10,6 +10,7 @@ use skep_placement::MetaCommand;
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
+use crate::away::AwayKey;
 use crate::batch::{Call, InFlight, Op, Origin};
 use crate::entry::{Decided, EntryReader, OpKind, Source};
 use crate::operation::operation;
@@ -55,6 +56,7 @@ impl Node {
 
     fn apply_data(&mut self, at: usize, entry: &Entry, out: &mut Vec<Output>) {
         let own = self.settle(at, entry.id, out);
+        let wants_events = self.wants_events(at);
         let replica = self.shards[at].replica.as_mut().expect("what is applied has a replica");
         assert_eq!(entry.id.index, replica.applied.index.next(), "INV-APPLY-1: entries are applied in order");
         replica.applied = entry.id;
@@ -66,6 +68,7 @@ impl Node {
             Err(cause) => panic!("entry {:?} passed its checksum but does not parse: {cause}", entry.id),
         };
         let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
+        replica.keyspace.events.record(wants_events);
         let wants_digest = match own.and_then(|proposed| proposed.batch) {
             Some(batch) => {
                 self.apply_own(at, entry.id, &mut reader, &batch, &mut rng);
@@ -76,6 +79,7 @@ impl Node {
         if let Some(replica) = &mut self.shards[at].replica {
             replica.keyspace.sweep(SWEEP_LIMIT);
         }
+        self.take_events(at);
         if wants_digest {
             self.begin_digest(at, entry.id);
         }
@@ -94,9 +98,10 @@ impl Node {
             Err(cause) => panic!("entry {:?} was applied before but does not parse: {cause}", entry.id),
         };
         let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
-        let forwarded = std::mem::take(&mut self.shards[at].forwarded);
+        let shard = &mut self.shards[at];
+        let (forwarded, away) = (std::mem::take(&mut shard.forwarded), std::mem::take(&mut shard.away));
         self.apply_foreign(at, entry.id, &mut reader, &mut rng);
-        self.shards[at].forwarded = forwarded;
+        (self.shards[at].forwarded, self.shards[at].away) = (forwarded, away);
         if let Some(replica) = &mut self.shards[at].replica {
             replica.keyspace.sweep(SWEEP_LIMIT);
         }
@@ -122,7 +127,8 @@ impl Node {
         let Some(replica) = &mut shard.replica else { return };
         let now = replica.keyspace.stamp();
         let mut desk = desk!(self, shard.id, id.term);
-        for op in &batch.ops {
+        let mut tries = Vec::new();
+        for (place, op) in batch.ops.iter().enumerate() {
             if !op.logged && desk.is_unheard(&op.call) {
                 desk.answer(&op.call, |_| {});
                 continue;
@@ -130,7 +136,15 @@ impl Node {
             replica.keyspace.access.set_paused(op.call.no_touch);
             let rng = if op.logged { &mut *rng } else { &mut self.rng };
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: op.call.db, now, rng };
-            desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
+            if let Some(wait) = op.call.wait {
+                tries.push((place, desk.attempt(&op.call, wait.again, &mut cx, batch.args(op))));
+            } else {
+                desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
+            }
+        }
+        for (place, unserved) in tries {
+            let op = &batch.ops[place];
+            self.settle_try(at, id.term, &op.call, batch.args(op), unserved);
         }
     }
 
@@ -140,6 +154,7 @@ impl Node {
     fn apply_foreign(&mut self, at: usize, id: LogId, reader: &mut EntryReader<'_>, rng: &mut Rng) -> bool {
         let mut forwarded = std::mem::take(&mut self.shards[at].forwarded);
         let mut part: Option<Part> = None;
+        let (mut mark, mut ends_part) = (None, false);
         let mut wants_digest = false;
         let mut spans = Vec::new();
         loop {
@@ -155,16 +170,25 @@ impl Node {
                 OpKind::From => {
                     let source = Source::decode(args)
                         .unwrap_or_else(|cause| panic!("entry {id:?} does not parse: {cause}"));
-                    self.run_reads_of(at, id.term, part, &mut forwarded);
-                    part = self.part_of(at, id.term, source, &forwarded);
-                    if let Some(Part { place, next }) = part {
-                        self.run_reads_before(at, id.term, (place, next), &mut forwarded);
-                    }
+                    mark = Some(source);
+                }
+                // Served by the write before it: the reads behind that come after both.
+                OpKind::Again => {
+                    let source = mark.take();
+                    ends_part |= source.is_some();
+                    let call = self.take_call(at, id.term, source, &mut forwarded);
+                    self.run_logged(at, id, (db, true), args, rng, call);
                 }
                 OpKind::Command => {
                     part = self.run_reads_of(at, id.term, part, &mut forwarded);
+                    let source = mark.take();
+                    if source.is_some() || std::mem::take(&mut ends_part) {
+                        (part, ends_part) = (self.begin_part(at, id.term, source, &mut forwarded), false);
+                        part = self.run_reads_of(at, id.term, part, &mut forwarded);
+                    }
                     let call = part.as_mut().and_then(|part| part.take_write(&mut forwarded));
-                    self.run_logged(at, id, db, args, rng, call);
+                    let key = source.and_then(|source| self.key_of(id.term, source));
+                    self.run_logged(at, id, (db, false), args, rng, call.map(|call| (call, key)));
                 }
             }
         }
@@ -174,6 +198,41 @@ impl Node {
         // What scripts said is told by the leader.
         drop(self.shards[at].replica.as_ref().map(|replica| replica.keyspace.take_script_log()));
         wants_digest
+    }
+
+    /// The operation of a forward of this node that a mark names.
+    fn key_of(&self, term: Term, source: Source) -> Option<AwayKey> {
+        let mine = (source.node, source.incarnation) == (self.id, self.incarnation);
+        mine.then_some(AwayKey { term, number: source.number, index: source.first })
+    }
+
+    /// The part of this node's forwards that begins at a mark. What was read before it is read.
+    fn begin_part(
+        &mut self,
+        at: usize,
+        term: Term,
+        source: Option<Source>,
+        forwarded: &mut VecDeque<Forwarded>,
+    ) -> Option<Part> {
+        let part = self.part_of(at, term, source?, forwarded)?;
+        self.run_reads_before(at, term, (part.place, part.next), forwarded);
+        Some(part)
+    }
+
+    /// The call of this node that a try behind a mark is of, if its forward is not settled or it waits elsewhere.
+    fn take_call(
+        &mut self,
+        at: usize,
+        term: Term,
+        source: Option<Source>,
+        forwarded: &mut VecDeque<Forwarded>,
+    ) -> Option<(Call, Option<AwayKey>)> {
+        let key = self.key_of(term, source?)?;
+        if let Some(away) = self.shards[at].away.get(key) {
+            return Some((away.call, Some(key)));
+        }
+        let mut part = self.begin_part(at, term, source, forwarded)?;
+        part.take_write(forwarded).map(|call| (call, Some(key)))
     }
 
     /// The part of this node's forwards that an entry goes on with, if it is one.
@@ -239,7 +298,12 @@ impl Node {
         } else {
             let args = of.batch.args(&of.batch.ops[op]);
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: call.db, now, rng: &mut self.rng };
-            desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply));
+            match call.wait {
+                // It waits, and the leader will say so: asked for again it waits there.
+                Some(wait) if desk.attempt(&call, wait.again, &mut cx, args).is_some() => return,
+                Some(_) => {}
+                None => desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply)),
+            }
         }
         of.batch.ops[op].call.origin = Origin::Nobody;
         of.open -= 1;
@@ -250,10 +314,10 @@ impl Node {
         &mut self,
         at: usize,
         id: LogId,
-        db: u8,
+        (db, again): (u8, bool),
         args: Args<'_>,
         rng: &mut Rng,
-        call: Option<Call>,
+        call: Option<(Call, Option<AwayKey>)>,
     ) {
         let handler = match operation(args, true).map(|(_, handler)| handler) {
             Ok(handler @ Handler::Write(_)) => handler,
@@ -262,16 +326,27 @@ impl Node {
         let shard = &mut self.shards[at];
         let Some(replica) = &mut shard.replica else { return };
         let now = replica.keyspace.stamp();
-        replica.keyspace.access.set_paused(call.is_some_and(|call| call.no_touch));
+        replica.keyspace.access.set_paused(call.is_some_and(|(call, _)| call.no_touch));
         let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng };
         match call {
-            Some(call) => {
+            Some((call, Some(key))) if call.wait.is_some() => {
+                let mut desk = desk!(self, shard.id, id.term);
+                let waits = desk.attempt(&call, again, &mut cx, args).is_some();
+                match (waits, shard.away.get(key).is_some()) {
+                    // The leader has it wait, whether its word of that has come or not.
+                    (true, false) => self.note_away(at, key, call, args),
+                    (false, true) => drop(shard.away.remove(key)),
+                    _ => {}
+                }
+            }
+            Some((call, _)) => {
                 let mut desk = desk!(self, shard.id, id.term);
                 desk.answer(&call, |reply| handler.write(&mut cx, args, reply));
             }
             None => {
                 self.reply_scratch.clear();
-                handler.write(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, Protocol::Resp2));
+                let mut reply = Reply::new(&mut self.reply_scratch, Protocol::Resp2);
+                handler.attempt(&mut cx, args, &mut reply, again);
             }
         }
     }

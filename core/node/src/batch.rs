@@ -7,9 +7,10 @@
 
 use bytes::Bytes;
 use skep_base::args::OwnedArgs;
-use skep_base::{Args, ConnId, NodeId, Span};
+use skep_base::{Args, ConnId, Millis, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
+pub use skep_peer::Unblock;
 use skep_peer::{FREE, Forward, NO_TOUCH, READ, RESP3, SILENT};
 use skep_resp::Protocol;
 
@@ -27,6 +28,38 @@ pub enum Origin {
     Peer { node: NodeId, incarnation: u64, number: u64, index: u32 },
 }
 
+/// The same without what may change while the operation is on its way: whom an operation that waits belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Asker {
+    Client { cell: u16, conn: ConnId, seq: u64 },
+    Peer { node: NodeId, incarnation: u64, number: u64, index: u32 },
+}
+
+impl Origin {
+    pub fn asker(self) -> Option<Asker> {
+        match self {
+            Origin::Nobody => None,
+            Origin::Client { cell, conn, seq, .. } => Some(Asker::Client { cell, conn, seq }),
+            Origin::Peer { node, incarnation, number, index } => {
+                Some(Asker::Peer { node, incarnation, number, index })
+            }
+        }
+    }
+}
+
+/// Of a call that may wait for what it asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallWait {
+    /// Since when, by this node's monotonic clock.
+    pub since: Millis,
+    /// It has found nothing before, here or on another leader.
+    pub again: bool,
+    /// Who asked was told that it waits at this leader.
+    pub parked: bool,
+    /// It is to end as soon as it is certain that it has got nothing.
+    pub end: Option<Unblock>,
+}
+
 /// What an operation is, but for its arguments.
 #[derive(Clone, Copy)]
 pub struct Call {
@@ -41,6 +74,8 @@ pub struct Call {
     pub no_touch: bool,
     /// See [`skep_peer::FREE`].
     pub free: bool,
+    /// Of a command that may wait.
+    pub wait: Option<CallWait>,
 }
 
 /// One operation of a batch.
@@ -141,9 +176,11 @@ impl Batch {
 
     #[inline]
     pub fn push_write(&mut self, call: Call, args: Args<'_>) {
-        self.mark_source(call.origin);
+        self.mark_source(&call);
         let first_span = self.spans.len() as u32;
-        entry::put_op(&mut self.payload, OpKind::Command, call.db, args, &mut self.spans);
+        let again = call.wait.is_some_and(|wait| wait.again);
+        let kind = if again { OpKind::Again } else { OpKind::Command };
+        entry::put_op(&mut self.payload, kind, call.db, args, &mut self.spans);
         self.logged += 1;
         self.ops.push(Op { call, logged: true, not_done: false, first_span, span_count: args.len() as u32 });
     }
@@ -166,6 +203,16 @@ impl Batch {
         {
             source.3 = index + 1;
         }
+    }
+
+    /// See [`InFlight::end_wait`].
+    pub fn end_wait(&mut self, asker: Asker, end: Unblock) {
+        end_wait(&mut self.ops, asker, end);
+    }
+
+    /// See [`InFlight::end_own_waits`].
+    pub fn end_own_waits(&mut self, end: Unblock) {
+        end_own_waits(&mut self.ops, end);
     }
 
     /// Makes the batch an entry even if nothing in it is logged: its stamp is what counts.
@@ -213,14 +260,17 @@ impl Batch {
     }
 
     /// Marks in the payload whose clients the next write comes from, if it is not the same as before.
-    fn mark_source(&mut self, origin: Origin) {
-        match origin {
+    ///
+    /// One that may wait always has a mark of its own: the forward that brought it may be settled otherwise.
+    fn mark_source(&mut self, call: &Call) {
+        match call.origin {
             Origin::Peer { node, incarnation, number, index } => {
                 if self.source != Some((node, incarnation, number, index)) {
                     let source = Source { node, incarnation, number, first: index };
                     entry::put_source(&mut self.payload, source);
                 }
-                self.source = Some((node, incarnation, number, index + 1));
+                let next = if call.wait.is_some() { u32::MAX } else { index + 1 };
+                self.source = Some((node, incarnation, number, next));
             }
             _ if self.source.is_some() => {
                 entry::put_source(&mut self.payload, Source::LEADER);
@@ -259,11 +309,30 @@ impl InFlight {
     }
 
     /// Adds all operations to a forward, each at the place that it has here.
-    pub fn forward(&self, forward: &mut Forward) {
+    pub fn forward(&self, forward: &mut Forward, now: Millis) {
         forward.reserve(self.ops.len(), self.bytes());
         for op in &self.ops {
-            forward.push(op.call.flags(op.logged), op.call.db, self.args(op));
+            let (flags, db, args) = (op.call.flags(op.logged), op.call.db, self.args(op));
+            match op.call.wait.filter(|wait| wait.again) {
+                Some(wait) => forward.push_again(flags, db, now.since(wait.since), args),
+                None => forward.push(flags, db, args),
+            }
         }
+    }
+
+    /// True if calls of other nodes' clients are in it that may wait.
+    pub fn has_waits_of_others(&self) -> bool {
+        self.ops.iter().any(|op| op.call.wait.is_some() && matches!(op.call.origin, Origin::Peer { .. }))
+    }
+
+    /// An operation that may wait shall not begin to.
+    pub fn end_wait(&mut self, asker: Asker, end: Unblock) {
+        end_wait(&mut self.ops, asker, end);
+    }
+
+    /// Nothing of this node's clients that may wait shall begin to.
+    pub fn end_own_waits(&mut self, end: Unblock) {
+        end_own_waits(&mut self.ops, end);
     }
 
     /// A batch of those operations that a client of this node still waits for; `None` if there are none.
@@ -287,4 +356,16 @@ impl InFlight {
         }
         (!batch.is_empty()).then(|| InFlight { order: self.order, ..batch.close() })
     }
+}
+
+fn end_wait(ops: &mut [Op], asker: Asker, end: Unblock) {
+    let of = |op: &&mut Op| op.call.wait.is_some() && op.call.origin.asker() == Some(asker);
+    if let Some(wait) = ops.iter_mut().find(of).and_then(|op| op.call.wait.as_mut()) {
+        wait.end = Some(end);
+    }
+}
+
+fn end_own_waits(ops: &mut [Op], end: Unblock) {
+    let own = ops.iter_mut().filter(|op| matches!(op.call.origin, Origin::Client { .. }));
+    own.filter_map(|op| op.call.wait.as_mut()).for_each(|wait| wait.end = Some(end));
 }

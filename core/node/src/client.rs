@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use skep_acl::Rights;
-use skep_base::{ConnId, Millis};
+use skep_base::{ConnId, GroupId, Millis};
 use skep_resp::{Decoder, Protocol};
 
+use crate::batch::Asker;
 use crate::joined::Joined;
 use crate::transaction::Transaction;
 
@@ -79,6 +80,10 @@ pub struct Client {
     writes_to: u64,
     /// True if `input` holds a command that waits until nothing is pending.
     pub waiting: bool,
+    /// The shard of the last operation, if that may wait; nothing follows it until it is answered.
+    pub waits_on: Option<GroupId>,
+    /// It does wait, as its leader said.
+    pub blocked: bool,
     /// Replies, the first `sent` bytes of which have left.
     pub output: Vec<u8>,
     pub sent: usize,
@@ -141,7 +146,19 @@ impl Client {
         if !self.parked.is_empty() {
             self.unpark();
         }
-        self.waiting && self.pending() == 0
+        if self.pending() > 0 {
+            return false;
+        }
+        if self.waits_on.is_some() {
+            (self.waits_on, self.blocked) = (None, false);
+        }
+        self.waiting
+    }
+
+    /// Whom the operation belongs to that the client waits with, and its shard.
+    pub fn wait(&self, cell: usize) -> Option<(GroupId, Asker)> {
+        let asker = Asker::Client { cell: cell as u16, conn: self.id, seq: self.next_op.checked_sub(1)? };
+        Some((self.waits_on?, asker))
     }
 
     /// Keeps the reply of an operation that is not the oldest open one.
@@ -308,6 +325,8 @@ impl Clients {
             parked_bytes: 0,
             writes_to: 0,
             waiting: false,
+            waits_on: None,
+            blocked: false,
             output: Vec::new(),
             sent: 0,
             listed: false,

@@ -23,6 +23,8 @@ pub enum OpKind {
     From = 2,
     /// Replicas shall compute the digest of their state at this entry; without arguments.
     Digest = 3,
+    /// A client's command that has waited, as [`OpKind::Command`].
+    Again = 4,
 }
 
 /// The forward that brought the commands behind it, so that the node that sent it recognises them when it applies the
@@ -135,7 +137,8 @@ impl<'a> EntryReader<'a> {
             1 => OpKind::Evict,
             2 => OpKind::From,
             3 => OpKind::Digest,
-            _ => return self.input.malformed("an operation of kind 0 to 3"),
+            4 => OpKind::Again,
+            _ => return self.input.malformed("an operation of kind 0 to 4"),
         };
         let db = self.input.u8()?;
         spans.clear();

@@ -77,6 +77,7 @@ impl Node {
             silent: false,
             no_touch: client.no_touch,
             free: !write,
+            wait: None,
         };
         for group in groups {
             self.give(*group, call, args, out);

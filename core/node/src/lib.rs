@@ -9,7 +9,9 @@
 mod acl;
 mod answer;
 mod apply;
+mod away;
 mod batch;
+mod blocked;
 mod cells;
 mod checkpoint;
 mod client;
@@ -42,8 +44,11 @@ mod stop;
 #[cfg(test)]
 mod testing;
 mod ticks;
+mod touched;
 mod transaction;
 mod turn;
+mod waiting;
+mod withdraw;
 
 use std::collections::VecDeque;
 
@@ -372,7 +377,7 @@ impl Node {
         self.now = Now { mono: self.now.mono.max(now.mono), wall: now.wall };
         match input {
             Input::Received { conn, bytes } => self.on_received(conn, bytes, out),
-            Input::Ended { conn } => self.on_ended(conn),
+            Input::Ended { conn } => self.on_ended(conn, out),
             Input::Disconnected { conn } => self.on_disconnected(conn),
             Input::LinkDialed { link } => self.on_link(skep_peer::LinkInput::Dialed { link }, out),
             Input::LinkReceived { link, bytes } => {
@@ -410,7 +415,9 @@ impl Node {
         if self.makes_room() {
             at_most(self.now.mono.plus(2));
         }
-        if !self.to_resume.is_empty() || self.may_stop() || self.pubsub.has_news() {
+        // Those who wait may have been given their turn as the turn ended.
+        let collected = self.shards.iter().any(|shard| !shard.batch.is_empty());
+        if !self.to_resume.is_empty() || collected || self.may_stop() || self.pubsub.has_news() {
             at_most(self.now.mono);
         }
         for shard in &self.shards {
@@ -452,6 +459,7 @@ impl Node {
 
     /// Panics, naming the broken rule, if the state is impossible. Cost: O(keys).
     pub fn assert_invariants(&self) {
+        self.shards.iter().for_each(|shard| shard.waiting.assert_invariants());
         for replica in self.shards.iter().filter_map(|s| s.replica.as_ref()) {
             replica.keyspace.assert_invariants();
             replica.group.assert_invariants();

@@ -1,12 +1,12 @@
 //! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
 
-use skep_base::{Args, ConnId, GroupId, Refusal, slot_of};
+use skep_base::{Args, ConnId, GroupId, Millis, Refusal, slot_of};
 use skep_command::{CommandSpec, Flags, Keys};
-use skep_keyspace::{Handler, ReadCx, calls_script};
+use skep_keyspace::{Handler, ReadCx, Wait, calls_script};
 use skep_resp::{Limits, Protocol, Reply, Step};
 use skep_settings::{ClassLimit, Settings};
 
-use crate::batch::{Call, Origin};
+use crate::batch::{Call, CallWait, Origin, Unblock};
 use crate::client::Client;
 use crate::joined::weight_of;
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
@@ -87,8 +87,13 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_ended(&mut self, conn: ConnId) {
+    pub(crate) fn on_ended(&mut self, conn: ConnId, out: &mut Vec<Output>) {
         let Some(client) = self.clients.get_mut(conn) else { return };
+        if client.waits_on.is_some() {
+            // As a rule it is gone, and nothing shall be taken for it.
+            self.forget_client(conn);
+            return out.push(Output::Close { conn });
+        }
         client.ended = true;
         if !client.listed {
             client.listed = true;
@@ -106,6 +111,9 @@ impl Node {
             self.end_subscriptions(conn);
         }
         self.cells.clients_gone += 1;
+        if let Some((group, asker)) = client.wait(self.cells.me) {
+            self.withdraw(group, asker, Unblock::Gone);
+        }
         Some(client)
     }
 
@@ -357,6 +365,9 @@ impl Node {
             Place::All => return self.run_on_all(conn, command, handler, args, out),
         };
         match handler {
+            Handler::Read(_) if command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some() => {
+                self.run_waiting_read(conn, at, command, handler, args)
+            }
             Handler::Read(_) => self.run_read(conn, at, command, handler, args),
             Handler::Write(_) => self.run_write(conn, at, command, handler, args, out),
         }
@@ -435,8 +446,8 @@ impl Node {
         client.last_command = command.name;
         client.commands += 1;
         let silent = client.begin_silence();
-        let free = !write && !client.writes_pending();
-        let mut call = call_of(client, self.cells.me, command, handler, silent, free);
+        let mut call = call_of(client, self.cells.me, command, handler, silent);
+        call.let_wait(client, group, args, self.now.mono);
         if let Origin::Client { weight, .. } = &mut call.origin {
             *weight = weight_of(args);
         }
@@ -486,9 +497,27 @@ impl Node {
             client.output.truncate(mark);
             shard.batch.want_entry();
         }
-        let free = !client.writes_pending();
-        let call = call_of(client, self.cells.me, command, handler, silent, free);
+        let call = call_of(client, self.cells.me, command, handler, silent);
         shard.batch.push_read(call, args);
+        Flow::Done
+    }
+
+    fn run_waiting_read(
+        &mut self,
+        conn: ConnId,
+        at: usize,
+        command: &'static CommandSpec,
+        handler: Handler,
+        args: Args<'_>,
+    ) -> Flow {
+        let (mono, group) = (self.now.mono, self.shards[at].id);
+        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
+        client.last_command = command.name;
+        client.commands += 1;
+        let silent = client.begin_silence();
+        let mut call = call_of(client, self.cells.me, command, handler, silent);
+        call.let_wait(client, group, args, mono);
+        self.push_read(at, call, args);
         Flow::Done
     }
 
@@ -518,8 +547,11 @@ impl Node {
         client.last_command = command.name;
         client.commands += 1;
         let silent = client.begin_silence();
-        let call = call_of(client, self.cells.me, command, handler, silent, false);
-        self.shards[at].batch.push_write(call, args);
+        let mut call = call_of(client, self.cells.me, command, handler, silent);
+        if command.flags.has(Flags::BLOCKING) {
+            call.let_wait(client, self.shards[at].id, args, self.now.mono);
+        }
+        self.push_write(at, call, args);
         Flow::Done
     }
 
@@ -599,12 +631,22 @@ fn call_of(
     command: &'static CommandSpec,
     handler: Handler,
     silent: bool,
-    free: bool,
 ) -> Call {
+    let free = !client.writes_pending();
     let seq = client.begin_op(matches!(handler, Handler::Write(_)));
     let origin = Origin::Client { cell: cell as u16, weight: 0, conn: client.id, seq };
     let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
-    Call { origin, command, handler, db, protocol, silent, no_touch, free }
+    Call { origin, command, handler, db, protocol, silent, no_touch, free, wait: None }
+}
+
+impl Call {
+    /// Takes note that the call may wait, if it may: the client runs nothing else until it is answered.
+    fn let_wait(&mut self, client: &mut Client, group: GroupId, args: Args<'_>, now: Millis) {
+        if self.command.flags.has(Flags::BLOCKING) && Wait::of(self.command, args).is_some() {
+            self.wait = Some(CallWait { since: now, again: false, parked: false, end: None });
+            (client.waiting, client.waits_on) = (true, Some(group));
+        }
+    }
 }
 
 pub(crate) fn not_ready() -> Refusal {

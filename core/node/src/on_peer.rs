@@ -1,8 +1,9 @@
 //! What other nodes send, and what is sent to them at the end of a turn.
 
 use skep_base::{GroupId, LinkId, Millis, NodeId, Refusal, Term};
+use skep_command::Flags;
 use skep_consensus as consensus;
-use skep_keyspace::{DB_COUNT, Handler, ReadCx};
+use skep_keyspace::{DB_COUNT, Handler, ReadCx, Wait};
 use skep_peer::{
     Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, READ, RESP3, SILENT,
 };
@@ -10,7 +11,7 @@ use skep_pubsub::Counts;
 use skep_resp::{Protocol, Reply};
 
 use crate::answer::{Desk, desk};
-use crate::batch::{Call, Origin};
+use crate::batch::{Call, CallWait, Origin};
 use crate::cells::{HUB, Message};
 use crate::operation::operation;
 use crate::peers::Up;
@@ -109,6 +110,8 @@ impl Node {
     pub(crate) fn on_another_way(&mut self, node: NodeId, out: &mut Vec<Output>) {
         self.on_unreachable(node, out);
         self.forward_again(node);
+        self.withdraw_again(node);
+        self.offer_to_node(node, out);
         self.tell_taken_again(node);
         self.tell_all_counts(node);
     }
@@ -208,6 +211,9 @@ impl Node {
                 self.on_heard_leader(group, leader, leader_term);
                 self.on_forward_rejected(node, group, term, number);
             }
+            PeerMessage::Withdraw { group, term, number, index, end } => {
+                self.on_withdraw((node, incarnation), (group, term), (number, index), end);
+            }
             PeerMessage::CheckpointAsk { group, at, chunk } => {
                 self.on_checkpoint_ask(node, group, at, chunk, out)
             }
@@ -289,6 +295,9 @@ impl Node {
             && heard.is_none_or(|(_, known)| known < term)
         {
             *heard = Some((leader, term));
+            if self.shards[at].replica.is_none() {
+                self.settle_away_without_log(at, term);
+            }
         }
     }
 
@@ -324,7 +333,8 @@ impl Node {
         let mut index = 0;
         while let Some((flags, db)) = reader.next_op(&mut spans) {
             let origin = Origin::Peer { node: from, incarnation, number: forward.number, index };
-            self.take_in(at, term, origin, flags, db, reader.args(&spans));
+            let waited_ms = reader.waited_ms();
+            self.take_in(at, term, origin, (flags, waited_ms), db, reader.args(&spans));
             index += 1;
         }
     }
@@ -341,7 +351,7 @@ impl Node {
         at: usize,
         term: Term,
         origin: Origin,
-        flag: u8,
+        (flag, waited_ms): (u8, Option<u64>),
         db: u8,
         args: skep_base::Args<'_>,
     ) {
@@ -357,12 +367,18 @@ impl Node {
             return self.answer_peer(at, term, origin, protocol, &Refusal::format(text));
         }
         let (silent, no_touch, free) = (has(SILENT), has(NO_TOUCH), has(FREE));
-        let call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
+        let since = Millis(self.now.mono.0.saturating_sub(waited_ms.unwrap_or(0)));
+        let waits = command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some();
+        let wait = CallWait { since, again: waited_ms.is_some(), parked: false, end: None };
+        let wait = waits.then_some(wait);
+        let call = Call { origin, command, handler, db, protocol, silent, no_touch, free, wait };
         if matches!(handler, Handler::Write(_)) {
             if let Err(refusal) = self.admit_write(at, command, args) {
                 return self.answer_peer(at, term, origin, protocol, &refusal);
             }
-            self.shards[at].batch.push_write(call, args);
+            self.push_write(at, call, args);
+        } else if call.wait.is_some() {
+            self.push_read(at, call, args);
         } else if !(free && self.read_at_once(at, term, &call, args)) {
             self.shards[at].batch.push_read(call, args);
         }
@@ -480,6 +496,7 @@ fn group_of(message: &PeerMessage) -> Option<GroupId> {
     match message {
         PeerMessage::Raft { group, .. }
         | PeerMessage::ForwardRejected { group, .. }
+        | PeerMessage::Withdraw { group, .. }
         | PeerMessage::CheckpointAsk { group, .. }
         | PeerMessage::CheckpointPiece { group, .. }
         | PeerMessage::CheckpointGone { group, .. }

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 
+use skep_base::args::OwnedArgs;
 use skep_base::{GroupId, LogId, Millis, NodeId, Term};
 use skep_consensus::ReadId;
 use skep_keyspace::ReadCx;
@@ -14,6 +15,7 @@ use skep_peer::{Answer, Forward, ForwardAnswers, PeerMessage};
 use skep_resp::Reply;
 
 use crate::answer::{Desk, desk};
+use crate::away::AwayKey;
 use crate::batch::{InFlight, Op, Origin};
 use crate::entry::Decided;
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
@@ -124,7 +126,8 @@ impl Node {
         };
         let floor = shard.forwarded.front().map_or(number, |oldest| oldest.number);
         shard.session.told = floor;
-        self.peers.send(leader, PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded)));
+        self.peers
+            .send(leader, PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded, self.now.mono)));
         shard.forwarded.push_back(forwarded);
         true
     }
@@ -151,7 +154,7 @@ impl Node {
             }
             let Some(floor) = shard.forwarded.front().map(|oldest| oldest.number) else { continue };
             for forwarded in &shard.forwarded {
-                let forward = forward_of(shard.id, shard.session.term, floor, forwarded);
+                let forward = forward_of(shard.id, shard.session.term, floor, forwarded, self.now.mono);
                 self.peers.send(node, PeerMessage::Forward(forward));
             }
         }
@@ -178,13 +181,15 @@ impl Node {
         out: &mut Vec<Output>,
     ) {
         let Some(at) = self.shard_of_group(answers.group) else { return };
+        self.answer_away(at, answers);
         let shard = &mut self.shards[at];
         if (shard.session.leader, shard.session.term) != (from, answers.term) {
-            return;
+            return self.list_grown(out);
         }
         let mut forwarded = std::mem::take(&mut shard.forwarded);
         let first = forwarded.front().map_or(0, |f| f.number);
         let mut not_done = false;
+        let mut parked = Vec::new();
         let mut desk = desk!(self, answers.group, answers.term);
         for (number, index, answer) in answers.iter() {
             let place = number.checked_sub(first).and_then(|n| usize::try_from(n).ok());
@@ -201,6 +206,17 @@ impl Node {
                     op.not_done = true;
                     not_done = true;
                 }
+                Answer::Parked => parked.push((number, index)),
+            }
+        }
+        for (number, index) in parked {
+            let of = &mut forwarded[(number - first) as usize];
+            let call = of.batch.ops[index as usize].call;
+            if call.origin != Origin::Nobody {
+                let args = OwnedArgs::copy(of.batch.args(&of.batch.ops[index as usize]));
+                of.batch.ops[index as usize].call.origin = Origin::Nobody;
+                of.open -= 1;
+                self.note_away(at, AwayKey { term: answers.term, number, index }, call, args.args());
             }
         }
         if not_done {
@@ -257,6 +273,9 @@ impl Node {
         if !lost.is_empty() || !forwards.is_empty() {
             self.settle_lost(at, lost, forwards, out);
         }
+        if !self.shards[at].away.is_empty() {
+            self.settle_away(at, entry.term);
+        }
         own
     }
 
@@ -305,6 +324,7 @@ impl Node {
         for batch in reads.collect::<Vec<_>>() {
             self.give_up(at, &batch, LOG_IS_GONE, true);
         }
+        self.forget_away(at);
         self.drop_answered_forwards(at);
     }
 
@@ -333,6 +353,7 @@ impl Node {
 
     /// This node does not lead the shard any more: what other nodes gave it and is in no entry goes back to them.
     pub(crate) fn on_lead_lost(&mut self, at: usize) {
+        let waiting = self.stop_waiting(at);
         // What came in the same turn would else be forwarded, beside what its senders do with it.
         if !self.shards[at].batch.is_empty() {
             self.shards[at].close_batch(self.now.mono);
@@ -347,9 +368,10 @@ impl Node {
             }
         }
         self.send_again(at, closed.into_iter().map(|c| (c.since, c.batch)).collect());
+        self.wait_elsewhere(at, waiting);
     }
 
-    fn term_of_inbound(&self, at: usize, node: NodeId) -> Term {
+    pub(crate) fn term_of_inbound(&self, at: usize, node: NodeId) -> Term {
         self.shards[at].inbound.get(&node).map_or(Term(0), |inbound| inbound.term)
     }
 
@@ -398,14 +420,24 @@ impl Node {
         let time = replica.time(now);
         let mut desk = desk!(self, shard.id, replica.group.term());
         let mut saw_due = false;
+        let mut unserved = None;
         if !desk.is_unheard(&op.call) {
             let keyspace = &replica.keyspace;
             keyspace.access.set_paused(op.call.no_touch);
             let mut cx = ReadCx { keyspace, db: op.call.db, now: time, rng: &mut self.rng };
-            op.call.handler.read(&mut cx, args, &mut Reply::new(&mut bytes, op.call.protocol));
+            let mut reply = Reply::new(&mut bytes, op.call.protocol);
+            match op.call.wait {
+                Some(wait) => {
+                    unserved = op.call.handler.attempt_read(&mut cx, args, &mut reply, wait.again);
+                }
+                None => op.call.handler.read(&mut cx, args, &mut reply),
+            }
             saw_due = keyspace.access.take_saw_due() && !self.disk_full;
         }
-        if saw_due {
+        if let Some(unserved) = unserved.filter(|_| !saw_due) {
+            let term = replica.group.term();
+            self.settle_try(at, term, &op.call, args, Some(unserved));
+        } else if saw_due {
             shard.batch.push_read(op.call, args);
             shard.batch.want_entry();
         } else {
@@ -435,12 +467,19 @@ impl Node {
     }
 
     fn give_up_before(&mut self, at: usize, limit: Millis) {
-        let late = |since: Millis| since < limit;
+        let (late, now) = (|since: Millis| since < limit, self.now.mono);
         let shard = &mut self.shards[at];
         let mut sent = Vec::new();
         let mut unsent = Vec::new();
-        for proposed in shard.in_flight.iter_mut().take_while(|p| late(p.since)) {
-            sent.extend(proposed.batch.take());
+        for proposed in shard.in_flight.iter_mut().filter(|p| late(p.since)) {
+            match &mut proposed.batch {
+                // Other nodes' clients wait on: what comes of their tries is told when it is known.
+                Some(batch) if batch.has_waits_of_others() => {
+                    sent.extend(batch.take_where(|_| true));
+                    proposed.since = now;
+                }
+                batch => sent.extend(batch.take()),
+            }
         }
         // Reads wait for nothing but their answer.
         shard.in_flight.retain(|p| p.batch.is_some() || matches!(p.place, Place::Entry(_)));
@@ -477,6 +516,9 @@ impl Node {
         let mut desk = desk!(self, self.shards[at].id, Term(0));
         for op in batch.ops.iter().filter(|op| matches!(op.call.origin, Origin::Client { .. })) {
             desk.refuse(&op.call, if op.logged && sent { &uncertain } else { &not_done });
+            let waiting = &mut self.shards[at].waiting;
+            let asker = op.call.origin.asker().filter(|_| op.call.wait.is_some());
+            asker.and_then(|asker| waiting.place_of(asker)).map(|place| waiting.remove(place));
         }
     }
 
@@ -510,10 +552,10 @@ fn last_write(forwarded: &VecDeque<Forwarded>) -> Option<usize> {
     forwarded.iter().rposition(|f| f.batch.ops.iter().any(|op| op.logged))
 }
 
-fn forward_of(group: GroupId, term: Term, floor: u64, forwarded: &Forwarded) -> Forward {
+fn forward_of(group: GroupId, term: Term, floor: u64, forwarded: &Forwarded, now: Millis) -> Forward {
     let mut forward = Forward::new(group, term, forwarded.number);
     forward.floor = floor;
-    forwarded.batch.forward(&mut forward);
+    forwarded.batch.forward(&mut forward, now);
     forward
 }
 

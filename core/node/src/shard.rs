@@ -1,7 +1,7 @@
 //! A data shard as this node knows it: its replica here, if there is one, and the operations on their way to the leader and
 //! through the log. What is done with them is in `requests.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::{GroupId, LogId, Millis, NodeId, Term};
 use skep_consensus::{Group, ReadId};
@@ -9,10 +9,12 @@ use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
 use skep_script::Runner;
 
 use crate::Now;
+use crate::away::Away;
 use crate::batch::{Batch, InFlight};
 use crate::digest::Digests;
 use crate::rebuild::Rebuild;
 use crate::ticks::TicksTold;
+use crate::waiting::Waiting;
 
 /// Bytes of operations proposed or forwarded and not answered above which clients are not read: some tens of milliseconds of
 /// a good disk.
@@ -47,6 +49,12 @@ pub(crate) struct Shard {
     pub inbound: BTreeMap<NodeId, Inbound>,
     pub digests: Digests,
     pub ticks_told: TicksTold,
+    /// Commands that wait here; empty if this node does not lead.
+    pub waiting: Waiting,
+    /// Calls of this node's clients that wait at another leader.
+    pub away: Away,
+    /// Keys of those who got something since the last entry: there may be more for the next.
+    pub served: BTreeSet<(u8, Box<[u8]>)>,
 }
 
 /// The copy of a shard on this node.
@@ -215,6 +223,9 @@ impl Shard {
             inbound: BTreeMap::new(),
             digests: Digests::default(),
             ticks_told: TicksTold::default(),
+            waiting: Waiting::default(),
+            away: Away::default(),
+            served: BTreeSet::new(),
         }
     }
 
@@ -260,7 +271,7 @@ impl Shard {
 
     /// Since when the oldest batch waits whose clients have not been told.
     pub fn waits_since(&self) -> Option<Millis> {
-        let proposed = self.in_flight.iter().find(|p| p.batch.is_some()).map(|p| p.since);
+        let proposed = self.in_flight.iter().filter(|p| p.batch.is_some()).map(|p| p.since).min();
         let forwarded = self.forwarded.iter().find(|f| f.open > 0).map(|f| f.since);
         let closed = self.closed.iter().find(|s| s.batch.evictions == 0).map(|s| s.since);
         [proposed, forwarded, closed].into_iter().flatten().min()

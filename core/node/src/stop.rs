@@ -1,5 +1,6 @@
 //! The end: leadership is handed over first, so that nobody notices; then what is in flight is finished.
 
+use crate::batch::Unblock;
 use crate::cells::{HUB, Message};
 use crate::{Node, Output};
 
@@ -33,6 +34,8 @@ impl Node {
     pub(crate) fn go_on_stopping(&mut self, out: &mut Vec<Output>) {
         if self.stopping && self.stop_by.is_none() {
             self.stop_by = Some(self.now.mono.plus(STOP_FULL_MS));
+            self.end_all_waits(Unblock::Stopping);
+            self.list_grown(out);
         }
         if self.cells.is_hub() && self.stopping && !self.stopped && self.all_finished() {
             self.stopped = true;
@@ -42,8 +45,13 @@ impl Node {
 
     /// True if nothing here holds up the end.
     pub(crate) fn has_finished(&self) -> bool {
-        let waited_enough = self.disk_full && self.stop_by.is_some_and(|by| by <= self.now.mono);
-        self.is_at_rest() || waited_enough
+        let late = self.stop_by.is_some_and(|by| by <= self.now.mono);
+        self.is_at_rest() && (late || !self.waits_for_leaders()) || late && self.disk_full
+    }
+
+    /// True if leaders elsewhere have not said yet that clients of this node wait no more.
+    pub(crate) fn waits_for_leaders(&self) -> bool {
+        self.shards.iter().any(|shard| !shard.away.is_empty())
     }
 
     fn all_finished(&self) -> bool {

@@ -61,6 +61,7 @@ impl Node {
                     silent: true,
                     no_touch: true,
                     free: false,
+                    wait: None,
                 };
                 let words = next_tick_call(&wanted, found.as_ref().map(|at| *at).map_err(|why| why.as_str()));
                 shard.batch.push_write(call, words.args());

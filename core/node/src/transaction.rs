@@ -398,7 +398,8 @@ impl Node {
             let seq = client.begin_op(tx.writes);
             let origin = Origin::Client { cell: 0, weight: 0, conn, seq };
             let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
-            let mut call = Call { origin, command, handler, db, protocol, silent, no_touch, free };
+            let mut call =
+                Call { origin, command, handler, db, protocol, silent, no_touch, free, wait: None };
             if let Origin::Client { cell, .. } = &mut call.origin {
                 *cell = self.cells.me as u16;
             }

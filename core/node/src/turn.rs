@@ -22,6 +22,7 @@ impl Node {
         }
         self.end_pause();
         self.answer_overdue(out);
+        self.end_waits(out);
         self.resume_clients(out);
         let ops = self.shards.iter().map(|s| s.batch.len()).sum();
         self.drive_requests(out);
@@ -100,9 +101,15 @@ impl Node {
         let idle = self.settings.timeout_seconds();
         let idle_check = (idle > 0 && self.clients.len() > 0).then(|| self.idle_checked.plus(IDLE_CHECK_MS));
         let sync = self.persist.since().map(|since| since.plus(MEMORY_SYNC_MS));
-        let stop = self.stop_by.filter(|_| self.disk_full && !self.stopped);
+        let stop = self.stop_by.filter(|_| (self.disk_full || self.waits_for_leaders()) && !self.stopped);
         let paused = self.paused.map(|p| p.until);
         let cluster = self.next_cluster_timer();
-        [paused, idle_check, sync, self.next_overdue(), stop, cluster].into_iter().flatten().min()
+        let waits = self.shards.iter().filter_map(|shard| shard.waiting.next_deadline()).min();
+        let away = self.shards.iter().filter_map(|shard| shard.away.next_deadline()).min();
+        let away = away.map(|deadline| deadline.plus(self.settings.request_timeout_ms()));
+        [paused, idle_check, sync, waits, away, self.next_overdue(), stop, cluster]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }

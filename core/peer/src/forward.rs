@@ -14,10 +14,14 @@ pub const RESP3: u8 = 2;
 pub const SILENT: u8 = 4;
 /// Flag of an operation: keys that it reads do not count as used.
 pub const NO_TOUCH: u8 = 8;
-/// Flag of a read that follows no unanswered write of its own connection, so that it need not keep its place.
+/// Flag of a read, or of a command that may wait, that follows no unanswered write of its own connection, so that it need not
+/// keep its place.
 pub const FREE: u8 = 16;
 
-const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE;
+/// Flag of an operation that has found nothing before and waits: for how many milliseconds stands behind its database.
+pub const AGAIN: u8 = 32;
+
+const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE | AGAIN;
 
 /// The smallest operation: flags, database, count, one argument without bytes.
 const OP_BYTES_MIN: usize = 4;
@@ -28,6 +32,7 @@ const ANSWER_BYTES_MIN: usize = 3;
 
 const REPLY: u8 = 0;
 const NOT_DONE: u8 = 1;
+const PARKED: u8 = 2;
 
 /// A batch of operations for the leader of `group` in `term`. Numbers are consecutive from 1 in each session: a group, a
 /// term, a sender and the sender's incarnation.
@@ -39,7 +44,7 @@ pub struct Forward {
     /// The oldest forward that the sender still wants: those before it are answered or given up. At most `number`.
     pub floor: u64,
     count: u32,
-    /// Each: flags u8, database u8, count of arguments, arguments behind their lengths.
+    /// Each: flags u8, database u8, milliseconds waited if it has, count of arguments, arguments behind their lengths.
     ops: Vec<u8>,
 }
 
@@ -54,14 +59,26 @@ impl Forward {
         self.ops.reserve(ops * OP_BYTES_USUAL + bytes);
     }
 
-    /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`] and those that follow it.
+    /// Adds an operation; its index is the length before. `flags` is a sum of [`READ`] and those that follow it, without
+    /// [`AGAIN`].
     ///
     /// # Panics
     /// On other flags, or without an argument.
     pub fn push(&mut self, flags: u8, db: u8, args: Args<'_>) {
+        assert!(flags & AGAIN == 0, "flags {flags:#x} of an operation that has not waited");
+        self.push_op(flags, db, None, args);
+    }
+
+    /// As [`Forward::push`], for an operation that has waited so long.
+    pub fn push_again(&mut self, flags: u8, db: u8, waited_ms: u64, args: Args<'_>) {
+        self.push_op(flags | AGAIN, db, Some(waited_ms), args);
+    }
+
+    fn push_op(&mut self, flags: u8, db: u8, waited_ms: Option<u64>, args: Args<'_>) {
         assert!(flags & !FLAGS == 0, "flags {flags:#x} of an operation");
         assert!(!args.is_empty(), "an operation without a name");
         self.ops.extend_from_slice(&[flags, db]);
+        waited_ms.into_iter().for_each(|ms| put(&mut self.ops, ms));
         put(&mut self.ops, args.len() as u64);
         args.iter().for_each(|arg| put_bytes(&mut self.ops, arg));
         self.count += 1;
@@ -83,7 +100,7 @@ impl Forward {
 
     /// Reads the operations in order.
     pub fn reader(&self) -> ForwardReader<'_> {
-        ForwardReader { ops: &self.ops, offset: 0 }
+        ForwardReader { ops: &self.ops, offset: 0, waited_ms: None }
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
@@ -103,10 +120,14 @@ impl Forward {
         let count = r.count(OP_BYTES_MIN)?;
         let ops = r.clone();
         for _ in 0..count {
-            if r.u8()? & !FLAGS != 0 {
+            let flags = r.u8()?;
+            if flags & !FLAGS != 0 {
                 return r.malformed("flags of an operation before this");
             }
             r.u8()?;
+            if flags & AGAIN != 0 {
+                r.varint()?;
+            }
             let args = r.count(1)?;
             if args == 0 {
                 return r.malformed("an operation with a name");
@@ -128,6 +149,7 @@ fn rest(mut r: Reader<'_>) -> &[u8] {
 pub struct ForwardReader<'f> {
     ops: &'f [u8],
     offset: usize,
+    waited_ms: Option<u64>,
 }
 
 impl<'f> ForwardReader<'f> {
@@ -141,9 +163,16 @@ impl<'f> ForwardReader<'f> {
         Some(self.read_op(spans).expect("operations are checked when they are decoded"))
     }
 
+    /// How long the operation read last has waited; `None` if it is new.
+    pub fn waited_ms(&self) -> Option<u64> {
+        self.waited_ms
+    }
+
     fn read_op(&mut self, spans: &mut Vec<Span>) -> Result<(u8, u8), Malformed> {
         let mut r = Reader::new(&self.ops[self.offset..]);
-        let (flags, db, count) = (r.u8()?, r.u8()?, r.count(1)?);
+        let (flags, db) = (r.u8()?, r.u8()?);
+        self.waited_ms = if flags & AGAIN != 0 { Some(r.varint()?) } else { None };
+        let count = r.count(1)?;
         for _ in 0..count {
             let len = r.bytes()?.len();
             let end = self.offset + r.offset();
@@ -169,6 +198,8 @@ pub enum Answer<'a> {
     Reply(&'a [u8]),
     /// It was not carried out and will not be; it may be sent again.
     NotDone,
+    /// It found nothing and waits. Another answer follows, on its own: the operation holds up nothing behind it.
+    Parked,
 }
 
 /// Answers to forwarded operations of one group and term.
@@ -198,6 +229,7 @@ impl ForwardAnswers {
                 put_bytes(&mut self.items, reply);
             }
             Answer::NotDone => self.items.push(NOT_DONE),
+            Answer::Parked => self.items.push(PARKED),
         }
         self.count += 1;
         self.last_number = self.last_number.max(number);
@@ -254,6 +286,7 @@ fn answer<'a>(r: &mut Reader<'a>) -> Result<(u64, u32, Answer<'a>), Malformed> {
     match r.u8()? {
         REPLY => Ok((number, index, Answer::Reply(r.bytes()?))),
         NOT_DONE => Ok((number, index, Answer::NotDone)),
+        PARKED => Ok((number, index, Answer::Parked)),
         _ => r.malformed("a kind of answer before this"),
     }
 }

@@ -19,12 +19,14 @@ mod receive;
 pub use event::{
     LinkInput, LinkLimits, LinkNote, LinkOutput, LinkStats, Me, OUTPUT_BYTES_MAX, PIECE_BYTES_MIN, Peer,
 };
-pub use forward::{Answer, FREE, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT};
+pub use forward::{
+    AGAIN, Answer, FREE, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT,
+};
 pub use frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameReader, HANDSHAKE_BODY_BYTES_MAX, NoFrame};
 pub use handshake::{VERSION_MAX, VERSION_MIN};
 pub use lanes::PIECE_BYTES_MAX;
 pub use links::Links;
 pub use message::{
     BEAT_GROUPS_MAX, GroupBeat, JoinAnswer, MESSAGE_BYTES_MAX, Messages, OFFER_NODES_MAX, PeerMessage,
-    TEXT_BYTES_MAX,
+    TEXT_BYTES_MAX, Unblock,
 };

@@ -57,6 +57,7 @@ const STATE_DIGEST: u8 = 30;
 const FORWARD_FLOOR: u8 = 31;
 const CHECKPOINT_WANTED: u8 = 32;
 const CHECKPOINT_OFFERED: u8 = 33;
+const WITHDRAW: u8 = 36;
 const PUBLISHED: u8 = 34;
 const SUBSCRIBERS: u8 = 35;
 
@@ -86,6 +87,15 @@ pub enum PeerMessage {
         group: GroupId,
         term: Term,
         floor: u64,
+    },
+    /// A forwarded operation that waits at the leader of `group` in `term` shall wait no more. It is answered accordingly, if it
+    /// is not answered already.
+    Withdraw {
+        group: GroupId,
+        term: Term,
+        number: u64,
+        index: u32,
+        end: Unblock,
     },
     /// Asks for a piece of a checkpoint's file; pieces count from 0.
     CheckpointAsk {
@@ -169,6 +179,19 @@ pub enum PeerMessage {
     },
 }
 
+/// Why an operation waits no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unblock {
+    /// As if its time were over.
+    Timeout,
+    /// Somebody said so: with an error.
+    Error,
+    /// Its client is gone: nobody wants an answer.
+    Gone,
+    /// Its node stops: with an error.
+    Stopping,
+}
+
 /// A replica of the sender of a [`PeerMessage::Beat`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct GroupBeat {
@@ -243,6 +266,7 @@ impl PeerMessage {
             PeerMessage::ForwardAnswers(_) => FORWARD_ANSWERS,
             PeerMessage::ForwardRejected { .. } => FORWARD_REJECTED,
             PeerMessage::ForwardFloor { .. } => FORWARD_FLOOR,
+            PeerMessage::Withdraw { .. } => WITHDRAW,
             PeerMessage::CheckpointAsk { .. } => CHECKPOINT_ASK,
             PeerMessage::CheckpointPiece { .. } => CHECKPOINT_PIECE,
             PeerMessage::CheckpointGone { .. } => CHECKPOINT_GONE,
@@ -276,6 +300,10 @@ impl PeerMessage {
             }
             PeerMessage::ForwardFloor { group, term, floor } => {
                 [group.0, term.0, *floor].iter().for_each(|n| put(out, *n));
+            }
+            PeerMessage::Withdraw { group, term, number, index, end } => {
+                [group.0, term.0, *number, u64::from(*index)].iter().for_each(|n| put(out, *n));
+                out.push(*end as u8);
             }
             PeerMessage::CheckpointAsk { group, at, chunk } => {
                 put_position(out, *group, *at);
@@ -398,6 +426,20 @@ fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Pe
             term: Term(r.varint()?),
             floor: r.varint()?,
         },
+        WITHDRAW => {
+            let (group, term, number) = (GroupId(r.varint()?), Term(r.varint()?), r.varint()?);
+            let Ok(index) = u32::try_from(r.varint()?) else {
+                return r.malformed("an index of 32 bits before this");
+            };
+            let end = match r.u8()? {
+                0 => Unblock::Timeout,
+                1 => Unblock::Error,
+                2 => Unblock::Gone,
+                3 => Unblock::Stopping,
+                _ => return r.malformed("why it waits no more before this"),
+            };
+            PeerMessage::Withdraw { group, term, number, index, end }
+        }
         CHECKPOINT_ASK => {
             PeerMessage::CheckpointAsk { group: GroupId(r.varint()?), at: log_id(r)?, chunk: r.varint()? }
         }

@@ -109,6 +109,9 @@ impl<'a> Reply<'a> {
     pub fn refusal(&mut self, refusal: &Refusal) {
         match refusal {
             Refusal::Text(text) => self.error(text),
+            // Who could let it wait looks before it comes here.
+            Refusal::WouldWait(unserved) if unserved.null_is_bulk => self.null(),
+            Refusal::WouldWait(_) => self.null_array(),
             other => self.error(&other.to_string()),
         }
     }

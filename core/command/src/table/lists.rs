@@ -1,8 +1,41 @@
-//! Commands on lists that never wait.
+//! Commands on lists.
 
 use super::prelude::*;
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
+    command("blmove", 6, WRITE | DENYOOM | NOSCRIPT | BLOCKING, LIST, "6.2.0")
+        .keys_at(&[key(1, RW | ACCESS | DELETE), key(2, RW | INSERT)])
+        .syntax("source destination (LEFT | RIGHT) (LEFT | RIGHT) timeout:double")
+        .docs("O(1)", "Takes an element from one list and adds it to another, or waits for one."),
+    command("blmpop", -5, WRITE | BLOCKING | MOVABLEKEYS, LIST, "7.0.0")
+        .keys_at(&[counted_keys(2, RW | ACCESS | DELETE)])
+        .syntax("timeout:double numkeys key... (LEFT | RIGHT) [COUNT count]")
+        .docs(
+            "O(N+M) in the keys and the elements taken",
+            "Takes elements from the first list that has any, or waits for some.",
+        ),
+    command("blpop", -3, WRITE | NOSCRIPT | BLOCKING, LIST, "2.0.0")
+        .keys_at(&[keys(1, -2, RW | ACCESS | DELETE)])
+        .syntax("key... timeout:double")
+        .docs(
+            "O(N) in the keys",
+            "Takes the head of the first list that has any elements, or waits for one.",
+        ),
+    command("brpop", -3, WRITE | NOSCRIPT | BLOCKING, LIST, "2.0.0")
+        .keys_at(&[keys(1, -2, RW | ACCESS | DELETE)])
+        .syntax("key... timeout:double")
+        .docs(
+            "O(N) in the keys",
+            "Takes the tail of the first list that has any elements, or waits for one.",
+        ),
+    command("brpoplpush", 4, WRITE | DENYOOM | NOSCRIPT | BLOCKING, LIST, "2.2.0")
+        .keys_at(&[key(1, RW | ACCESS | DELETE), key(2, RW | INSERT)])
+        .deprecated("6.2.0", "BLMOVE with RIGHT LEFT")
+        .syntax("source destination timeout:double")
+        .docs(
+            "O(1)",
+            "Takes the last element of a list and adds it to the head of another, or waits for one.",
+        ),
     command("lindex", 3, READONLY, LIST, "1.0.0")
         .keys_at(&[key(1, RO | ACCESS)])
         .syntax("key index")

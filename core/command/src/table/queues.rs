@@ -36,7 +36,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .keys_at(&[key(1, RW | ACCESS | UPDATE)])
         .syntax("key id token [ERROR text] [DELAY milliseconds] [DEAD | FREE]")
         .docs("O(log(N))", "Gives a leased job back, to be tried again, to be dead, or as if it had not been taken."),
-    command("qget", -3, READONLY | FAST, QUEUE, "7.4.0")
+    command("qget", -3, READONLY | BLOCKING | FAST, QUEUE, "7.4.0")
         .keys_at(&[key(1, RO | ACCESS)])
         .syntax("key id [BLOCK milliseconds]")
         .docs("O(1)", "Shows a job."),
@@ -64,7 +64,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
              [DEADKEEP milliseconds] [MAXLEN count] [PAUSED (YES | NO)]",
         )
         .docs("O(1), O(G) in the groups with GROUPLIMIT", "Sets what holds for all jobs of a queue."),
-    command("qtake", -3, WRITE | MOVABLEKEYS, QUEUE, "7.4.0")
+    command("qtake", -3, WRITE | BLOCKING | MOVABLEKEYS, QUEUE, "7.4.0")
         .keys_at(&[counted_keys(1, RW | ACCESS | UPDATE)])
         .syntax("numkeys key... [WORKER name] [COUNT count] [BLOCK milliseconds] [LEASE milliseconds]")
         .docs("O(K+M*log(N)) in the queues and the jobs taken", "Takes jobs from queues under a lease."),

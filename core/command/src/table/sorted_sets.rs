@@ -1,8 +1,29 @@
-//! Commands on sorted sets that never wait.
+//! Commands on sorted sets.
 
 use super::prelude::*;
 
 pub(super) const COMMANDS: &[CommandSpec] = &[
+    command("bzmpop", -5, WRITE | BLOCKING | MOVABLEKEYS, SORTEDSET, "7.0.0")
+        .keys_at(&[counted_keys(2, RW | ACCESS | DELETE)])
+        .syntax("timeout:double numkeys key... (MIN | MAX) [COUNT count]")
+        .docs(
+            "O(K+M*log(N)) in the keys and the members taken",
+            "Takes members from the first sorted set that has any, or waits for some.",
+        ),
+    command("bzpopmax", -3, WRITE | NOSCRIPT | BLOCKING | FAST, SORTEDSET, "5.0.0")
+        .keys_at(&[keys(1, -2, RW | ACCESS | DELETE)])
+        .syntax("key... timeout:double")
+        .docs(
+            "O(log(N))",
+            "Takes the member with the highest score from the first sorted set that has any, or waits for one.",
+        ),
+    command("bzpopmin", -3, WRITE | NOSCRIPT | BLOCKING | FAST, SORTEDSET, "5.0.0")
+        .keys_at(&[keys(1, -2, RW | ACCESS | DELETE)])
+        .syntax("key... timeout:double")
+        .docs(
+            "O(log(N))",
+            "Takes the member with the lowest score from the first sorted set that has any, or waits for one.",
+        ),
     command("zadd", -4, WRITE | DENYOOM | FAST, SORTEDSET, "1.2.0")
         .keys_at(&[key(1, RW | UPDATE)])
         .syntax("key [NX | XX] [GT | LT] [CH] [INCR] (score member)...")

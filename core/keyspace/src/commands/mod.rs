@@ -11,7 +11,7 @@ mod hashes;
 mod hyperloglog;
 mod inspect;
 mod keys;
-mod lists;
+pub(crate) mod lists;
 mod once;
 pub(crate) mod parse;
 pub(crate) mod queues;
@@ -27,7 +27,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transactions;
-mod zsets;
+pub(crate) mod zsets;
 
 use crate::dispatch::Handler;
 

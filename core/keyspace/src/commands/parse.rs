@@ -62,6 +62,30 @@ pub fn check_string_len(len: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Above this a time to wait cannot be added to any time of the day.
+const WAIT_MS_MAX: i64 = i64::MAX - (1 << 43);
+
+/// A time to wait in seconds, with a fraction; gives milliseconds, rounded up, 0 for no end.
+pub fn wait_seconds(arg: &[u8]) -> Result<u64, Refusal> {
+    let seconds =
+        number::parse_f64(arg).ok_or(Refusal::text("ERR timeout is not a float or out of range"))?;
+    // A double that is too large becomes the largest integer, which is refused below.
+    wait_within((seconds * 1_000.0).ceil() as i64)
+}
+
+/// A time to wait in whole milliseconds, 0 for no end.
+pub fn wait_ms(arg: &[u8]) -> Result<u64, Refusal> {
+    wait_within(number::parse_i64(arg).ok_or(Refusal::text("ERR timeout is not an integer or out of range"))?)
+}
+
+fn wait_within(ms: i64) -> Result<u64, Refusal> {
+    match u64::try_from(ms) {
+        Err(_) => Err(Refusal::text("ERR timeout is negative")),
+        Ok(_) if ms > WAIT_MS_MAX => Err(Refusal::text("ERR timeout is out of range")),
+        Ok(ms) => Ok(ms),
+    }
+}
+
 /// The number of a database.
 pub fn database(arg: &[u8]) -> Result<u8, Refusal> {
     let number = int_between(arg, i64::from(i32::MIN), i64::from(i32::MAX))?;

@@ -11,7 +11,7 @@ use skep_pubsub::{Counts, Source};
 use skep_resp::Reply;
 
 use super::{Cells, Part, Report, WideAsk};
-use crate::batch::{Call, Origin};
+use crate::batch::{Asker, Call, Origin, Unblock};
 
 /// Mail of a turn from one cell to another, in order.
 pub struct Mail {
@@ -30,6 +30,14 @@ pub(crate) enum Message {
     /// Operations of the sender's clients on shards whose home the receiver is.
     Ops(Ops),
     Replies(Replies),
+    /// Operations of the receiver's clients that wait at the sender, and are not counted as on their way.
+    Parked(Call),
+    /// An operation of one of the sender's clients shall wait no more.
+    Withdraw {
+        group: GroupId,
+        asker: Asker,
+        end: Unblock,
+    },
     /// What a cell has to say to a command about the whole node.
     Part {
         number: u64,

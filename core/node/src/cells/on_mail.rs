@@ -24,6 +24,8 @@ impl Node {
         match message {
             Message::Ops(ops) => self.on_ops(&ops, out),
             Message::Replies(replies) => self.on_replies(&replies),
+            Message::Parked(call) => self.on_parked_in_cell(&call),
+            Message::Withdraw { group, asker, end } => self.withdraw(group, asker, end),
             Message::Part { number, part } => self.on_part(number, *part, out),
             Message::Published { batch } => self.on_published_mail(from, &batch, out),
             Message::PublishedTaken { bytes } => self.on_published_taken(from, bytes),
@@ -80,6 +82,9 @@ impl Node {
     /// Takes in an operation of another cell's client as if it were one of ours.
     fn take_in_op(&mut self, at: usize, call: Call, args: Args<'_>, out: &mut Vec<Output>) {
         if matches!(call.handler, Handler::Read(_)) {
+            if call.wait.is_some() {
+                return self.push_read(at, call, args);
+            }
             if !(call.free && self.read_at_once(at, Term(0), &call, args)) {
                 self.shards[at].batch.push_read(call, args);
             }
@@ -94,16 +99,31 @@ impl Node {
         if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
             self.drive_shard(at, out);
         }
-        self.shards[at].batch.push_write(call, args);
+        self.push_write(at, call, args);
     }
 
     fn on_replies(&mut self, replies: &Replies) {
         for (call, bytes) in replies.iter() {
             let Origin::Client { weight, .. } = call.origin else { continue };
-            self.cells.open_elsewhere -= 1;
-            self.cells.bytes_elsewhere -= u64::from(weight);
+            self.count_back(weight);
             let mut desk = desk!(self, GroupId::META, Term(0));
             desk.answer(&call, |reply| reply.raw(bytes));
+        }
+    }
+
+    /// An operation is not on its way to another cell any more. One that waits there weighs nothing from then on.
+    fn count_back(&mut self, weight: u32) {
+        if weight > 0 {
+            self.cells.open_elsewhere -= 1;
+            self.cells.bytes_elsewhere -= u64::from(weight);
+        }
+    }
+
+    fn on_parked_in_cell(&mut self, call: &Call) {
+        let Origin::Client { weight, conn, .. } = call.origin else { return };
+        self.count_back(weight);
+        if let Some(client) = self.clients.get_mut(conn) {
+            client.blocked = true;
         }
     }
 

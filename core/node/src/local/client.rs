@@ -4,6 +4,7 @@ use skep_base::{Args, Refusal, number};
 
 use super::connection::check_name;
 use super::{Call, Group, Parts, Pause, too_many};
+use crate::batch::Unblock;
 use crate::cells::{Caller, Part};
 use crate::client::ReplyMode;
 use crate::{Node, Output};
@@ -24,7 +25,8 @@ pub const COMMANDS: Group = &[
     ("client|unpause", unpause),
 ];
 
-pub const PARTS: Parts = &[("client|pause", pause_part), ("client|unpause", unpause_part)];
+pub const PARTS: Parts =
+    &[("client|pause", pause_part), ("client|unblock", unblock_part), ("client|unpause", unpause_part)];
 
 fn id(node: &mut Node, call: Call) -> Result<(), Refusal> {
     call.reply.int(node.client(call.conn).number as i64);
@@ -151,15 +153,24 @@ fn unpause_part(node: &mut Node, _: Caller, _: Args<'_>, _: &mut Vec<Output>) ->
     Ok(Part::Done)
 }
 
-/// No command blocks, so nobody is ever woken.
-fn unblock(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    match call.args.len() {
-        3 => {}
-        4 if call.args.is(3, "timeout") || call.args.is(3, "error") => {}
-        4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(too_many(call.args)),
-    }
-    number::parse_i64(&call.args[2]).ok_or(Refusal::NotInteger)?;
-    call.reply.int(0);
+fn unblock(node: &mut Node, mut call: Call) -> Result<(), Refusal> {
+    let of = |part: Part| if let Part::Count(ended) = part { ended } else { 0 };
+    let ended: usize = node.parts(&mut call)?.into_iter().map(of).sum();
+    call.reply.len(ended);
     Ok(())
+}
+
+fn unblock_part(node: &mut Node, _: Caller, args: Args<'_>, out: &mut Vec<Output>) -> Result<Part, Refusal> {
+    let end = match args.len() {
+        3 => Unblock::Timeout,
+        4 if args.is(3, "timeout") => Unblock::Timeout,
+        4 if args.is(3, "error") => Unblock::Error,
+        4 => return Err(Refusal::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(too_many(args)),
+    };
+    let number = number::parse_i64(&args[2]).ok_or(Refusal::NotInteger)?;
+    let wanted = node.clients.iter().find(|client| client.number as i64 == number).map(|client| client.id);
+    let ended = wanted.is_some_and(|conn| node.unblock(conn, end));
+    node.list_grown(out);
+    Ok(Part::Count(usize::from(ended)))
 }

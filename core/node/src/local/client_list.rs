@@ -214,7 +214,7 @@ impl Node {
         for (flag, is_set) in [
             ('P', client.subscribed),
             ('x', open.is_some()),
-            ('b', client.waiting && client.id != caller),
+            ('b', client.blocked || client.waiting && client.waits_on.is_none() && client.id != caller),
             ('c', client.closing),
             ('e', client.no_evict),
             ('T', client.no_touch),

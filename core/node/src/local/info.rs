@@ -71,6 +71,7 @@ pub(crate) struct Figures {
     /// Clients that listen to channels.
     listening: usize,
     published_dropped: u64,
+    blocked_clients: usize,
     longest_input: usize,
     longest_output: usize,
     pub clients_memory: usize,
@@ -131,6 +132,7 @@ impl Figures {
         self.clients += other.clients;
         self.listening += other.listening;
         self.published_dropped += other.published_dropped;
+        self.blocked_clients += other.blocked_clients;
         self.longest_input = self.longest_input.max(other.longest_input);
         self.longest_output = self.longest_output.max(other.longest_output);
         self.clients_memory += other.clients_memory;
@@ -228,7 +230,7 @@ fn clients(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("maxclients", node.clients_max());
     lines.put("client_recent_max_input_buffer", all.longest_input);
     lines.put("client_recent_max_output_buffer", all.longest_output);
-    lines.put("blocked_clients", 0);
+    lines.put("blocked_clients", all.blocked_clients);
     lines.put("tracking_clients", 0);
     lines.put("pubsub_clients", all.listening);
     lines.put("watching_clients", 0);
@@ -399,6 +401,7 @@ impl Node {
             clients: self.clients.len(),
             listening: self.pubsub.table.clients(),
             published_dropped: self.pubsub.dropped,
+            blocked_clients: self.blocked_clients(),
             longest_input: longest(|c| c.unread()),
             longest_output: longest(|c| c.unsent()),
             clients_memory: self.clients.iter().map(|c| c.memory_bytes()).sum(),

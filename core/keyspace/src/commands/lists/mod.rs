@@ -1,9 +1,11 @@
-//! Commands on lists. What the blocking forms will share with these is public to the other groups: [`pop_one`],
-//! [`transfer::move_one`], [`transfer::pop_first`], [`transfer::parse_mpop`].
+//! Commands on lists.
 
+mod blocking;
 mod edit;
 mod read;
-pub mod transfer;
+mod transfer;
+
+pub use transfer::{end, parse_mpop};
 
 use skep_base::{Args, Refusal};
 use skep_resp::Reply;
@@ -32,6 +34,11 @@ pub const COMMANDS: Group = &[
     ("lmove", Write(transfer::lmove)),
     ("rpoplpush", Write(transfer::rpoplpush)),
     ("lmpop", Write(transfer::lmpop)),
+    ("blpop", Write(blocking::blpop)),
+    ("brpop", Write(blocking::brpop)),
+    ("blmove", Write(blocking::blmove)),
+    ("brpoplpush", Write(blocking::brpoplpush)),
+    ("blmpop", Write(blocking::blmpop)),
 ];
 
 fn lpush(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {

@@ -109,7 +109,7 @@ pub fn pop_first<'k>(
 }
 
 /// `LEFT` or `RIGHT`.
-fn end(args: Args, at: usize) -> Result<End, Refusal> {
+pub fn end(args: Args, at: usize) -> Result<End, Refusal> {
     if args.is(at, "left") {
         Ok(End::Left)
     } else if args.is(at, "right") {

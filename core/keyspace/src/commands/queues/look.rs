@@ -4,11 +4,12 @@ use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
 use super::parse::{self, Words};
-use super::would_block;
+use crate::commands::parse::wait_ms;
 use crate::context::ReadCx;
 use crate::db::NEVER;
 use crate::types::Queue;
 use crate::types::queue::{Count, Cursor, Job, State};
+use crate::waits::would_wait;
 
 /// The most jobs that one QLIST shows, and how many without COUNT.
 const LIST_MAX: u64 = 1_000;
@@ -20,15 +21,15 @@ const WORKERS_MAX: usize = 1_000;
 /// `QGET queue id [BLOCK ms]`
 pub fn qget(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let mut words = Words::new(args.from(3));
-    let block = words.value("block").map(|ms| parse::span(ms, 0, "BLOCK")).transpose()?.unwrap_or(0);
+    let block = words.value("block").map(wait_ms).transpose()?;
     if !words.is_done() {
         return words.refuse();
     }
-    let queue = cx.read::<Queue>(&args[1])?;
+    let queue = cx.read_waited::<Queue>(&args[1])?;
     match queue.and_then(|queue| queue.job(&args[2])) {
         None => reply.null(),
-        Some(job) if block > 0 && !matches!(job.state, State::Dead | State::Done) => {
-            return Err(would_block("QGET", block));
+        Some(job) if block.is_some() && !matches!(job.state, State::Dead | State::Done) => {
+            return Err(would_wait());
         }
         Some(job) => put_job(job, reply),
     }

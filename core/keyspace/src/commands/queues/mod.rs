@@ -22,6 +22,7 @@ use crate::types::queue::{Numbers, Settled};
 use crate::value::Typed;
 
 pub use cron::next_tick_call;
+pub use work::Take;
 
 pub const COMMANDS: Group = &[
     ("qadd", Write(add::qadd)),
@@ -98,13 +99,6 @@ fn change_or_create<R>(
         }
     }
     Ok(result)
-}
-
-/// What a command with BLOCK answers where it would have to wait: the one place for blocking to begin at.
-fn would_block(command: &str, ms: u64) -> Refusal {
-    Refusal::format(format!(
-        "ERR {command} cannot wait {ms} ms: BLOCK is not available yet, use BLOCK 0 or none and ask again"
-    ))
 }
 
 #[cfg(test)]

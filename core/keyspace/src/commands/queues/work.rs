@@ -5,12 +5,14 @@ use std::sync::Arc;
 use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
+use super::change;
 use super::parse::{self, Words};
-use super::{change, would_block};
+use crate::commands::parse::wait_ms;
 use crate::context::WriteCx;
 use crate::small::SmallBytes;
 use crate::types::Queue;
 use crate::types::queue::{Count, Failed, Fate, LeaseError};
+use crate::waits::would_wait;
 
 /// The most jobs that one QTAKE hands out.
 const TAKE_MAX: u64 = 1_000;
@@ -30,30 +32,50 @@ struct Lease<'a> {
 }
 
 /// `QTAKE numqueues queue... [WORKER name] [COUNT n] [BLOCK ms] [LEASE ms]`
-pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let queues = parse::whole(&args[1], 1, (args.len() - 2) as u64, "numqueues")? as usize;
-    let (mut worker, mut count, mut block, mut lease) = (&b""[..], 1, 0, None);
-    let mut words = Words::new(args.from(2 + queues));
-    while !words.is_done() {
-        if let Some(value) = words.value("worker") {
-            worker = parse::name(value, "WORKER")?;
-        } else if let Some(value) = words.value("count") {
-            count = parse::whole(value, 1, TAKE_MAX, "COUNT")? as usize;
-        } else if let Some(value) = words.value("block") {
-            block = parse::span(value, 0, "BLOCK")?;
-        } else if let Some(value) = words.value("lease") {
-            lease = Some(parse::span(value, 1, "LEASE")?);
-        } else {
-            return words.refuse();
+pub struct Take<'a> {
+    queues: usize,
+    worker: &'a [u8],
+    count: usize,
+    /// How long to wait if there is nothing, 0 for no end.
+    pub block_ms: Option<u64>,
+    lease_ms: Option<u64>,
+}
+
+impl<'a> Take<'a> {
+    pub fn parse(args: Args<'a>) -> Result<Take<'a>, Refusal> {
+        let queues = parse::whole(&args[1], 1, (args.len() - 2) as u64, "numqueues")? as usize;
+        let mut take = Take { queues, worker: b"", count: 1, block_ms: None, lease_ms: None };
+        let mut words = Words::new(args.from(2 + queues));
+        while !words.is_done() {
+            if let Some(value) = words.value("worker") {
+                take.worker = parse::name(value, "WORKER")?;
+            } else if let Some(value) = words.value("count") {
+                take.count = parse::whole(value, 1, TAKE_MAX, "COUNT")? as usize;
+            } else if let Some(value) = words.value("block") {
+                take.block_ms = Some(wait_ms(value)?);
+            } else if let Some(value) = words.value("lease") {
+                take.lease_ms = Some(parse::span(value, 1, "LEASE")?);
+            } else {
+                return words.refuse().map(|()| take);
+            }
         }
+        Ok(take)
     }
-    let keys: Vec<&[u8]> = args.from(2).iter().take(queues).collect();
-    for key in &keys {
-        cx.read::<Queue>(key)?; // nothing is taken from one if another is none
+}
+
+pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let Take { queues, worker, count, block_ms, lease_ms: lease } = Take::parse(args)?;
+    let keys = args.from(2).iter().take(queues);
+    let mut queues = Vec::with_capacity(queues);
+    for key in keys {
+        // Nothing is taken from one if another is none.
+        if cx.has_waited_for::<Queue>(key)? {
+            queues.push(key);
+        }
     }
     let now = cx.now;
     let mut leases: Vec<Lease> = Vec::new();
-    for key in keys {
+    for key in queues {
         change(cx, key, |queue, numbers| {
             let before = leases.len();
             while leases.len() < count
@@ -73,8 +95,8 @@ pub fn qtake(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         })?;
     }
     if leases.is_empty() {
-        if block > 0 {
-            return Err(would_block("QTAKE", block));
+        if block_ms.is_some() {
+            return Err(would_wait());
         }
         reply.null_array();
         return Ok(());

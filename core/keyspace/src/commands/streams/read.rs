@@ -1,9 +1,9 @@
 //! `XREAD` and `XREADGROUP`.
 //!
-//! Waiting is not there yet: `BLOCK` is read, and a call that finds something is answered as without it; [`would_wait`] is the
-//! one place for what happens otherwise.
+//! With `BLOCK` a call that finds nothing says that it would wait. What waits are ids: `$` and `+` are resolved at the first look.
 
-use skep_base::{Args, Millis, Refusal};
+use skep_base::args::OwnedArgs;
+use skep_base::{Args, Millis, Refusal, Unserved};
 use skep_resp::{Protocol, Reply};
 
 use super::super::parse;
@@ -14,6 +14,7 @@ use crate::context::{ReadCx, WriteCx};
 use crate::events::Class;
 use crate::types::stream::{Delivery, Group};
 use crate::types::{Stream, StreamId};
+use crate::waits::would_wait;
 
 /// What a call asks for.
 struct Request<'a> {
@@ -54,7 +55,7 @@ impl<'a> Request<'a> {
         while at < args.len() && request.keys_at == 0 {
             let more = args.len() - at - 1;
             if args.is(at, "block") && more > 0 {
-                request.block_ms = Some(timeout(&args[at + 1])?);
+                request.block_ms = Some(parse::wait_ms(&args[at + 1])?);
                 at += 1;
             } else if args.is(at, "count") && more > 0 {
                 let count = usize::try_from(parse::int(&args[at + 1])?).unwrap_or(0);
@@ -98,14 +99,6 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The milliseconds of `BLOCK`.
-fn timeout(arg: &[u8]) -> Result<u64, Refusal> {
-    let Ok(timeout) = parse::int(arg) else {
-        return Err(Refusal::text("ERR timeout is not an integer or out of range"));
-    };
-    u64::try_from(timeout).map_err(|_| Refusal::text("ERR timeout is negative"))
-}
-
 fn only_for_groups(is_group: bool, option: &str) -> Result<(), Refusal> {
     if is_group {
         return Ok(());
@@ -115,20 +108,11 @@ fn only_for_groups(is_group: bool, option: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// What a call with `BLOCK` that found nothing gets.
-fn would_wait() -> Refusal {
-    Refusal::text(
-        "ERR nothing to read, and waiting for it with BLOCK is not available yet: ask again without BLOCK after a while",
-    )
-}
-
-/// Replies that there was nothing.
-fn nothing(request: &Request, reply: &mut Reply) -> Result<(), Refusal> {
-    if request.block_ms.is_some() {
-        return Err(would_wait());
-    }
-    reply.null_array();
-    Ok(())
+/// The arguments of a call that waits, with the ids behind which it reads in place of words.
+fn resolved(request: &Request, after: &[StreamId]) -> Unserved {
+    let mut args = OwnedArgs::collect(request.args.iter().take(request.keys_at + request.streams));
+    after.iter().for_each(|id| args.push(id.to_string().as_bytes()));
+    Unserved { null_is_bulk: false, args: Some(Box::new(args)) }
 }
 
 /// Begins a reply of `streams` pairs of a key and entries.
@@ -150,8 +134,9 @@ fn begin_stream(reply: &mut Reply, key: &[u8]) {
 pub fn xread(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let request = Request::parse(args, "xread")?;
     let mut found: Vec<(&[u8], &Stream, StreamId)> = Vec::new();
+    let mut all_after = Vec::with_capacity(request.streams);
     for at in 0..request.streams {
-        let stream = cx.read::<Stream>(request.key(at))?;
+        let stream = cx.read_waited::<Stream>(request.key(at))?;
         let after = match request.id(at) {
             b"$" => stream.map_or(StreamId::ZERO, Stream::last_id),
             b"+" => {
@@ -165,6 +150,7 @@ pub fn xread(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refus
             }
             id => ids::strict(id, 0)?,
         };
+        all_after.push(after);
         if let Some(stream) = stream
             && stream.last_entry_id().is_some_and(|last| last > after)
         {
@@ -172,7 +158,11 @@ pub fn xread(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refus
         }
     }
     if found.is_empty() {
-        return nothing(&request, reply);
+        if request.block_ms.is_some() {
+            return Err(Refusal::WouldWait(resolved(&request, &all_after)));
+        }
+        reply.null_array();
+        return Ok(());
     }
     begin(reply, found.len());
     for (key, stream, after) in found {
@@ -222,7 +212,8 @@ pub fn xreadgroup(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
         }
     }
     if found.is_empty() {
-        return nothing(&request, reply);
+        reply.null_array();
+        return Ok(());
     }
     begin(reply, found.len());
     for (key, from, ids) in found {

@@ -1,12 +1,15 @@
 //! Commands on sorted sets, a file per family, and what the families share: the shapes of their replies.
 
 mod add;
+mod blocking;
 mod combine;
 mod pop;
 mod range;
 mod read;
 mod remove;
 mod scan;
+
+pub use pop::parse_mpop;
 
 use skep_base::{Refusal, number};
 use skep_resp::Reply;
@@ -25,6 +28,9 @@ pub const COMMANDS: Group = &[
     ("zpopmin", Write(pop::zpopmin)),
     ("zpopmax", Write(pop::zpopmax)),
     ("zmpop", Write(pop::zmpop)),
+    ("bzpopmin", Write(blocking::bzpopmin)),
+    ("bzpopmax", Write(blocking::bzpopmax)),
+    ("bzmpop", Write(blocking::bzmpop)),
     ("zscore", Read(read::zscore)),
     ("zmscore", Read(read::zmscore)),
     ("zcard", Read(read::zcard)),

@@ -9,7 +9,7 @@ use crate::types::ZSet;
 
 /// Which end of the order.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub enum End {
     Min,
     Max,
 }
@@ -45,10 +45,22 @@ fn pop(cx: &mut WriteCx, args: Args, end: End, reply: &mut Reply) -> Result<(), 
 }
 
 pub fn zmpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let (keys, end, count) = parse_mpop(args.from(1))?;
+    for key in keys {
+        let Some(zset) = cx.read::<ZSet>(key)? else { continue };
+        let count = count.min(zset.len());
+        return pop_many(cx, key, count, end, reply);
+    }
+    reply.null_array();
+    Ok(())
+}
+
+/// Parses `numkeys key... MIN|MAX [COUNT n]`: the keys, the end, the count.
+pub fn parse_mpop(args: Args<'_>) -> Result<(impl Iterator<Item = &[u8]>, End, usize), Refusal> {
     let bad_keys = Refusal::text("ERR numkeys should be greater than 0");
-    let keys = number::parse_i64(&args[1]).filter(|n| *n > 0).ok_or(bad_keys)?;
+    let keys = number::parse_i64(&args[0]).filter(|n| *n > 0).ok_or(bad_keys)?;
     let keys = usize::try_from(keys).unwrap_or(usize::MAX);
-    let end_at = keys.saturating_add(2);
+    let end_at = keys.saturating_add(1);
     let end = match args.get(end_at) {
         Some(a) if a.eq_ignore_ascii_case(b"min") => End::Min,
         Some(a) if a.eq_ignore_ascii_case(b"max") => End::Max,
@@ -64,21 +76,25 @@ pub fn zmpop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
         count = Some(number::parse_i64(&args[at + 1]).filter(|n| *n > 0).ok_or(bad_count)?);
         at += 2;
     }
-    let count = count.unwrap_or(1) as usize;
-    for key in args.from(2).iter().take(keys) {
-        let Some(zset) = cx.read::<ZSet>(key)? else { continue };
-        let count = count.min(zset.len());
-        reply.array(2);
-        reply.bulk(key);
-        reply.array(count);
-        return pop_members(cx, key, count, end, |reply| reply.array(2), reply);
-    }
-    reply.null_array();
-    Ok(())
+    Ok((args.from(1).iter().take(keys), end, count.unwrap_or(1) as usize))
+}
+
+/// Removes `count` members from one end and replies with the key and them; the key holds at least so many.
+pub fn pop_many(
+    cx: &mut WriteCx,
+    key: &[u8],
+    count: usize,
+    end: End,
+    reply: &mut Reply,
+) -> Result<(), Refusal> {
+    reply.array(2);
+    reply.bulk(key);
+    reply.array(count);
+    pop_members(cx, key, count, end, |reply| reply.array(2), reply)
 }
 
 /// Removes and writes `count` members from one end; the key holds at least so many.
-fn pop_members(
+pub fn pop_members(
     cx: &mut WriteCx,
     key: &[u8],
     count: usize,

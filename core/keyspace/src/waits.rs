@@ -1,0 +1,128 @@
+//! What commands that may wait wait for, and which writes give it to them.
+
+use skep_base::{Args, Millis, Refusal, Unserved};
+use skep_command::CommandSpec;
+
+use crate::commands::queues::Take;
+use crate::commands::{lists, parse, zsets};
+use crate::keyspace::Keyspace;
+use crate::types::queue::State;
+use crate::value::Value;
+
+/// The type of value that a command waits for. A key of another type serves nobody.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum WaitKind {
+    List,
+    ZSet,
+    Stream,
+    Queue,
+}
+
+/// How a call waits if there is nothing for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wait {
+    pub kind: WaitKind,
+    /// How long, in milliseconds; 0 for no end.
+    pub timeout_ms: u64,
+    /// It waits for the first of its keys only; the others are targets.
+    pub first_key_only: bool,
+}
+
+/// The command found nothing and may wait.
+pub(crate) fn would_wait() -> Refusal {
+    Refusal::WouldWait(Unserved::default())
+}
+
+/// The same for those that answer one string.
+pub(crate) fn would_wait_for_bulk() -> Refusal {
+    Refusal::WouldWait(Unserved { null_is_bulk: true, args: None })
+}
+
+impl Wait {
+    /// How a call waits; `None` if it does not, or will be refused for its arguments.
+    pub fn of(command: &CommandSpec, args: Args<'_>) -> Option<Wait> {
+        let last = args.len() - 1;
+        let (kind, timeout, first_key_only) = match command.name {
+            "blpop" | "brpop" | "brpoplpush" => {
+                (WaitKind::List, parse::wait_seconds(&args[last]), command.name == "brpoplpush")
+            }
+            "blmove" => {
+                lists::end(args, 3).and(lists::end(args, 4)).ok()?;
+                (WaitKind::List, parse::wait_seconds(&args[last]), true)
+            }
+            "blmpop" => {
+                lists::parse_mpop(args.from(2)).is_ok().then_some(())?;
+                (WaitKind::List, parse::wait_seconds(&args[1]), false)
+            }
+            "bzpopmin" | "bzpopmax" => (WaitKind::ZSet, parse::wait_seconds(&args[last]), false),
+            "bzmpop" => {
+                zsets::parse_mpop(args.from(2)).is_ok().then_some(())?;
+                (WaitKind::ZSet, parse::wait_seconds(&args[1]), false)
+            }
+            "xread" | "xreadgroup" => (WaitKind::Stream, parse::wait_ms(block_of_streams(args)?), false),
+            "qtake" => (WaitKind::Queue, Ok(Take::parse(args).ok()?.block_ms?), false),
+            "qget" if args.is(3, "block") => (WaitKind::Queue, parse::wait_ms(args.get(4)?), false),
+            _ => return None,
+        };
+        Some(Wait { kind, timeout_ms: timeout.ok()?, first_key_only })
+    }
+}
+
+/// The value of `BLOCK` in front of the keys of `XREAD` or `XREADGROUP`.
+fn block_of_streams(args: Args<'_>) -> Option<&[u8]> {
+    let mut at = 1;
+    while at < args.len() && !args.is(at, "streams") {
+        if args.is(at, "block") {
+            return args.get(at + 1);
+        }
+        at += match () {
+            () if args.is(at, "group") => 3,
+            () if args.is(at, "count") => 2,
+            () => 1,
+        };
+    }
+    None
+}
+
+/// What a write gives to those who wait, if it does what its arguments say: the place of the key among the arguments, and for
+/// how many calls it may be enough. `None` for a write of which the arguments do not tell.
+pub fn addition(command: &CommandSpec, args: Args<'_>) -> Option<(usize, WaitKind, usize)> {
+    let values = args.len().saturating_sub(2);
+    match command.name {
+        "lpush" | "rpush" | "lpushx" | "rpushx" => Some((1, WaitKind::List, values)),
+        "lmove" | "rpoplpush" | "blmove" | "brpoplpush" => Some((2, WaitKind::List, 1)),
+        "zadd" => Some((1, WaitKind::ZSet, (values / 2).max(1))),
+        "zincrby" => Some((1, WaitKind::ZSet, 1)),
+        "xadd" => Some((1, WaitKind::Stream, 1)),
+        "qadd" => Some((1, WaitKind::Queue, 1)),
+        _ => None,
+    }
+}
+
+impl Keyspace {
+    /// What `key` has for those who wait: of which type, and for how many calls it may be enough. `None` if it has nothing.
+    pub fn supply(&self, db: u8, key: &[u8], now: Millis) -> Option<(WaitKind, usize)> {
+        match &self.peek(db, key, now)?.value {
+            Value::List(list) => Some((WaitKind::List, list.len())),
+            Value::ZSet(zset) => Some((WaitKind::ZSet, zset.len())),
+            // By group, or job by job: after each that is served one looks again.
+            Value::Stream(_) => Some((WaitKind::Stream, 1)),
+            Value::Queue(queue) => (queue.count(State::Ready) > 0).then_some((WaitKind::Queue, 1)),
+            _ => None,
+        }
+    }
+
+    /// True if it is certain, without a try, that a call that waits for `kind` finds nothing at `key`.
+    pub fn lacks(&self, kind: WaitKind, db: u8, key: &[u8], now: Millis) -> bool {
+        match self.peek(db, key, now).map(|entry| &entry.value) {
+            // A group is looked for in a stream that must be there.
+            None => kind != WaitKind::Stream,
+            Some(Value::Queue(queue)) => {
+                kind == WaitKind::Queue
+                    && queue.count(State::Ready) == 0
+                    && queue.next_deadline().is_none_or(|deadline| deadline > now)
+            }
+            Some(_) => false,
+        }
+    }
+}

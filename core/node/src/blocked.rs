@@ -1,0 +1,375 @@
+//! Commands that wait on the leader of their shard: taken in, tried when something comes, answered when their time is over.
+//!
+//! A try is the command itself in an entry, behind the write that it waited for if that is known (INV-WAIT-3: who waits is
+//! served by the log, as every write, and by nothing else). One that finds nothing has changed nothing and goes back to its
+//! place. Commands that only read are tried on the state as it is applied. Who waits in which order is in `waiting.rs`.
+
+use skep_base::args::OwnedArgs;
+use skep_base::{Args, NodeId, Term, Unserved};
+use skep_command::CommandSpec;
+use skep_keyspace::{Handler, ReadCx, Wait, WaitKind, addition};
+use skep_peer::Answer;
+use skep_resp::Reply;
+
+use crate::answer::{Desk, desk};
+use crate::batch::{Asker, Call, CallWait, Origin, Unblock};
+use crate::cells::Message;
+use crate::waiting::{Place, Waiter, waited_keys};
+use crate::{Node, Output};
+
+impl Node {
+    /// Takes a write into the batch of its shard, and behind it those who wait for what it brings. One that may wait is left
+    /// waiting instead if it is certain that it would find nothing.
+    #[inline]
+    pub(crate) fn push_write(&mut self, at: usize, call: Call, args: Args<'_>) {
+        let shard = &mut self.shards[at];
+        if call.wait.is_none() && shard.waiting.is_empty() {
+            return shard.batch.push_write(call, args);
+        }
+        if call.wait.is_none() || !self.begin_waiting(at, call, args) {
+            self.shards[at].batch.push_write(call, args);
+        }
+        self.serve_behind(at, call.db, call.command, args);
+    }
+
+    /// Takes a read that may wait: runs it, or leaves it waiting, or takes it into the batch.
+    pub(crate) fn push_read(&mut self, at: usize, call: Call, args: Args<'_>) {
+        let (now, wait) = (self.now, call.wait.filter(|_| call.free));
+        let shard = &mut self.shards[at];
+        let free_to_read = !shard.holds_reads();
+        let replica = shard.replica.as_mut().filter(|r| free_to_read && r.may_read(now.mono));
+        let (Some(wait), Some(replica)) = (wait, replica) else {
+            return shard.batch.push_read(call, args);
+        };
+        let (time, term) = (replica.time(now), replica.group.term());
+        let keyspace = &replica.keyspace;
+        keyspace.access.set_paused(call.no_touch);
+        let mut bytes = Vec::new();
+        let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
+        let mut reply = Reply::new(&mut bytes, call.protocol);
+        let unserved = call.handler.attempt_read(&mut cx, args, &mut reply, wait.again);
+        if keyspace.access.take_saw_due() && !self.disk_full {
+            shard.batch.want_entry();
+            return shard.batch.push_read(call, args);
+        }
+        shard.batch.pass(call.origin);
+        match unserved {
+            Some(unserved) => self.settle_try(at, term, &call, args, Some(unserved)),
+            None => {
+                let mut desk = desk!(self, self.shards[at].id, term);
+                desk.answer(&call, |reply| reply.raw(&bytes));
+            }
+        }
+    }
+
+    /// Takes in a write that may wait, if this node leads. True if it waits; else it is to be tried, and has its place already.
+    fn begin_waiting(&mut self, at: usize, call: Call, args: Args<'_>) -> bool {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        let (Some(asker), Some(wait)) = (call.origin.asker(), Wait::of(call.command, args)) else {
+            return false;
+        };
+        let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return false };
+        let keys = waited_keys(&call, args, wait.first_key_only);
+        let is_behind = keys.iter().any(|key| shard.waiting.holds_key(call.db, key));
+        let time = replica.time(now);
+        let keyspace = &replica.keyspace;
+        keyspace.access.take_saw_due();
+        let lacks = call.free
+            && replica.may_read(now.mono)
+            && keys.iter().all(|key| keyspace.lacks(wait.kind, call.db, key, time));
+        let lacks = !keyspace.access.take_saw_due() && lacks;
+        let waits = is_behind || lacks;
+        let offered = if waits && !lacks { keys.clone() } else { Vec::new() };
+        let deadline = deadline_of(&call, wait);
+        let what = (wait.kind, keys);
+        let place = shard.waiting.add(asker, call, OwnedArgs::copy(args), what, deadline, !waits);
+        if waits {
+            shard.batch.pass(call.origin);
+            self.note_parked(at, place);
+            offered.iter().for_each(|key| self.offer(at, call.db, key, false));
+        }
+        waits
+    }
+
+    /// Puts those who wait for what a write brings into the batch behind it.
+    fn serve_behind(&mut self, at: usize, db: u8, command: &'static CommandSpec, args: Args<'_>) {
+        if self.shards[at].waiting.is_empty() || !self.shards[at].leads() {
+            return;
+        }
+        let Some((key, kind, count)) = addition(command, args) else { return };
+        let Some(key) = args.get(key) else { return };
+        let mut chosen = self.next_in_turn(at, (db, key), kind, count, false);
+        // Who is served with a BLMOVE brings something to its target.
+        while let Some(place) = chosen.pop() {
+            if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying) {
+                continue; // chosen for another reason before
+            }
+            self.try_again(at, place);
+            let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
+            let args = waiter.args.args();
+            if let Some((key, kind, count)) = addition(waiter.call.command, args)
+                && let Some(key) = args.get(key)
+            {
+                let more = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
+                chosen.extend(more);
+            }
+        }
+    }
+
+    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; who is tried next is last.
+    fn next_in_turn(
+        &self,
+        at: usize,
+        key: (u8, &[u8]),
+        kind: WaitKind,
+        count: usize,
+        in_all: bool,
+    ) -> Vec<Place> {
+        let may = |waiter: &Waiter| match waiter.call.origin {
+            // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
+            Origin::Peer { node, incarnation, .. } => self.reaches(node, incarnation),
+            _ => true,
+        };
+        let mut places = self.shards[at].waiting.next(key, kind, (count, in_all), may);
+        places.reverse();
+        places
+    }
+
+    /// True if there is a way to a run of another node.
+    pub(crate) fn reaches(&self, node: NodeId, incarnation: u64) -> bool {
+        self.peers.is_linked(node) && self.peers.incarnation_of(node) == Some(incarnation)
+    }
+
+    /// Puts a try of a waiting write into the batch.
+    fn try_again(&mut self, at: usize, place: Place) {
+        let shard = &mut self.shards[at];
+        shard.waiting.set_trying(place, true);
+        let Some(waiter) = shard.waiting.get(place) else { return };
+        let mut call = waiter.call;
+        call.wait = call.wait.map(|wait| CallWait { again: true, ..wait });
+        shard.batch.push_write(call, waiter.args.args());
+    }
+
+    /// Gives those who wait for `key` their turn, if it has something for them; `all` if it went away from some of them.
+    pub(crate) fn offer(&mut self, at: usize, db: u8, key: &[u8], all: bool) {
+        let shard = &mut self.shards[at];
+        let Some(replica) = shard.replica.as_ref().filter(|replica| replica.leads()) else { return };
+        let supply = replica.keyspace.supply(db, key, replica.keyspace.stamp());
+        self.run_waiting_reads(at, db, key);
+        let chosen = match supply {
+            Some((WaitKind::Stream, _)) if !all => {
+                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true)
+            }
+            Some((kind, count)) if kind != WaitKind::Stream => {
+                self.next_in_turn(at, (db, key), kind, count, true)
+            }
+            // A group or its stream is gone, which each of its readers is told.
+            _ => {
+                let waiting = self.shards[at].waiting.of_key(db, key);
+                let is_reader = |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && !w.trying;
+                waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
+            }
+        };
+        chosen.into_iter().rev().for_each(|place| self.try_again(at, place));
+    }
+
+    /// Tries the reads that wait for a key.
+    fn run_waiting_reads(&mut self, at: usize, db: u8, key: &[u8]) {
+        let waiting = self.shards[at].waiting.of_key(db, key);
+        let reads: Vec<Place> = waiting.filter(|(_, w)| !is_write(w)).map(|(place, _)| place).collect();
+        for place in reads {
+            let shard = &mut self.shards[at];
+            let (Some(replica), Some(waiter)) = (&shard.replica, shard.waiting.get(place)) else { return };
+            let (call, keyspace) = (waiter.call, &replica.keyspace);
+            let (now, term) = (keyspace.stamp(), replica.group.term());
+            keyspace.access.set_paused(call.no_touch);
+            let mut bytes = Vec::new();
+            let mut reply = Reply::new(&mut bytes, call.protocol);
+            let mut cx = ReadCx { keyspace, db: call.db, now, rng: &mut self.rng };
+            let args = waiter.args.args();
+            if call.handler.attempt_read(&mut cx, args, &mut reply, true).is_none() {
+                shard.waiting.remove(place);
+                let mut desk = desk!(self, shard.id, term);
+                desk.answer(&call, |reply| reply.raw(&bytes));
+            }
+        }
+    }
+
+    /// Takes note of what came of a try in an entry of `term`: it was answered, or found nothing.
+    pub(crate) fn settle_try(
+        &mut self,
+        at: usize,
+        term: Term,
+        call: &Call,
+        args: Args<'_>,
+        unserved: Option<Unserved>,
+    ) {
+        let shard = &mut self.shards[at];
+        let Some(asker) = call.origin.asker() else { return };
+        let place = shard.waiting.place_of(asker);
+        let Some(unserved) = unserved else {
+            if let Some(waiter) = place.and_then(|place| shard.waiting.remove(place)) {
+                let db = waiter.call.db;
+                shard.served.extend(waiter.keys().map(|key| (db, Box::from(key))));
+            }
+            return;
+        };
+        let resolved = unserved.args.as_ref().map_or(args, |args| args.args());
+        let leads = shard.leads() && (shard.led == Some(term) || !matches!(asker, Asker::Peer { .. }));
+        let wait = Wait::of(call.command, resolved);
+        match (place, wait) {
+            (Some(place), _) if leads => {
+                shard.waiting.set_trying(place, false);
+                self.go_on_waiting(at, place);
+            }
+            (None, Some(wait)) if leads => {
+                let what = (wait.kind, waited_keys(call, resolved, wait.first_key_only));
+                let deadline = deadline_of(call, wait);
+                let place = shard.waiting.add(asker, *call, OwnedArgs::copy(resolved), what, deadline, false);
+                self.go_on_waiting(at, place);
+            }
+            _ => {
+                if let Some(place) = place {
+                    shard.waiting.remove(place);
+                }
+                self.wait_at_next(at, term, *call, resolved);
+            }
+        }
+    }
+
+    /// A call has its place and no try on its way: it is told so, or ended if it should be.
+    fn go_on_waiting(&mut self, at: usize, place: Place) {
+        let waiting = &mut self.shards[at].waiting;
+        let Some(wait) = waiting.get(place).and_then(|waiter| waiter.call.wait) else { return };
+        match wait.end {
+            Some(end) => {
+                let waiter = waiting.remove(place).expect("found above");
+                self.end_wait(at, &waiter.call, end);
+            }
+            None if wait.parked => {}
+            None => self.note_parked(at, place),
+        }
+    }
+
+    /// Tells whose call it is that it waits.
+    fn note_parked(&mut self, at: usize, place: Place) {
+        if let Some(mut call) = self.shards[at].waiting.set_parked(place) {
+            self.tell_parked(at, &mut call);
+        }
+    }
+
+    /// Tells whose call it is that it waits here or at another leader; it weighs nothing between cells from then on.
+    pub(crate) fn tell_parked(&mut self, at: usize, call: &mut Call) {
+        match &mut call.origin {
+            Origin::Client { cell, conn, .. } if usize::from(*cell) == self.cells.me => {
+                if let Some(client) = self.clients.get_mut(*conn) {
+                    client.blocked = true;
+                }
+            }
+            Origin::Client { cell, weight, .. } => {
+                let (cell, parked) = (usize::from(*cell), std::mem::take(weight));
+                let mut told = *call;
+                if let Origin::Client { weight, .. } = &mut told.origin {
+                    *weight = parked;
+                }
+                self.cells.send(cell, Message::Parked(told));
+            }
+            Origin::Peer { node, incarnation, number, index } => {
+                let shard = &self.shards[at];
+                let (to, op) = ((*node, *incarnation), (*number, *index));
+                let session = (shard.id, shard.led.unwrap_or_default());
+                self.answers.push(to, session, op, Answer::Parked);
+            }
+            Origin::Nobody => {}
+        }
+    }
+
+    /// Answers a call that has got nothing and waits no more.
+    pub(crate) fn end_wait(&mut self, at: usize, call: &Call, end: Unblock) {
+        let shard = &self.shards[at];
+        let mut desk = desk!(self, shard.id, shard.led.unwrap_or_default());
+        match end {
+            Unblock::Timeout => desk.answer(call, |reply| reply.null_array()),
+            Unblock::Error => {
+                desk.answer(call, |reply| reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"));
+            }
+            Unblock::Stopping => {
+                desk.answer(call, |reply| reply.error("UNBLOCKED the node is stopping; nothing was done"));
+            }
+            // A node that asked for it hears that it is so.
+            Unblock::Gone => desk.answer(call, |_| {}),
+        }
+    }
+
+    /// Answers those whose time is over.
+    pub(crate) fn end_waits(&mut self, out: &mut Vec<Output>) {
+        for at in 0..self.shards.len() {
+            self.end_overdue_away(at);
+            if self.shards[at].waiting.is_empty() {
+                continue;
+            }
+            if !self.shards[at].leads() {
+                // Its state is not to be trusted; another is to lead.
+                let waiting = self.stop_waiting(at);
+                self.wait_elsewhere(at, waiting);
+                continue;
+            }
+            while let Some(waiter) = self.shards[at].waiting.take_overdue(self.now.mono) {
+                self.end_wait(at, &waiter.call, Unblock::Timeout);
+            }
+        }
+        self.list_grown(out);
+    }
+
+    /// Takes out all who wait here, but for those whose tries are on their way, which tell of themselves.
+    pub(crate) fn stop_waiting(&mut self, at: usize) -> Vec<Waiter> {
+        self.shards[at].waiting.take_all().filter(|waiter| !waiter.trying).collect()
+    }
+
+    /// Lets those who waited here wait at the next leader.
+    pub(crate) fn wait_elsewhere(&mut self, at: usize, waiting: Vec<Waiter>) {
+        for waiter in waiting {
+            let term = match waiter.call.origin {
+                Origin::Peer { node, .. } => self.term_of_inbound(at, node),
+                _ => Term(0),
+            };
+            self.wait_at_next(at, term, waiter.call, waiter.args.args());
+        }
+    }
+
+    /// Sends a call that has got nothing to whoever leads next, or gives it back to the node that it came from.
+    pub(crate) fn wait_at_next(&mut self, at: usize, term: Term, mut call: Call, args: Args<'_>) {
+        if let Some(end) = call.wait.and_then(|wait| wait.end) {
+            return self.end_wait(at, &call, end);
+        }
+        call.wait = call.wait.map(|wait| CallWait { again: true, parked: false, ..wait });
+        match (call.origin, call.handler) {
+            (Origin::Peer { node, incarnation, number, index }, _) => {
+                let session = (self.shards[at].id, term);
+                self.answers.push((node, incarnation), session, (number, index), Answer::NotDone);
+            }
+            (_, Handler::Write(_)) => self.shards[at].batch.push_write(call, args),
+            (_, Handler::Read(_)) => self.shards[at].batch.push_read(call, args),
+        }
+    }
+
+    /// Clients of this cell that wait.
+    pub(crate) fn blocked_clients(&self) -> usize {
+        self.clients.iter().filter(|client| client.blocked).count()
+    }
+}
+
+fn is_write(waiter: &Waiter) -> bool {
+    matches!(waiter.call.handler, Handler::Write(_))
+}
+
+fn deadline_of(call: &Call, wait: Wait) -> Option<skep_base::Millis> {
+    let since = call.wait?.since;
+    (wait.timeout_ms > 0).then(|| since.plus(wait.timeout_ms))
+}
+
+#[cfg(test)]
+mod cluster_tests;
+#[cfg(test)]
+mod tests;
