@@ -16,8 +16,10 @@ pub const QUEUES: [&str; 2] = ["q0", "q1"];
 #[derive(Default)]
 pub struct Ledger {
     pushed: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
-    /// Pushes that were answered.
-    pushed_acked: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Pushes that were answered, and when.
+    pushed_acked: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, u64>>,
+    /// When the last of those left who waited for a queue in vain.
+    waited_in_vain: BTreeMap<Vec<u8>, u64>,
     popped: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// Pops whose answer never came.
     pops_uncertain: BTreeMap<Vec<u8>, u64>,
@@ -81,17 +83,29 @@ impl Ledger {
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
         match (&words[0][..], reply) {
             (b"RPUSH", Plain::Int(_)) => {
-                self.pushed_acked.entry(key.clone()).or_default().extend(words[2..].iter().cloned());
+                let values = words[2..].iter().map(|value| (value.clone(), at));
+                self.pushed_acked.entry(key.clone()).or_default().extend(values);
             }
             (b"LPOP", Plain::Nil) => {}
             (b"LPOP", Plain::Text(value)) => {
-                if !self.pushed.get(key).is_some_and(|p| p.contains(value)) {
-                    return wrong("INV-SIM-5: an element was popped that nobody pushed");
-                }
-                if !self.popped.entry(key.clone()).or_default().insert(value.clone()) && !self.lossy {
-                    return wrong("INV-SIM-5: an element was popped twice");
+                if let Err(rule) = self.on_popped(key, value) {
+                    return wrong(rule);
                 }
             }
+            (b"BLPOP" | b"BRPOP", Plain::Nil) => {
+                for queue in waited_for(words) {
+                    let last = self.waited_in_vain.entry(queue.clone()).or_default();
+                    *last = (*last).max(before.at);
+                }
+            }
+            (b"BLPOP" | b"BRPOP", Plain::List(served)) => match &served[..] {
+                [Plain::Text(queue), Plain::Text(value)] if waited_for(words).contains(queue) => {
+                    if let Err(rule) = self.on_popped(queue, value) {
+                        return wrong(rule);
+                    }
+                }
+                _ => return wrong("INV-SIM-5: unexpected reply"),
+            },
             (b"INCR", Plain::Int(n)) => {
                 if *n <= before.counter && !self.lossy {
                     return wrong("INV-SIM-6: a counter went back");
@@ -108,6 +122,16 @@ impl Ledger {
             (b"GET", read) if !self.lossy => return self.check_read(key, before.at, read),
             (b"GET", _) => {}
             _ => return wrong("INV-SIM-5: unexpected reply"),
+        }
+        Ok(())
+    }
+
+    fn on_popped(&mut self, queue: &[u8], value: &Vec<u8>) -> Result<(), &'static str> {
+        if !self.pushed.get(queue).is_some_and(|pushed| pushed.contains(value)) {
+            return Err("INV-SIM-5: an element was popped that nobody pushed");
+        }
+        if !self.popped.entry(queue.to_vec()).or_default().insert(value.clone()) && !self.lossy {
+            return Err("INV-SIM-5: an element was popped twice");
         }
         Ok(())
     }
@@ -159,8 +183,13 @@ impl Ledger {
 
     /// The answer to a command will never come.
     pub fn on_lost(&mut self, words: &Words) {
-        if words[0] == b"LPOP" {
-            *self.pops_uncertain.entry(words[1].clone()).or_default() += 1;
+        let queues = match &words[0][..] {
+            b"LPOP" => &words[1..2],
+            b"BLPOP" | b"BRPOP" => waited_for(words),
+            _ => &[],
+        };
+        for queue in queues {
+            *self.pops_uncertain.entry(queue.clone()).or_default() += 1;
         }
     }
 
@@ -180,7 +209,9 @@ impl Ledger {
         let none = BTreeSet::new();
         let of =
             |map: &BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>| map.get(queue.as_bytes()).unwrap_or(&none).clone();
-        let (pushed, acked, popped) = (of(&self.pushed), of(&self.pushed_acked), of(&self.popped));
+        let (pushed, popped) = (of(&self.pushed), of(&self.popped));
+        let acked = self.pushed_acked.get(queue.as_bytes()).cloned().unwrap_or_default();
+        let in_vain = self.waited_in_vain.get(queue.as_bytes()).copied().unwrap_or(0);
         let mut seen = BTreeSet::new();
         for element in left {
             let Plain::Text(value) = element else {
@@ -193,7 +224,14 @@ impl Ledger {
                 ));
             }
         }
-        let missing: Vec<_> = acked.iter().filter(|v| !popped.contains(*v) && !seen.contains(*v)).collect();
+        // What is there to the end was there all the time since its push was answered.
+        if let Some(value) = seen.iter().find(|value| acked.get(*value).is_some_and(|at| *at < in_vain)) {
+            return Err(format!(
+                "INV-SIM-22: somebody waited for {queue} in vain while it held {}",
+                show(std::slice::from_ref(value))
+            ));
+        }
+        let missing: Vec<_> = acked.keys().filter(|v| !popped.contains(*v) && !seen.contains(*v)).collect();
         let allowed = self.pops_uncertain.get(queue.as_bytes()).copied().unwrap_or(0);
         if missing.len() as u64 > allowed {
             return Err(format!(
@@ -204,6 +242,11 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// The queues that a blocking pop waits for.
+fn waited_for(words: &Words) -> &[Vec<u8>] {
+    &words[1..words.len() - 1]
 }
 
 /// True for commands on queues of leased jobs.

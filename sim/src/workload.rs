@@ -109,6 +109,10 @@ const WILD: &[&str] = &[
     "LMOVE k k LEFT RIGHT",
     "RPOPLPUSH k k",
     "LMPOP 2 k k LEFT COUNT c",
+    "BLPOP k k 0.05",
+    "BLMOVE k k LEFT RIGHT 0.05",
+    "BLMPOP 0.05 2 k k LEFT COUNT 2",
+    "BZPOPMIN k k 0.05",
     "LRANGE k 0 -1",
     "HSET k f v f n",
     "HSETNX k f v",
@@ -181,8 +185,20 @@ const WILD: &[&str] = &[
 /// Rare, since they take everything away.
 const RARE: &[&str] = &["FLUSHDB", "SWAPDB d d"];
 
-const LEDGER: &[&str] =
-    &["RPUSH q v", "RPUSH q v v", "LPOP q", "LPOP q", "INCR m", "SET r v", "GET r", "GET r"];
+const LEDGER: &[&str] = &[
+    "RPUSH q v",
+    "RPUSH q v",
+    "RPUSH q v v",
+    "LPOP q",
+    "LPOP q",
+    "BLPOP q 0.4",
+    "BLPOP q q 0.1",
+    "BRPOP q 1.5",
+    "INCR m",
+    "SET r v",
+    "GET r",
+    "GET r",
+];
 
 /// Makes the commands of one client.
 pub struct Workload {

@@ -53,6 +53,12 @@ impl Away {
         self.calls.get(&key)
     }
 
+    /// The oldest forward to the leader of a term of which something waits there.
+    pub fn oldest(&self, term: Term) -> Option<u64> {
+        let from = AwayKey { term, number: 0, index: 0 };
+        self.calls.range(from..).next().filter(|(key, _)| key.term == term).map(|(key, _)| key.number)
+    }
+
     fn insert(&mut self, key: AwayKey, away: AwayCall) {
         if let Some(asker) = away.call.origin.asker() {
             let before = self.askers.insert(asker, key);
@@ -218,9 +224,19 @@ impl Node {
         }
     }
 
-    /// A new link to a node: withdrawals on the one before may be lost.
+    /// A new link to a node: withdrawals on the one before may be lost, and answers to reads, of which no log tells. They are
+    /// asked for again.
     pub(crate) fn withdraw_again(&mut self, node: NodeId) {
         for at in 0..self.shards.len() {
+            let calls = self.shards[at].away.calls.iter();
+            let reads = calls
+                .filter(|(_, away)| away.leader == node && matches!(away.call.handler, Handler::Read(_)));
+            for key in reads.map(|(key, _)| *key).collect::<Vec<_>>() {
+                self.send_withdrawal(at, key, Unblock::Gone);
+                if let Some(away) = self.shards[at].away.remove(key) {
+                    self.wait_at_next(at, Term(0), away.call, away.args.args());
+                }
+            }
             let calls = self.shards[at].away.calls.iter();
             let ended = calls.filter(|(_, away)| away.leader == node);
             let ended: Vec<(AwayKey, Unblock)> =
@@ -240,6 +256,14 @@ impl Node {
         let Some(at) = self.shard_of_group(group) else { return };
         if self.shards[at].led == Some(term) {
             self.withdraw_here(at, Asker::Peer { node, incarnation, number, index }, end);
+        }
+    }
+
+    /// A node is heard: its clients have their turn if they were passed over.
+    pub(crate) fn offer_if_passed_over(&mut self, node: NodeId, out: &mut Vec<Output>) {
+        let passed_over = self.shards.iter().filter(|shard| shard.waiting.take_passed_over(node)).count();
+        if passed_over > 0 {
+            self.offer_to_node(node, out);
         }
     }
 

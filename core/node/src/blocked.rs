@@ -17,6 +17,9 @@ use crate::cells::Message;
 use crate::waiting::{Place, Waiter, waited_keys};
 use crate::{Node, Output};
 
+/// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
+const HEARD_MS: u64 = 1_000;
+
 impl Node {
     /// Takes a write into the batch of its shard, and behind it those who wait for what it brings. One that may wait is left
     /// waiting instead if it is certain that it would find nothing.
@@ -71,7 +74,9 @@ impl Node {
         };
         let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return false };
         let keys = waited_keys(&call, args, wait.first_key_only);
-        let is_behind = keys.iter().any(|key| shard.waiting.holds_key(call.db, key));
+        // Readers of different groups, or of what they had before, do not wait for each other.
+        let is_behind =
+            wait.kind != WaitKind::Stream && keys.iter().any(|key| shard.waiting.holds_key(call.db, key));
         let time = replica.time(now);
         let keyspace = &replica.keyspace;
         keyspace.access.take_saw_due();
@@ -128,7 +133,13 @@ impl Node {
     ) -> Vec<Place> {
         let may = |waiter: &Waiter| match waiter.call.origin {
             // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
-            Origin::Peer { node, incarnation, .. } => self.reaches(node, incarnation),
+            Origin::Peer { node, incarnation, .. } => {
+                let reaches = self.reaches(node, incarnation);
+                if !reaches {
+                    self.shards[at].waiting.note_passed_over(node);
+                }
+                reaches
+            }
             _ => true,
         };
         let mut places = self.shards[at].waiting.next(key, kind, (count, in_all), may);
@@ -136,9 +147,10 @@ impl Node {
         places
     }
 
-    /// True if there is a way to a run of another node.
+    /// True if there is a way to a run of another node, which was heard a moment ago.
     pub(crate) fn reaches(&self, node: NodeId, incarnation: u64) -> bool {
-        self.peers.is_linked(node) && self.peers.incarnation_of(node) == Some(incarnation)
+        let is_heard = self.peers.heard(node).is_some_and(|at| self.now.mono.since(at) <= HEARD_MS);
+        is_heard && self.peers.is_linked(node) && self.peers.incarnation_of(node) == Some(incarnation)
     }
 
     /// Puts a try of a waiting write into the batch.
@@ -315,7 +327,11 @@ impl Node {
                 self.wait_elsewhere(at, waiting);
                 continue;
             }
-            while let Some(waiter) = self.shards[at].waiting.take_overdue(self.now.mono) {
+            // "There was nothing" is a read: another leader may have been given something meanwhile.
+            let mono = self.now.mono;
+            while self.shards[at].leading().is_some_and(|replica| replica.may_read(mono))
+                && let Some(waiter) = self.shards[at].waiting.take_overdue(mono)
+            {
                 self.end_wait(at, &waiter.call, Unblock::Timeout);
             }
         }

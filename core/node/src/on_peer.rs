@@ -231,7 +231,10 @@ impl Node {
                 self.on_meta_answer(number, refused, retry, out);
             }
             PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
-            PeerMessage::Beat { groups, may_lead, .. } => self.on_beat(node, groups, may_lead),
+            PeerMessage::Beat { groups, may_lead, .. } => {
+                self.on_beat(node, groups, may_lead);
+                self.offer_if_passed_over(node, out);
+            }
             PeerMessage::Published { batch } => self.on_published(&batch, out),
             PeerMessage::Subscribers { cell, version, is_first, counts } => {
                 let counts = Counts { version, is_first, bytes: counts };

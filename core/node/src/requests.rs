@@ -124,7 +124,7 @@ impl Node {
             batch,
             fate_unknown: false,
         };
-        let floor = shard.forwarded.front().map_or(number, |oldest| oldest.number);
+        let floor = shard.floor().min(number);
         shard.session.told = floor;
         self.peers
             .send(leader, PeerMessage::Forward(forward_of(shard.id, term, floor, &forwarded, self.now.mono)));
@@ -135,8 +135,8 @@ impl Node {
     /// Tells leaders which answers have come, if no forward told them.
     pub(crate) fn tell_floors(&mut self) {
         for shard in &mut self.shards {
-            let Session { leader, term, next, told, .. } = shard.session;
-            let floor = shard.forwarded.front().map_or(next, |oldest| oldest.number);
+            let Session { leader, term, told, .. } = shard.session;
+            let floor = shard.floor();
             if floor > told {
                 shard.session.told = floor;
                 self.peers.send(leader, PeerMessage::ForwardFloor { group: shard.id, term, floor });
@@ -152,7 +152,7 @@ impl Node {
             if shard.session.leader != node || Some(shard.session.incarnation) != incarnation {
                 continue;
             }
-            let Some(floor) = shard.forwarded.front().map(|oldest| oldest.number) else { continue };
+            let floor = shard.floor();
             for forwarded in &shard.forwarded {
                 let forward = forward_of(shard.id, shard.session.term, floor, forwarded, self.now.mono);
                 self.peers.send(node, PeerMessage::Forward(forward));

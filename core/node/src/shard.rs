@@ -254,6 +254,13 @@ impl Shard {
             || self.in_flight.iter().any(|p| p.batch.as_ref().is_some_and(|b| b.holds_reads))
     }
 
+    /// The oldest forward that the leader's answers are wanted to. Where no log tells, those to what waits there are.
+    pub fn floor(&self) -> u64 {
+        let oldest = self.forwarded.front().map_or(self.session.next, |oldest| oldest.number);
+        let waits = self.away.oldest(self.session.term).filter(|_| self.replica.is_none());
+        waits.map_or(oldest, |number| number.min(oldest))
+    }
+
     /// Closes the batch collected; the next operation begins another.
     pub fn close_batch(&mut self, mono: Millis) {
         self.batches += 1;

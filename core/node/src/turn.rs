@@ -105,6 +105,8 @@ impl Node {
         let paused = self.paused.map(|p| p.until);
         let cluster = self.next_cluster_timer();
         let waits = self.shards.iter().filter_map(|shard| shard.waiting.next_deadline()).min();
+        // What is overdue waits for a lease.
+        let waits = waits.map(|deadline| deadline.max(self.now.mono.plus(1)));
         let away = self.shards.iter().filter_map(|shard| shard.away.next_deadline()).min();
         let away = away.map(|deadline| deadline.plus(self.settings.request_timeout_ms()));
         [paused, idle_check, sync, waits, away, self.next_overdue(), stop, cluster]

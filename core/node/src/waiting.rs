@@ -5,6 +5,7 @@
 //!
 //! INV-WAIT-1: of those who wait for a key, who has waited longest is tried first, and who comes goes to the end.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::args::OwnedArgs;
@@ -44,6 +45,8 @@ pub(crate) struct Waiting {
     /// Of those that no try is on its way of.
     deadlines: BTreeSet<(Millis, Place)>,
     count: u64,
+    /// Nodes whose clients were passed over, since they may be gone.
+    passed_over: RefCell<BTreeSet<NodeId>>,
 }
 
 impl Waiter {
@@ -213,6 +216,16 @@ impl Waiting {
             }
         }
         Some(waiter)
+    }
+
+    /// Takes note that it was not the turn of a node's clients, since it may be gone.
+    pub fn note_passed_over(&self, node: NodeId) {
+        self.passed_over.borrow_mut().insert(node);
+    }
+
+    /// True if clients of a node were passed over since the last time.
+    pub fn take_passed_over(&self, node: NodeId) -> bool {
+        self.passed_over.borrow_mut().remove(&node)
     }
 
     /// Forgets clients of earlier runs of a node, and gives the keys that those of its run `run` wait for.

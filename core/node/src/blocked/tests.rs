@@ -277,6 +277,12 @@ fn readers_of_a_group_get_an_entry_each_and_each_group_its_own() {
         assert_eq!(world.ask(other, "XADD s 1-1 a b"), "$3 1-1");
         assert_eq!(world.replies(first), "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 a $1 b");
         assert_eq!(world.replies(of_other), "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 a $1 b");
+        let again = world.connect();
+        assert_eq!(
+            world.ask(again, "XREADGROUP GROUP g one BLOCK 0 STREAMS s 0"),
+            "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 a $1 b",
+            "what it has not acknowledged, whoever waits"
+        );
         assert_eq!(world.replies(second), "");
         assert_eq!(
             world.ask(other, "XADD s 2-1 a b\nXPENDING s g - + 9 two"),
