@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 
-from . import cells, cluster, failover, memory, queues, scripts, streams, throughput
+from . import cells, cluster, failover, handover, memory, queues, scripts, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
@@ -16,6 +16,7 @@ CASES = {
     "scripts": scripts.compare,
     "streams": streams.compare,
     "queues": queues.compare,
+    "handover": handover.compare,
     "memory": memory.resident,
     "checkpoint": memory.checkpoint,
     "loading": memory.loading,

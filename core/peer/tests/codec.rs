@@ -9,30 +9,34 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use skep_base::{Args, GroupId, LogId, LogIndex, NodeId, NodeUuid, Span, Term, args::OwnedArgs};
 use skep_peer::{
-    Answer, BEAT_GROUPS_MAX, Forward, ForwardAnswers, GroupBeat, JoinAnswer, Messages, OFFER_NODES_MAX,
-    PeerMessage, TEXT_BYTES_MAX,
+    AGAIN, Answer, BEAT_GROUPS_MAX, Forward, ForwardAnswers, GroupBeat, JoinAnswer, Messages,
+    OFFER_NODES_MAX, PeerMessage, TEXT_BYTES_MAX, Unblock,
 };
 
-/// One operation: flags, database, arguments.
-type Op = (u8, u8, Vec<Vec<u8>>);
-/// One answer: forward, index, reply.
-type Item = (u64, u32, Option<Vec<u8>>);
+/// One operation: flags without that it has waited, database, for how long it has, arguments.
+type Op = (u8, u8, Option<u64>, Vec<Vec<u8>>);
+/// One answer: forward, index, reply or what else.
+type Item = (u64, u32, Result<Vec<u8>, bool>);
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let args = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 1..5);
-    proptest::collection::vec((0..32u8, any::<u8>(), args), 0..8)
+    proptest::collection::vec((0..32u8, any::<u8>(), any::<Option<u64>>(), args), 0..8)
 }
 
 fn items() -> impl Strategy<Value = Vec<Item>> {
-    let reply = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..200));
+    let reply = proptest::result::maybe_err(proptest::collection::vec(any::<u8>(), 0..200), any::<bool>());
     proptest::collection::vec((any::<u64>(), any::<u32>(), reply), 0..8)
 }
 
 fn forward(group: GroupId, term: Term, number: u64, ops: &[Op]) -> Forward {
     let mut forward = Forward::new(group, term, number);
     forward.floor = number / 2;
-    for (flags, db, args) in ops {
-        forward.push(*flags, *db, OwnedArgs::collect(args.iter().map(Vec::as_slice)).args());
+    for (flags, db, waited, args) in ops {
+        let args = OwnedArgs::collect(args.iter().map(Vec::as_slice));
+        match waited {
+            Some(ms) => forward.push_again(*flags, *db, *ms, args.args()),
+            None => forward.push(*flags, *db, args.args()),
+        }
     }
     forward
 }
@@ -40,7 +44,12 @@ fn forward(group: GroupId, term: Term, number: u64, ops: &[Op]) -> Forward {
 fn answers(group: GroupId, term: Term, items: &[Item]) -> ForwardAnswers {
     let mut answers = ForwardAnswers::new(group, term);
     for (number, index, reply) in items {
-        answers.push(*number, *index, reply.as_deref().map_or(Answer::NotDone, Answer::Reply));
+        let answer = match reply {
+            Ok(reply) => Answer::Reply(reply),
+            Err(true) => Answer::Parked,
+            Err(false) => Answer::NotDone,
+        };
+        answers.push(*number, *index, answer);
     }
     answers
 }
@@ -80,6 +89,12 @@ fn any_forwarding() -> impl Strategy<Value = PeerMessage> {
             .prop_map(|(group, term, number, ops)| PeerMessage::Forward(forward(group, term, number, &ops))),
         (any_group(), any_term(), items())
             .prop_map(|(group, term, items)| PeerMessage::ForwardAnswers(answers(group, term, &items))),
+        (any_group(), any_term(), any::<u64>(), any::<u32>(), 0..4usize).prop_map(
+            |(group, term, number, index, end)| {
+                let ends = [Unblock::Timeout, Unblock::Error, Unblock::Gone, Unblock::Stopping];
+                PeerMessage::Withdraw { group, term, number, index, end: ends[end] }
+            }
+        ),
         (any_group(), any_term(), any::<u64>()).prop_map(|(group, term, floor)| PeerMessage::ForwardFloor {
             group,
             term,
@@ -222,7 +237,8 @@ proptest! {
         let (mut reader, mut spans, mut read) = (forward.reader(), vec![Span::default(); 3], Vec::new());
         while let Some((flags, db)) = reader.next_op(&mut spans) {
             let args: Args<'_> = reader.args(&spans);
-            read.push((flags, db, args.iter().map(<[u8]>::to_vec).collect::<Vec<_>>()));
+            let args = args.iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+            read.push((flags & !AGAIN, db, reader.waited_ms(), args));
         }
         prop_assert_eq!(read, ops);
         prop_assert!(spans.is_empty() && reader.next_op(&mut spans).is_none());
@@ -236,8 +252,9 @@ proptest! {
         let read: Vec<Item> = answers
             .iter()
             .map(|(number, index, answer)| match answer {
-                Answer::Reply(reply) => (number, index, Some(reply.to_vec())),
-                Answer::NotDone => (number, index, None),
+                Answer::Reply(reply) => (number, index, Ok(reply.to_vec())),
+                Answer::Parked => (number, index, Err(true)),
+                Answer::NotDone => (number, index, Err(false)),
             })
             .collect();
         prop_assert_eq!(read, items);
@@ -301,13 +318,13 @@ fn what_no_node_says_is_refused() {
     let mut sound = Vec::new();
     op(0, &[b"PING"])(&mut sound);
     assert!(PeerMessage::decode(17, &sound).is_ok());
-    refused(17, &op(32, &[b"PING"]));
+    refused(17, &op(64, &[b"PING"]));
     refused(17, &op(0, &[]));
     refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 2, 0]));
     // Counts that the rest cannot hold, or that break the limit.
     refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 9, 0, 0, 1, 0]));
     refused(18, &|out| out.extend_from_slice(&[1, 1, 2, 1, 0, 1]));
-    refused(18, &|out| out.extend_from_slice(&[1, 1, 1, 1, 0, 2]));
+    refused(18, &|out| out.extend_from_slice(&[1, 1, 1, 1, 0, 3]));
     refused(18, &|out| {
         out.extend_from_slice(&[1, 1, 1, 1]);
         put(out, 1 << 32);

@@ -291,3 +291,66 @@ fn readers_of_a_group_get_an_entry_each_and_each_group_its_own() {
         assert_eq!(world.replies(second), "*1 *2 $1 s *1 *2 $3 2-1 *2 $1 a $1 b");
     }
 }
+
+#[test]
+fn readers_of_streams_wait_for_what_is_new() {
+    for mut world in worlds() {
+        let other = world.connect();
+        assert_eq!(world.ask(other, "XADD s 1-1 a b"), "$3 1-1");
+        let readers = [(); 2].map(|()| wait(&mut world, "XREAD BLOCK 0 STREAMS s $"));
+        let late = wait(&mut world, "XREAD BLOCK 50 STREAMS none s $ 9-9");
+        assert_eq!(world.ask(other, "XADD s 2-1 c d"), "$3 2-1");
+        for reader in readers {
+            assert_eq!(world.replies(reader), "*1 *2 $1 s *1 *2 $3 2-1 *2 $1 c $1 d");
+        }
+        assert_eq!(world.replies(late), "");
+        world.advance(50);
+        world.settle();
+        assert_eq!(world.replies(late), "*-1");
+        let again = wait(&mut world, "XREAD BLOCK 0 STREAMS s $");
+        assert_eq!(world.ask(other, "DEL s\nSET s 1\nDEL s\nXADD s 3-1 e f"), ":1 +OK :1 $3 3-1");
+        assert_eq!(world.replies(again), "*1 *2 $1 s *1 *2 $3 3-1 *2 $1 e $1 f");
+    }
+}
+
+#[test]
+fn readers_of_a_group_that_goes_away_are_told() {
+    for mut world in worlds() {
+        let other = world.connect();
+        for (end, answer) in [
+            ("XGROUP DESTROY s g", "-NOGROUP "),
+            ("DEL s", "-NOGROUP "),
+            ("SET s 1", "-WRONGTYPE "),
+            ("FLUSHALL", "-NOGROUP "),
+        ] {
+            world.ask(other, "DEL s\nXGROUP CREATE s g $ MKSTREAM");
+            let readers = [(); 3].map(|()| wait(&mut world, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"));
+            let plain = wait(&mut world, "XREAD BLOCK 0 STREAMS s $");
+            world.ask(other, end);
+            for reader in readers {
+                assert!(world.replies(reader).starts_with(answer), "{end}");
+            }
+            assert_eq!(world.replies(plain), "", "{end}");
+            world.input(crate::Input::Disconnected { conn: plain });
+        }
+    }
+}
+
+#[test]
+fn workers_wait_for_jobs() {
+    for mut world in worlds() {
+        let workers = [(); 2].map(|()| wait(&mut world, "QTAKE 2 p q BLOCK 0"));
+        let other = world.connect();
+        assert_eq!(world.ask(other, "QADD q x ID one\nQADD p y ID two"), "*2 $3 one :1 *2 $3 two :1");
+        assert!(world.replies(workers[0]).starts_with("*1 *7 $1 q $3 one "));
+        assert!(world.replies(workers[1]).starts_with("*1 *7 $1 p $3 two "));
+        let end = wait(&mut world, "QGET q one BLOCK 0");
+        let worker = wait(&mut world, "QTAKE 1 q BLOCK 200");
+        assert_eq!(world.ask(other, "QADD q x ID three DELAY 100"), "*2 $5 three :1");
+        assert_eq!(world.replies(worker), "");
+        world.advance(101);
+        world.settle();
+        assert!(world.replies(worker).starts_with("*1 *7 $1 q $5 three "), "its time has come");
+        assert_eq!(world.replies(end), "");
+    }
+}
