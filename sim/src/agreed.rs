@@ -19,6 +19,7 @@ const EVICT: u8 = 1;
 const FROM: u8 = 2;
 /// Replicas compare digests; no change of the state.
 const DIGEST: u8 = 3;
+const AGAIN: u8 = 4;
 
 /// All groups.
 pub struct Agreed {
@@ -210,7 +211,7 @@ fn apply(
                     keyspace.remove(db, key);
                 }
             }
-            COMMAND => {
+            COMMAND | AGAIN => {
                 // Transactions have arguments in the log that no client's EXEC has.
                 let command = match args.get(0).and_then(skep_command::lookup) {
                     Some(exec) if exec.name == "exec" => exec,
@@ -223,7 +224,9 @@ fn apply(
                 };
                 reply.clear();
                 let mut cx = WriteCx { keyspace, db, now, rng: &mut rng };
-                handler.write(&mut cx, args, &mut Reply::new(&mut reply, Protocol::Resp2));
+                // One that would wait changes nothing.
+                let mut reply = Reply::new(&mut reply, Protocol::Resp2);
+                handler.attempt(&mut cx, args, &mut reply, kind == AGAIN);
             }
             _ => return Err(format!("INV-SIM-3: an operation of kind {kind} is in the log")),
         }
