@@ -16,7 +16,7 @@ from harness.server import Redis, Skep
 from .comparing import pairs
 
 NEWER_COMMANDS = set(
-    "client|no-touch client|setinfo hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist".split()
+    "client|no-touch client|setinfo cluster|myshardid hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist".split()
 )
 """Redis has them since 7.2 and 7.4."""
 
@@ -33,6 +33,9 @@ NEWER_FACTS = {
     ("zrevrank", "words"): "7.2 added WITHSCORE",
     ("hscan", "words"): "7.4 added NOVALUES",
     ("client|kill", "words"): "7.4 added MAXAGE",
+    ("migrate", "keys"): "KEYS is not looked for: it is refused anyway",
+    ("migrate", "flags"): "KEYS is not looked for: it is refused anyway",
+    ("migrate", "words"): "the empty key is not among the words",
     ("bitop", "words"): "Redis names no operations before 7.2",
 }
 

@@ -69,10 +69,11 @@ def described(reply: Reply) -> object:
     fields = {text(words[at]): words[at + 1] for at in range(0, len(words), 2)}
     fields.pop("commands")
     flags = [text(flag) for flag in items(fields["flags"]) or () if "sanitize" not in text(flag)]
-    selectors = []
+    selectors = set()
     for selector in items(fields["selectors"]) or ():
         inner = items(selector) or ()
-        selectors.append([inner[at + 1] for at in range(0, len(inner), 2) if text(inner[at]) != "commands"])
+        # skep keeps a selector once that is given twice.
+        selectors.add(tuple(inner[at + 1] for at in range(0, len(inner), 2) if text(inner[at]) != "commands"))
     return flags, fields["passwords"], fields["keys"], fields["channels"], selectors
 
 

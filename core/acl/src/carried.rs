@@ -31,6 +31,14 @@ pub fn carry(name: &[u8], user: &User) -> Vec<u8> {
     [MARK, &lines.join(&b'\n')].concat()
 }
 
+/// A call as its client sent it.
+pub fn without_rights(args: Args<'_>) -> Args<'_> {
+    match args.iter().next_back().is_some_and(|last| last.starts_with(MARK)) {
+        true => args.up_to(args.len() - 1),
+        false => args,
+    }
+}
+
 impl CarriedRights {
     /// The arguments of a call without the rights that it carries, and these.
     ///

@@ -14,7 +14,7 @@ mod rights;
 mod rule;
 mod user;
 
-pub use carried::{CarriedRights, NotRights, carry};
+pub use carried::{CarriedRights, NotRights, carry, without_rights};
 pub use generate::{GENERATED_BITS_MAX, Generator};
 pub use log::{Context, Denial, DenialLog, Reason};
 pub use password::PasswordHash;

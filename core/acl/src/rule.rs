@@ -142,6 +142,8 @@ impl Rule {
             }
             Rule::AllKeys => b"~*".to_vec(),
             Rule::ResetKeys => b"resetkeys".to_vec(),
+            // Without the letters it would be the right to all keys, behind which there can be no other pattern.
+            Rule::Keys { pattern, read: true, write: true } if pattern == b"*" => b"%RW~*".to_vec(),
             Rule::Keys { pattern, read: true, write: true } => joined(&[b"~", pattern]),
             Rule::Keys { pattern, read: true, .. } => joined(&[b"%R~", pattern]),
             Rule::Keys { pattern, .. } => joined(&[b"%W~", pattern]),
@@ -275,6 +277,7 @@ mod tests {
             ("nocommands", "-@all"),
             ("%RW~a", "~a"),
             ("%wr~a", "~a"),
+            ("%RW~*", "%RW~*"),
             ("%r~a*", "%R~a*"),
             ("%W~a", "%W~a"),
             ("+GET", "+get"),

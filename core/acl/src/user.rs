@@ -156,8 +156,8 @@ impl User {
     pub fn rules(&self) -> Vec<Vec<u8>> {
         let mut rules: Vec<Vec<u8>> = self.flags().into_iter().map(|flag| flag.as_bytes().to_vec()).collect();
         rules.extend(self.passwords.iter().map(|hash| format!("#{hash}").into_bytes()));
-        rules.extend(self.root.words());
-        rules.extend(self.selectors.iter().map(|selector| [b"(", &selector.line()[..], b")"].concat()));
+        rules.extend(self.root.words(false));
+        rules.extend(self.selectors.iter().map(|s| [b"(", &s.words(false).join(&b' ')[..], b")"].concat()));
         rules
     }
 
@@ -242,7 +242,7 @@ impl Selector {
 
     /// The patterns of keys, as `ACL GETUSER` shows them.
     pub fn keys_line(&self) -> Vec<u8> {
-        self.key_words().join(&b' ')
+        self.key_words(true).join(&b' ')
     }
 
     /// The patterns of channels, as `ACL GETUSER` shows them.
@@ -251,11 +251,12 @@ impl Selector {
     }
 
     fn line(&self) -> Vec<u8> {
-        self.words().join(&b' ')
+        self.words(true).join(&b' ')
     }
 
-    fn words(&self) -> Vec<Vec<u8>> {
-        let mut words = self.key_words();
+    /// Rules that make this selector; as they are shown, or so that each is what it was.
+    fn words(&self, shown: bool) -> Vec<Vec<u8>> {
+        let mut words = self.key_words(shown);
         if !self.all_channels {
             words.push(b"resetchannels".to_vec());
         }
@@ -264,9 +265,11 @@ impl Selector {
         words
     }
 
-    fn key_words(&self) -> Vec<Vec<u8>> {
-        let of = |KeyPattern { pattern, read, write }: &KeyPattern| {
-            Rule::Keys { pattern: pattern.clone(), read: *read, write: *write }.text()
+    fn key_words(&self, shown: bool) -> Vec<Vec<u8>> {
+        let of = |KeyPattern { pattern, read, write }: &KeyPattern| match () {
+            // Redis shows it so, though it is not the right to all keys.
+            () if shown && *read && *write && pattern == b"*" => b"~*".to_vec(),
+            () => Rule::Keys { pattern: pattern.clone(), read: *read, write: *write }.text(),
         };
         if self.all_keys { vec![b"~*".to_vec()] } else { self.keys.iter().map(of).collect() }
     }
@@ -323,6 +326,7 @@ mod tests {
                     "on sanitize-payload {p} ~a* %R~b* resetchannels &c* -@all +@read -get (~z* ~y resetchannels -@all +set)"
                 ),
             ),
+            (&["%RW~*", "~a"], "off sanitize-payload ~* ~a resetchannels -@all"),
             (&["nopass", ">p"], &format!("off sanitize-payload {p} resetchannels -@all")),
             (&[">p", ">p", "nopass"], "off nopass sanitize-payload resetchannels -@all"),
             (&["%R~a", "%W~a", "~b", "~b"], "off sanitize-payload ~a ~b resetchannels -@all"),
@@ -378,7 +382,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_user_is_made_again_by_its_rules(rules in prop::collection::vec("on|off|nopass|resetpass|>[ab]|~[ab*]|%R~[ab]|%W~[ab]|&[ab*]|\\+@(all|read|write)|-@(all|read)|[+-](get|set|config|config\\|get)|\\(~[ab] \\+get\\)|allkeys|resetkeys|resetchannels|reset|clearselectors", 0..20)) {
+        fn a_user_is_made_again_by_its_rules(rules in prop::collection::vec("on|off|nopass|resetpass|>[ab]|~[ab*]|%RW~[*]|%R~[ab]|%W~[ab]|&[ab*]|\\+@(all|read|write)|-@(all|read)|[+-](get|set|config|config\\|get)|\\(~[ab] \\+get\\)|allkeys|resetkeys|resetchannels|reset|clearselectors", 0..20)) {
             let mut made = User::default();
             for rule in &rules {
                 let _ = made.apply(&Rule::parse(rule.as_bytes()).unwrap().unwrap());

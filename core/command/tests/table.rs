@@ -191,7 +191,10 @@ fn command_docs_are_maps_by_name() {
 fn command_list_and_getkeys_answer_as_redis() {
     assert_eq!(answer(Protocol::Resp3, "command list").as_elements().unwrap().len(), COMMAND_COUNT);
     let table = [
-        ("command list filterby aclcat hyperloglog", "*3 $5 pfadd $7 pfcount $7 pfmerge"),
+        (
+            "command list filterby aclcat hyperloglog",
+            "*5 $5 pfadd $7 pfcount $7 pfdebug $7 pfmerge $10 pfselftest",
+        ),
         ("command list filterby aclcat nope", "*0"),
         ("command list filterby pattern CONFIG|S*", "*1 $10 config|set"),
         ("command list filterby module json", "*0"),

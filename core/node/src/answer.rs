@@ -108,6 +108,16 @@ impl Desk<'_> {
         }
     }
 
+    /// The address and the name of the client that an operation is of, if this cell has it.
+    pub fn whose(&self, call: &Call) -> (&str, &[u8]) {
+        match call.origin {
+            Origin::Client { cell, conn, .. } if usize::from(cell) == self.cells.me => {
+                self.clients.get(conn).map_or(("", &[]), |client| (&client.address, &client.name))
+            }
+            _ => ("", &[]),
+        }
+    }
+
     /// The reply is an error.
     pub fn refuse(&mut self, call: &Call, text: &str) {
         self.answer(call, |reply| reply.error(text));

@@ -141,6 +141,11 @@ impl Node {
             } else {
                 desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
             }
+            let (command, args) = (op.call.command, batch.args(op));
+            if self.slow.wants(command, args) {
+                let (address, name) = desk.whose(&op.call);
+                self.slow.note(command, args, address, name);
+            }
         }
         for (place, unserved) in tries {
             let op = &batch.ops[place];

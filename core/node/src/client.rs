@@ -57,6 +57,8 @@ pub struct Client {
     pub commands: u64,
     pub reply_mode: ReplyMode,
     pub no_touch: bool,
+    /// It is shown the commands of all clients.
+    pub monitors: bool,
     pub no_evict: bool,
     /// It listens to channels or patterns.
     pub subscribed: bool,
@@ -312,6 +314,7 @@ impl Clients {
             commands: 0,
             reply_mode: ReplyMode::On,
             no_touch: false,
+            monitors: false,
             no_evict: false,
             subscribed: false,
             closing: false,

@@ -44,6 +44,10 @@ impl Node {
             keyspace.access.lfu_log_factor = factor;
             keyspace.access.lfu_decay_minutes = decay;
         }
+        let settings = &self.settings;
+        let threshold = u64::try_from(settings.slowlog_log_slower_than_micros()).ok();
+        let entries_max = usize::try_from(settings.slowlog_max_len()).unwrap_or(usize::MAX);
+        self.slow.configure(threshold, entries_max, settings.latency_monitor_threshold_ms());
         self.learn_users();
     }
 

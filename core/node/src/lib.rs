@@ -38,6 +38,7 @@ mod recover;
 mod requests;
 mod scripting;
 mod shard;
+mod slow;
 mod stats;
 mod status;
 mod stop;
@@ -356,6 +357,8 @@ pub struct Node {
     /// Off by `DEBUG SET-ACTIVE-EXPIRE 0`: due keys stay until they are touched.
     active_expire: bool,
     acl: acl::Acl,
+    slow: slow::Slow,
+    monitors: local::Monitors,
     /// When connections were last looked at for having been silent too long.
     idle_checked: Millis,
     pubsub: pubsub::PubSub,

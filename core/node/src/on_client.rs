@@ -110,6 +110,9 @@ impl Node {
         if client.subscribed {
             self.end_subscriptions(conn);
         }
+        if client.monitors {
+            self.end_monitor(conn);
+        }
         self.cells.clients_gone += 1;
         if let Some((group, asker)) = client.wait(self.cells.me) {
             self.withdraw(group, asker, Unblock::Gone);
@@ -270,11 +273,21 @@ impl Node {
             return self.refuse(conn, Some(command), &refusal);
         }
         if queues && let Some(flow) = self.queue(conn, command, route, args) {
+            if self.monitors.is_on {
+                self.show_command(conn, command, args);
+            }
             return flow;
         }
         if self.is_paused(command) {
             self.client(conn).waiting = true;
             return Flow::Wait;
+        }
+        if self.monitors.is_on {
+            // What waits for the replies before it comes by here again.
+            let waits = matches!(route, Route::Local(_)) && self.client(conn).pending() > 0;
+            if !waits {
+                self.show_command(conn, command, args);
+            }
         }
         match route {
             Route::Keyspace(handler) => self.run_on_shard(conn, command, handler, args, out),
@@ -285,6 +298,7 @@ impl Node {
                     return Flow::Wait;
                 }
                 self.stats.called(command);
+                self.note_slow(conn, command, args);
                 let client = self.client(conn);
                 client.last_command = command.name;
                 client.commands += 1;
@@ -484,6 +498,9 @@ impl Node {
             // On a full disk no entry is to be had, and reads go on.
             if !keyspace.access.take_saw_due() || self.disk_full {
                 self.stats.called(command);
+                if self.slow.wants(command, args) {
+                    self.slow.note(command, args, &client.address, &client.name);
+                }
                 if reply.since(mark).first() == Some(&b'-') {
                     self.stats.failed_reply(command, reply.since(mark));
                 }

@@ -26,6 +26,7 @@ use crate::peers::Peers;
 use crate::persist::PersistProgress;
 use crate::rebuild::Rebuild;
 use crate::shard::{Replica, Shard};
+use crate::slow::Slow;
 use crate::stats::Stats;
 use crate::{Node, Now, Output};
 
@@ -227,6 +228,8 @@ impl Node {
             routes: Routes::new(),
             clients: Clients::default(),
             acl: Acl::new(identity.secret, cell.index),
+            slow: Slow::new(),
+            monitors: Default::default(),
             with_output: VecDeque::new(),
             to_resume: Vec::new(),
             grown: Vec::new(),

@@ -22,9 +22,28 @@ pub(crate) struct CommandStats {
     nanos: u64,
     /// How many of `calls` are in `nanos`.
     timed: u64,
+    /// Calls by the power of two of microseconds that each took at the most.
+    spread: [u32; SPREAD],
 }
 
+/// Powers of two of microseconds that are told apart: up to more than an hour.
+const SPREAD: usize = 32;
+
 impl CommandStats {
+    /// Calls whose time is known.
+    pub fn timed(&self) -> u64 {
+        self.timed
+    }
+
+    /// Pairs of microseconds and how many calls took no longer, where that number grows.
+    pub fn histogram(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut total = 0;
+        self.spread.into_iter().enumerate().filter(|(_, calls)| *calls > 0).map(move |(power, calls)| {
+            total += u64::from(calls);
+            (1 << power, total)
+        })
+    }
+
     /// Microseconds that the calls took.
     pub fn micros(&self) -> u64 {
         self.nanos / 1_000
@@ -152,6 +171,7 @@ impl Stats {
             own.failed += theirs.failed;
             own.nanos += theirs.nanos;
             own.timed += theirs.timed;
+            own.spread.iter_mut().zip(theirs.spread).for_each(|(own, theirs)| *own += theirs);
         }
         for (prefix, count) in &other.by_error {
             *self.by_error.entry(prefix.clone()).or_default() += count;
@@ -180,6 +200,10 @@ impl Stats {
         for index in self.untimed.drain(..) {
             let of = &mut self.by_command[index];
             of.nanos += nanos * untimed(of) / calls;
+            let micros = (nanos / calls / 1_000).max(1);
+            let power = (micros.next_power_of_two().ilog2() as usize).min(SPREAD - 1);
+            of.spread[power] =
+                of.spread[power].saturating_add(u32::try_from(untimed(of)).unwrap_or(u32::MAX));
             of.timed = of.calls;
         }
     }
@@ -249,6 +273,7 @@ impl Node {
     /// Takes note that the last input took so long. The core has no clock inside a command: the time of an input is spread
     /// evenly over the commands that ran in it, of one pipeline or one log entry, and shows in `INFO commandstats`.
     pub fn attribute_time(&mut self, nanos: u64) {
+        self.attribute_slow(nanos);
         if !self.stats.untimed.is_empty() {
             self.stats.attribute(nanos);
         }

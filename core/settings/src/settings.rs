@@ -107,6 +107,13 @@ impl Settings {
         }
     }
 
+    fn int_signed(&self, at: usize) -> i64 {
+        match self.values[at] {
+            Value::Int(n) => n,
+            ref other => panic!("{} is {other:?}, not an integer", SETTINGS[at].name),
+        }
+    }
+
     fn u32(&self, at: usize) -> u32 {
         u32::try_from(self.int(at)).expect("the range of settings with this accessor ends below 2^32")
     }
@@ -198,6 +205,12 @@ accessors! {
     durability: choice("durability") -> Durability, |at| [Durability::Disk, Durability::Memory][at];
     /// How long replies to tokens of `ONCE` are kept.
     once_retention_seconds: u32("once-retention") -> u32;
+    /// Microseconds from which on a command is kept in the slow log; negative for never.
+    slowlog_log_slower_than_micros: int_signed("slowlog-log-slower-than") -> i64;
+    /// Entries of the slow log.
+    slowlog_max_len: int("slowlog-max-len") -> u64;
+    /// Milliseconds from which on a sample is taken; 0 for never.
+    latency_monitor_threshold_ms: int("latency-monitor-threshold") -> u64;
     /// Denials that `ACL LOG` keeps.
     acllog_max_len: int("acllog-max-len") -> u64;
     /// How much memory values may take; 0 for no limit.

@@ -38,6 +38,14 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
         .syntax("pattern")
         .docs("O(N) in the keys of the database", "Lists the keys that match a pattern."),
+    command("migrate", -6, WRITE, KEYSPACE | DANGEROUS, "2.6.0")
+        .keys_at(&[key(3, RW | ACCESS | DELETE)])
+        .tips(&["nondeterministic_output"])
+        .syntax(
+            "host port (key | \"\") destination-db timeout:integer [COPY] [REPLACE] [AUTH password | AUTH2 (username \
+             password)] [KEYS key...]",
+        )
+        .docs("O(1)", "Is refused: copies move by themselves."),
     command("move", 3, WRITE | FAST, KEYSPACE, "1.0.0")
         .keys_at(&[key(1, RW | ACCESS | UPDATE)])
         .syntax("key db")

@@ -84,6 +84,9 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("debug", -2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "1.0.0")
         .syntax("subcommand [argument...]")
         .docs("Depends on the subcommand", "Serves test suites."),
+    command("failover", -1, ADMIN | NOSCRIPT | STALE, 0, "6.2.0")
+        .syntax("[TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]")
+        .docs("O(1)", "Is refused: leaders change by themselves."),
     command("flushall", -1, WRITE, KEYSPACE | DANGEROUS, "1.0.0")
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .syntax("[ASYNC | SYNC]")
@@ -99,6 +102,30 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("lastsave", 1, LOADING | STALE | FAST, ADMIN_CATEGORY | DANGEROUS, "1.0.0")
         .tips(&["nondeterministic_output"])
         .docs("O(1)", "Gives the Unix time of the last checkpoint."),
+    command("latency", -2, 0, 0, "2.8.13").docs("Depends on the subcommand", "Looks at what took long."),
+    command("latency|doctor", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "2.8.13")
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .docs("O(1)", "Says what took long, and what to do about it."),
+    command("latency|graph", 3, ADMIN | NOSCRIPT | LOADING | STALE, 0, "2.8.13")
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .syntax("event")
+        .docs("O(1)", "Draws the samples of an event."),
+    command("latency|help", 2, LOADING | STALE, 0, "2.8.13").docs("O(1)", "Explains the subcommands."),
+    command("latency|histogram", -2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "7.0.0")
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .syntax("[command...]")
+        .docs("O(N) in the commands", "Tells how calls of commands are spread over durations."),
+    command("latency|history", 3, ADMIN | NOSCRIPT | LOADING | STALE, 0, "2.8.13")
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .syntax("event")
+        .docs("O(1)", "Reads the samples of an event."),
+    command("latency|latest", 2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "2.8.13")
+        .tips(&["nondeterministic_output", "request_policy:all_nodes", "response_policy:special"])
+        .docs("O(1)", "Reads the newest sample of each event."),
+    command("latency|reset", -2, ADMIN | NOSCRIPT | LOADING | STALE, 0, "2.8.13")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
+        .syntax("[event...]")
+        .docs("O(1)", "Forgets samples."),
     command("lolwut", -1, READONLY | FAST, 0, "5.0.0")
         .syntax("[VERSION version]")
         .docs("O(1)", "Draws something, and tells the version."),
@@ -125,9 +152,31 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("module|list", 2, ADMIN | NOSCRIPT, 0, "4.0.0")
         .tips(&["nondeterministic_output_order"])
         .docs("O(N) in the modules", "Names the loaded modules."),
+    command("module|load", -3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, 0, "4.0.0")
+        .syntax("path [arg...]")
+        .docs("O(1)", "Is refused: there are no modules."),
+    command("module|loadex", -3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, 0, "7.0.0")
+        .syntax("path [CONFIG (name value)...] [ARGS arg...]")
+        .docs("O(1)", "Is refused: there are no modules."),
+    command("module|unload", 3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING, 0, "4.0.0")
+        .syntax("name")
+        .docs("O(1)", "Is refused: there are no modules."),
+    command("monitor", 1, ADMIN | NOSCRIPT | LOADING | STALE, 0, "1.0.0")
+        .docs("O(1)", "Shows this connection all commands that the node is sent."),
+    command("psync", -3, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, 0, "2.8.0")
+        .syntax("replicationid offset")
+        .docs("O(1)", "Is refused with what to use instead."),
+    command("replconf", -1, ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY, 0, "3.0.0")
+        .docs("O(1)", "Is refused with what to use instead."),
     command("replicaof", 3, ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING, 0, "5.0.0")
         .syntax("(host port | NO ONE)")
         .docs("O(1)", "Answers that replication is arranged by the cluster itself."),
+    command("restore-asking", -4, WRITE | DENYOOM | ASKING, KEYSPACE | DANGEROUS, "3.0.0")
+        .keys_at(&[key(1, OW | UPDATE)])
+        .syntax(
+            "key ttl:integer serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds:integer] [FREQ frequency]",
+        )
+        .docs("O(1)", "Is refused: use RESTORE."),
     command("role", 1, NOSCRIPT | LOADING | STALE | FAST, ADMIN_CATEGORY | DANGEROUS, "2.8.12")
         .docs("O(1)", "Tells the role of this node."),
     command("save", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, 0, "1.0.0")
@@ -155,6 +204,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("swapdb", 3, WRITE | FAST, KEYSPACE | DANGEROUS, "4.0.0")
         .syntax("index1 index2")
         .docs("O(1)", "Exchanges the contents of two databases."),
+    command("sync", 1, ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI, 0, "1.0.0")
+        .docs("O(1)", "Is refused with what to use instead."),
     command("time", 1, LOADING | STALE | FAST, 0, "2.6.0")
         .tips(&["nondeterministic_output"])
         .docs("O(1)", "Gives the server's time."),

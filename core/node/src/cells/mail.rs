@@ -59,6 +59,11 @@ pub(crate) enum Message {
         counts: Counts,
     },
 
+    /// One of the sender's clients watches no longer what is sent to this node.
+    MonitorLeft,
+    /// Lines for the monitors.
+    Shown(Vec<u8>),
+
     // ---- to the hub --------------------------------------------------------------------------------------------------
     Report(Box<Report>),
     /// For another node, if it still is in the run that the sender means.

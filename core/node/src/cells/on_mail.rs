@@ -30,6 +30,8 @@ impl Node {
             Message::Published { batch } => self.on_published_mail(from, &batch, out),
             Message::PublishedTaken { bytes } => self.on_published_taken(from, bytes),
             Message::Subscribers { source, run, counts } => self.on_subscribers_mail(source, run, &counts),
+            Message::MonitorLeft => self.on_monitor_left(from),
+            Message::Shown(lines) => self.on_shown(&lines),
             Message::Report(report) => self.on_report(from, *report, out),
             Message::Send { node, incarnation, message } => {
                 self.send_for(from, node, incarnation, message);

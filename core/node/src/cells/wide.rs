@@ -13,6 +13,7 @@ use skep_resp::Reply;
 
 use super::{HUB, Message};
 use crate::local::{Call, Figures, Local, ShardNews};
+use crate::slow::{Samples, SlowEntry};
 use crate::{Node, Output};
 
 /// A command of a client, told to all cells.
@@ -49,6 +50,8 @@ pub(crate) enum Part {
     /// Clients' lines by their numbers.
     Lines(Vec<(u64, String)>),
     Denials(Vec<skep_acl::Denial>),
+    Slow(Vec<SlowEntry>),
+    Samples(Vec<(&'static str, Samples)>),
     Figures(Box<Figures>),
     Shards(Vec<ShardNews>),
     Keys(Vec<Vec<u8>>),

@@ -212,6 +212,7 @@ impl Node {
         let mut flags = String::new();
         let open = client.transaction.as_ref().filter(|transaction| transaction.is_open());
         for (flag, is_set) in [
+            ('O', client.monitors),
             ('P', client.subscribed),
             ('x', open.is_some()),
             ('b', client.blocked || client.waiting && client.waits_on.is_none() && client.id != caller),

@@ -51,6 +51,7 @@ fn select(node: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
     node.end_subscriptions(call.conn);
+    node.end_monitor(call.conn);
     let login = node.acl.first_login();
     let client = node.client(call.conn);
     log_out(client, login);

@@ -94,7 +94,7 @@ pub(crate) struct Figures {
     checkpoint_elapsed_ms: Option<u64>,
     checkpoints: u64,
     elsewhere: Elsewhere,
-    stats: Stats,
+    pub stats: Stats,
     pub dbs: Vec<DbFigures>,
 }
 

@@ -6,13 +6,16 @@ mod client_list;
 mod cluster;
 mod config;
 mod connection;
+mod elsewhere;
 mod info;
 mod memory;
+mod monitor;
 mod pause;
 mod pubsub;
 mod scripting;
 mod server;
 mod skep;
+mod slow;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,7 @@ use crate::{Node, Output};
 
 pub(crate) use cluster::ShardNews;
 pub(crate) use info::Figures;
+pub(crate) use monitor::Monitors;
 pub(crate) use pause::Pause;
 pub(crate) use pubsub::refused_while_listening;
 
@@ -71,8 +75,10 @@ const PARTS: &[Parts] = &[
     config::PARTS,
     info::PARTS,
     memory::PARTS,
+    monitor::PARTS,
     server::PARTS,
     skep::PARTS,
+    slow::PARTS,
 ];
 
 /// The commands of one file.
@@ -85,12 +91,15 @@ const LOCAL: &[Group] = &[
     cluster::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
+    elsewhere::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
+    monitor::COMMANDS,
     pubsub::COMMANDS,
     scripting::COMMANDS,
     server::COMMANDS,
     skep::COMMANDS,
+    slow::COMMANDS,
 ];
 
 impl Routes {

@@ -6,7 +6,7 @@ use skep_keyspace::{Handler, WriteCx};
 use skep_resp::{Protocol, Reply};
 
 use super::connection::REDIS_VERSION;
-use super::{Call, Group, Parts, Route, info, too_many};
+use super::{Call, Group, Parts, Route, info};
 use crate::cells::{Caller, Part};
 use crate::on_client::{Place, not_ready};
 use crate::{Node, Output};
@@ -32,10 +32,6 @@ pub const COMMANDS: Group = &[
     ("save", save),
     ("shutdown", shutdown),
     ("slaveof", replicaof),
-    ("slowlog|get", slowlog_get),
-    ("slowlog|help", super::help),
-    ("slowlog|len", slowlog_len),
-    ("slowlog|reset", slowlog_reset),
     ("time", time),
 ];
 
@@ -189,29 +185,6 @@ fn lolwut(_: &mut Node, call: Call) -> Result<(), Refusal> {
 
 fn module_list(_: &mut Node, call: Call) -> Result<(), Refusal> {
     call.reply.array(0);
-    Ok(())
-}
-
-/// No slow log is kept: time stands still for the core while a command runs, so there is nothing true to put into it.
-fn slowlog_get(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    let is_count = |arg: &[u8]| number::parse_i64(arg).is_some_and(|count| count >= -1);
-    match call.args.len() {
-        2 => {}
-        3 if is_count(&call.args[2]) => {}
-        3 => return Err(Refusal::text("ERR count should be greater than or equal to -1")),
-        _ => return Err(too_many(call.args)),
-    }
-    call.reply.array(0);
-    Ok(())
-}
-
-fn slowlog_len(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.int(0);
-    Ok(())
-}
-
-fn slowlog_reset(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.ok();
     Ok(())
 }
 

@@ -2,11 +2,13 @@
 
 mod acl;
 mod client;
+mod compatibility;
 mod connection;
 mod memory;
 mod pubsub;
 mod random;
 mod server;
+mod slow;
 
 use super::Route;
 use super::Routes;

@@ -472,7 +472,7 @@ fn keys_are_found_by_slot() {
         ("GETKEYSINSLOT 1 -1", "Invalid slot or number of keys"),
         ("GETKEYSINSLOT -1 1", "Invalid slot or number of keys"),
         ("GETKEYSINSLOT a 1", "value is not an integer or out of range"),
-        ("MEET a 1", "unknown subcommand 'MEET'. Try CLUSTER HELP."),
+        ("NOPE a 1", "unknown subcommand 'NOPE'. Try CLUSTER HELP."),
     ] {
         assert_eq!(w.ask(c, &format!("CLUSTER {command}")), format!("-ERR {error}"));
     }
