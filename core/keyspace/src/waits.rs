@@ -107,7 +107,18 @@ impl Keyspace {
             Value::ZSet(zset) => Some((WaitKind::ZSet, zset.len())),
             // By group, or job by job: after each that is served one looks again.
             Value::Stream(_) => Some((WaitKind::Stream, 1)),
-            Value::Queue(queue) => (queue.count(State::Ready) > 0).then_some((WaitKind::Queue, 1)),
+            Value::Queue(queue) => {
+                queue.takes_from().is_some_and(|from| from <= now).then_some((WaitKind::Queue, 1))
+            }
+            _ => None,
+        }
+    }
+
+    /// From when on `key` has something for those who wait for jobs, if time alone brings it: its rate holds back what is
+    /// ready.
+    pub fn supplies_from(&self, db: u8, key: &[u8], now: Millis) -> Option<Millis> {
+        match &self.peek(db, key, now)?.value {
+            Value::Queue(queue) => queue.takes_from().filter(|from| *from > now),
             _ => None,
         }
     }

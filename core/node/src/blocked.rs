@@ -165,9 +165,12 @@ impl Node {
 
     /// Gives those who wait for `key` their turn, if it has something for them; `all` if it went away from some of them.
     pub(crate) fn offer(&mut self, at: usize, db: u8, key: &[u8], all: bool) {
+        let now = self.now;
         let shard = &mut self.shards[at];
-        let Some(replica) = shard.replica.as_ref().filter(|replica| replica.leads()) else { return };
-        let supply = replica.keyspace.supply(db, key, replica.keyspace.stamp());
+        let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return };
+        let time = replica.time(now);
+        let supply = replica.keyspace.supply(db, key, time);
+        self.note_held_back(at, db, key);
         self.run_waiting_reads(at, db, key);
         let chosen = match supply {
             Some((WaitKind::Stream, _)) if !all => {
@@ -184,6 +187,17 @@ impl Node {
             }
         };
         chosen.into_iter().rev().for_each(|place| self.try_again(at, place));
+    }
+
+    /// Takes note of when a queue's rate gives way, if that is all that holds it back.
+    fn note_held_back(&mut self, at: usize, db: u8, key: &[u8]) {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        let Some(replica) = &mut shard.replica else { return };
+        let time = replica.time(now);
+        if let Some(from) = replica.keyspace.supplies_from(db, key, time) {
+            shard.held_back.insert((replica.instant_after(from, now), db, key.into()));
+        }
     }
 
     /// Tries the reads that wait for a key.
@@ -253,7 +267,14 @@ impl Node {
     /// A call has its place and no try on its way: it is told so, or ended if it should be.
     fn go_on_waiting(&mut self, at: usize, place: Place) {
         let waiting = &mut self.shards[at].waiting;
-        let Some(wait) = waiting.get(place).and_then(|waiter| waiter.call.wait) else { return };
+        let Some(waiter) = waiting.get(place) else { return };
+        let Some(wait) = waiter.call.wait else { return };
+        if waiter.kind == WaitKind::Queue {
+            let db = waiter.call.db;
+            let keys: Vec<Box<[u8]>> = waiter.keys().map(Box::from).collect();
+            keys.iter().for_each(|key| self.note_held_back(at, db, key));
+        }
+        let waiting = &mut self.shards[at].waiting;
         match wait.end {
             Some(end) => {
                 let waiter = waiting.remove(place).expect("found above");
@@ -319,6 +340,7 @@ impl Node {
         for at in 0..self.shards.len() {
             self.end_overdue_away(at);
             if self.shards[at].waiting.is_empty() {
+                self.shards[at].held_back.clear();
                 continue;
             }
             if !self.shards[at].leads() {
@@ -326,6 +348,9 @@ impl Node {
                 let waiting = self.stop_waiting(at);
                 self.wait_elsewhere(at, waiting);
                 continue;
+            }
+            while let Some((_, db, key)) = self.shards[at].take_held_back(self.now.mono) {
+                self.offer(at, db, &key, false);
             }
             // "There was nothing" is a read: another leader may have been given something meanwhile.
             let mono = self.now.mono;

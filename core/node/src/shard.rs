@@ -53,6 +53,8 @@ pub(crate) struct Shard {
     pub waiting: Waiting,
     /// Calls of this node's clients that wait at another leader.
     pub away: Away,
+    /// Queues whose rate holds back what somebody waits for, and when it does not any more, by the monotonic clock.
+    pub held_back: BTreeSet<(Millis, u8, Box<[u8]>)>,
     /// Keys of those who got something since the last entry: there may be more for the next.
     pub served: BTreeSet<(u8, Box<[u8]>)>,
 }
@@ -225,6 +227,7 @@ impl Shard {
             ticks_told: TicksTold::default(),
             waiting: Waiting::default(),
             away: Away::default(),
+            held_back: BTreeSet::new(),
             served: BTreeSet::new(),
         }
     }
@@ -252,6 +255,11 @@ impl Shard {
         self.batch.holds_reads
             || self.closed.iter().any(|c| c.batch.holds_reads)
             || self.in_flight.iter().any(|p| p.batch.as_ref().is_some_and(|b| b.holds_reads))
+    }
+
+    /// A queue that may hold nothing back any more.
+    pub fn take_held_back(&mut self, now: Millis) -> Option<(Millis, u8, Box<[u8]>)> {
+        if self.held_back.first()?.0 > now { None } else { self.held_back.pop_first() }
     }
 
     /// The oldest forward that the leader's answers are wanted to. Where no log tells, those to what waits there are.

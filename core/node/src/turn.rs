@@ -105,11 +105,13 @@ impl Node {
         let paused = self.paused.map(|p| p.until);
         let cluster = self.next_cluster_timer();
         let waits = self.shards.iter().filter_map(|shard| shard.waiting.next_deadline()).min();
+        let held_back =
+            self.shards.iter().filter_map(|shard| shard.held_back.first()).map(|held| held.0).min();
         // What is overdue waits for a lease.
         let waits = waits.map(|deadline| deadline.max(self.now.mono.plus(1)));
         let away = self.shards.iter().filter_map(|shard| shard.away.next_deadline()).min();
         let away = away.map(|deadline| deadline.plus(self.settings.request_timeout_ms()));
-        [paused, idle_check, sync, waits, away, self.next_overdue(), stop, cluster]
+        [paused, idle_check, sync, waits, held_back, away, self.next_overdue(), stop, cluster]
             .into_iter()
             .flatten()
             .min()

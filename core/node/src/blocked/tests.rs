@@ -354,3 +354,21 @@ fn workers_wait_for_jobs() {
         assert_eq!(world.replies(end), "");
     }
 }
+
+#[test]
+fn a_worker_gets_the_next_job_when_the_rate_of_its_queue_allows_it() {
+    for mut world in worlds() {
+        let other = world.connect();
+        world.ask(other, "QSET q RATE 1 PER 1000\nQADD q x ID one\nQADD q x ID two\nQADD q x ID three");
+        assert!(world.ask(other, "QTAKE 1 q").contains("$3 one "));
+        let worker = wait(&mut world, "QTAKE 1 q BLOCK 0");
+        world.advance(900);
+        world.settle();
+        assert_eq!(world.replies(worker), "");
+        let at = world.node.next_wakeup().expect("the rate allows another");
+        assert!(at > world.now.mono && at <= world.now.mono.plus(200), "{at:?} {:?}", world.now.mono);
+        world.advance(150);
+        world.settle();
+        assert!(world.replies(worker).contains("$3 two "));
+    }
+}

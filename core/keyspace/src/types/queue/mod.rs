@@ -176,6 +176,14 @@ impl Queue {
         Some(self.jobs.at(at))
     }
 
+    /// From when on a job may be taken, as far as the clock tells; `None` while there is none, or something else must happen.
+    pub fn takes_from(&self) -> Option<Millis> {
+        let Settings { limit, rate, paused, .. } = self.settings;
+        let is_full = limit > 0 && self.orders.leased.len() as u64 >= limit;
+        self.orders.ready.first().filter(|_| !paused && !is_full)?;
+        Some(rate.map_or(Millis(0), |rate| self.window.free_from(rate)))
+    }
+
     /// Marks a leased job as done, with a `result`. Acknowledging it again with the same token is no error while the job is
     /// remembered, so that a worker may repeat what was not answered.
     ///

@@ -45,6 +45,22 @@ impl Window {
         rate.count.saturating_sub(self.sum)
     }
 
+    /// From when on one more may be handed out, if nothing else is.
+    pub fn free_from(&self, rate: Rate) -> Millis {
+        let length = rate.part_ms();
+        let mut left = self.sum;
+        for (part, count) in &self.parts {
+            if left < rate.count {
+                break;
+            }
+            left -= count;
+            if left < rate.count {
+                return Millis((part + 1).saturating_mul(length).saturating_add(rate.per_ms) - 1);
+            }
+        }
+        Millis(0)
+    }
+
     /// Takes note of one handed out at `now`.
     pub fn note(&mut self, rate: Rate, now: Millis) {
         let part = now.0 / rate.part_ms();
