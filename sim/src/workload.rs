@@ -192,7 +192,7 @@ const LEDGER: &[&str] = &[
     "LPOP q",
     "LPOP q",
     "BLPOP q 0.4",
-    "BLPOP q q 0.1",
+    "BLPOP q 0.1",
     "BRPOP q 1.5",
     "INCR m",
     "SET r v",

@@ -29,9 +29,10 @@ impl Node {
         if call.wait.is_none() && shard.waiting.is_empty() {
             return shard.batch.push_write(call, args);
         }
-        if call.wait.is_none() || !self.begin_waiting(at, call, args) {
-            self.shards[at].batch.push_write(call, args);
+        if call.wait.is_some() && self.begin_waiting(at, call, args) {
+            return;
         }
+        self.shards[at].batch.push_write(call, args);
         self.serve_behind(at, call.db, call.command, args);
     }
 

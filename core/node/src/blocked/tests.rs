@@ -144,6 +144,18 @@ fn elements_that_are_moved_serve_those_who_wait_for_the_target() {
 }
 
 #[test]
+fn a_move_that_waits_brings_nothing_to_its_target() {
+    let mut world = World::new(&[]);
+    let first = wait(&mut world, "BLPOP b 0");
+    let applied = |world: &World| world.node.shards[0].replica.as_ref().unwrap().applied.index.0;
+    let before = applied(&world);
+    wait(&mut world, "BLMOVE a b LEFT LEFT 0");
+    wait(&mut world, "BLMOVE c c LEFT LEFT 0");
+    assert_eq!(applied(&world), before, "nobody is tried in vain");
+    assert_eq!(world.replies(first), "");
+}
+
+#[test]
 fn an_element_that_is_moved_within_its_list_is_handed_on_once() {
     for mut world in worlds() {
         let first = wait(&mut world, "BLMOVE a a LEFT RIGHT 0");
