@@ -34,6 +34,7 @@ impl Node {
         for entry in entries {
             self.apply_data(at, &entry, out);
         }
+        self.flush_key_events(at);
         self.list_grown(out);
     }
 
@@ -56,7 +57,7 @@ impl Node {
 
     fn apply_data(&mut self, at: usize, entry: &Entry, out: &mut Vec<Output>) {
         let own = self.settle(at, entry.id, out);
-        let wants_events = self.wants_events(at);
+        let (is_own, wants_events) = (own.is_some(), self.wants_events(at));
         let replica = self.shards[at].replica.as_mut().expect("what is applied has a replica");
         assert_eq!(entry.id.index, replica.applied.index.next(), "INV-APPLY-1: entries are applied in order");
         replica.applied = entry.id;
@@ -79,7 +80,7 @@ impl Node {
         if let Some(replica) = &mut self.shards[at].replica {
             replica.keyspace.sweep(SWEEP_LIMIT);
         }
-        self.take_events(at);
+        self.take_events(at, is_own, out);
         if wants_digest {
             self.begin_digest(at, entry.id);
         }
@@ -104,6 +105,8 @@ impl Node {
         (self.shards[at].forwarded, self.shards[at].away) = (forwarded, away);
         if let Some(replica) = &mut self.shards[at].replica {
             replica.keyspace.sweep(SWEEP_LIMIT);
+            // What was published then was sent then.
+            drop(replica.keyspace.events.take());
         }
     }
 

@@ -167,6 +167,7 @@ impl Node {
         if let Some(client) = self.clients.get_mut(conn) {
             client.output = output;
         }
+        self.push_own(conn);
     }
 }
 

@@ -27,6 +27,7 @@ mod join;
 mod joined;
 mod kept;
 mod local;
+mod notify;
 mod on_client;
 mod on_peer;
 mod operation;
@@ -362,6 +363,7 @@ pub struct Node {
     /// When connections were last looked at for having been silent too long.
     idle_checked: Millis,
     pubsub: pubsub::PubSub,
+    notify: notify::Notify,
     paused: Option<local::Pause>,
     ready: bool,
     /// Told to stop, and giving away what it leads since then.

@@ -324,6 +324,7 @@ impl Node {
                     }
                     client.output = output;
                 }
+                self.push_own(conn);
                 Flow::Done
             }
             Route::Steer(run) => run(self, conn, args, out),

@@ -235,6 +235,8 @@ impl Node {
                 self.on_beat(node, groups, may_lead);
                 self.offer_if_passed_over(node, out);
             }
+            PeerMessage::KeyEvents { batch } => self.on_key_events_of(&batch, out),
+            PeerMessage::KeyEventsWanted { wanted } => self.on_key_events_wanted(node, wanted),
             PeerMessage::Published { batch } => self.on_published(&batch, out),
             PeerMessage::Subscribers { cell, version, is_first, counts } => {
                 let counts = Counts { version, is_first, bytes: counts };
@@ -515,6 +517,8 @@ fn group_of(message: &PeerMessage) -> Option<GroupId> {
         | PeerMessage::MetaAsk { .. }
         | PeerMessage::MetaAnswer { .. }
         | PeerMessage::ForwardFloor { .. }
+        | PeerMessage::KeyEvents { .. }
+        | PeerMessage::KeyEventsWanted { .. }
         | PeerMessage::Published { .. }
         | PeerMessage::Subscribers { .. }
         | PeerMessage::Beat { .. } => None,

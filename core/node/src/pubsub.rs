@@ -17,7 +17,7 @@ use crate::{Node, Output};
 
 /// Bytes that may wait in front of a message on its way to another node, or to a cell if it comes from another node; with
 /// more it is dropped for that receiver, and counted. Who publishes is not held up by one who is slow to take it.
-const AHEAD_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const AHEAD_BYTES_MAX: u64 = 64 << 20;
 
 /// What a cell has to do with messages.
 #[derive(Default)]
@@ -27,6 +27,8 @@ pub(crate) struct PubSub {
     outgoing: Batch,
     /// A message in RESP2 and in RESP3; kept for their memory.
     forms: [Vec<u8>; 2],
+    /// Pushes for the client whose command is being run, which follow the reply.
+    own: Vec<u8>,
     /// Clients that are to be cut off, and what they would have been owed.
     doomed: Vec<(ConnId, usize)>,
     /// Of clients that listen.
@@ -48,6 +50,16 @@ impl PubSub {
         self.ahead.iter().sum()
     }
 
+    /// So many bytes are given to another cell.
+    pub fn note_given(&mut self, cell: usize, bytes: usize) {
+        self.ahead[cell] += bytes as u64;
+    }
+
+    /// So many bytes of another cell were taken in.
+    pub fn note_taken(&mut self, cell: usize, bytes: usize) {
+        self.taken[cell] += bytes as u64;
+    }
+
     /// True if something waits for the end of the turn.
     pub fn has_news(&self) -> bool {
         !self.outgoing.is_empty() || self.table.has_changes()
@@ -60,20 +72,14 @@ struct Pusher<'a> {
     with_output: &'a mut std::collections::VecDeque<ConnId>,
     grown: &'a mut Vec<ConnId>,
     forms: &'a mut [Vec<u8>; 2],
+    own: &'a mut Vec<u8>,
     doomed: &'a mut Vec<(ConnId, usize)>,
     limit: ClassLimit,
 }
 
 impl Pusher<'_> {
-    /// Pushes the same to all of `conns`. What is for `running`, whose command is being run, goes to `own`: it follows the
-    /// reply.
-    fn push(
-        &mut self,
-        conns: &[ConnId],
-        running: Option<ConnId>,
-        own: &mut Vec<u8>,
-        write: impl Fn(&mut Reply<'_>),
-    ) {
+    /// Pushes the same to all of `conns`.
+    fn push(&mut self, conns: &[ConnId], running: Option<ConnId>, write: impl Fn(&mut Reply<'_>)) {
         self.forms.iter_mut().for_each(Vec::clear);
         for conn in conns {
             let Some(client) = self.clients.get_mut(*conn) else { continue };
@@ -82,7 +88,7 @@ impl Pusher<'_> {
                 write(&mut Reply::new(form, client.protocol));
             }
             if running == Some(*conn) {
-                own.extend_from_slice(form);
+                self.own.extend_from_slice(form);
             } else if !client.closing {
                 match push_to(client, form, self.limit) {
                     Pushed::Listed => {}
@@ -126,19 +132,18 @@ fn push_to(client: &mut Client, form: &[u8], limit: ClassLimit) -> Pushed {
 
 impl Node {
     /// A message of a client of this cell, or of an entry of the log that this cell applies first: delivers it here, and
-    /// everywhere else at the end of the turn. What is for `running` goes to `own`. The number of receivers, as far as is
-    /// known.
+    /// everywhere else at the end of the turn. What is for `running`, whose command is being run, waits for the end of that
+    /// ([`Node::push_own`]). The number of receivers, as far as is known.
     pub(crate) fn publish(
         &mut self,
         message: Message<'_>,
         running: Option<ConnId>,
-        own: &mut Vec<u8>,
         out: &mut Vec<Output>,
     ) -> u64 {
         if self.is_heard_elsewhere() {
             self.pubsub.outgoing.push(message);
         }
-        self.deliver(message, running, own, out)
+        self.deliver(message, running, out)
     }
 
     /// Gives a message to the clients of this cell. The number of receivers here and elsewhere.
@@ -146,24 +151,23 @@ impl Node {
         &mut self,
         message: Message<'_>,
         running: Option<ConnId>,
-        own: &mut Vec<u8>,
         out: &mut Vec<Output>,
     ) -> u64 {
         let Node { clients, pubsub, with_output, grown, .. } = self;
-        let PubSub { table, forms, doomed, limit, .. } = pubsub;
-        let mut pusher = Pusher { clients, with_output, grown, forms, doomed, limit: *limit };
+        let PubSub { table, forms, own, doomed, limit, .. } = pubsub;
+        let mut pusher = Pusher { clients, with_output, grown, forms, own, doomed, limit: *limit };
         let Message { kind, channel, payload } = message;
         let word: &[u8] = if kind == Kind::Shard { b"smessage" } else { b"message" };
         let (here, elsewhere) = table.listeners(kind, channel);
         let mut receivers = here.len() as u64 + elsewhere;
-        pusher.push(here, running, own, |reply| {
+        pusher.push(here, running, |reply| {
             reply.push(3);
             [word, channel, payload].into_iter().for_each(|part| reply.bulk(part));
         });
         if kind == Kind::Channel && !table.has_no_patterns() {
             for (pattern, here, elsewhere) in table.matching(channel) {
                 receivers += here.len() as u64 + elsewhere;
-                pusher.push(here, running, own, |reply| {
+                pusher.push(here, running, |reply| {
                     reply.push(4);
                     [b"pmessage", &pattern[..], channel, payload]
                         .into_iter()
@@ -173,6 +177,17 @@ impl Node {
         }
         self.cut_off_doomed(out);
         receivers
+    }
+
+    /// The command of a client has been run and its reply is in the output: what was pushed to the client meanwhile follows.
+    #[inline]
+    pub(crate) fn push_own(&mut self, conn: ConnId) {
+        if !self.pubsub.own.is_empty()
+            && let Some(client) = self.clients.get_mut(conn)
+        {
+            client.output.append(&mut self.pubsub.own);
+        }
+        self.pubsub.own.clear();
     }
 
     /// Cuts off clients that do not read what is pushed to them.
@@ -195,6 +210,7 @@ impl Node {
         for (cell, taken) in self.pubsub.taken.iter_mut().enumerate().filter(|(_, taken)| **taken > 0) {
             self.cells.send(cell, Mail::PublishedTaken { bytes: std::mem::take(taken) });
         }
+        self.flush_notify();
         if !self.pubsub.has_news() {
             return;
         }
@@ -215,7 +231,7 @@ impl Node {
     }
 
     fn mail_batch(&mut self, cell: usize, batch: &Bytes) {
-        self.pubsub.ahead[cell] += batch.len() as u64;
+        self.pubsub.note_given(cell, batch.len());
         self.cells.send(cell, Mail::Published { batch: batch.clone() });
     }
 
@@ -242,7 +258,7 @@ impl Node {
 
     /// Another cell of this node has published, or the hub was given it by a node.
     pub(crate) fn on_published_mail(&mut self, from: usize, batch: &Bytes, out: &mut Vec<Output>) {
-        self.pubsub.taken[from] += batch.len() as u64;
+        self.pubsub.note_taken(from, batch.len());
         if self.cells.is_hub() {
             self.send_batch(batch);
         }
@@ -266,9 +282,8 @@ impl Node {
 
     /// What is malformed is passed over: no correct node sends it, and nobody waits for it.
     fn deliver_batch(&mut self, batch: &[u8], out: &mut Vec<Output>) {
-        let mut own = Vec::new();
         for message in messages(batch).map_while(Result::ok) {
-            self.deliver(message, None, &mut own, out);
+            self.deliver(message, None, out);
         }
     }
 
@@ -305,6 +320,7 @@ impl Node {
         if !self.cells.is_hub() {
             return;
         }
+        self.tell_wanted(node);
         for cell in 0..self.cells.count {
             let of = (cell != self.cells.me).then(|| Source::own(cell));
             for counts in self.pubsub.table.all_counts(of).unwrap_or_default() {
@@ -316,6 +332,7 @@ impl Node {
     /// There is no way to a node any more: nobody is known to listen there.
     pub(crate) fn forget_counts(&mut self, node: NodeId) {
         self.pubsub.table.drop_node(node);
+        self.note_wanting(node, false);
     }
 }
 

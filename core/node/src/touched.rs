@@ -4,26 +4,27 @@ use std::collections::BTreeSet;
 
 use skep_keyspace::events::Event;
 
-use crate::Node;
+use crate::{Node, Output};
 
 impl Node {
     /// True if somebody wants to hear what entries of the shard do to keys. Asked before each entry.
     pub(crate) fn wants_events(&self, at: usize) -> bool {
-        !self.shards[at].waiting.is_empty()
+        !self.shards[at].waiting.is_empty() || self.wants_key_events()
     }
 
-    /// An entry was applied: hands on what it did.
-    pub(crate) fn take_events(&mut self, at: usize) {
+    /// An entry was applied: hands on what it did; `is_own` if this node proposed it.
+    pub(crate) fn take_events(&mut self, at: usize, is_own: bool, out: &mut Vec<Output>) {
         let Some(replica) = &mut self.shards[at].replica else { return };
         if replica.keyspace.events.has_any() {
             let events = replica.keyspace.events.take();
-            self.on_events(at, &events);
+            self.on_events(at, &events, is_own, out);
         }
         self.offer_what_is_left(at);
     }
 
-    fn on_events(&mut self, at: usize, events: &[Event]) {
+    fn on_events(&mut self, at: usize, events: &[Event], is_own: bool, out: &mut Vec<Output>) {
         self.offer_touched(at, events);
+        self.on_key_events(events, is_own, out);
     }
 
     /// Gives those who wait for keys that were touched their turn.

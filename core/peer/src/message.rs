@@ -60,6 +60,8 @@ const CHECKPOINT_OFFERED: u8 = 33;
 const WITHDRAW: u8 = 36;
 const PUBLISHED: u8 = 34;
 const SUBSCRIBERS: u8 = 35;
+const KEY_EVENTS: u8 = 36;
+const KEY_EVENTS_WANTED: u8 = 37;
 
 /// What one node says to another over a link that is up.
 #[derive(Clone, PartialEq, Debug)]
@@ -177,6 +179,14 @@ pub enum PeerMessage {
         is_first: bool,
         counts: Bytes,
     },
+    /// What happened to keys of shards that the sender leads and the receiver has no replica of.
+    KeyEvents {
+        batch: Bytes,
+    },
+    /// Whether clients of the sender want to hear of keys.
+    KeyEventsWanted {
+        wanted: bool,
+    },
 }
 
 /// Why an operation waits no more.
@@ -241,7 +251,10 @@ impl PeerMessage {
             }
             PeerMessage::ForwardAnswers(answers) => lane_of(answers.group, ANSWERS),
             PeerMessage::CheckpointPiece { group, .. } => lane_of(*group, CHECKPOINT),
-            PeerMessage::Published { .. } | PeerMessage::Subscribers { .. } => PUBSUB_LANE,
+            PeerMessage::Published { .. }
+            | PeerMessage::Subscribers { .. }
+            | PeerMessage::KeyEvents { .. }
+            | PeerMessage::KeyEventsWanted { .. } => PUBSUB_LANE,
             _ => URGENT_LANE,
         }
     }
@@ -253,7 +266,7 @@ impl PeerMessage {
             PeerMessage::Forward(forward) => forward.bytes(),
             PeerMessage::ForwardAnswers(answers) => answers.bytes(),
             PeerMessage::CheckpointPiece { bytes, .. } => bytes.len(),
-            PeerMessage::Published { batch } => batch.len(),
+            PeerMessage::Published { batch } | PeerMessage::KeyEvents { batch } => batch.len(),
             PeerMessage::Subscribers { counts, .. } => counts.len(),
             _ => 0,
         }
@@ -282,6 +295,8 @@ impl PeerMessage {
             PeerMessage::CheckpointOffered { .. } => CHECKPOINT_OFFERED,
             PeerMessage::Published { .. } => PUBLISHED,
             PeerMessage::Subscribers { .. } => SUBSCRIBERS,
+            PeerMessage::KeyEvents { .. } => KEY_EVENTS,
+            PeerMessage::KeyEventsWanted { .. } => KEY_EVENTS_WANTED,
         }
     }
 
@@ -365,7 +380,8 @@ impl PeerMessage {
                 put(out, behind.0);
             }
             PeerMessage::CheckpointOffered { group, at } => put_position(out, *group, *at),
-            PeerMessage::Published { batch } => put_payload(out, batch),
+            PeerMessage::Published { batch } | PeerMessage::KeyEvents { batch } => put_payload(out, batch),
+            PeerMessage::KeyEventsWanted { wanted } => out.push(u8::from(*wanted)),
             PeerMessage::Subscribers { cell, version, is_first, counts } => {
                 put(out, u64::from(*cell));
                 put(out, *version);
@@ -471,6 +487,8 @@ fn read_fields(kind: u8, r: &mut Reader<'_>, whole: Option<&Bytes>) -> Result<Pe
         }
         CHECKPOINT_OFFERED => PeerMessage::CheckpointOffered { group: GroupId(r.varint()?), at: log_id(r)? },
         PUBLISHED => PeerMessage::Published { batch: skep_consensus::payload(r.bytes()?, whole) },
+        KEY_EVENTS => PeerMessage::KeyEvents { batch: skep_consensus::payload(r.bytes()?, whole) },
+        KEY_EVENTS_WANTED => PeerMessage::KeyEventsWanted { wanted: flag(r)? },
         SUBSCRIBERS => PeerMessage::Subscribers {
             cell: match u16::try_from(r.varint()?) {
                 Ok(cell) => cell,

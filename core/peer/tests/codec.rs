@@ -156,6 +156,8 @@ fn any_cluster() -> impl Strategy<Value = PeerMessage> {
 fn any_published() -> impl Strategy<Value = PeerMessage> {
     prop_oneof![
         any_bytes().prop_map(|batch| PeerMessage::Published { batch }),
+        any_bytes().prop_map(|batch| PeerMessage::KeyEvents { batch }),
+        any::<bool>().prop_map(|wanted| PeerMessage::KeyEventsWanted { wanted }),
         (any::<u16>(), any::<u64>(), any::<bool>(), any_bytes()).prop_map(
             |(cell, version, is_first, counts)| {
                 PeerMessage::Subscribers { cell, version, is_first, counts }

@@ -279,6 +279,15 @@ impl Settings {
         }
     }
 
+    /// Letters of the events of keys that subscribers are told, each once.
+    pub fn notify_keyspace_events(&self) -> &str {
+        const AT: usize = index_of("notify-keyspace-events");
+        match &self.values[AT] {
+            Value::Text(letters) => letters,
+            other => panic!("notify-keyspace-events is {other:?}"),
+        }
+    }
+
     /// How much a client may leave unread.
     pub fn output_limits(&self) -> OutputLimits {
         const AT: usize = index_of("client-output-buffer-limit");

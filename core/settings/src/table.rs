@@ -284,6 +284,15 @@ pub const SETTINGS: &[SettingSpec] = &[
         "How much of the replies a client may leave unread before it is disconnected: at once past HARD, after SECONDS \
          past SOFT, for each class of client. 0: no limit.",
     ),
+    row(
+        "notify-keyspace-events",
+        EventClasses,
+        "",
+        Live,
+        "",
+        "Which events of keys this node publishes to its subscribers: K for channels by key, E by event, and the letters of \
+         classes of events, A for all. Empty: none.",
+    ),
     // Facts.
     fact("databases", |_| "16".to_owned(), "Databases to SELECT."),
     fact("port", |s| s.listen().port().to_string(), "The port of listen."),
@@ -358,12 +367,6 @@ pub const SETTINGS: &[SettingSpec] = &[
     alias("slave-priority", "replica-priority"),
     alias("repl-ping-slave-period", "repl-ping-replica-period"),
     // Remembered: what is watched and reported.
-    remembered(
-        "notify-keyspace-events",
-        EventClasses,
-        "",
-        "There is no pub/sub yet that could carry the events.",
-    ),
     remembered("latency-tracking", YesNo, "yes", "Latency is measured for /metrics only."),
     remembered(
         "latency-tracking-info-percentiles",

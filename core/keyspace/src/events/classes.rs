@@ -32,6 +32,16 @@ pub enum Class {
     Silent = 1 << 15,
 }
 
+impl Class {
+    /// The class of this number, which is the value of its constant.
+    pub fn of(number: u16) -> Option<Class> {
+        use Class::*;
+        [Generic, String, List, Set, Hash, SortedSet, Expired, Evicted, Stream, Module, New, Silent]
+            .into_iter()
+            .find(|class| *class as u16 == number)
+    }
+}
+
 /// The value of `notify-keyspace-events`.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct NotifyFlags(u16);

@@ -63,6 +63,10 @@ pub(crate) enum Message {
     MonitorLeft,
     /// Lines for the monitors.
     Shown(Vec<u8>),
+    /// What happened to keys, as `notify::codec` writes it.
+    KeyEvents {
+        batch: Bytes,
+    },
 
     // ---- to the hub --------------------------------------------------------------------------------------------------
     Report(Box<Report>),
@@ -85,6 +89,11 @@ pub(crate) enum Message {
 
     // ---- from the hub ------------------------------------------------------------------------------------------------
     View(Box<View>),
+    /// Whether the clients of a node want to hear of keys.
+    KeyEventsWanted {
+        node: NodeId,
+        wanted: bool,
+    },
     /// The founding is durable, the first record of this shard with it.
     Founded(GroupId),
     /// A link to a node is up; what is sent there takes another way than before.

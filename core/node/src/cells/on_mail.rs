@@ -32,6 +32,8 @@ impl Node {
             Message::Subscribers { source, run, counts } => self.on_subscribers_mail(source, run, &counts),
             Message::MonitorLeft => self.on_monitor_left(from),
             Message::Shown(lines) => self.on_shown(&lines),
+            Message::KeyEvents { batch } => self.on_key_events_mail(from, &batch, out),
+            Message::KeyEventsWanted { node, wanted } => self.note_wanting(node, wanted),
             Message::Report(report) => self.on_report(from, *report, out),
             Message::Send { node, incarnation, message } => {
                 self.send_for(from, node, incarnation, message);

@@ -157,18 +157,9 @@ fn spublish(node: &mut Node, call: Call) -> Result<(), Refusal> {
 }
 
 fn send(node: &mut Node, call: Call, kind: Kind) -> Result<(), Refusal> {
-    let Call { conn, args, reply, out, heard } = call;
+    let Call { conn, args, reply, out, .. } = call;
     let message = Message { kind, channel: &args[1], payload: &args[2] };
-    let mut own = Vec::new();
-    let receivers = node.publish(message, Some(conn), &mut own, out);
-    if *heard {
-        reply.int(receivers as i64);
-    }
-    if !own.is_empty() {
-        // Pushes are heard even while replies are off, and follow the reply of the command that caused them.
-        *heard = true;
-        reply.raw(&own);
-    }
+    reply.int(node.publish(message, Some(conn), out) as i64);
     Ok(())
 }
 

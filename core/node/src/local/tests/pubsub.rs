@@ -100,6 +100,19 @@ fn pushes_are_heard_while_replies_are_off() {
 }
 
 #[test]
+fn what_a_transaction_publishes_to_its_own_client_follows_the_reply() {
+    let mut w = world();
+    let (one, two) = (w.connect(), w.connect());
+    w.ask(one, "HELLO 3\nSUBSCRIBE a");
+    w.ask(two, "SUBSCRIBE a");
+    assert_eq!(
+        w.ask(one, "MULTI\nSET k 1\nPUBLISH a m\nGET k\nEXEC\nGET k"),
+        "+OK +QUEUED +QUEUED +QUEUED *3 +OK :2 $1 1 >3 $7 message $1 a $1 m $1 1"
+    );
+    assert_eq!(w.replies(two), "*3 $7 message $1 a $1 m");
+}
+
+#[test]
 fn who_listens_is_told_by_pubsub_info_and_client_list() {
     let mut w = world();
     let (one, two, me) = (w.connect(), w.connect(), w.connect());

@@ -1,0 +1,212 @@
+//! What entries did to keys, told to the clients of this node: keyspace notifications.
+//!
+//! Each node tells its own clients, under its own `notify-keyspace-events`, from its own applying of the log: the home of a shard
+//! gives what happened there to its clients and to the other cells. A node without a replica is told by the leader, if it said
+//! that its clients want to hear. What a command that runs in an entry publishes goes everywhere from the node that proposed
+//! the entry.
+
+mod codec;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use skep_base::{NodeId, number};
+use skep_keyspace::events::{Channel, Event, NotifyFlags};
+use skep_log::Membership;
+use skep_peer::PeerMessage;
+use skep_pubsub::{Kind, Message};
+
+use crate::cells::Message as Mail;
+use crate::pubsub::AHEAD_BYTES_MAX;
+use crate::{Node, Output};
+use codec::Seen;
+
+/// What this cell has to do with events.
+#[derive(Default)]
+pub(crate) struct Notify {
+    flags: NotifyFlags,
+    /// Nodes whose clients want to hear of keys.
+    wanting: BTreeSet<NodeId>,
+    /// The hub: whether the other nodes know that clients here want to.
+    told: bool,
+    /// Nodes that were not told something since too much was in front of it.
+    behind: BTreeSet<NodeId>,
+    /// Events of the entries being applied, for the other cells and for nodes without a replica.
+    outgoing: Vec<u8>,
+    /// Channel and message being made; kept for their memory.
+    channel: Vec<u8>,
+}
+
+impl Node {
+    /// The settings have changed.
+    pub(crate) fn configure_notify(&mut self) {
+        let letters = self.settings.notify_keyspace_events();
+        self.notify.flags =
+            NotifyFlags::parse(letters.as_bytes()).expect("the settings hold letters of classes only");
+    }
+
+    /// True if clients of this node want to hear what happens to keys.
+    fn clients_want_events(&self) -> bool {
+        self.notify.flags.notifies()
+    }
+
+    /// True if somebody wants to hear what an entry does to keys.
+    pub(crate) fn wants_key_events(&self) -> bool {
+        self.clients_want_events() || !self.notify.wanting.is_empty()
+    }
+
+    /// What an entry did, in order; `is_own` if this node proposed it.
+    pub(crate) fn on_key_events(&mut self, events: &[Event], is_own: bool, out: &mut Vec<Output>) {
+        for event in events {
+            match event {
+                Event::Published { kind, channel, message } if is_own => {
+                    let kind = match kind {
+                        Channel::Plain => Kind::Channel,
+                        Channel::Shard => Kind::Shard,
+                    };
+                    self.publish(Message { kind, channel, payload: message }, None, out);
+                }
+                Event::Published { .. } => {}
+                Event::Key { db, class, name, key } => {
+                    self.on_seen(Seen::Key { db: *db, class: *class, name, key }, out);
+                }
+                Event::Database { db, .. } => self.on_seen(Seen::Database { db: *db }, out),
+            }
+        }
+        if !self.cells.is_only() || !self.notify.wanting.is_empty() {
+            codec::put(&mut self.notify.outgoing, events);
+        }
+    }
+
+    /// Entries of a shard were applied: the other cells and the nodes without a replica hear of it.
+    pub(crate) fn flush_key_events(&mut self, at: usize) {
+        if self.notify.outgoing.is_empty() {
+            return;
+        }
+        let batch = Bytes::copy_from_slice(&self.notify.outgoing);
+        self.notify.outgoing.clear();
+        if self.clients_want_events() && self.asks_cells() {
+            self.cells.others().for_each(|cell| self.mail_events(cell, &batch));
+        }
+        let shard = &self.shards[at];
+        let Some(replica) = shard.replica.as_ref().filter(|replica| replica.leads()) else { return };
+        let members = replica.group.membership();
+        let without = |node: &&NodeId| !has_replica(members, **node);
+        let nodes: Vec<NodeId> = self.notify.wanting.iter().filter(without).copied().collect();
+        nodes.into_iter().for_each(|node| self.send_events(node, &batch));
+    }
+
+    fn mail_events(&mut self, cell: usize, batch: &Bytes) {
+        self.pubsub.note_given(cell, batch.len());
+        self.cells.send(cell, Mail::KeyEvents { batch: batch.clone() });
+    }
+
+    /// Tells a node what happened; if it is too far behind it is told later that it missed something.
+    fn send_events(&mut self, node: NodeId, batch: &Bytes) {
+        let is_behind =
+            self.notify.behind.contains(&node) || self.peers.unsent_to(node) as u64 > AHEAD_BYTES_MAX;
+        if is_behind {
+            self.notify.behind.insert(node);
+            self.pubsub.dropped += 1;
+        } else {
+            self.peers.send(node, PeerMessage::KeyEvents { batch: batch.clone() });
+        }
+    }
+
+    /// The end of a turn: tells nodes that missed something so, and others whether clients here want to hear.
+    pub(crate) fn flush_notify(&mut self) {
+        for node in std::mem::take(&mut self.notify.behind) {
+            if self.peers.unsent_to(node) as u64 > AHEAD_BYTES_MAX {
+                self.notify.behind.insert(node);
+            } else {
+                self.peers.send(node, PeerMessage::KeyEvents { batch: codec::missed() });
+            }
+        }
+        let wanted = self.clients_want_events();
+        if self.cells.is_hub() && std::mem::replace(&mut self.notify.told, wanted) != wanted {
+            let nodes: Vec<NodeId> = self.peers.linked().collect();
+            for node in nodes {
+                self.peers.send(node, PeerMessage::KeyEventsWanted { wanted });
+            }
+        }
+    }
+
+    /// What is sent to a node takes another way than before.
+    pub(crate) fn tell_wanted(&mut self, node: NodeId) {
+        if self.cells.is_hub() && self.notify.told {
+            self.peers.send(node, PeerMessage::KeyEventsWanted { wanted: true });
+        }
+    }
+
+    // ---- what others say ---------------------------------------------------------------------------------------------
+
+    /// The hub: a node's clients want to hear of keys, or do no more. All homes do the telling.
+    pub(crate) fn on_key_events_wanted(&mut self, node: NodeId, wanted: bool) {
+        self.tell_all(|| Mail::KeyEventsWanted { node, wanted });
+        self.note_wanting(node, wanted);
+    }
+
+    /// Takes note that a node wants to be told, or that it does not or is gone.
+    pub(crate) fn note_wanting(&mut self, node: NodeId, wanted: bool) {
+        match wanted {
+            true => self.notify.wanting.insert(node),
+            false => self.notify.wanting.remove(&node),
+        };
+        self.notify.behind.remove(&node);
+    }
+
+    /// The hub: the leader of a shard without a replica here tells what happened there.
+    pub(crate) fn on_key_events_of(&mut self, batch: &Bytes, out: &mut Vec<Output>) {
+        if self.asks_cells() {
+            self.cells.others().for_each(|cell| self.mail_events(cell, batch));
+        }
+        self.on_seen_batch(batch, out);
+    }
+
+    /// Another cell of this node tells what happened.
+    pub(crate) fn on_key_events_mail(&mut self, from: usize, batch: &Bytes, out: &mut Vec<Output>) {
+        self.pubsub.note_taken(from, batch.len());
+        self.on_seen_batch(batch, out);
+    }
+
+    /// What is malformed is passed over: no correct node sends it.
+    fn on_seen_batch(&mut self, batch: &[u8], out: &mut Vec<Output>) {
+        for seen in codec::seen(batch).map_while(Result::ok) {
+            self.on_seen(seen, out);
+        }
+    }
+
+    // ---- telling clients ---------------------------------------------------------------------------------------------
+
+    /// Tells the clients of this cell.
+    fn on_seen(&mut self, seen: Seen<'_>, out: &mut Vec<Output>) {
+        if let Seen::Key { db, class, name, key } = seen
+            && self.notify.flags.has(class)
+        {
+            if self.notify.flags.by_key() {
+                self.notify_of("__keyspace@", db, key, name.as_bytes(), out);
+            }
+            if self.notify.flags.by_event() {
+                self.notify_of("__keyevent@", db, name.as_bytes(), key, out);
+            }
+        }
+    }
+
+    fn notify_of(&mut self, space: &str, db: u8, of: &[u8], payload: &[u8], out: &mut Vec<Output>) {
+        let mut channel = std::mem::take(&mut self.notify.channel);
+        channel.clear();
+        channel.extend_from_slice(space.as_bytes());
+        number::write_i64(&mut channel, i64::from(db));
+        channel.extend_from_slice(b"__:");
+        channel.extend_from_slice(of);
+        self.deliver(Message { kind: Kind::Channel, channel: &channel, payload }, None, out);
+        self.notify.channel = channel;
+    }
+}
+
+fn has_replica(members: &Membership, node: NodeId) -> bool {
+    let Membership { voters, learners, outgoing, learners_next, .. } = members;
+    [voters, learners, outgoing, learners_next].into_iter().any(|nodes| nodes.contains(&node))
+}

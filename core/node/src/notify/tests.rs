@@ -1,0 +1,108 @@
+//! Keyspace notifications on one node and on several.
+
+use crate::testing::{Cluster, World};
+
+const LISTEN: &str = "PSUBSCRIBE __key*__:*";
+
+/// Channel and message of each, shortened.
+fn heard(replies: &str) -> Vec<String> {
+    let messages = replies.split("$8 pmessage ").skip(1);
+    messages
+        .map(|message| {
+            let words: Vec<&str> = message.split(' ').collect();
+            [words[3].trim_start_matches("__key"), words[5]].join(" ")
+        })
+        .collect()
+}
+
+#[test]
+fn nobody_is_told_unless_the_setting_says_so() {
+    let mut w = World::new(&[("durability", "memory")]);
+    let (listens, me) = (w.connect(), w.connect());
+    w.ask(listens, LISTEN);
+    w.ask(me, "SET a 1");
+    assert_eq!(w.replies(listens), "");
+    assert_eq!(
+        w.ask(
+            me,
+            "CONFIG SET notify-keyspace-events KE$\nSET a 1\nRPUSH l 1\nCONFIG GET notify-keyspace-events"
+        ),
+        "+OK +OK :1 *2 $22 notify-keyspace-events $3 $KE"
+    );
+    assert_eq!(heard(&w.replies(listens)), ["space@0__:a set", "event@0__:set a"]);
+    w.ask(me, "CONFIG SET notify-keyspace-events El\nSET a 1\nSELECT 3\nRPUSH l 1\nLPOP l");
+    assert_eq!(heard(&w.replies(listens)), ["event@3__:rpush l", "event@3__:lpop l"]);
+    w.ask(me, "CONFIG SET notify-keyspace-events \"\"\nRPUSH l 1");
+    assert_eq!(w.replies(listens), "");
+}
+
+#[test]
+fn the_setting_may_stand_in_the_file_and_expired_keys_are_told_on_time() {
+    let mut w = World::new(&[("durability", "memory"), ("notify-keyspace-events", "Ex")]);
+    let (listens, me) = (w.connect(), w.connect());
+    w.ask(listens, LISTEN);
+    w.ask(me, "SET a 1 PX 500\nSET b 1");
+    w.advance(490);
+    w.settle();
+    assert_eq!(w.replies(listens), "");
+    assert!(w.node.next_wakeup().is_some_and(|at| at.since(w.now.mono) <= 15), "it wakes up by itself");
+    w.advance(15);
+    w.settle();
+    assert_eq!(heard(&w.replies(listens)), ["event@0__:expired a"]);
+}
+
+#[test]
+fn each_node_tells_its_own_clients_whoever_leads() {
+    let mut c = Cluster::of(3, &[("notify-keyspace-events", "AKE")]);
+    c.run(2_000);
+    let conns = [1, 2, 3].map(|n| (n, c.node(n).connect()));
+    let mes = [1, 2, 3].map(|n| (n, c.node(n).connect()));
+    conns.iter().for_each(|(n, conn)| drop(c.ask(*n, *conn, "PSUBSCRIBE __keyevent*__:*")));
+    for (n, me) in mes {
+        c.ask(n, me, &format!("SET a {n}\nDEL a\nSET soon 1 PX 300"));
+        c.run(400);
+        for (to, conn) in conns {
+            let heard = heard(&c.node(to).replies(conn));
+            assert_eq!(
+                heard,
+                [
+                    "event@0__:set a",
+                    "event@0__:del a",
+                    "event@0__:set soon",
+                    "event@0__:expire soon",
+                    "event@0__:expired soon"
+                ]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_node_without_a_copy_is_told_by_the_leader() {
+    let mut c = Cluster::of(4, &[("notify-keyspace-events", "AKE"), ("replicas", "3")]);
+    c.run(3_000);
+    let without =
+        (1..=4).find(|n| c.node(*n).node.replicas().count() == 0).expect("three of four have copies");
+    let conn = c.node(without).connect();
+    let me = c.node(without).connect();
+    c.ask(without, conn, "SUBSCRIBE __keyspace@0__:a");
+    c.ask(without, me, "SET a 1\nSET b 1\nDEL a");
+    c.run(100);
+    let told = c.node(without).replies(conn);
+    assert!(
+        told.ends_with("$16 __keyspace@0__:a $3 set *3 $7 message $16 __keyspace@0__:a $3 del"),
+        "{told}"
+    );
+    let leader = c.leader().unwrap();
+    c.ask(without, me, "CONFIG SET notify-keyspace-events \"\"\nSET a 1");
+    c.run(100);
+    assert_eq!(c.node(without).replies(conn), "");
+    let wanting = c.node(leader).node.notify.wanting.len();
+    assert_eq!(wanting, 2, "it said that it wants nothing any more, and two others do");
+    c.ask(without, me, "CONFIG SET notify-keyspace-events KA");
+    c.kill(leader);
+    c.run(3_000);
+    c.ask(without, me, "SET a 2");
+    c.run(100);
+    assert!(c.node(without).replies(conn).ends_with("__keyspace@0__:a $3 set"), "the next leader tells");
+}
