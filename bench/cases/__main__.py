@@ -8,13 +8,14 @@ import platform
 import subprocess
 import time
 
-from . import cells, cluster, failover, handover, memory, queues, scripts, streams, throughput
+from . import cells, cluster, failover, handover, memory, pubsub, queues, scripts, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
     "durable": throughput.durable,
     "scripts": scripts.compare,
     "streams": streams.compare,
+    "pubsub": pubsub.compare,
     "queues": queues.compare,
     "handover": handover.compare,
     "memory": memory.resident,

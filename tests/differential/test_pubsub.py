@@ -205,7 +205,6 @@ e CONFIG SET notify-keyspace-events KEn
 e SET new 1
 e SET new 2
 e CONFIG SET notify-keyspace-events q
-e CONFIG GET notify-keyspace-events
 """
 
 

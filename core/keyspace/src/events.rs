@@ -63,6 +63,12 @@ impl Events {
         self.records
     }
 
+    /// How many there are to take.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.list.len()
+    }
+
     /// True if there is something to take.
     #[inline]
     pub fn has_any(&self) -> bool {

@@ -70,6 +70,7 @@ impl Node {
         };
         let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
         replica.keyspace.events.record(wants_events);
+        self.notify.authors.clear();
         let wants_digest = match own.and_then(|proposed| proposed.batch) {
             Some(batch) => {
                 self.apply_own(at, entry.id, &mut reader, &batch, &mut rng);
@@ -138,6 +139,7 @@ impl Node {
             }
             replica.keyspace.access.set_paused(op.call.no_touch);
             let rng = if op.logged { &mut *rng } else { &mut self.rng };
+            Node::note_author(&mut self.notify.authors, &replica.keyspace, op.call.origin);
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: op.call.db, now, rng };
             if let Some(wait) = op.call.wait {
                 tries.push((place, desk.attempt(&op.call, wait.again, &mut cx, batch.args(op))));
@@ -335,6 +337,8 @@ impl Node {
         let Some(replica) = &mut shard.replica else { return };
         let now = replica.keyspace.stamp();
         replica.keyspace.access.set_paused(call.is_some_and(|(call, _)| call.no_touch));
+        let origin = call.map_or(Origin::Nobody, |(call, _)| call.origin);
+        Node::note_author(&mut self.notify.authors, &replica.keyspace, origin);
         let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng };
         match call {
             Some((call, Some(key))) if call.wait.is_some() => {

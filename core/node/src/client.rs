@@ -12,6 +12,7 @@ use skep_resp::{Decoder, Protocol};
 
 use crate::batch::Asker;
 use crate::joined::Joined;
+use crate::tracking::ClientTracking;
 use crate::transaction::Transaction;
 
 /// A buffer longer than this is given back when it runs empty, so that one large reply does not stay for ever.
@@ -62,6 +63,8 @@ pub struct Client {
     pub no_evict: bool,
     /// It listens to channels or patterns.
     pub subscribed: bool,
+    /// It is told of keys that change.
+    pub tracking: Option<Box<ClientTracking>>,
     /// Close when everything owed has been sent; nothing more is read.
     pub closing: bool,
     /// The client will send no more; close when all it sent is answered.
@@ -114,6 +117,22 @@ impl Client {
     #[inline]
     pub fn pending(&self) -> u64 {
         self.next_op - self.first_open
+    }
+
+    /// Operations begun so far.
+    pub fn begun(&self) -> u64 {
+        self.next_op
+    }
+
+    /// How many of them are answered, with all before them.
+    pub fn answered_before(&self) -> u64 {
+        self.first_open
+    }
+
+    /// The number of the client that is told of keys in the place of this one; 0 if none is, -1 if it is not told of any.
+    pub fn redirects_to(&self) -> i64 {
+        let to = |tracking: &ClientTracking| tracking.redirect.map_or(0, |target| target.number as i64);
+        self.tracking.as_deref().map_or(-1, to)
     }
 
     /// True if the reply of a write is still to come.
@@ -317,6 +336,7 @@ impl Clients {
             monitors: false,
             no_evict: false,
             subscribed: false,
+            tracking: None,
             closing: false,
             ended: false,
             input: Vec::new(),

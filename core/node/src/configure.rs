@@ -37,6 +37,7 @@ impl Node {
         let output_limits = self.settings.output_limits();
         self.output_max = output_limits.normal.hard_bytes;
         self.pubsub.limit = output_limits.pubsub;
+        self.caching.keys_max = self.settings.tracking_table_keys_max() as usize;
         self.configure_notify();
         for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
             let keyspace = &mut replica.keyspace;

@@ -327,6 +327,7 @@ impl Node {
                 self.forget_on_the_way(place);
                 self.configure();
                 self.end_rebuild(place, out);
+                self.on_key_events_missed(out);
             }
             Building::Meta(_) | Building::Shard(_) => panic!("{group:?} installs half a checkpoint"),
         }

@@ -167,6 +167,7 @@ impl Node {
         if let Some(replica) = self.shards[at].replica.take() {
             self.persist.forget_group(group);
             out.extend(replica.into_garbage().map(Output::Drop));
+            self.on_key_events_missed(out);
         }
     }
 }

@@ -125,6 +125,9 @@ impl Node {
             self.on_lead_lost(at);
             self.memory.forget_chosen();
         }
+        if leads {
+            self.tell_missed(at);
+        }
         self.note_leader(group, out);
     }
 }

@@ -47,6 +47,7 @@ mod stop;
 mod testing;
 mod ticks;
 mod touched;
+mod tracking;
 mod transaction;
 mod turn;
 mod waiting;
@@ -364,6 +365,7 @@ pub struct Node {
     idle_checked: Millis,
     pubsub: pubsub::PubSub,
     notify: notify::Notify,
+    caching: tracking::Caching,
     paused: Option<local::Pause>,
     ready: bool,
     /// Told to stop, and giving away what it leads since then.
@@ -422,7 +424,8 @@ impl Node {
         }
         // Those who wait may have been given their turn as the turn ended.
         let collected = self.shards.iter().any(|shard| !shard.batch.is_empty());
-        if !self.to_resume.is_empty() || collected || self.may_stop() || self.pubsub.has_news() {
+        let told = self.pubsub.has_news() || self.caching.has_news();
+        if !self.to_resume.is_empty() || collected || self.may_stop() || told {
             at_most(self.now.mono);
         }
         for shard in &self.shards {
@@ -474,6 +477,7 @@ impl Node {
         }
         self.peers.links.assert_invariants();
         self.pubsub.table.assert_invariants();
+        self.caching.table.assert_invariants(self.caching.keys_max);
     }
 
     /// The positions up to which this node's replicas of shards have applied the log, and digests of their states there. Cost:

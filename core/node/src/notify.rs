@@ -1,4 +1,5 @@
-//! What entries did to keys, told to the clients of this node: keyspace notifications.
+//! What entries did to keys, told to the clients of this node: keyspace notifications, and what their caches are to forget
+//! (`tracking.rs`).
 //!
 //! Each node tells its own clients, under its own `notify-keyspace-events`, from its own applying of the log: the home of a shard
 //! gives what happened there to its clients and to the other cells. A node without a replica is told by the leader, if it said
@@ -12,16 +13,28 @@ mod tests;
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use skep_base::{NodeId, number};
+use skep_base::{ConnId, NodeId, number};
+use skep_keyspace::Keyspace;
 use skep_keyspace::events::{Channel, Event, NotifyFlags};
 use skep_log::Membership;
 use skep_peer::PeerMessage;
 use skep_pubsub::{Kind, Message};
 
+use crate::batch::Origin;
 use crate::cells::Message as Mail;
 use crate::pubsub::AHEAD_BYTES_MAX;
 use crate::{Node, Output};
 use codec::Seen;
+
+/// Whose command did something: a client of this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Author {
+    pub cell: u16,
+    pub conn: ConnId,
+}
+
+/// From which event of an entry on who did what.
+pub(crate) type Authors = Vec<(usize, Option<Author>)>;
 
 /// What this cell has to do with events.
 #[derive(Default)]
@@ -34,7 +47,10 @@ pub(crate) struct Notify {
     /// Nodes that were not told something since too much was in front of it.
     behind: BTreeSet<NodeId>,
     /// Events of the entries being applied, for the other cells and for nodes without a replica.
-    outgoing: Vec<u8>,
+    for_cells: Vec<u8>,
+    for_nodes: Vec<u8>,
+    /// From which event of the entry on which client's command did what.
+    pub authors: Authors,
     /// Channel and message being made; kept for their memory.
     channel: Vec<u8>,
 }
@@ -49,7 +65,7 @@ impl Node {
 
     /// True if clients of this node want to hear what happens to keys.
     fn clients_want_events(&self) -> bool {
-        self.notify.flags.notifies()
+        self.notify.flags.notifies() || self.caching.is_used()
     }
 
     /// True if somebody wants to hear what an entry does to keys.
@@ -57,45 +73,92 @@ impl Node {
         self.clients_want_events() || !self.notify.wanting.is_empty()
     }
 
+    /// What follows in the list of events is done by this operation.
+    pub(crate) fn note_author(authors: &mut Authors, keyspace: &Keyspace, origin: Origin) {
+        if keyspace.events.is_recording() {
+            let author = match origin {
+                Origin::Client { cell, conn, .. } => Some(Author { cell, conn }),
+                _ => None,
+            };
+            authors.push((keyspace.events.count(), author));
+        }
+    }
+
     /// What an entry did, in order; `is_own` if this node proposed it.
     pub(crate) fn on_key_events(&mut self, events: &[Event], is_own: bool, out: &mut Vec<Output>) {
-        for event in events {
-            match event {
+        let authors = std::mem::take(&mut self.notify.authors);
+        let mut by = None;
+        let mut next = 0;
+        for (at, event) in events.iter().enumerate() {
+            while let Some((_, author)) = authors.get(next).filter(|(first, _)| *first <= at) {
+                by = *author;
+                next += 1;
+            }
+            let seen = match event {
                 Event::Published { kind, channel, message } if is_own => {
                     let kind = match kind {
                         Channel::Plain => Kind::Channel,
                         Channel::Shard => Kind::Shard,
                     };
                     self.publish(Message { kind, channel, payload: message }, None, out);
+                    continue;
                 }
-                Event::Published { .. } => {}
-                Event::Key { db, class, name, key } => {
-                    self.on_seen(Seen::Key { db: *db, class: *class, name, key }, out);
+                Event::Published { .. } => continue,
+                Event::Key { db, class, name, key } => Seen::Key { db: *db, class: *class, name, key, by },
+                // FLUSHALL is one for each database; once is enough.
+                Event::Database { .. } if matches!(events[..at].last(), Some(Event::Database { .. })) => {
+                    continue;
                 }
-                Event::Database { db, .. } => self.on_seen(Seen::Database { db: *db }, out),
+                Event::Database { db, .. } => Seen::Database { db: *db },
+            };
+            self.on_seen(seen, out);
+            if !self.cells.is_only() {
+                codec::put(&mut self.notify.for_cells, seen);
+            }
+            if !self.notify.wanting.is_empty() {
+                codec::put(&mut self.notify.for_nodes, seen.of_nobody());
             }
         }
-        if !self.cells.is_only() || !self.notify.wanting.is_empty() {
-            codec::put(&mut self.notify.outgoing, events);
-        }
+        self.notify.authors = authors;
     }
 
     /// Entries of a shard were applied: the other cells and the nodes without a replica hear of it.
     pub(crate) fn flush_key_events(&mut self, at: usize) {
-        if self.notify.outgoing.is_empty() {
-            return;
+        if !self.notify.for_cells.is_empty() {
+            let batch = Bytes::copy_from_slice(&self.notify.for_cells);
+            self.notify.for_cells.clear();
+            if self.clients_want_events() && self.asks_cells() {
+                self.cells.others().for_each(|cell| self.mail_events(cell, &batch));
+            }
         }
-        let batch = Bytes::copy_from_slice(&self.notify.outgoing);
-        self.notify.outgoing.clear();
-        if self.clients_want_events() && self.asks_cells() {
-            self.cells.others().for_each(|cell| self.mail_events(cell, &batch));
+        if !self.notify.for_nodes.is_empty() {
+            let batch = Bytes::copy_from_slice(&self.notify.for_nodes);
+            self.notify.for_nodes.clear();
+            for node in self.wanting_without_replica(at) {
+                self.send_events(node, &batch);
+            }
         }
-        let shard = &self.shards[at];
-        let Some(replica) = shard.replica.as_ref().filter(|replica| replica.leads()) else { return };
+    }
+
+    /// The nodes that are to be told of a shard, if this node leads it.
+    fn wanting_without_replica(&self, at: usize) -> Vec<NodeId> {
+        let Some(replica) = self.shards[at].replica.as_ref().filter(|replica| replica.leads()) else {
+            return Vec::new();
+        };
         let members = replica.group.membership();
-        let without = |node: &&NodeId| !has_replica(members, **node);
-        let nodes: Vec<NodeId> = self.notify.wanting.iter().filter(without).copied().collect();
-        nodes.into_iter().for_each(|node| self.send_events(node, &batch));
+        self.notify.wanting.iter().filter(|node| !has_replica(members, **node)).copied().collect()
+    }
+
+    /// This node leads a shard from here on: what the leader before it did not tell, nobody will.
+    pub(crate) fn tell_missed(&mut self, at: usize) {
+        for node in self.wanting_without_replica(at) {
+            self.peers.send(node, PeerMessage::KeyEvents { batch: codec::missed() });
+        }
+    }
+
+    /// What entries did to keys was not seen here: the state of a replica was replaced, or the replica is gone.
+    pub(crate) fn on_key_events_missed(&mut self, out: &mut Vec<Output>) {
+        self.on_key_events_of(&codec::missed(), out);
     }
 
     fn mail_events(&mut self, cell: usize, batch: &Bytes) {
@@ -138,6 +201,9 @@ impl Node {
         if self.cells.is_hub() && self.notify.told {
             self.peers.send(node, PeerMessage::KeyEventsWanted { wanted: true });
         }
+        if self.notify.wanting.contains(&node) {
+            self.peers.send(node, PeerMessage::KeyEvents { batch: codec::missed() });
+        }
     }
 
     // ---- what others say ---------------------------------------------------------------------------------------------
@@ -155,9 +221,13 @@ impl Node {
             false => self.notify.wanting.remove(&node),
         };
         self.notify.behind.remove(&node);
+        // What happened before this was not told.
+        if wanted && (0..self.shards.len()).any(|at| self.wanting_without_replica(at).contains(&node)) {
+            self.peers.send(node, PeerMessage::KeyEvents { batch: codec::missed() });
+        }
     }
 
-    /// The hub: the leader of a shard without a replica here tells what happened there.
+    /// The hub: the leader of a shard without a replica here tells what happened there. Or any cell: something was missed.
     pub(crate) fn on_key_events_of(&mut self, batch: &Bytes, out: &mut Vec<Output>) {
         if self.asks_cells() {
             self.cells.others().for_each(|cell| self.mail_events(cell, batch));
@@ -171,10 +241,10 @@ impl Node {
         self.on_seen_batch(batch, out);
     }
 
-    /// What is malformed is passed over: no correct node sends it.
+    /// What is malformed counts as missed: no correct node sends it.
     fn on_seen_batch(&mut self, batch: &[u8], out: &mut Vec<Output>) {
-        for seen in codec::seen(batch).map_while(Result::ok) {
-            self.on_seen(seen, out);
+        for seen in codec::seen(batch) {
+            self.on_seen(seen.unwrap_or(Seen::Missed), out);
         }
     }
 
@@ -182,15 +252,18 @@ impl Node {
 
     /// Tells the clients of this cell.
     fn on_seen(&mut self, seen: Seen<'_>, out: &mut Vec<Output>) {
-        if let Seen::Key { db, class, name, key } = seen
-            && self.notify.flags.has(class)
-        {
+        let Seen::Key { db, class, name, key, by } = seen else { return self.invalidate_all(out) };
+        if self.notify.flags.has(class) {
             if self.notify.flags.by_key() {
                 self.notify_of("__keyspace@", db, key, name.as_bytes(), out);
             }
             if self.notify.flags.by_event() {
                 self.notify_of("__keyevent@", db, name.as_bytes(), key, out);
             }
+        }
+        if !self.caching.clients.is_empty() {
+            let by = by.filter(|author| usize::from(author.cell) == self.cells.me).map(|author| author.conn);
+            self.invalidate(key, by, out);
         }
     }
 

@@ -113,6 +113,9 @@ impl Node {
         if client.monitors {
             self.end_monitor(conn);
         }
+        if let Some(tracking) = &client.tracking {
+            self.end_tracking(conn, tracking);
+        }
         self.cells.clients_gone += 1;
         if let Some((group, asker)) = client.wait(self.cells.me) {
             self.withdraw(group, asker, Unblock::Gone);
@@ -259,10 +262,11 @@ impl Node {
         if !client.authenticated && !command.flags.has(Flags::NO_AUTH) {
             return self.refuse(conn, Some(command), &Refusal::text("NOAUTH Authentication required."));
         }
-        let (is_limited, listens, queues) = (
+        let (is_limited, listens, queues, caches) = (
             client.rights.is_some(),
             client.subscribed && client.protocol == Protocol::Resp2,
             client.transaction.as_ref().is_some_and(|transaction| transaction.is_open()),
+            client.tracking.is_some(),
         );
         if is_limited && let Some(flow) = self.deny(conn, command, args) {
             return flow;
@@ -271,6 +275,9 @@ impl Node {
         let args = carrying.as_ref().map_or(args, |carrying| carrying.args());
         if listens && let Some(refusal) = refused_while_listening(command) {
             return self.refuse(conn, Some(command), &refusal);
+        }
+        if caches {
+            self.track_reads(conn, (command, route), args, out);
         }
         if queues && let Some(flow) = self.queue(conn, command, route, args) {
             if self.monitors.is_on {
@@ -632,7 +639,7 @@ pub(crate) enum Place {
 }
 
 /// How much a client may leave unread.
-fn class_limit(client: &Client, settings: &Settings) -> ClassLimit {
+pub(crate) fn class_limit(client: &Client, settings: &Settings) -> ClassLimit {
     let limits = settings.output_limits();
     if client.subscribed { limits.pubsub } else { limits.normal }
 }

@@ -13,6 +13,7 @@ use skep_settings::ClassLimit;
 
 use crate::cells::{HUB, Message as Mail};
 use crate::client::{Client, Clients};
+use crate::on_client::class_limit;
 use crate::{Node, Output};
 
 /// Bytes that may wait in front of a message on its way to another node, or to a cell if it comes from another node; with
@@ -190,6 +191,16 @@ impl Node {
         self.pubsub.own.clear();
     }
 
+    /// Pushes something to one client, which may be one that does not listen.
+    pub(crate) fn push_one(&mut self, conn: ConnId, write: impl Fn(&mut Reply<'_>), out: &mut Vec<Output>) {
+        let Some(client) = self.clients.get(conn) else { return };
+        let limit = class_limit(client, &self.settings);
+        let Node { clients, pubsub, with_output, grown, .. } = self;
+        let PubSub { forms, own, doomed, .. } = pubsub;
+        Pusher { clients, with_output, grown, forms, own, doomed, limit }.push(&[conn], None, write);
+        self.cut_off_doomed(out);
+    }
+
     /// Cuts off clients that do not read what is pushed to them.
     fn cut_off_doomed(&mut self, out: &mut Vec<Output>) {
         while let Some((conn, owed)) = self.pubsub.doomed.pop() {
@@ -206,7 +217,8 @@ impl Node {
     // ---- the end of a turn -------------------------------------------------------------------------------------------
 
     /// Gives to the other cells and nodes what was published here, and how the counts have changed.
-    pub(crate) fn flush_pubsub(&mut self) {
+    pub(crate) fn flush_pubsub(&mut self, out: &mut Vec<Output>) {
+        self.flush_tracking(out);
         for (cell, taken) in self.pubsub.taken.iter_mut().enumerate().filter(|(_, taken)| **taken > 0) {
             self.cells.send(cell, Mail::PublishedTaken { bytes: std::mem::take(taken) });
         }

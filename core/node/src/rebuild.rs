@@ -223,6 +223,7 @@ impl Node {
         out.push(Output::Note(Note::Rebuilt { group: shard.id, at: replica.applied }));
         // What was passed over is in the state: reads that were sent before it must not run on it.
         self.forget_on_the_way(place);
+        self.on_key_events_missed(out);
         self.list_grown(out);
     }
 }

@@ -255,6 +255,7 @@ impl Node {
             decoder_limits: Default::default(),
             active_expire: true,
             idle_checked: now.mono,
+            caching: crate::tracking::Caching::default(),
             notify: crate::notify::Notify::default(),
             pubsub: crate::pubsub::PubSub::new(cell.count),
             paused: None,

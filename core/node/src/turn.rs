@@ -47,7 +47,7 @@ impl Node {
         self.step_digests(out);
         self.step_rebuilds(out);
         self.flush_persist(out);
-        self.flush_pubsub();
+        self.flush_pubsub(out);
         self.flush_peers(out);
         self.take_script_logs(out);
         self.list_grown(out);

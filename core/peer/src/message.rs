@@ -60,8 +60,8 @@ const CHECKPOINT_OFFERED: u8 = 33;
 const WITHDRAW: u8 = 36;
 const PUBLISHED: u8 = 34;
 const SUBSCRIBERS: u8 = 35;
-const KEY_EVENTS: u8 = 36;
-const KEY_EVENTS_WANTED: u8 = 37;
+const KEY_EVENTS: u8 = 37;
+const KEY_EVENTS_WANTED: u8 = 38;
 
 /// What one node says to another over a link that is up.
 #[derive(Clone, PartialEq, Debug)]

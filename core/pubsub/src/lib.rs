@@ -1,14 +1,17 @@
-//! Who listens to what: the subscriptions of one cell's clients, and how many there are elsewhere.
+//! Who listens to what: the subscriptions of one cell's clients, and how many there are elsewhere; and which of them cache
+//! which keys.
 //!
 //! Pure. It holds no message and writes none: the node asks who is to get one. See DESIGN.md.
 
 mod batch;
 mod counts;
 mod table;
+mod tracking;
 
 pub use batch::{Batch, Message, messages};
 pub use counts::{Counts, Source};
 pub use table::{Refused, Table};
+pub use tracking::{Touched, Tracking};
 
 /// Bytes of the name of a channel or pattern that can be listened to. Names travel to all nodes.
 pub const NAME_BYTES_MAX: usize = 64 << 10;

@@ -12,6 +12,9 @@ use skep_base::ConnId;
 
 type Key = Box<[u8]>;
 
+/// Keys that have changed, each with who changed it, if that was one client.
+pub type Touched = BTreeMap<Key, Option<ConnId>>;
+
 /// The tables of a cell.
 #[derive(Default)]
 pub struct Tracking {
@@ -25,8 +28,8 @@ pub struct Tracking {
 #[derive(Default)]
 struct Prefix {
     clients: Vec<ConnId>,
-    /// Keys that have changed since the clients were told, each with who changed it, if that was one client.
-    touched: BTreeMap<Key, Option<ConnId>>,
+    /// Since the clients were told.
+    touched: Touched,
 }
 
 impl Tracking {
@@ -105,7 +108,7 @@ impl Tracking {
     }
 
     /// What was touched, by prefixes: who wants to hear of it, and the keys.
-    pub fn take_touched(&mut self) -> Vec<(Vec<ConnId>, BTreeMap<Box<[u8]>, Option<ConnId>>)> {
+    pub fn take_touched(&mut self) -> Vec<(Vec<ConnId>, Touched)> {
         let touched = self.prefixes.values_mut().filter(|prefix| !prefix.touched.is_empty());
         touched.map(|prefix| (prefix.clients.clone(), std::mem::take(&mut prefix.touched))).collect()
     }

@@ -231,6 +231,8 @@ accessors! {
     client_query_buffer_bytes_max: u32("client-query-buffer-limit") -> u32;
     /// The greatest size of one argument.
     bulk_bytes_max: u32("proto-max-bulk-len") -> u32;
+    /// Keys that a cell remembers as read by clients that cache them; 0 for no limit.
+    tracking_table_keys_max: int("tracking-table-max-keys") -> u64;
     /// The log that may gather in a group before a checkpoint is taken.
     checkpoint_log_bytes: int("checkpoint-log-bytes") -> u64;
     /// The size at which a new log file is begun, in whole blocks of 512 bytes.

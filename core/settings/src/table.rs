@@ -293,6 +293,15 @@ pub const SETTINGS: &[SettingSpec] = &[
         "Which events of keys this node publishes to its subscribers: K for channels by key, E by event, and the letters of \
          classes of events, A for all. Empty: none.",
     ),
+    row(
+        "tracking-table-max-keys",
+        count(),
+        "1000000",
+        Live,
+        "keys",
+        "How many keys a cell remembers as read by clients that cache them (CLIENT TRACKING). Of more, some count as changed. \
+         0: no limit.",
+    ),
     // Facts.
     fact("databases", |_| "16".to_owned(), "Databases to SELECT."),
     fact("port", |s| s.listen().port().to_string(), "The port of listen."),
@@ -374,7 +383,6 @@ pub const SETTINGS: &[SettingSpec] = &[
         "50 99 99.9",
         "Latency is measured for /metrics only.",
     ),
-    remembered("tracking-table-max-keys", count(), "1000000", "There is no client-side caching yet."),
     remembered(
         "loglevel",
         Choice(&["debug", "verbose", "notice", "warning"]),

@@ -8,6 +8,9 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .docs("O(1)", "Logs the connection in."),
     command("client", -2, 0, 0, "2.4.0")
         .docs("Depends on the subcommand", "Looks at and steers client connections."),
+    command("client|caching", 3, NOSCRIPT | LOADING | STALE, CONNECTION, "6.0.0")
+        .syntax("(YES | NO)")
+        .docs("O(1)", "Says whether the keys that the next command reads are cached by this connection."),
     command("client|getname", 2, NOSCRIPT | LOADING | STALE, CONNECTION, "2.6.9")
         .docs("O(1)", "Gives the name of this connection."),
     command("client|getredir", 2, NOSCRIPT | LOADING | STALE, CONNECTION, "6.0.0")
@@ -48,6 +51,12 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("client|setname", 3, NOSCRIPT | LOADING | STALE, CONNECTION, "2.6.9")
         .syntax("connection-name")
         .docs("O(1)", "Names this connection."),
+    command("client|tracking", -3, NOSCRIPT | LOADING | STALE, CONNECTION, "6.0.0")
+        .syntax("(ON | OFF) [REDIRECT client-id] [PREFIX prefix:string]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]")
+        .docs(
+            "O(N) in the prefixes",
+            "Tells this connection which of the keys that it has read have changed.",
+        ),
     command("client|trackinginfo", 2, NOSCRIPT | LOADING | STALE, CONNECTION, "6.2.0")
         .docs("O(1)", "Describes the state of tracking for this connection."),
     command("client|unblock", -3, ADMIN | NOSCRIPT | LOADING | STALE, CONNECTION, "5.0.0")

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use skep_base::{Args, GroupId, NodeId, Span};
+use skep_base::{Args, ConnId, GroupId, NodeId, Span};
 use skep_peer::PeerMessage;
 use skep_placement::{MetaCommand, MetaState};
 use skep_pubsub::{Counts, Source};
@@ -66,6 +66,21 @@ pub(crate) enum Message {
     /// What happened to keys, as `notify::codec` writes it.
     KeyEvents {
         batch: Bytes,
+    },
+
+    /// Whether the sender has clients that are told of keys.
+    Tracks {
+        is_on: bool,
+    },
+    /// For a client of the receiver that is told in the place of the sender's; without keys, that all have changed.
+    Redirected {
+        from: ConnId,
+        to: ConnId,
+        keys: Option<Vec<Vec<u8>>>,
+    },
+    /// Whoever was told in the place of this client is gone.
+    RedirectBroken {
+        conn: ConnId,
     },
 
     // ---- to the hub --------------------------------------------------------------------------------------------------

@@ -34,6 +34,9 @@ impl Node {
             Message::Shown(lines) => self.on_shown(&lines),
             Message::KeyEvents { batch } => self.on_key_events_mail(from, &batch, out),
             Message::KeyEventsWanted { node, wanted } => self.note_wanting(node, wanted),
+            Message::Tracks { is_on } => self.on_tracks(from, is_on),
+            Message::Redirected { from: by, to, keys } => self.on_redirected(from, (by, to), keys, out),
+            Message::RedirectBroken { conn } => self.on_redirect_broken(conn, out),
             Message::Report(report) => self.on_report(from, *report, out),
             Message::Send { node, incarnation, message } => {
                 self.send_for(from, node, incarnation, message);

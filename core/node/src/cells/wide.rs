@@ -14,6 +14,7 @@ use skep_resp::Reply;
 use super::{HUB, Message};
 use crate::local::{Call, Figures, Local, ShardNews};
 use crate::slow::{Samples, SlowEntry};
+use crate::tracking::Target;
 use crate::{Node, Output};
 
 /// A command of a client, told to all cells.
@@ -47,6 +48,8 @@ pub(crate) enum Part {
     /// Whether it was begun here.
     Begun(bool),
     Count(usize),
+    /// A client that was looked for, if it is here.
+    Client(Option<Target>),
     /// Clients' lines by their numbers.
     Lines(Vec<(u64, String)>),
     Denials(Vec<skep_acl::Denial>),

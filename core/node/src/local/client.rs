@@ -11,7 +11,6 @@ use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[
     ("client|getname", getname),
-    ("client|getredir", getredir),
     ("client|help", super::help),
     ("client|id", id),
     ("client|no-evict", no_evict),
@@ -20,7 +19,6 @@ pub const COMMANDS: Group = &[
     ("client|reply", reply_mode),
     ("client|setinfo", setinfo),
     ("client|setname", setname),
-    ("client|trackinginfo", trackinginfo),
     ("client|unblock", unblock),
     ("client|unpause", unpause),
 ];
@@ -65,23 +63,6 @@ fn setinfo(node: &mut Node, call: Call) -> Result<(), Refusal> {
     }
     *field = value.to_vec();
     call.reply.ok();
-    Ok(())
-}
-
-fn getredir(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.int(-1); // there is no tracking that could be redirected
-    Ok(())
-}
-
-fn trackinginfo(_: &mut Node, call: Call) -> Result<(), Refusal> {
-    call.reply.map(3);
-    call.reply.bulk(b"flags");
-    call.reply.set(1);
-    call.reply.bulk(b"off");
-    call.reply.bulk(b"redirect");
-    call.reply.int(-1);
-    call.reply.bulk(b"prefixes");
-    call.reply.array(0);
     Ok(())
 }
 

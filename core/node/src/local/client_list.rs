@@ -12,6 +12,7 @@ use skep_resp::Protocol;
 use super::{Call, Group, Parts};
 use crate::cells::{Caller, Part};
 use crate::client::Client;
+use crate::tracking::Mode;
 use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[("client|info", info), ("client|kill", kill), ("client|list", list)];
@@ -215,6 +216,9 @@ impl Node {
             ('O', client.monitors),
             ('P', client.subscribed),
             ('x', open.is_some()),
+            ('t', client.tracking.is_some()),
+            ('R', client.tracking.as_ref().is_some_and(|tracking| tracking.broken)),
+            ('B', client.tracking.as_ref().is_some_and(|tracking| tracking.mode == Mode::Broadcast)),
             ('b', client.blocked || client.waiting && client.waits_on.is_none() && client.id != caller),
             ('c', client.closing),
             ('e', client.no_evict),
@@ -234,7 +238,7 @@ impl Node {
             lines,
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} \
              qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll=0 omem=0 tot-mem={} events={} \
-             cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+             cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
             client.number,
             client.address,
             client.local_address,
@@ -259,6 +263,7 @@ impl Node {
             if client.unsent() > 0 { "rw" } else { "r" },
             client.last_command,
             lossy(&client.user),
+            client.redirects_to(),
             if client.protocol == Protocol::Resp3 { 3 } else { 2 },
             lossy(&client.library_name),
             lossy(&client.library_version),

@@ -53,6 +53,9 @@ fn reset(node: &mut Node, call: Call) -> Result<(), Refusal> {
     node.end_subscriptions(call.conn);
     node.end_monitor(call.conn);
     let login = node.acl.first_login();
+    if let Some(tracking) = node.client(call.conn).tracking.take() {
+        node.end_tracking(call.conn, &tracking);
+    }
     let client = node.client(call.conn);
     log_out(client, login);
     client.db = 0;

@@ -72,6 +72,9 @@ pub(crate) struct Figures {
     listening: usize,
     published_dropped: u64,
     blocked_clients: usize,
+    /// Clients that are told of keys, and for them: keys, keys by clients, prefixes.
+    tracking: usize,
+    tracked: [usize; 3],
     longest_input: usize,
     longest_output: usize,
     pub clients_memory: usize,
@@ -133,6 +136,8 @@ impl Figures {
         self.listening += other.listening;
         self.published_dropped += other.published_dropped;
         self.blocked_clients += other.blocked_clients;
+        self.tracking += other.tracking;
+        self.tracked.iter_mut().zip(other.tracked).for_each(|(sum, of)| *sum += of);
         self.longest_input = self.longest_input.max(other.longest_input);
         self.longest_output = self.longest_output.max(other.longest_output);
         self.clients_memory += other.clients_memory;
@@ -231,7 +236,7 @@ fn clients(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("client_recent_max_input_buffer", all.longest_input);
     lines.put("client_recent_max_output_buffer", all.longest_output);
     lines.put("blocked_clients", all.blocked_clients);
-    lines.put("tracking_clients", 0);
+    lines.put("tracking_clients", all.tracking);
     lines.put("pubsub_clients", all.listening);
     lines.put("watching_clients", 0);
 }
@@ -301,6 +306,10 @@ fn stats(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("pubsub_channels", table.distinct(Kind::Channel));
     lines.put("pubsub_patterns", table.distinct(Kind::Pattern));
     lines.put("pubsubshard_channels", table.distinct(Kind::Shard));
+    let [keys, items, prefixes] = all.tracked;
+    lines.put("tracking_total_keys", keys);
+    lines.put("tracking_total_items", items);
+    lines.put("tracking_total_prefixes", prefixes);
     lines.put("latest_fork_usec", 0);
     lines.put("total_forks", 0);
     lines.put("total_error_replies", stats.errors);
@@ -402,6 +411,8 @@ impl Node {
             listening: self.pubsub.table.clients(),
             published_dropped: self.pubsub.dropped,
             blocked_clients: self.blocked_clients(),
+            tracking: self.caching.clients.len(),
+            tracked: [self.caching.table.keys(), self.caching.table.items(), self.caching.table.prefixes()],
             longest_input: longest(|c| c.unread()),
             longest_output: longest(|c| c.unsent()),
             clients_memory: self.clients.iter().map(|c| c.memory_bytes()).sum(),

@@ -18,6 +18,7 @@ mod skep;
 mod slow;
 #[cfg(test)]
 mod tests;
+mod tracking;
 
 use skep_base::{Args, ConnId, Refusal};
 use skep_command::{COMMAND_COUNT, CommandSpec, describe, lookup_full};
@@ -79,6 +80,7 @@ const PARTS: &[Parts] = &[
     server::PARTS,
     skep::PARTS,
     slow::PARTS,
+    tracking::PARTS,
 ];
 
 /// The commands of one file.
@@ -100,6 +102,7 @@ const LOCAL: &[Group] = &[
     server::COMMANDS,
     skep::COMMANDS,
     slow::COMMANDS,
+    tracking::COMMANDS,
 ];
 
 impl Routes {

@@ -106,3 +106,19 @@ fn a_node_without_a_copy_is_told_by_the_leader() {
     c.run(100);
     assert!(c.node(without).replies(conn).ends_with("__keyspace@0__:a $3 set"), "the next leader tells");
 }
+
+#[test]
+fn what_a_script_publishes_goes_everywhere_once() {
+    let mut c = Cluster::of(3, &[]);
+    c.run(2_000);
+    let conns = [1, 2, 3].map(|n| (n, c.node(n).connect()));
+    conns.iter().for_each(|(n, conn)| drop(c.ask(*n, *conn, "SUBSCRIBE a\nSSUBSCRIBE s")));
+    let me = c.node(2).connect();
+    let script = "EVAL redis.call('publish','a','m');redis.call('spublish','s','n');return(redis.call('publish','b','x')) 0";
+    assert_eq!(c.ask(2, me, script), ":0");
+    c.run(200);
+    for (n, conn) in conns {
+        let heard = c.node(n).replies(conn);
+        assert_eq!(heard, "*3 $7 message $1 a $1 m *3 $8 smessage $1 s $1 n", "node {n}");
+    }
+}

@@ -1,0 +1,205 @@
+//! Client-side caching on one node, over cells and over nodes.
+
+use skep_base::ConnId;
+
+use crate::testing::{Cluster, World, pipeline};
+
+fn world() -> World {
+    World::new(&[("durability", "memory")])
+}
+
+fn caching(w: &mut World, options: &str) -> ConnId {
+    let conn = w.connect();
+    assert!(w.ask(conn, &format!("HELLO 3\nCLIENT TRACKING ON {options}")).ends_with("+OK"));
+    conn
+}
+
+#[test]
+fn who_has_read_a_key_is_told_once_that_it_changed() {
+    let mut w = world();
+    let (caches, me) = (caching(&mut w, ""), w.connect());
+    w.ask(me, "MSET a 1 b 2 c 3");
+    assert_eq!(w.replies(caches), "", "it has read nothing");
+    assert_eq!(w.ask(caches, "MGET a b\nSET a own"), "*2 $1 1 $1 2 +OK >2 $10 invalidate *1 $1 a");
+    w.ask(me, "SET b 3\nSET b 4\nSET c 4");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 b");
+    w.ask(caches, "GET a\nGET soon");
+    w.ask(me, "EXPIRE a 10\nSET soon 1 PX 100");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 a >2 $10 invalidate *1 $4 soon");
+    w.ask(caches, "GET soon");
+    w.advance(101);
+    w.settle();
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $4 soon", "expired");
+    w.ask(caches, "GET a");
+    w.ask(me, "FLUSHALL");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate _");
+    assert_eq!(w.ask(caches, "GET a\nCLIENT TRACKING OFF\nSET a 1"), "_ +OK +OK");
+}
+
+#[test]
+fn clients_say_for_each_command_whether_they_cache() {
+    let mut w = world();
+    let (takes, leaves, me) = (caching(&mut w, "OPTIN"), caching(&mut w, "OPTOUT"), w.connect());
+    w.ask(takes, "GET a\nCLIENT CACHING YES\nCLIENT ID\nGET b\nGET c");
+    w.ask(leaves, "GET a\nCLIENT CACHING NO\nGET b\nGET c");
+    w.ask(me, "SET a 1\nSET b 1\nSET c 1");
+    assert_eq!(w.replies(takes), ">2 $10 invalidate *1 $1 b");
+    assert_eq!(w.replies(leaves), ">2 $10 invalidate *1 $1 a >2 $10 invalidate *1 $1 c");
+    w.ask(takes, "CLIENT CACHING YES\nMULTI\nGET x\nGET y\nEXEC\nGET z");
+    w.ask(me, "SET x 1\nSET y 1\nSET z 1");
+    assert_eq!(w.replies(takes), ">2 $10 invalidate *1 $1 x >2 $10 invalidate *1 $1 y");
+}
+
+#[test]
+fn what_a_transaction_reads_is_tracked_from_when_it_runs() {
+    let mut w = world();
+    let (caches, me) = (caching(&mut w, ""), w.connect());
+    w.ask(caches, "MULTI\nGET a");
+    w.ask(me, "SET a 1");
+    assert_eq!(w.replies(caches), "");
+    assert_eq!(w.ask(caches, "EXEC"), "*1 $1 1");
+    w.ask(me, "SET a 2");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 a");
+    w.ask(caches, "MULTI\nGET a\nDISCARD\nPING");
+    w.ask(me, "SET a 3");
+    assert_eq!(w.replies(caches), "", "it was not read");
+}
+
+#[test]
+fn prefixes_are_told_together_at_the_end_of_a_turn() {
+    let mut w = world();
+    let (users, all, me) =
+        (caching(&mut w, "BCAST PREFIX user: PREFIX x"), caching(&mut w, "BCAST"), w.connect());
+    w.ask(me, "MSET user:1 1 user:2 2 other 3\nDEL user:1");
+    assert_eq!(w.replies(users), ">2 $10 invalidate *2 $6 user:1 $6 user:2");
+    assert_eq!(w.replies(all), ">2 $10 invalidate *3 $5 other $6 user:1 $6 user:2");
+    assert_eq!(
+        w.ask(users, "CLIENT TRACKINGINFO"),
+        "%3 $5 flags ~2 $2 on $5 bcast $8 redirect :0 $8 prefixes *2 $5 user: $1 x"
+    );
+    w.ask(users, "RESET");
+    w.ask(me, "SET user:1 1");
+    assert_eq!(w.replies(users), "");
+}
+
+#[test]
+fn a_client_that_wants_so_is_not_told_of_what_it_does_itself() {
+    for durability in ["memory", "disk"] {
+        let mut w = World::new(&[("durability", durability)]);
+        let (own, broadcast, me) = (caching(&mut w, "NOLOOP"), caching(&mut w, "BCAST NOLOOP"), w.connect());
+        assert_eq!(w.ask(own, "GET a\nSET a 1"), "_ +OK");
+        assert_eq!(w.replies(broadcast), ">2 $10 invalidate *1 $1 a");
+        w.ask(own, "GET a");
+        w.receive(me, pipeline("SET x 1\nSET a 2"));
+        w.receive(own, pipeline("SET y 2"));
+        w.settle();
+        assert_eq!(w.replies(own), "+OK >2 $10 invalidate *1 $1 a", "others share the entry");
+        w.replies(broadcast);
+        assert_eq!(w.ask(broadcast, "SET b 1"), "+OK");
+    }
+}
+
+#[test]
+fn another_client_may_be_told_in_its_place() {
+    let mut w = world();
+    let (listens, plain, me) = (w.connect(), w.connect(), w.connect());
+    w.ask(listens, "SUBSCRIBE __redis__:invalidate");
+    assert_eq!(w.ask(plain, "CLIENT TRACKING ON REDIRECT 1\nGET a\nCLIENT GETREDIR"), "+OK $-1 :1");
+    let caches = caching(&mut w, "REDIRECT 1");
+    w.ask(caches, "GET a");
+    w.ask(me, "SET a 1");
+    let told = "*3 $7 message $20 __redis__:invalidate *1 $1 a";
+    assert_eq!(w.replies(listens), [told, told].join(" "));
+    w.ask(me, "FLUSHALL");
+    let told = "*3 $7 message $20 __redis__:invalidate $-1";
+    assert_eq!(w.replies(listens), [told, told].join(" "));
+    w.ask(caches, "GET a");
+    w.input(crate::Input::Disconnected { conn: listens });
+    w.ask(me, "SET a 1");
+    assert_eq!(w.replies(caches), ">2 $21 tracking-redir-broken :1");
+    assert!(w.ask(caches, "CLIENT TRACKINGINFO").contains("$15 broken_redirect"));
+    assert!(w.ask(caches, "CLIENT INFO").contains("flags=tR "));
+    assert_eq!(
+        w.ask(plain, "CLIENT TRACKING ON REDIRECT 99"),
+        "-ERR The client ID you want redirect to does not exist"
+    );
+}
+
+#[test]
+fn of_more_keys_than_the_limit_some_count_as_changed() {
+    let mut w = World::new(&[("durability", "memory"), ("tracking-table-max-keys", "2")]);
+    let caches = caching(&mut w, "");
+    assert_eq!(w.ask(caches, "GET a\nGET b\nGET c"), "_ _ >2 $10 invalidate *1 $1 a _");
+    let info = w.ask(caches, "INFO stats\nINFO clients");
+    assert!(info.contains("tracking_total_keys:2 ") && info.contains("tracking_clients:1 "), "{info}");
+    w.ask(caches, "CLIENT TRACKING OFF");
+    assert!(w.ask(caches, "INFO stats").contains("tracking_total_keys:0 "));
+}
+
+#[test]
+fn a_reply_that_may_be_older_than_what_was_told_is_followed_by_the_same_again() {
+    let mut c = Cluster::of(3, &[]);
+    c.run(2_000);
+    let leader = c.leader().unwrap();
+    let other = if leader == 1 { 2 } else { 1 };
+    let (caches, me) = (c.node(other).connect(), c.node(leader).connect());
+    c.ask(other, caches, "HELLO 3\nCLIENT TRACKING ON");
+    for round in 0..30 {
+        c.ask(leader, me, &format!("SET a {round}"));
+        c.run(50);
+        c.node(other).replies(caches);
+        // A read is on its way while the key changes.
+        c.node(other).receive(caches, pipeline("GET a"));
+        c.node(other).turn();
+        c.node(leader).receive(me, pipeline(&format!("SET a {round}x")));
+        c.run(50);
+        c.node(leader).replies(me);
+        let heard = c.node(other).replies(caches);
+        let new = format!("{round}x");
+        let reply = heard.split('$').position(|part| part.trim_end().ends_with(&new));
+        assert!(reply.is_some() || heard.ends_with("invalidate *1 $1 a"), "{heard}");
+    }
+}
+
+#[test]
+fn each_node_tells_its_clients_of_what_is_done_anywhere() {
+    let mut c = Cluster::of(4, &[("replicas", "3")]);
+    c.run(3_000);
+    let conns = [1, 2, 3, 4].map(|n| (n, c.node(n).connect()));
+    let mes = [1, 2, 3, 4].map(|n| (n, c.node(n).connect()));
+    for (n, conn) in conns {
+        c.ask(n, conn, "HELLO 3\nCLIENT TRACKING ON");
+    }
+    c.run(300);
+    for (n, me) in mes {
+        for (at, conn) in conns {
+            c.ask(at, conn, "GET a");
+        }
+        c.run(100);
+        conns.iter().for_each(|(at, conn)| drop(c.node(*at).replies(*conn)));
+        c.ask(n, me, &format!("SET a {n}"));
+        c.run(200);
+        for (at, conn) in conns {
+            let told = c.node(at).replies(conn);
+            assert!(told.contains("invalidate *1 $1 a"), "node {at} of what {n} did: {told}");
+        }
+    }
+}
+
+#[test]
+fn where_something_may_have_been_missed_all_keys_count_as_changed() {
+    let mut c = Cluster::of(4, &[("replicas", "3")]);
+    c.run(3_000);
+    let without =
+        (1..=4).find(|n| c.node(*n).node.replicas().count() == 0).expect("three of four have copies");
+    let conn = c.node(without).connect();
+    let first = c.ask(without, conn, "HELLO 3\nCLIENT TRACKING ON\nGET a");
+    c.run(300);
+    let told = [first, c.node(without).replies(conn)].join(" ");
+    assert!(told.contains("invalidate _"), "from before the leader knew: {told}");
+    c.ask(without, conn, "GET a");
+    let leader = c.leader().unwrap();
+    c.kill(leader);
+    c.run(3_000);
+    assert!(c.node(without).replies(conn).contains("invalidate _"), "what the dead leader did not tell");
+}
