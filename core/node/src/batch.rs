@@ -265,7 +265,7 @@ impl Batch {
     fn mark_source(&mut self, call: &Call) {
         match call.origin {
             Origin::Peer { node, incarnation, number, index } => {
-                if self.source != Some((node, incarnation, number, index)) {
+                if call.wait.is_some() || self.source != Some((node, incarnation, number, index)) {
                     let source = Source { node, incarnation, number, first: index };
                     entry::put_source(&mut self.payload, source);
                 }

@@ -4,6 +4,8 @@
 //! served by the log, as every write, and by nothing else). One that finds nothing has changed nothing and goes back to its
 //! place. Commands that only read are tried on the state as it is applied. Who waits in which order is in `waiting.rs`.
 
+use std::collections::VecDeque;
+
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, NodeId, Term, Unserved};
 use skep_command::CommandSpec;
@@ -105,9 +107,9 @@ impl Node {
         }
         let Some((key, kind, count)) = addition(command, args) else { return };
         let Some(key) = args.get(key) else { return };
-        let mut chosen = self.next_in_turn(at, (db, key), kind, count, false);
-        // Who is served with a BLMOVE brings something to its target.
-        while let Some(place) = chosen.pop() {
+        let mut chosen = VecDeque::from(self.next_in_turn(at, (db, key), kind, count, false));
+        // Who is served with a BLMOVE brings something to its target, where others have their turn after those here.
+        while let Some(place) = chosen.pop_front() {
             if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying) {
                 continue; // chosen for another reason before
             }
@@ -123,7 +125,7 @@ impl Node {
         }
     }
 
-    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; who is tried next is last.
+    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much.
     fn next_in_turn(
         &self,
         at: usize,
@@ -143,9 +145,7 @@ impl Node {
             }
             _ => true,
         };
-        let mut places = self.shards[at].waiting.next(key, kind, (count, in_all), may);
-        places.reverse();
-        places
+        self.shards[at].waiting.next(key, kind, (count, in_all), may)
     }
 
     /// True if there is a way to a run of another node, which was heard a moment ago.
@@ -187,7 +187,7 @@ impl Node {
                 waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
             }
         };
-        chosen.into_iter().rev().for_each(|place| self.try_again(at, place));
+        chosen.into_iter().for_each(|place| self.try_again(at, place));
     }
 
     /// Takes note of when a queue's rate gives way, if that is all that holds it back.

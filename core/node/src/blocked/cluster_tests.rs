@@ -49,6 +49,22 @@ fn a_client_of_any_node_gets_what_any_node_is_given() {
 }
 
 #[test]
+fn what_waits_behind_other_commands_of_its_forward_waits_as_well() {
+    let (mut c, leader, [one, two]) = three();
+    for node in [leader, one] {
+        let conn = c.node(node).connect();
+        c.node(node).receive(conn, pipeline("RPUSH z 1\nGET none\nBLPOP k 0\nRPUSH z 2"));
+        c.run(300);
+        assert_eq!(c.node(node).replies(conn), ":1 $-1", "node {node}");
+        let other = c.node(two).connect();
+        assert_eq!(c.ask(two, other, "RPUSH k a"), ":1");
+        c.run(100);
+        assert_eq!(c.node(node).replies(conn), "*2 $1 k $1 a :2");
+        assert_eq!(c.ask(two, other, "DEL z\nEXISTS k"), ":1 :0");
+    }
+}
+
+#[test]
 fn who_waits_longest_is_first_whichever_node_he_is_at() {
     let (mut c, leader, [one, two]) = three();
     let conns = [one, leader, two, one].map(|n| (n, wait(&mut c, n, "BLPOP k 0")));
