@@ -21,6 +21,10 @@ LEFT_OUT = {
     "config", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "info", "command", "lolwut", "time",
     "memory", "latency", "slowlog", "acl", "module", "cluster", "wait", "lastsave", "bgsave", "bgrewriteaof", "save", "role", "asking",
     "readonly", "readwrite", "blpop", "brpop", "brpoplpush", "blmove", "blmpop", "bzpopmin", "bzpopmax", "bzmpop", "xread", "xreadgroup", "restore-asking", "pfdebug", "pfselftest", "script", "function", "pubsub", "select", "swapdb",
+    # What follows would be queued, compared with what was watched, or be refused by skep with what to use instead.
+    "multi", "exec", "discard", "watch", "unwatch", "migrate",
+    # Redis looks for the script before it looks at the number of keys.
+    "evalsha", "evalsha_ro",
 }  # fmt: skip
 VALUES = {
     "nothing": [],
