@@ -8,13 +8,13 @@ tests, on their own keys of all types.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.resp import Connection, ConnectionLost, Reply, is_error, items, show
+from harness.example import Example
+from harness.resp import Connection, Reply, is_error, items, show
 from harness.server import Redis
 
 from .generator import Words, stream
@@ -32,32 +32,11 @@ LEFT_OUT = frozenset([b"SCAN", b"SPOP", b"RANDOMKEY", b"SHUTDOWN", b"DEBUG", b"C
 """SPOP takes other members on each side; the others say nothing of keys, or change the connection."""
 
 
-class Events(Connection):
-    """The example as a connection."""
+class Events(Example):
+    """The example of events."""
 
     def __init__(self) -> None:
-        path = Path(os.environ.get("TESTED_EVENTS", ROOT / "target/release/examples/events"))
-        assert path.exists(), f"{path} is not there: cargo build --release -p skep-keyspace --example events"
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.buffer = b""
-        self.at = 0
-
-    def send_raw(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def _receive(self, most: int) -> bytes:
-        assert self.process.stdout is not None
-        data = os.read(self.process.stdout.fileno(), most)
-        if not data:
-            raise ConnectionLost("the keyspace ended")
-        return data
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(10) == 0, "the keyspace died"
+        super().__init__("skep-keyspace", "events")
 
     def ask(self, words: Words) -> tuple[Reply, list[bytes]]:
         answer = items(self.call(*words))

@@ -5,53 +5,21 @@ The engine is asked through `core/script/examples/scripts.rs`, a keyspace behind
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from harness.resp import Connection, ConnectionLost, Reply, show
+from harness.example import Example
+from harness.resp import Connection, Reply, show
 from harness.server import Redis, Skep
 
 from .corpus import FUNCTIONS, SCRIPTS, VERSION_DIFFERENCES
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Engine(Connection):
-    """The example as a connection."""
-
-    def __init__(self) -> None:
-        path = Path(os.environ.get("TESTED_SCRIPTS", ROOT / "target/release/examples/scripts"))
-        assert path.exists(), f"{path} is not there: cargo build --release -p skep-script --example scripts"
-        self.process = subprocess.Popen([path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.buffer = b""
-        self.at = 0
-
-    def send_raw(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def _receive(self, most: int) -> bytes:
-        assert self.process.stdout is not None
-        data = os.read(self.process.stdout.fileno(), most)
-        if not data:
-            raise ConnectionLost("the engine ended")
-        return data
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        assert self.process.wait(10) == 0, "the engine died"
 
 
 @pytest.fixture(scope="module", params=("alone", "node"))
 def engine(request: pytest.FixtureRequest, quick_skep: Skep) -> Iterator[Connection]:
     """The engine alone, and behind a node and its log."""
-    engine = Engine() if request.param == "alone" else quick_skep.connect()
+    engine = Example("skep-script", "scripts") if request.param == "alone" else quick_skep.connect()
     yield engine
     engine.close()
 

@@ -2,11 +2,12 @@
 //! on standard output, both as RESP. Knows EVAL, EVALSHA, SCRIPT, FCALL, FUNCTION, HELLO, FLUSHALL, and the keyspace's
 //! commands; a stand-in for a node's routing, and no more.
 
-use std::io::{Read, Write};
+#[path = "../../keyspace/examples/events/serve.rs"]
+mod serve;
 
 use skep_base::{Args, Millis, Refusal, Rng};
 use skep_keyspace::{Keyspace, WriteCx};
-use skep_resp::{Decoder, Protocol, Reply, Step};
+use skep_resp::{Protocol, Reply};
 use skep_script::{
     Engine, Host, Invocation, KeyspaceHost, Limits, Run, ScriptCommands, Scripts, Sha, Surroundings,
     reads_only,
@@ -14,27 +15,7 @@ use skep_script::{
 
 fn main() {
     let mut store = Store::new();
-    let mut decoder = Decoder::new();
-    let (mut input, mut output) = (Vec::new(), Vec::new());
-    let mut piece = [0; 65536];
-    loop {
-        match decoder.next(&input, &skep_resp::Limits::default()).expect("requests are well-formed") {
-            Step::Command { consumed } => {
-                store.run(decoder.args(&input), &mut output);
-                input.drain(..consumed);
-            }
-            Step::Skip { consumed } => drop(input.drain(..consumed)),
-            Step::Incomplete { .. } => {
-                std::io::stdout().write_all(&output).expect("standard output is open");
-                std::io::stdout().flush().expect("standard output is open");
-                output.clear();
-                match std::io::stdin().read(&mut piece).expect("standard input is readable") {
-                    0 => return,
-                    len => input.extend_from_slice(&piece[..len]),
-                }
-            }
-        }
-    }
+    serve::serve(|args, output| store.run(args, output));
 }
 
 struct Store {

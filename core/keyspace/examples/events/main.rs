@@ -2,37 +2,18 @@
 //! standard output `[reply, [event ...]]` for each, both as RESP. An event is `db:name:key`. Knows SELECT, HELLO, FLUSHALL, and the
 //! keyspace's commands; a stand-in for a node's routing, and no more.
 
+mod serve;
+
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
 
 use skep_base::{Args, Millis, Refusal, Rng};
 use skep_keyspace::events::{Class, Event};
 use skep_keyspace::{Handler, Keyspace, WriteCx, handlers, parse_database};
-use skep_resp::{Decoder, Protocol, Reply, Step};
+use skep_resp::{Protocol, Reply};
 
 fn main() {
     let mut store = Store::default();
-    let mut decoder = Decoder::new();
-    let (mut input, mut output) = (Vec::new(), Vec::new());
-    let mut piece = [0; 65536];
-    loop {
-        match decoder.next(&input, &skep_resp::Limits::default()).expect("requests are well-formed") {
-            Step::Command { consumed } => {
-                store.run(decoder.args(&input), &mut output);
-                input.drain(..consumed);
-            }
-            Step::Skip { consumed } => drop(input.drain(..consumed)),
-            Step::Incomplete { .. } => {
-                std::io::stdout().write_all(&output).expect("standard output is open");
-                std::io::stdout().flush().expect("standard output is open");
-                output.clear();
-                match std::io::stdin().read(&mut piece).expect("standard input is readable") {
-                    0 => return,
-                    len => input.extend_from_slice(&piece[..len]),
-                }
-            }
-        }
-    }
+    serve::serve(|args, output| store.run(args, output));
 }
 
 struct Store {
