@@ -182,7 +182,7 @@ def test_waiting_clients_get_what_redis_gives(redis_server: Redis, skep: Skep, s
 
 
 def any_command(chance: random.Random) -> str:
-    """Nobody waits for what those who wait move: the scenes above do. Who waits for several keys waits for none that others who wait move elements to: 7.0 serves him from the key whose turn it is,
+    """Who waits for several keys waits for none that others who wait move elements to: 7.0 serves him from the key whose turn it is,
     7.4 and skep from the first of his keys that has something."""
     lists = lambda: " ".join(chance.choices("abc", k=chance.randint(1, 3)))  # noqa: E731
     one = lambda: chance.choice("abc")  # noqa: E731
@@ -197,6 +197,8 @@ def any_command(chance: random.Random) -> str:
             f"BRPOP {lists()} 0",
             f"BLMOVE {one()} d {ends()} 0",
             f"BRPOPLPUSH {one()} d 0",
+            f"BLMOVE d e {ends()} 0",
+            f"BLPOP {chance.choice('de')} 0",
             f"BLMPOP 0 {keys} {' '.join(chance.choices('abc', k=keys))} {chance.choice(['LEFT', 'RIGHT'])} COUNT {chance.randint(1, 3)}",
             f"BZPOPMIN {several} 0",
             f"BZPOPMAX {several} 0",

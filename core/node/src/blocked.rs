@@ -16,7 +16,7 @@ use skep_resp::Reply;
 use crate::answer::{Desk, desk};
 use crate::batch::{Asker, Call, CallWait, Origin, Unblock};
 use crate::cells::Message;
-use crate::waiting::{Place, Waiter, waited_keys};
+use crate::waiting::{Place, Try, Waiter, waited_keys};
 use crate::{Node, Output};
 
 /// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
@@ -91,7 +91,8 @@ impl Node {
         let offered = if waits && !lacks { keys.clone() } else { Vec::new() };
         let deadline = deadline_of(&call, wait);
         let what = (wait.kind, keys);
-        let place = shard.waiting.add(asker, call, OwnedArgs::copy(args), what, deadline, !waits);
+        let trying = if waits { Try::None } else { Try::Unsure };
+        let place = shard.waiting.add(asker, call, OwnedArgs::copy(args), what, deadline, trying);
         if waits {
             shard.batch.pass(call.origin);
             self.note_parked(at, place);
@@ -107,25 +108,31 @@ impl Node {
         }
         let Some((key, kind, count)) = addition(command, args) else { return };
         let Some(key) = args.get(key) else { return };
-        let mut chosen = VecDeque::from(self.next_in_turn(at, (db, key), kind, count, false));
-        // Who is served with a BLMOVE brings something to its target, where others have their turn after those here.
+        let (chosen, mut is_held) = self.next_in_turn(at, (db, key), kind, count, false);
+        let mut chosen = VecDeque::from(chosen);
+        // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
+        // entry, if somebody here holds the turn.
         while let Some(place) = chosen.pop_front() {
-            if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying) {
+            if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying != Try::None) {
                 continue; // chosen for another reason before
             }
-            self.try_again(at, place);
+            self.try_again(at, place, Try::Sure);
+            if is_held {
+                continue;
+            }
             let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
             let args = waiter.args.args();
             if let Some((key, kind, count)) = addition(waiter.call.command, args)
                 && let Some(key) = args.get(key)
             {
-                let more = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
+                let (more, held) = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
                 chosen.extend(more);
+                is_held = held;
             }
         }
     }
 
-    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much.
+    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
     fn next_in_turn(
         &self,
         at: usize,
@@ -133,7 +140,7 @@ impl Node {
         kind: WaitKind,
         count: usize,
         in_all: bool,
-    ) -> Vec<Place> {
+    ) -> (Vec<Place>, bool) {
         let may = |waiter: &Waiter| match waiter.call.origin {
             // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
             Origin::Peer { node, incarnation, .. } => {
@@ -155,9 +162,9 @@ impl Node {
     }
 
     /// Puts a try of a waiting write into the batch.
-    fn try_again(&mut self, at: usize, place: Place) {
+    fn try_again(&mut self, at: usize, place: Place, trying: Try) {
         let shard = &mut self.shards[at];
-        shard.waiting.set_trying(place, true);
+        shard.waiting.set_trying(place, trying);
         let Some(waiter) = shard.waiting.get(place) else { return };
         let mut call = waiter.call;
         call.wait = call.wait.map(|wait| CallWait { again: true, ..wait });
@@ -175,19 +182,20 @@ impl Node {
         self.run_waiting_reads(at, db, key);
         let chosen = match supply {
             Some((WaitKind::Stream, _)) if !all => {
-                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true)
+                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true).0
             }
             Some((kind, count)) if kind != WaitKind::Stream => {
-                self.next_in_turn(at, (db, key), kind, count, true)
+                self.next_in_turn(at, (db, key), kind, count, true).0
             }
             // A group or its stream is gone, which each of its readers is told.
             _ => {
                 let waiting = self.shards[at].waiting.of_key(db, key);
-                let is_reader = |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && !w.trying;
+                let is_reader =
+                    |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && w.trying == Try::None;
                 waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
             }
         };
-        chosen.into_iter().for_each(|place| self.try_again(at, place));
+        chosen.into_iter().for_each(|place| self.try_again(at, place, Try::Unsure));
     }
 
     /// Takes note of when a queue's rate gives way, if that is all that holds it back.
@@ -247,13 +255,14 @@ impl Node {
         let wait = Wait::of(call.command, resolved);
         match (place, wait) {
             (Some(place), _) if leads => {
-                shard.waiting.set_trying(place, false);
+                shard.waiting.set_trying(place, Try::None);
                 self.go_on_waiting(at, place);
             }
             (None, Some(wait)) if leads => {
                 let what = (wait.kind, waited_keys(call, resolved, wait.first_key_only));
                 let deadline = deadline_of(call, wait);
-                let place = shard.waiting.add(asker, *call, OwnedArgs::copy(resolved), what, deadline, false);
+                let place =
+                    shard.waiting.add(asker, *call, OwnedArgs::copy(resolved), what, deadline, Try::None);
                 self.go_on_waiting(at, place);
             }
             _ => {
@@ -366,7 +375,7 @@ impl Node {
 
     /// Takes out all who wait here, but for those whose tries are on their way, which tell of themselves.
     pub(crate) fn stop_waiting(&mut self, at: usize) -> Vec<Waiter> {
-        self.shards[at].waiting.take_all().filter(|waiter| !waiter.trying).collect()
+        self.shards[at].waiting.take_all().filter(|waiter| waiter.trying == Try::None).collect()
     }
 
     /// Lets those who waited here wait at the next leader.

@@ -29,8 +29,17 @@ pub(crate) struct Waiter {
     keys: Vec<Box<[u8]>>,
     /// When it is answered that there was nothing.
     pub deadline: Option<Millis>,
-    /// A try of it is on its way through the log.
-    pub trying: bool,
+    pub trying: Try,
+}
+
+/// Whether a try of a command that waits is on its way through the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Try {
+    None,
+    /// Behind a write that brings what it is to get.
+    Sure,
+    /// There may be nothing for it.
+    Unsure,
 }
 
 type ByKey = BTreeMap<Box<[u8]>, BTreeSet<Place>>;
@@ -90,7 +99,7 @@ impl Waiting {
         args: OwnedArgs,
         (kind, keys): (WaitKind, Vec<Box<[u8]>>),
         deadline: Option<Millis>,
-        trying: bool,
+        trying: Try,
     ) -> Place {
         let since = call.wait.map_or(Millis(0), |wait| wait.since);
         self.count += 1;
@@ -104,7 +113,7 @@ impl Waiting {
                 None => drop(of_db.insert(key.clone(), BTreeSet::from([place]))),
             }
         }
-        if let Some(deadline) = deadline.filter(|_| !trying) {
+        if let Some(deadline) = deadline.filter(|_| trying == Try::None) {
             self.deadlines.insert((deadline, place));
         }
         let waiter = Waiter { call, args, kind, keys, deadline, trying };
@@ -133,15 +142,15 @@ impl Waiting {
     }
 
     /// Whose turn it is when `key` gets something for `count` calls that wait for `kind`: the first writes that no try is on its
-    /// way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Of a stream each
-    /// group gets its own.
+    /// way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Else who is tried
+    /// without being sure holds the turn, and nobody behind it is named; true if it is so. Of a stream each group gets its own.
     pub fn next(
         &self,
         (db, key): (u8, &[u8]),
         kind: WaitKind,
         (count, in_all): (usize, bool),
         may: impl Fn(&Waiter) -> bool,
-    ) -> Vec<Place> {
+    ) -> (Vec<Place>, bool) {
         let (mut groups, mut left) = (BTreeSet::new(), count);
         let mut chosen = Vec::new();
         for (place, waiter) in self.of_key(db, key) {
@@ -151,28 +160,32 @@ impl Waiting {
             if waiter.kind != kind || !matches!(waiter.call.handler, Handler::Write(_)) || !may(waiter) {
                 continue;
             }
-            // Who is being tried stands for its group.
-            if kind == WaitKind::Stream && !groups.insert(waiter.group()) {
+            if kind == WaitKind::Stream {
+                // Who is being tried stands for its group.
+                if groups.insert(waiter.group()) && waiter.trying == Try::None {
+                    chosen.push(place);
+                }
                 continue;
             }
-            if !waiter.trying {
-                chosen.push(place);
+            match waiter.trying {
+                Try::None => chosen.push(place),
+                Try::Unsure if !in_all => return (chosen, true),
+                Try::Sure if !in_all => continue,
+                Try::Sure | Try::Unsure => {}
             }
-            if kind != WaitKind::Stream && (in_all || !waiter.trying) {
-                left -= 1;
-            }
+            left -= 1;
         }
-        chosen
+        (chosen, false)
     }
 
     /// Takes note whether a try is on its way.
-    pub fn set_trying(&mut self, place: Place, trying: bool) {
+    pub fn set_trying(&mut self, place: Place, trying: Try) {
         let Some(waiter) = self.order.get_mut(&place) else { return };
         waiter.trying = trying;
         if let Some(deadline) = waiter.deadline {
             match trying {
-                true => drop(self.deadlines.remove(&(deadline, place))),
-                false => drop(self.deadlines.insert((deadline, place))),
+                Try::None => drop(self.deadlines.insert((deadline, place))),
+                Try::Sure | Try::Unsure => drop(self.deadlines.remove(&(deadline, place))),
             }
         }
     }

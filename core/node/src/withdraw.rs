@@ -7,6 +7,7 @@ use skep_base::{ConnId, GroupId};
 use crate::Node;
 use crate::batch::{Asker, InFlight, Origin, Unblock};
 use crate::cells::Message;
+use crate::waiting::Try;
 
 impl Node {
     /// A call of one of this node's clients shall wait no more.
@@ -22,7 +23,7 @@ impl Node {
     pub(crate) fn withdraw_here(&mut self, at: usize, asker: Asker, end: Unblock) {
         let shard = &mut self.shards[at];
         if let Some(place) = shard.waiting.place_of(asker) {
-            if shard.waiting.get(place).is_some_and(|waiter| waiter.trying) {
+            if shard.waiting.get(place).is_some_and(|waiter| waiter.trying != Try::None) {
                 return shard.waiting.set_end(place, end);
             }
             if let Some(waiter) = shard.waiting.remove(place) {

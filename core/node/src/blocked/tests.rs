@@ -131,6 +131,29 @@ fn a_client_that_waits_runs_nothing_else_until_it_is_served() {
 }
 
 #[test]
+fn who_is_tried_in_vain_is_not_overtaken_by_those_behind() {
+    let mut world = World::new(&[]);
+    let target = wait(&mut world, "BLPOP d 0");
+    let conns = ["BLPOP a 0", "BLPOP a 0", "BLMOVE a d LEFT LEFT 0"].map(|command| wait(&mut world, command));
+    let (one, other) = (world.connect(), world.connect());
+    world.ask(one, "RPUSH c 1 2");
+    world.holds_disk = true;
+    for command in ["RENAME c a", "DEL a"] {
+        world.receive(one, pipeline(command));
+        world.turn();
+    }
+    // Two are tried for what was there for a moment.
+    world.persist();
+    world.receive(other, pipeline("RPUSH a x"));
+    world.holds_disk = false;
+    world.settle();
+    assert_eq!(conns.map(|conn| world.replies(conn)), ["*2 $1 a $1 x", "", ""]);
+    assert_eq!(world.ask(other, "RPUSH a y z"), ":1 :2");
+    assert_eq!(conns.map(|conn| world.replies(conn)), ["", "*2 $1 a $1 y", "$1 z"]);
+    assert_eq!(world.replies(target), "*2 $1 d $1 z");
+}
+
+#[test]
 fn elements_that_are_moved_serve_those_who_wait_for_the_target() {
     for mut world in worlds() {
         let last = wait(&mut world, "BLPOP c 0");
