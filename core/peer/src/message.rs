@@ -57,9 +57,9 @@ const STATE_DIGEST: u8 = 30;
 const FORWARD_FLOOR: u8 = 31;
 const CHECKPOINT_WANTED: u8 = 32;
 const CHECKPOINT_OFFERED: u8 = 33;
-const WITHDRAW: u8 = 36;
 const PUBLISHED: u8 = 34;
 const SUBSCRIBERS: u8 = 35;
+const WITHDRAW: u8 = 36;
 const KEY_EVENTS: u8 = 37;
 const KEY_EVENTS_WANTED: u8 = 38;
 

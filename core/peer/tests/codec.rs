@@ -226,6 +226,15 @@ proptest! {
     }
 
     #[test]
+    fn every_kind_is_in_the_table_of_the_design(message in any_message()) {
+        let bytes = encoded(&message);
+        let debug = format!("{message:?}");
+        let name = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+        let row = format!("| {} | {name} |", split(&bytes).0);
+        prop_assert!(include_str!("../DESIGN.md").contains(&row), "DESIGN.md lacks {row}");
+    }
+
+    #[test]
     fn every_prefix_is_refused_and_every_bit_means_something(message in any_message()) {
         check_prefixes_and_flips(&message);
     }
