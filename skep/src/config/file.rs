@@ -1,4 +1,4 @@
-//! Settings from a TOML file: a flat table of the names in the table of settings.
+//! Settings from a TOML file: a flat table of the names in the table of settings, and `[gateway]`, which `skep-gate` reads.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,13 +13,25 @@ use super::{Given, Origin, Problem};
 /// A file of settings is a few kilobytes; a larger one is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads the settings in the file at `path`, in the order of its lines.
-pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Vec<Given> {
+/// The table of the file that is the gateway's.
+const GATEWAY: &str = "gateway";
+
+/// What a file holds.
+#[derive(Default)]
+pub(super) struct Contents {
+    /// Settings, in the order of their lines.
+    pub(super) given: Vec<Given>,
+    /// The gateway's configuration, if the file has one.
+    pub(super) gateway: Option<skep_gate::Config>,
+}
+
+/// Reads the file at `path`.
+pub(super) fn read(path: &Path, problems: &mut Vec<Problem>) -> Contents {
     match read_text(path) {
         Ok(text) => parse(path, &text, problems),
         Err(error) => {
             problems.push(Problem { place: path.display().to_string(), what: error.to_string() });
-            Vec::new()
+            Contents::default()
         }
     }
 }
@@ -37,7 +49,7 @@ pub(super) fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
+fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Contents {
     let place = |offset: usize| format!("{}:{}", path.display(), line(text, offset));
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -48,16 +60,29 @@ fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Given> {
         }
     }
     if !errors.is_empty() {
-        return Vec::new();
+        return Contents::default();
     }
-    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    let has_gateway = table.get_ref().iter().any(|(key, _)| key.get_ref() == GATEWAY);
+    let gateway = match has_gateway.then(|| skep_gateway::read(text)) {
+        Some(Ok(config)) => Some(config),
+        Some(Err(errors)) => {
+            let place = |line: usize| format!("{}:{line}", path.display());
+            problems.extend(errors.into_iter().map(|error| Problem {
+                place: place(error.line),
+                what: format!("`{}` {}", error.key, error.what),
+            }));
+            None
+        }
+        None => None,
+    };
+    let mut entries: Vec<_> = table.get_ref().iter().filter(|(key, _)| key.get_ref() != GATEWAY).collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     let given = |(key, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| Given {
         name: key.get_ref().to_string(),
         text: value_text(key.get_ref(), value.get_ref()),
         origin: Origin::File { path: path.to_owned(), line: line(text, key.span().start) },
     };
-    entries.into_iter().map(given).collect()
+    Contents { given: entries.into_iter().map(given).collect(), gateway }
 }
 
 /// The number of the line that holds the byte at `offset`, from 1.

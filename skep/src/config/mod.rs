@@ -12,6 +12,7 @@ mod show;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use advertise::advertised;
 use skep_settings::{Effect, Kind, SETTINGS, SettingError, Settings, find};
@@ -20,6 +21,8 @@ use skep_settings::{Effect, Kind, SETTINGS, SettingError, Settings, find};
 #[derive(Debug)]
 pub struct Config {
     pub settings: Settings,
+    /// `[gateway]` of the file, if it has one.
+    pub gateway: Option<Arc<skep_gate::Config>>,
     /// In the order of [`SETTINGS`].
     origins: Vec<Origin>,
 }
@@ -91,10 +94,11 @@ impl Config {
     ) -> Result<Config, Vec<Problem>> {
         let mut problems = Vec::new();
         let environment = environment::read(variables, &mut problems);
-        let mut given = match file.or(environment.config_file) {
+        let file = match file.or(environment.config_file) {
             Some(path) => file::read(&path, &mut problems),
-            None => Vec::new(),
+            None => file::Contents::default(),
         };
+        let mut given = file.given;
         given.extend(environment.given);
         given.extend(flags.into_iter().map(|(name, text)| Given {
             name: name.to_owned(),
@@ -102,8 +106,11 @@ impl Config {
             origin: Origin::Flag(name),
         }));
 
-        let mut config =
-            Config { settings: Settings::default(), origins: vec![Origin::Default; SETTINGS.len()] };
+        let mut config = Config {
+            settings: Settings::default(),
+            gateway: file.gateway.map(Arc::new),
+            origins: vec![Origin::Default; SETTINGS.len()],
+        };
         for one in given {
             config.take(one, &mut problems);
         }

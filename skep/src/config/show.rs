@@ -23,6 +23,9 @@ pub(super) fn to_toml(config: &Config) -> String {
         };
         writeln!(out, "{line:COMMENT_COLUMN$} # {origin}").expect("a String takes every write");
     }
+    if let Some(gateway) = &config.gateway {
+        write!(out, "\n{}", gateway.text()).expect("a String takes every write");
+    }
     out
 }
 

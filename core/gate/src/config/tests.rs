@@ -233,3 +233,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_caller_finds_wrong_is_told_with_its_line() {
+    let text = "[gateway.pool.a]\nupstreams = '10.0.0.1:80'\nsticky = true\n";
+    let errors = Config::parse_and(text, |config| {
+        assert_eq!(config.pools.len(), 1);
+        vec![("gateway.pool.a.sticky".to_owned(), "is refused".to_owned())]
+    });
+    let errors = errors.expect_err("it is refused");
+    assert_eq!(errors[0].to_string(), "line 3: `gateway.pool.a.sticky` is refused");
+}
