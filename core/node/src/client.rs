@@ -222,6 +222,14 @@ impl Client {
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory_bytes())
     }
 
+    /// Counts a command that is about to run. True if it gets no reply.
+    #[inline]
+    pub fn begin_command(&mut self, name: &'static str) -> bool {
+        self.last_command = name;
+        self.commands += 1;
+        self.begin_silence()
+    }
+
     /// True if the command about to run gets no reply; ends the effect of `CLIENT REPLY SKIP`.
     #[inline]
     pub fn begin_silence(&mut self) -> bool {

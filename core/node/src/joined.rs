@@ -8,6 +8,7 @@ use skep_resp::Reply;
 
 use crate::batch::{Call, Origin};
 use crate::on_client::BATCH_BYTES_MAX;
+use crate::run::{Asked, call_of};
 use crate::scripting::reply_of_all;
 use crate::transaction::Step;
 use crate::{Node, Output};
@@ -45,40 +46,26 @@ impl Node {
     /// pending.
     pub(crate) fn join(
         &mut self,
-        conn: ConnId,
+        asked: Asked<'_>,
         groups: &[GroupId],
-        (command, handler): (&'static CommandSpec, Handler),
-        args: Args<'_>,
         becomes: Becomes,
         out: &mut Vec<Output>,
     ) {
+        let Asked { conn, command, handler, args } = asked;
         let client = self.client(conn);
         assert_eq!(client.pending(), 0, "INV-NODE-1: replies are joined when nothing else is waited for");
-        let silent = client.begin_silence();
+        let silent = client.begin_command(command.name);
         client.joined =
             Some(Box::new(Joined { left: groups.len(), replies: Vec::new(), becomes, command, silent }));
         if let (Handler::Read(_), [group]) = (handler, groups)
-            && self.join_read(conn, *group, command, handler, args, out)
+            && self.join_read(asked, *group, out)
         {
             return;
         }
+        let me = self.cells.me;
         let client = self.client(conn);
         client.waiting = true;
-        let write = matches!(handler, Handler::Write(_));
-        let seq = client.begin_op(write);
-        let origin = Origin::Client { cell: self.cells.me as u16, weight: 0, conn, seq };
-        let client = self.client(conn);
-        let call = Call {
-            origin,
-            command,
-            handler,
-            db: client.db,
-            protocol: client.protocol,
-            silent: false,
-            no_touch: client.no_touch,
-            free: !write,
-            wait: None,
-        };
+        let call = call_of(client, me, asked, false);
         for group in groups {
             self.give(*group, call, args, out);
         }
@@ -106,15 +93,8 @@ impl Node {
     }
 
     /// Runs a read at once, under the lease. False if it has to wait.
-    fn join_read(
-        &mut self,
-        conn: ConnId,
-        group: GroupId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> bool {
+    fn join_read(&mut self, asked: Asked<'_>, group: GroupId, out: &mut Vec<Output>) -> bool {
+        let Asked { conn, command, handler, args } = asked;
         let now = self.now;
         let Some(at) = self.shard_of_group(group) else { return false };
         let Some(client) = self.clients.get_mut(conn) else { return false };

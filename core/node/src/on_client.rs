@@ -1,25 +1,19 @@
 //! Input from clients: bytes become commands, and each command is run, put in the batch, or left to wait its turn.
 
-use skep_base::{Args, ConnId, GroupId, Millis, Refusal, slot_of};
-use skep_command::{CommandSpec, Flags, Keys};
-use skep_keyspace::{Handler, ReadCx, Wait, calls_script};
+use skep_base::{Args, ConnId, Refusal};
+use skep_command::{CommandSpec, Flags};
 use skep_resp::{Limits, Protocol, Reply, Step};
 use skep_settings::{ClassLimit, Settings};
 
-use crate::batch::{Call, CallWait, Origin, Unblock};
+use crate::batch::Unblock;
 use crate::client::Client;
-use crate::joined::weight_of;
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
-use crate::scripting::{concerns_all_shards, is_scripting, may_run_script};
-use crate::transaction::EXEC;
+use crate::run::Asked;
 use crate::{Node, Note, Output};
 
 /// One entry holds at most this much, so that no batch delays the others for long; what comes on top waits for the next
 /// turn. A single larger command (up to the bulk limit) is an entry of its own.
 pub(crate) const BATCH_BYTES_MAX: usize = 16 << 20;
-
-/// The arguments of one write together; what the consensus library takes as one entry, less the batch before it.
-pub(crate) const COMMAND_BYTES_MAX: usize = (1 << 30) - 2 * BATCH_BYTES_MAX;
 
 /// What became of a command.
 pub(crate) enum Flow {
@@ -297,7 +291,7 @@ impl Node {
             }
         }
         match route {
-            Route::Keyspace(handler) => self.run_on_shard(conn, command, handler, args, out),
+            Route::Keyspace(handler) => self.run_on_shard(Asked { conn, command, handler, args }, out),
             Route::Local(run) => {
                 let client = self.client(conn);
                 if client.pending() > 0 {
@@ -307,9 +301,7 @@ impl Node {
                 self.stats.called(command);
                 self.note_slow(conn, command, args);
                 let client = self.client(conn);
-                client.last_command = command.name;
-                client.commands += 1;
-                let mut heard = !client.begin_silence();
+                let mut heard = !client.begin_command(command.name);
                 if self.asks_cells() && self.routes.part_of(command).is_some() {
                     self.ask_all(conn, command, run, args, heard, out);
                     return Flow::Done;
@@ -349,262 +341,6 @@ impl Node {
         self.refuse(conn, None, refusal)
     }
 
-    /// Runs a command of the keyspace here, or takes it into the batch of its shard.
-    #[inline]
-    fn run_on_shard(
-        &mut self,
-        conn: ConnId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> Flow {
-        if !self.ready || self.stopping {
-            return self.refuse(conn, Some(command), &not_ready());
-        }
-        let found = self.check_schedule(command, args).and_then(|()| self.shard_for(command, args));
-        match found {
-            Ok(place) if may_run_script(command) => self.run_script(conn, place, command, handler, args, out),
-            Ok(place) => self.run_at(conn, place, command, handler, args, out),
-            Err(refusal) => self.refuse(conn, Some(command), &refusal),
-        }
-    }
-
-    /// Runs a command of the keyspace in its place.
-    #[inline]
-    pub(crate) fn run_at(
-        &mut self,
-        conn: ConnId,
-        place: Place,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> Flow {
-        let at = match place {
-            Place::Here(at) => at,
-            Place::Elsewhere(group) => return self.run_elsewhere(conn, group, command, handler, args),
-            Place::All => return self.run_on_all(conn, command, handler, args, out),
-        };
-        match handler {
-            Handler::Read(_) if command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some() => {
-                self.run_waiting_read(conn, at, command, handler, args)
-            }
-            Handler::Read(_) => self.run_read(conn, at, command, handler, args),
-            Handler::Write(_) => self.run_write(conn, at, command, handler, args, out),
-        }
-    }
-
-    /// The place of the shard that a command's keys belong to.
-    #[inline]
-    pub(crate) fn shard_for(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<Place, Refusal> {
-        if self.cells.one_shard && self.shards.len() == 1 {
-            return Ok(Place::Here(0));
-        }
-        self.shard_of_many(command, args)
-    }
-
-    fn shard_of_many(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<Place, Refusal> {
-        let keys = match command.keys(args) {
-            Ok(keys) => keys,
-            // Any shard says what is wrong with its number of keys.
-            Err(_) if is_scripting(command) => Keys::default(),
-            Err(_) => return Err(Refusal::Syntax),
-        };
-        let mut shards = keys.iter().map(|key| self.meta.state.shard_of(slot_of(&args[key.index])));
-        let Some(first) = shards.next() else {
-            if is_scripting(command) {
-                return self.shard_of_scripts(command);
-            }
-            let text = format!(
-                "ERR {} concerns all {} shards of this cluster; such commands are not available with more than one shard",
-                command.name,
-                self.meta.state.shards.len()
-            );
-            return Err(Refusal::format(text));
-        };
-        if let Some(other) = shards.find(|shard| *shard != first) {
-            let (first, other) = (first.unwrap_or_default(), other.unwrap_or_default());
-            let text = format!(
-                "ERR the keys of {} are in shards {first} and {other}; commands over several shards are not available: \
-                 give keys that belong together a hash tag, as in {{tag}}key",
-                command.name
-            );
-            return Err(Refusal::format(text));
-        }
-        let shard = first.ok_or_else(not_ready)?;
-        if !self.cells.is_home(shard) {
-            return Ok(Place::Elsewhere(shard));
-        }
-        self.shard_of_group(shard).map(Place::Here).ok_or_else(not_ready)
-    }
-
-    /// The place of what a command about scripts without keys is about.
-    fn shard_of_scripts(&self, command: &CommandSpec) -> Result<Place, Refusal> {
-        if concerns_all_shards(command) {
-            return Ok(Place::All);
-        }
-        let first = *self.meta.state.shards.keys().next().ok_or_else(not_ready)?;
-        match self.cells.is_home(first) {
-            true => self.shard_of_group(first).map(Place::Here).ok_or_else(not_ready),
-            false => Ok(Place::Elsewhere(first)),
-        }
-    }
-
-    /// Gives an operation to the cell that is the home of its shard.
-    fn run_elsewhere(
-        &mut self,
-        conn: ConnId,
-        group: GroupId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-    ) -> Flow {
-        let write = matches!(handler, Handler::Write(_));
-        if write && args.bytes() > COMMAND_BYTES_MAX {
-            return self.refuse(conn, Some(command), &too_large(args));
-        }
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        client.last_command = command.name;
-        client.commands += 1;
-        let silent = client.begin_silence();
-        let mut call = call_of(client, self.cells.me, command, handler, silent);
-        call.let_wait(client, group, args, self.now.mono);
-        if let Origin::Client { weight, .. } = &mut call.origin {
-            *weight = weight_of(args);
-        }
-        self.cells.give(self.cells.home(group), group, call, args);
-        Flow::Done
-    }
-
-    #[inline]
-    pub(crate) fn run_read(
-        &mut self,
-        conn: ConnId,
-        at: usize,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-    ) -> Flow {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        client.last_command = command.name;
-        client.commands += 1;
-        let silent = client.begin_silence();
-        let shard = &mut self.shards[at];
-        if client.pending() == 0
-            && let Some(replica) = &mut shard.replica
-            && replica.may_read(now.mono)
-        {
-            let time = replica.time(now);
-            let keyspace = &replica.keyspace;
-            keyspace.access.set_paused(client.no_touch);
-            let mark = client.output.len();
-            let mut reply = Reply::new(&mut client.output, client.protocol);
-            let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
-            handler.read(&mut cx, args, &mut reply);
-            // On a full disk no entry is to be had, and reads go on.
-            if !keyspace.access.take_saw_due() || self.disk_full {
-                self.stats.called(command);
-                if self.slow.wants(command, args) {
-                    self.slow.note(command, args, &client.address, &client.name);
-                }
-                if reply.since(mark).first() == Some(&b'-') {
-                    self.stats.failed_reply(command, reply.since(mark));
-                }
-                if silent {
-                    client.output.truncate(mark);
-                }
-                return Flow::Done;
-            }
-            // Its answer rests on a deadline that no entry of the log has passed yet: another leader, whose clock is
-            // behind, must not bring back what this one says is gone.
-            client.output.truncate(mark);
-            shard.batch.want_entry();
-        }
-        let call = call_of(client, self.cells.me, command, handler, silent);
-        shard.batch.push_read(call, args);
-        Flow::Done
-    }
-
-    fn run_waiting_read(
-        &mut self,
-        conn: ConnId,
-        at: usize,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-    ) -> Flow {
-        let (mono, group) = (self.now.mono, self.shards[at].id);
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        client.last_command = command.name;
-        client.commands += 1;
-        let silent = client.begin_silence();
-        let mut call = call_of(client, self.cells.me, command, handler, silent);
-        call.let_wait(client, group, args, mono);
-        self.push_read(at, call, args);
-        Flow::Done
-    }
-
-    #[inline]
-    fn run_write(
-        &mut self,
-        conn: ConnId,
-        at: usize,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> Flow {
-        // A leader elsewhere admits or refuses by its own disk and memory.
-        if self.shards[at].leads()
-            && let Err(refusal) = self.admit_write(at, command, args)
-        {
-            return self.refuse(conn, Some(command), &refusal);
-        }
-        if args.bytes() > COMMAND_BYTES_MAX {
-            return self.refuse(conn, Some(command), &too_large(args));
-        }
-        if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
-            self.drive_shard(at, out);
-        }
-        let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
-        client.last_command = command.name;
-        client.commands += 1;
-        let silent = client.begin_silence();
-        let mut call = call_of(client, self.cells.me, command, handler, silent);
-        if command.flags.has(Flags::BLOCKING) {
-            call.let_wait(client, self.shards[at].id, args, self.now.mono);
-        }
-        self.push_write(at, call, args);
-        Flow::Done
-    }
-
-    /// Says no to what cannot be carried out now, before it reaches the log.
-    pub(crate) fn admit_write(
-        &mut self,
-        at: usize,
-        command: &'static CommandSpec,
-        args: Args<'_>,
-    ) -> Result<(), Refusal> {
-        if self.disk_full {
-            return Err(Refusal::text(
-                "TRYAGAIN the disk is full; nothing was done; free space in the data directory",
-            ));
-        }
-        if command.id() == EXEC || is_scripting(command) && args.is(0, "exec") {
-            return self.admit_transaction(at, args);
-        }
-        let may_write = is_scripting(command) && calls_script(command) && !command.flags.has(Flags::READONLY);
-        if may_write && !self.memory.admits_growth(args.bytes()) {
-            return self.refuse_script(at, args);
-        }
-        if command.flags.has(Flags::DENYOOM) && !self.memory.admits_growth(args.bytes()) {
-            return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));
-        }
-        Ok(())
-    }
-
     /// Answers with an error, or waits if replies before it are still to come.
     pub(crate) fn refuse(
         &mut self,
@@ -628,54 +364,10 @@ impl Node {
     }
 }
 
-/// Where the shard of a command is.
-pub(crate) enum Place {
-    /// Here, at this place among the shards.
-    Here(usize),
-    /// In the cell that is its home.
-    Elsewhere(GroupId),
-    /// All shards.
-    All,
-}
-
 /// How much a client may leave unread.
 pub(crate) fn class_limit(client: &Client, settings: &Settings) -> ClassLimit {
     let limits = settings.output_limits();
     if client.subscribed { limits.pubsub } else { limits.normal }
-}
-
-pub(crate) fn too_large(args: Args<'_>) -> Refusal {
-    Refusal::format(format!("ERR command is {} bytes, limit is {COMMAND_BYTES_MAX}", args.bytes()))
-}
-
-/// Numbers the operation that a client begins.
-#[inline]
-fn call_of(
-    client: &mut Client,
-    cell: usize,
-    command: &'static CommandSpec,
-    handler: Handler,
-    silent: bool,
-) -> Call {
-    let free = !client.writes_pending();
-    let seq = client.begin_op(matches!(handler, Handler::Write(_)));
-    let origin = Origin::Client { cell: cell as u16, weight: 0, conn: client.id, seq };
-    let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
-    Call { origin, command, handler, db, protocol, silent, no_touch, free, wait: None }
-}
-
-impl Call {
-    /// Takes note that the call may wait, if it may: the client runs nothing else until it is answered.
-    fn let_wait(&mut self, client: &mut Client, group: GroupId, args: Args<'_>, now: Millis) {
-        if self.command.flags.has(Flags::BLOCKING) && Wait::of(self.command, args).is_some() {
-            self.wait = Some(CallWait { since: now, again: false, parked: false, end: None });
-            (client.waiting, client.waits_on) = (true, Some(group));
-        }
-    }
-}
-
-pub(crate) fn not_ready() -> Refusal {
-    Refusal::text("TRYAGAIN the node is starting or stopping; nothing was done")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Scripts as the node sees them: which shards a command about them is for, whether a call needs the log, and whether there is
 //! memory for it. What runs them is in `core/script`, behind the keyspace.
 
-use skep_base::{Args, ConnId, GroupId, Refusal, Span};
+use skep_base::{Args, GroupId, Refusal, Span};
 use skep_command::{CommandId, CommandSpec, Group, id_of, lookup};
 use skep_keyspace::{
     EXEC_READ, Handler, Head, SCRIPT_READ, SCRIPT_WRITE, Terms, calls_script, handler_of, put_queued,
@@ -9,7 +9,9 @@ use skep_keyspace::{
 use skep_resp::{Reply, Value};
 
 use crate::joined::Becomes;
-use crate::on_client::{COMMAND_BYTES_MAX, Flow, Place, too_large};
+use crate::on_client::Flow;
+use crate::place::Place;
+use crate::run::{Asked, COMMAND_BYTES_MAX, too_large};
 use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
@@ -49,27 +51,20 @@ pub(crate) fn concerns_all_shards(command: &CommandSpec) -> bool {
 
 impl Node {
     /// Runs a command that may run a script: under terms, if there are any, which come with it as with a transaction.
-    pub(crate) fn run_script(
-        &mut self,
-        conn: ConnId,
-        place: Place,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> Flow {
+    pub(crate) fn run_script(&mut self, asked: Asked<'_>, place: Place, out: &mut Vec<Output>) -> Flow {
+        let Asked { conn, command, args, .. } = asked;
         let group = match place {
             Place::Here(at) => self.shards[at].id,
             Place::Elsewhere(group) => group,
-            Place::All => return self.run_at(conn, place, command, handler, args, out),
+            Place::All => return self.run_at(asked, place, out),
         };
         let handler = match is_scripting(command) {
-            true => self.script_handler(group, command, handler, args),
-            false => handler,
+            true => self.script_handler(group, command, asked.handler, args),
+            false => asked.handler,
         };
         let terms = if runs_script(command, args) { self.terms_of(group) } else { Terms::default() };
         if terms.is_empty() {
-            return self.run_at(conn, place, command, handler, args, out);
+            return self.run_at(Asked { handler, ..asked }, place, out);
         }
         let mut bytes = b"exec".to_vec();
         let name = bytes.len();
@@ -82,7 +77,7 @@ impl Node {
             Handler::Read(_) => EXEC_READ,
             Handler::Write(_) => handler_of(EXEC.spec()).expect("EXEC is carried out by shards"),
         };
-        self.run_at(conn, place, command, handler, Args::new(&bytes, &spans), out)
+        self.run_at(Asked { conn, command, handler, args: Args::new(&bytes, &spans) }, place, out)
     }
 
     /// What scripts may do on a shard: use its keys.
@@ -131,14 +126,8 @@ impl Node {
     }
 
     /// Runs a command on all shards, and answers when all have.
-    pub(crate) fn run_on_all(
-        &mut self,
-        conn: ConnId,
-        command: &'static CommandSpec,
-        handler: Handler,
-        args: Args<'_>,
-        out: &mut Vec<Output>,
-    ) -> Flow {
+    pub(crate) fn run_on_all(&mut self, asked: Asked<'_>, out: &mut Vec<Output>) -> Flow {
+        let Asked { conn, command, handler, args } = asked;
         let client = self.client(conn);
         if client.pending() > 0 {
             client.waiting = true;
@@ -157,10 +146,7 @@ impl Node {
                 return self.refuse(conn, Some(command), &refusal);
             }
         }
-        let client = self.client(conn);
-        client.last_command = command.name;
-        client.commands += 1;
-        self.join(conn, &groups, (command, handler), args, Becomes::OfAll, out);
+        self.join(asked, &groups, Becomes::OfAll, out);
         Flow::Done
     }
 

@@ -14,10 +14,11 @@ use skep_keyspace::{
 };
 use skep_resp::{Protocol, Reply, Value, reply_len};
 
-use crate::batch::{Call, Origin};
 use crate::joined::Becomes;
 use crate::local::{Call as LocalCall, Local, Route};
-use crate::on_client::{COMMAND_BYTES_MAX, Flow, Place, not_ready, too_large};
+use crate::on_client::Flow;
+use crate::place::Place;
+use crate::run::{Asked, COMMAND_BYTES_MAX, call_of, not_ready, too_large};
 use crate::scripting::runs_script;
 use crate::{Node, Output};
 
@@ -375,6 +376,7 @@ impl Node {
             Some(handler) if tx.writes => handler,
             _ => EXEC_READ,
         };
+        let asked = Asked { conn, command, handler, args };
         for queued in &tx.commands {
             self.stats.called(queued);
         }
@@ -382,31 +384,22 @@ impl Node {
             && !tx.writes
             && let Some(at) = self.shard_of_group(group)
         {
-            let flow = self.run_read(conn, at, command, handler, args);
+            let flow = self.run_read(asked, at);
             if let Some(client) = self.clients.get_mut(conn) {
                 tx.end();
                 client.transaction = Some(tx);
             }
             return flow;
         }
-        let client = self.client(conn);
-        client.last_command = command.name;
-        client.commands += 1;
         if tx.steps.is_empty() {
-            let silent = client.begin_silence();
-            let free = !tx.writes && !client.writes_pending();
-            let seq = client.begin_op(tx.writes);
-            let origin = Origin::Client { cell: 0, weight: 0, conn, seq };
-            let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
-            let mut call =
-                Call { origin, command, handler, db, protocol, silent, no_touch, free, wait: None };
-            if let Origin::Client { cell, .. } = &mut call.origin {
-                *cell = self.cells.me as u16;
-            }
+            let me = self.cells.me;
+            let client = self.client(conn);
+            let silent = client.begin_command(command.name);
+            let call = call_of(client, me, asked, silent);
             self.give(group, call, args, out);
         } else {
             let steps = std::mem::take(&mut tx.steps);
-            self.join(conn, &[group], (command, handler), args, Becomes::Transaction(steps), out);
+            self.join(asked, &[group], Becomes::Transaction(steps), out);
         }
         if let Some(client) = self.clients.get_mut(conn) {
             tx.end();
@@ -578,12 +571,10 @@ fn watch(node: &mut Node, conn: ConnId, args: Args<'_>, out: &mut Vec<Output>) -
         let text = format!("ERR watched keys are {bytes} bytes, limit is {bytes_max}");
         return node.refuse(conn, Some(command), &Refusal::format(text));
     }
-    client.last_command = command.name;
-    client.commands += 1;
     let keys = args.from(1).iter().map(<[u8]>::to_vec).collect();
     let becomes = Becomes::Watched { db: client.db, keys };
     let handler = handler_of(command).expect("WATCH is carried out by shards");
-    node.join(conn, &[group], (command, handler), args, becomes, out);
+    node.join(Asked { conn, command, handler, args }, &[group], becomes, out);
     Flow::Done
 }
 
@@ -633,9 +624,7 @@ impl Node {
     fn run_own_steps(&mut self, conn: ConnId, steps: Vec<Step>, out: &mut Vec<Output>) -> Flow {
         self.stats.called(EXEC.spec());
         let client = self.client(conn);
-        client.last_command = EXEC.spec().name;
-        client.commands += 1;
-        let silent = client.begin_silence();
+        let silent = client.begin_command(EXEC.spec().name);
         let mut output = std::mem::take(&mut client.output);
         let mark = output.len();
         self.finish_transaction(conn, steps, b"*0\r\n", &mut output, out);

@@ -9,7 +9,8 @@ use super::{HUB, Mail, Message, Ops, Replies};
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, Origin};
 use crate::fresh::Reading;
-use crate::on_client::{BATCH_BYTES_MAX, not_ready};
+use crate::on_client::BATCH_BYTES_MAX;
+use crate::run::not_ready;
 use crate::{Node, Output};
 
 impl Node {

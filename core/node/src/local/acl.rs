@@ -12,7 +12,7 @@ use super::{Call, Group, Parts, too_many};
 use crate::acl::first_default;
 use crate::cells::{Caller, Part};
 use crate::cluster::AskReply;
-use crate::on_client::not_ready;
+use crate::run::not_ready;
 use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[

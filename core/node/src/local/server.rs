@@ -8,7 +8,8 @@ use skep_resp::{Protocol, Reply};
 use super::connection::REDIS_VERSION;
 use super::{Call, Group, Parts, Route, info};
 use crate::cells::{Caller, Part};
-use crate::on_client::{Place, not_ready};
+use crate::place::Place;
+use crate::run::not_ready;
 use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[

@@ -6,7 +6,7 @@ use skep_placement::MetaCommand;
 use super::{Call, Group, Parts};
 use crate::cells::{Caller, Part};
 use crate::cluster::AskReply;
-use crate::on_client::not_ready;
+use crate::run::not_ready;
 use crate::{Node, Output};
 
 pub const COMMANDS: Group = &[("skep|help", super::help), ("skep|node", node)];
