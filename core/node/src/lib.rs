@@ -8,6 +8,8 @@
 
 mod acl;
 mod answer;
+#[cfg(test)]
+mod any_commands;
 mod apply;
 mod away;
 mod batch;
