@@ -14,108 +14,18 @@ const COMMANDS: usize = 700;
 const LEFT_OUT: &[&str] =
     &["shutdown", "quit", "client|reply", "client|pause", "client|kill", "skep|drain", "skep|remove"];
 
-const KEYS: &[&str] = &["a", "b", "l", "z", "h", "s", "x", "g", "p", "q", "{a}b"];
+const KEYS: &str = "a b l z h s x g p q {a}b";
 
-const WORDS: &[&str] = &[
-    "0",
-    "1",
-    "2",
-    "3",
-    "-1",
-    "-2",
-    "10",
-    "2.5",
-    "1e3",
-    "inf",
-    "-inf",
-    "nan",
-    "9223372036854775807",
-    "-9223372036854775808",
+const WORDS: &str = "
+    0 1 2 3 -1 -2 10 2.5 1e3 inf -inf nan 9223372036854775807 -9223372036854775808 * a* (1 [a - + $ >
+    0-1 5-* 1-1 ~ = left right before after min max withscores withvalues count match type limit by get
+    nx xx gt lt ex px exat keepttl persist block streams group noack id mkstream maxlen minid store
+    weights aggregate sum desc asc alpha and not bit u8 i64 set incrby overflow fromlonlat frommember
+    byradius km withdist replace db copy on off ~a* +@all worker delay priority key token lease fields
+    idle force async sync yes no f lib latency event";
+
+const SCRIPTS: &[&str] = &[
     "",
-    "*",
-    "a*",
-    "(1",
-    "[a",
-    "-",
-    "+",
-    "$",
-    ">",
-    "0-1",
-    "5-*",
-    "1-1",
-    "~",
-    "=",
-    "left",
-    "right",
-    "before",
-    "after",
-    "min",
-    "max",
-    "withscores",
-    "withvalues",
-    "count",
-    "match",
-    "type",
-    "limit",
-    "by",
-    "get",
-    "nx",
-    "xx",
-    "gt",
-    "lt",
-    "ex",
-    "px",
-    "exat",
-    "keepttl",
-    "persist",
-    "block",
-    "streams",
-    "group",
-    "noack",
-    "id",
-    "mkstream",
-    "maxlen",
-    "minid",
-    "store",
-    "weights",
-    "aggregate",
-    "sum",
-    "desc",
-    "asc",
-    "alpha",
-    "and",
-    "not",
-    "bit",
-    "u8",
-    "i64",
-    "set",
-    "incrby",
-    "overflow",
-    "fromlonlat",
-    "frommember",
-    "byradius",
-    "km",
-    "withdist",
-    "replace",
-    "db",
-    "copy",
-    "on",
-    "off",
-    "~a*",
-    "+@all",
-    "worker",
-    "delay",
-    "priority",
-    "key",
-    "token",
-    "lease",
-    "fields",
-    "idle",
-    "force",
-    "async",
-    "sync",
-    "yes",
-    "no",
     "return 1",
     "return redis.call('incr', KEYS[1])",
     "return redis.pcall('lpush', KEYS[1], ARGV[1])",
@@ -124,13 +34,14 @@ const WORDS: &[&str] = &[
     "return cjson.decode(cmsgpack.unpack(ARGV[1]))",
     "while true do end",
     "#!lua name=lib\nredis.register_function('f', function(k, a) return redis.call('rpush', k[1], 'v') end)",
-    "f",
-    "lib",
-    "latency",
-    "event",
 ];
 
+fn one<'a>(rng: &mut Rng, pool: &[&'a str]) -> &'a str {
+    pool[rng.below(pool.len() as u64) as usize]
+}
+
 fn words(rng: &mut Rng) -> Vec<String> {
+    let [keys, others] = [KEYS, WORDS].map(|words| words.split_whitespace().collect::<Vec<_>>());
     let command = loop {
         let at = rng.below(COMMAND_COUNT as u64) as usize;
         let command = entry(at).expect("within the table");
@@ -139,11 +50,22 @@ fn words(rng: &mut Rng) -> Vec<String> {
         }
     };
     let mut words: Vec<String> = command.name.split('|').map(String::from).collect();
+    // Most calls of a script would not come to run it.
+    match command.name {
+        "eval" | "eval_ro" => words.extend([one(rng, SCRIPTS), "1"].map(String::from)),
+        "fcall" | "fcall_ro" => words.extend(["f", "1"].map(String::from)),
+        "function|load" => words.push(SCRIPTS[SCRIPTS.len() - 1].to_string()),
+        _ => {}
+    }
     let least = usize::from(command.arity.unsigned_abs());
     let more = if command.arity < 0 { rng.below(6) as usize } else { 0 };
     while words.len() < least + more {
-        let pool = if rng.below(5) < 2 { KEYS } else { WORDS };
-        words.push(pool[rng.below(pool.len() as u64) as usize].to_string());
+        let word = match rng.below(20) {
+            0..8 => one(rng, &keys),
+            8..19 => one(rng, &others),
+            _ => one(rng, SCRIPTS),
+        };
+        words.push(word.to_string());
     }
     words
 }
