@@ -8,7 +8,7 @@ import platform
 import subprocess
 import time
 
-from . import cells, cluster, failover, handover, memory, pubsub, queues, scripts, streams, throughput
+from . import cells, cluster, failover, gateway, handover, memory, pubsub, queues, scripts, streams, throughput
 
 CASES = {
     "throughput": throughput.in_memory,
@@ -25,13 +25,14 @@ CASES = {
     "failover": failover.failover,
     "idle": cluster.idle,
     "cells": cells.throughput,
+    "gateway": gateway.compare,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="bench/run",
-        description="Measures skep beside redis-server, etcd, RabbitMQ and NATS: same machine, same load, turn by turn, medians.",
+        description="Measures skep beside redis-server, etcd, RabbitMQ, NATS, nginx and haproxy: same machine, same load, turn by turn, medians.",
         epilog="examples: bench/run; bench/run throughput --repeats 9; bench/run memory loading --scale 0.1",
     )
     parser.add_argument("case", nargs="*", help=f"of {', '.join(CASES)}; all if none is named")

@@ -1,0 +1,263 @@
+"""The gateway beside Debian's nginx and haproxy: processor time of the proxy for each request, handshake and MiB.
+
+The proxy has one core with all its threads, load and upstream (an nginx of its own, which answers from files) share the other.
+What is compared is the time that the kernel counts for the proxy's processes, so that the load's own cost is in no figure.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.server import Skep, free_ports
+
+from .machine import LOAD_CORE, SERVER_CORE, median, table
+from .rivals import processor_seconds
+
+CONNECTIONS = 64
+IDLE = 6_000
+LISTENERS = ("http", "tls", "tcp")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What h2load is to ask for; `count` requests at scale 1."""
+
+    name: str
+    listener: str
+    path: str
+    count: int
+    options: tuple[str, ...] = ()
+    each_connects: bool = False
+
+
+LOADS = (
+    Load("HTTP/1.1, 1 KiB", "http", "/1k", 200_000, ("--h1",)),
+    Load("HTTP/2 to HTTP/1.1, 1 KiB, 10 streams", "http", "/1k", 200_000, ("-m", "10")),
+    Load("TLS, HTTP/1.1, 1 KiB", "tls", "/1k", 200_000, ("--h1",)),
+    Load("TLS handshake and a request", "tls", "/1k", 10_000, ("--h1",), each_connects=True),
+    Load("HTTP/1.1, 1 MiB", "http", "/1m", 4_000, ("--h1",)),
+    Load("TCP, 1 MiB", "tcp", "/1m", 4_000, ("--h1",)),
+)
+
+
+class Proxy:
+    """A proxy of three listeners before one upstream."""
+
+    def __init__(self, name: str, pids: Sequence[int], ports: dict[str, int]) -> None:
+        self.name, self.pids, self.ports = name, pids, ports
+
+    def rss_kib(self) -> int:
+        found = [re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) for pid in self.pids]
+        return sum(int(each[1]) for each in found if each)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@contextmanager
+def started(line: Sequence[str], core: str, port: int, workers: bool) -> Iterator[list[int]]:
+    """A program on a core, when its port answers: the ids of the processes that serve."""
+    process = subprocess.Popen(["taskset", "-c", core, *line], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 20
+        while True:
+            assert process.poll() is None and time.monotonic() < end, f"{line[0]} does not start"
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield children(process.pid) if workers else [process.pid]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def certificate(directory: Path) -> None:
+    """A key pair that nginx and skep read as two files and haproxy as one."""
+    line = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost", "-keyout", directory / "key.pem", "-out", directory / "cert.pem"]  # fmt: skip
+    subprocess.run(line, check=True, capture_output=True)
+    (directory / "both.pem").write_text((directory / "cert.pem").read_text() + (directory / "key.pem").read_text())
+
+
+@contextmanager
+def upstream(directory: Path) -> Iterator[int]:
+    (port,) = free_ports(1)
+    root = directory / "files"
+    root.mkdir()
+    (root / "1k").write_bytes(b"x" * 1024)
+    (root / "1m").write_bytes(b"x" * (1 << 20))
+    file = directory / "upstream.conf"
+    file.write_text(f"""daemon off; pid {directory}/upstream.pid; error_log /dev/null; worker_processes 1;
+events {{ worker_connections 4096; }}
+http {{ access_log off; keepalive_requests 100000000; sendfile on; root {root};
+  server {{ listen 127.0.0.1:{port} backlog=4096; }} }}
+""")
+    with started(["nginx", "-c", str(file)], LOAD_CORE, port, workers=True):
+        yield port
+
+
+@contextmanager
+def nginx(directory: Path, to: int) -> Iterator[Proxy]:
+    """Without HTTP/2 in the clear, which one port of this version cannot speak beside HTTP/1.1, and without TCP, a module of its own."""
+    http, tls = free_ports(2)
+    file = directory / "proxy.conf"
+    file.write_text(f"""daemon off; pid {directory}/proxy.pid; error_log /dev/null; worker_processes 1;
+events {{ worker_connections 16384; }}
+http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300; ssl_session_tickets off;
+  upstream up {{ server 127.0.0.1:{to}; keepalive 64; keepalive_requests 100000000; }}
+  server {{ listen 127.0.0.1:{http} backlog=4096; listen 127.0.0.1:{tls} ssl http2 backlog=4096;
+    ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem;
+    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
+""")
+    with started(["nginx", "-c", str(file)], SERVER_CORE, http, workers=True) as pids:
+        yield Proxy("nginx", pids, {"http": http, "tls": tls})
+
+
+@contextmanager
+def haproxy(directory: Path, to: int) -> Iterator[Proxy]:
+    http, tls, tcp = free_ports(3)
+    file = directory / "haproxy.cfg"
+    file.write_text(f"""global
+  nbthread 1
+  maxconn 9000
+  tune.ssl.cachesize 0
+defaults
+  timeout connect 1s
+  timeout client 300s
+  timeout server 300s
+frontend http
+  mode http
+  bind 127.0.0.1:{http} backlog 4096
+  default_backend http
+frontend tls
+  mode http
+  bind 127.0.0.1:{tls} backlog 4096 ssl crt {directory}/both.pem alpn h2,http/1.1 no-tls-tickets
+  default_backend http
+frontend tcp
+  mode tcp
+  bind 127.0.0.1:{tcp} backlog 4096
+  default_backend tcp
+backend http
+  mode http
+  http-reuse always
+  server one 127.0.0.1:{to}
+backend tcp
+  mode tcp
+  server one 127.0.0.1:{to}
+""")
+    with started(["haproxy", "-db", "-f", str(file)], SERVER_CORE, http, workers=False) as pids:
+        yield Proxy("haproxy", pids, {"http": http, "tls": tls, "tcp": tcp})
+
+
+class GatewaySkep(Skep):
+    """skep with all that a route has on: health checks, breaker, budget, metrics."""
+
+    def __init__(self, certificates: Path, to: int) -> None:
+        super().__init__()
+        self.certificates, self.to = certificates, to
+        self.ports: dict[str, int] = {}
+
+    def command(self) -> list[str]:
+        line = super().command()
+        self.ports = dict(zip(LISTENERS, free_ports(len(LISTENERS)), strict=True))
+        file = self.directory / "skep.toml"
+        certificates = f'[{{ cert = "{self.certificates}/cert.pem", key = "{self.certificates}/key.pem" }}]'
+        file.write_text(f"""[gateway.listener]
+http = "127.0.0.1:{self.ports["http"]}"
+tls = {{ address = "127.0.0.1:{self.ports["tls"]}", tls.certificates = {certificates} }}
+tcp = {{ address = "127.0.0.1:{self.ports["tcp"]}", protocol = "tcp", pool = "up" }}
+[gateway.route.all]
+path-prefix = "/"
+pool = "up"
+[gateway.pool.up]
+upstreams = ["127.0.0.1:{self.to}"]
+health.path = "/1k"
+""")
+        return ["taskset", "-c", SERVER_CORE, *line, "--config", str(file), "--durability", "memory", "--cores", "1"]
+
+
+@contextmanager
+def skep(directory: Path, to: int) -> Iterator[Proxy]:
+    with GatewaySkep(directory, to) as server:
+        assert server.process is not None
+        for port in server.ports.values():
+            end = time.monotonic() + 20
+            while socket.socket().connect_ex(("127.0.0.1", port)) != 0:
+                assert time.monotonic() < end, f"the gateway does not listen at {port}"
+                time.sleep(0.05)
+        yield Proxy("skep", [server.process.pid], server.ports)
+
+
+def microseconds(proxy: Proxy, load: Load, count: int) -> float:
+    """Processor time of the proxy for each request, in microseconds. All requests must succeed."""
+    # h2load opens all its connections at once: connections that serve one request each come in rounds.
+    rounds, connections = (max(1, count // 1_000), 1_000) if load.each_connects else (1, CONNECTIONS)
+    scheme = "https" if load.listener == "tls" else "http"
+    requests = connections if load.each_connects else count
+    line = ["taskset", "-c", LOAD_CORE, "h2load", "-t", "1", "-c", str(connections), "-n", str(requests), *load.options,
+            f"{scheme}://127.0.0.1:{proxy.ports[load.listener]}{load.path}"]  # fmt: skip
+    before = processor_seconds(proxy.pids)
+    for _ in range(rounds):
+        done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=1200).stdout
+        assert f" {requests} succeeded, 0 failed, 0 errored" in done and "2xx, 0 3xx, 0 4xx, 0 5xx" in done, f"{proxy.name}, {load.name}: {done}"
+    return (processor_seconds(proxy.pids) - before) * 1e6 / (rounds * requests)
+
+
+def idle_bytes(proxy: Proxy) -> float:
+    """Memory for each connection that has served a request and rests, in bytes."""
+    before = proxy.rss_kib()
+    request = b"GET /1k HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    held = []
+    for _ in range(IDLE):
+        connection = socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=20)
+        connection.sendall(request)
+        got = 0
+        while got < 1024:
+            got += len(connection.recv(65536))
+        held.append(connection)
+    time.sleep(1)  # The allocators give back what they do.
+    after = proxy.rss_kib()
+    for connection in held:
+        connection.close()
+    return (after - before) * 1024 / IDLE
+
+
+def compare(scale: float, repeats: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 16_384)), hard))
+    directory = Path(tempfile.mkdtemp(prefix="skep-bench-gateway-"))
+    # nginx reads as a user of its own.
+    directory.chmod(0o755)
+    try:
+        certificate(directory)
+        with ExitStack() as stack:
+            to = stack.enter_context(upstream(directory))
+            proxies = [stack.enter_context(each(directory, to)) for each in (haproxy, nginx, skep)]
+            rows: list[tuple[object, ...]] = []
+            for load in LOADS:
+                can = [proxy for proxy in proxies if load.listener in proxy.ports and not (proxy.name == "nginx" and "-m" in load.options)]
+                found: dict[str, list[float]] = {proxy.name: [] for proxy in can}
+                for _ in range(repeats):
+                    for proxy in can:
+                        found[proxy.name].append(microseconds(proxy, load, max(1_000, int(load.count * scale))))
+                middle = {name: median(values) for name, values in found.items()}
+                rows.append((load.name, middle["haproxy"], middle.get("nginx", "-"), middle["skep"], middle["skep"] / middle["haproxy"]))
+            title = f"Processor time of the proxy in us for each request: {CONNECTIONS} connections, one core"
+            table(title, ("load", "haproxy", "nginx", "skep", "skep to haproxy"), rows)
+            idle = [(proxy.name, idle_bytes(proxy) / 1024) for proxy in proxies]
+            table(f"KiB for each of {IDLE:,} connections at rest", ("proxy", "KiB"), idle)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
