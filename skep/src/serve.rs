@@ -7,6 +7,7 @@ use std::{fmt, io};
 
 use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
+use skep_gateway::StartFault;
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
 use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
@@ -16,7 +17,7 @@ use skep_settings::{Durability, Settings};
 use crate::chance::{random, random_bytes, random_hex};
 use crate::config::{Config, advertised};
 use crate::report::report;
-use crate::{memory, open_files, recovery, signals};
+use crate::{gateway, memory, open_files, recovery, signals};
 
 /// As many as `join` may name.
 const JOIN_MAX: usize = 64;
@@ -46,6 +47,7 @@ pub enum ServeFault {
     },
     /// The system gives no thread.
     Thread(io::Error),
+    Gateway(StartFault),
     Run(RunFault),
 }
 
@@ -65,6 +67,7 @@ impl fmt::Display for ServeFault {
                 write!(f, "{fault}; it cannot be moved aside to get a new copy from the cluster: {source}")
             }
             ServeFault::Thread(source) => write!(f, "cannot start a thread: {source}"),
+            ServeFault::Gateway(fault) => write!(f, "{fault}"),
             ServeFault::Run(fault) => write!(f, "{fault}"),
         }
     }
@@ -79,6 +82,7 @@ impl std::error::Error for ServeFault {
             | ServeFault::Thread(source) => Some(source),
             ServeFault::Recover { fault, .. } => Some(fault),
             ServeFault::Run(fault) => Some(fault),
+            ServeFault::Gateway(fault) => Some(fault),
             ServeFault::Setting(_) | ServeFault::Log(_) => None,
         }
     }
@@ -134,9 +138,17 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         Checkpointer::start(data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
     let source = CheckpointSource::start(data_dir.disk(), CheckpointSource::IDLE, wake(waker.clone()))
         .map_err(ServeFault::Thread)?;
+    let gateway = gateway::start(config, cells).map_err(ServeFault::Gateway)?;
+    let traffic = gateway.as_ref().map(|gateway| gateway.board());
     signals::on_stop(move |signal| {
         tracing::info!(signal = signal.name(), "stopping");
-        waker.stop();
+        // Requests under way end first. Not here: a second signal must be heard meanwhile.
+        std::thread::spawn(move || {
+            if let Some(gateway) = gateway {
+                gateway.drain();
+            }
+            waker.stop();
+        });
     })
     .map_err(ServeFault::Thread)?;
 
@@ -161,7 +173,11 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     let surroundings = Surroundings {
         shared,
         files: NodeFiles::new(data_dir.disk(), found.peers),
-        publish: Box::new(move |status, counts| publisher.publish(report(&status, &counts))),
+        publish: Box::new(move |status, counts| {
+            let mut told = report(&status, &counts);
+            told.metrics.extend(traffic.iter().flat_map(|board| gateway::metrics(&board.read())));
+            publisher.publish(told);
+        }),
         start_patience,
     };
     announce_listening(clients, peers, http_address);

@@ -4,7 +4,25 @@
 //! tried again. One thread with a runtime of its own for each core, nothing shared between them but the compiled
 //! configuration; a thread of control takes configurations in and opens and closes listeners.
 
+mod access_log;
+mod control;
+mod copy;
+mod core;
+mod figures;
+mod h1;
+mod h2;
+mod in_flight;
+mod listen;
+mod mailbox;
 mod missing;
+mod probe;
+mod proxy;
+mod reply;
+mod snapshot;
+mod source;
+mod stream;
+mod tls;
+mod upstream;
 
 use std::fmt;
 use std::future::Future;
@@ -12,6 +30,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use control::{Running, StartFault, Surroundings, start};
+pub use figures::{Board, Figures, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
 use skep_gate::{Config, ConfigError};
 
 /// A configuration to be put in force.

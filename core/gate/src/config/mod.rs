@@ -28,6 +28,7 @@ use protect::{Limit, Net};
 pub use read::ConfigError;
 use read::Found;
 use route::Route;
+use scalar::Share;
 
 use crate::router::Router;
 
@@ -64,6 +65,27 @@ pub struct Config {
     pub routes: Vec<Named<Route>>,
     pub pools: Vec<Named<Pool>>,
     pub limits: Vec<Named<Limit>>,
+    /// Lines about requests on standard output; none if absent.
+    pub access_log: Option<AccessLog>,
+}
+
+/// `[gateway.access-log]`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct AccessLog {
+    /// The share of requests that get a line; those answered with 500 and above always do.
+    pub share: Share,
+}
+
+impl Default for AccessLog {
+    fn default() -> AccessLog {
+        AccessLog { share: Share::ALL }
+    }
+}
+
+impl Section for AccessLog {
+    fn fields<F: Fields>(&mut self, f: &mut F) {
+        f.ranged("share", &mut self.share, Share(1)..=Share::ALL);
+    }
 }
 
 impl Section for Config {
@@ -75,6 +97,7 @@ impl Section for Config {
         f.named("route", &mut self.routes, ROUTES_MAX);
         f.named("pool", &mut self.pools, POOLS_MAX);
         f.named("limit", &mut self.limits, LIMITS_MAX);
+        f.maybe_section("access-log", &mut self.access_log);
     }
 }
 

@@ -1,0 +1,348 @@
+//! The gateway's threads: one of control, one for each core.
+//!
+//! Control takes configurations in: it compiles them, opens what listeners they add, and hands both to every core; a
+//! configuration of which a part cannot be had (a file, an address) changes nothing. Cores carry the traffic.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
+
+use skep_base::Micros;
+use skep_base::rng::mix;
+use skep_gate::balance::sticky::Secret;
+use skep_gate::config::listener::Protocol;
+use socket2::{Domain, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::access_log::{self, AccessLog};
+use crate::core::{Beginning, Core};
+use crate::figures::Board;
+use crate::listen::Listeners;
+use crate::snapshot::Snapshot;
+use crate::{Applied, Store};
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+/// How often files of certificates are looked at.
+const FILES_TIME: Duration = Duration::from_secs(2);
+/// How often figures are left for others, and connections that rest looked at.
+const SWEEP_TIME: Duration = Duration::from_secs(1);
+/// How often a core that is drained looks whether all have gone.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+
+/// What the gateway is told of where it runs.
+pub struct Surroundings {
+    /// The zone of this node; empty for none.
+    pub zone: String,
+    /// The cluster's secret, by which sticky cookies are signed.
+    pub secret: Secret,
+    /// The seed of all random choices.
+    pub seed: u64,
+    /// The node's store, for what must be the same at all nodes.
+    pub store: Option<Arc<dyn Store>>,
+}
+
+/// Why the gateway cannot start. Nothing of it runs then.
+#[derive(Debug)]
+pub enum StartFault {
+    /// The configuration, or a file that it names.
+    Config(String),
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFault::Config(what) => f.write_str(what),
+            StartFault::Bind { address, source } => {
+                write!(
+                    f,
+                    "the gateway cannot listen on {address}: {source}; stop what does, or choose another"
+                )
+            }
+            StartFault::Thread(source) => write!(f, "cannot start a thread of the gateway: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+/// An open socket for a core.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Tcp(TcpListener),
+}
+
+/// Where something listens. TCP and UDP ports are different things.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Address {
+    pub(crate) address: SocketAddr,
+    pub(crate) is_udp: bool,
+}
+
+/// Words from control, or from another core.
+#[derive(Debug)]
+pub(crate) enum ToCore {
+    Configure { snapshot: Arc<Snapshot>, opened: Vec<(Address, Opened)> },
+    Health { pool: String, address: String, up: bool },
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Running {
+    drain: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+    board: Board,
+}
+
+impl Running {
+    /// What is counted, to be read at any time from any thread.
+    pub fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Stops taking connections, lets requests under way end, and returns when all have, or after `time`.
+    pub fn drain(self, time: Duration) {
+        // All cores listen to it; if none is left there is nothing to do.
+        let _ = self.drain.send(true);
+        let until = Instant::now() + time;
+        for thread in self.threads {
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(DRAIN_STEP);
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                tracing::error!("a thread of the gateway panicked");
+            }
+        }
+    }
+}
+
+/// Starts a gateway of `cores` threads with the configuration that `applied` holds, which must hold one, and follows its
+/// changes.
+///
+/// # Errors
+/// [`StartFault`].
+pub fn start(
+    cores: usize,
+    mut applied: watch::Receiver<Option<Applied>>,
+    surroundings: Surroundings,
+) -> Result<Running, StartFault> {
+    let cores = cores.max(1);
+    let Some(first) = applied.borrow_and_update().clone() else {
+        return Err(StartFault::Config("the gateway has no configuration".to_owned()));
+    };
+    let snapshot = Arc::new(Snapshot::compile(&first).map_err(StartFault::Config)?);
+    let mut open = Vec::new();
+    let opened = open_new(&snapshot, &mut open, cores)?;
+    let logs = access_log::start(cores, surroundings.seed).map_err(StartFault::Thread)?;
+    let board = Board::new(cores);
+    let (drain, drained) = watch::channel(false);
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| unbounded_channel()).unzip();
+    let mut threads = Vec::new();
+    for (index, ((log, receiver), opened)) in logs.into_iter().zip(receivers).zip(opened).enumerate() {
+        let others = senders.iter().enumerate().filter(|(at, _)| *at != index);
+        let beginning = Beginning {
+            index,
+            cores,
+            zone: surroundings.zone.clone(),
+            secret: surroundings.secret.clone(),
+            seed: mix(surroundings.seed.wrapping_add(index as u64)),
+            log,
+            others: others.map(|(_, sender): (_, &UnboundedSender<ToCore>)| sender.clone()).collect(),
+            drain: drained.clone(),
+            snapshot: Arc::clone(&snapshot),
+        };
+        let runtime = runtime().map_err(StartFault::Thread)?;
+        let board = board.clone();
+        let name = format!("gateway-{index}");
+        let run = move || run_core(&runtime, beginning, receiver, opened, board);
+        let thread = std::thread::Builder::new().name(name).spawn(run).map_err(StartFault::Thread)?;
+        threads.push(thread);
+    }
+    let runtime = runtime().map_err(StartFault::Thread)?;
+    let control = Control { cores, senders, open, last: first, snapshot };
+    let run = move || runtime.block_on(control.run(applied, drained));
+    let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run);
+    threads.push(thread.map_err(StartFault::Thread)?);
+    tracing::info!(cores, version = first_version(&board), "the gateway serves");
+    Ok(Running { drain, threads, board })
+}
+
+fn first_version(board: &Board) -> u64 {
+    board.read().version
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+/// Opens the listeners of `snapshot` that are not in `open` yet, one socket for each core.
+fn open_new(
+    snapshot: &Snapshot,
+    open: &mut Vec<Address>,
+    cores: usize,
+) -> Result<Vec<Vec<(Address, Opened)>>, StartFault> {
+    let mut of_cores: Vec<Vec<(Address, Opened)>> = (0..cores).map(|_| Vec::new()).collect();
+    let wanted: Vec<Address> = snapshot.config.listeners.iter().map(|l| address_of(&l.it)).collect();
+    for address in &wanted {
+        if open.contains(address) {
+            continue;
+        }
+        for of_core in &mut of_cores {
+            let opened = bind(*address);
+            let opened = opened.map_err(|source| StartFault::Bind { address: address.address, source })?;
+            of_core.push((*address, opened));
+        }
+    }
+    *open = wanted;
+    Ok(of_cores)
+}
+
+/// Where a listener listens.
+pub(crate) fn address_of(listener: &skep_gate::config::listener::Listener) -> Address {
+    let address = listener.address.0.parse().expect("an address is checked when it is read");
+    Address { address, is_udp: listener.protocol == Protocol::Udp }
+}
+
+fn bind(at: Address) -> io::Result<Opened> {
+    let is_udp = at.is_udp;
+    let kind = if is_udp { Type::DGRAM } else { Type::STREAM };
+    let socket = Socket::new(Domain::for_address(at.address), kind, None)?;
+    socket.set_reuse_address(!is_udp)?;
+    // The kernel spreads connections over the cores' sockets.
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&at.address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(Opened::Tcp(socket.into()))
+}
+
+struct Control {
+    cores: usize,
+    senders: Vec<UnboundedSender<ToCore>>,
+    open: Vec<Address>,
+    last: Applied,
+    snapshot: Arc<Snapshot>,
+}
+
+impl Control {
+    async fn run(
+        mut self,
+        mut applied: watch::Receiver<Option<Applied>>,
+        mut drained: watch::Receiver<bool>,
+    ) {
+        let mut files = tokio::time::interval(FILES_TIME);
+        let mut follows = true;
+        loop {
+            tokio::select! {
+                changed = applied.changed(), if follows => match changed {
+                    Ok(()) => {
+                        let next = applied.borrow_and_update().clone();
+                        if let Some(next) = next {
+                            self.apply(next);
+                        }
+                    }
+                    Err(_) => follows = false,
+                },
+                _ = files.tick() => {
+                    if self.snapshot.listener_tls.iter().flatten().any(|tls| tls.is_outdated()) {
+                        tracing::info!("gateway: files of certificates have changed");
+                        self.apply(self.last.clone());
+                    }
+                }
+                _ = drained.changed() => return,
+            }
+        }
+    }
+
+    /// Puts a configuration in force on all cores, or leaves everything as it is.
+    fn apply(&mut self, next: Applied) {
+        let version = next.version;
+        let mut open = self.open.clone();
+        let made = Snapshot::compile(&next).map_err(StartFault::Config).and_then(|snapshot| {
+            let opened = open_new(&snapshot, &mut open, self.cores)?;
+            Ok((Arc::new(snapshot), opened))
+        });
+        let (snapshot, opened) = match made {
+            Ok(made) => made,
+            Err(fault) => {
+                let kept = self.snapshot.version;
+                tracing::error!(version, kept, "gateway: the configuration cannot be put in force: {fault}");
+                return;
+            }
+        };
+        for (sender, opened) in self.senders.iter().zip(opened) {
+            // A core ends only when the gateway does.
+            let _ = sender.send(ToCore::Configure { snapshot: Arc::clone(&snapshot), opened });
+        }
+        (self.open, self.last, self.snapshot) = (open, next, snapshot);
+        tracing::info!(version, "gateway: configuration in force");
+    }
+}
+
+fn run_core(
+    runtime: &Runtime,
+    beginning: Beginning,
+    words: UnboundedReceiver<ToCore>,
+    opened: Vec<(Address, Opened)>,
+    board: Board,
+) {
+    let local = LocalSet::new();
+    local.block_on(runtime, serve(beginning, words, opened, board));
+}
+
+async fn serve(
+    beginning: Beginning,
+    mut words: UnboundedReceiver<ToCore>,
+    opened: Vec<(Address, Opened)>,
+    board: Board,
+) {
+    let mut drain = beginning.drain.clone();
+    let core = Core::new(beginning);
+    let mut listeners = Listeners::default();
+    set_log(&core.log, &core.plan().snapshot);
+    listeners.configure(&core, opened);
+    tokio::task::spawn_local(std::rc::Rc::clone(&core).tick());
+    let mut sweep = tokio::time::interval(SWEEP_TIME);
+    loop {
+        tokio::select! {
+            word = words.recv() => match word {
+                Some(ToCore::Configure { snapshot, opened }) => {
+                    set_log(&core.log, &snapshot);
+                    core.configure(snapshot);
+                    listeners.configure(&core, opened);
+                }
+                Some(ToCore::Health { pool, address, up }) => core.on_health(&pool, &address, up),
+                None => break,
+            },
+            _ = sweep.tick() => {
+                core.sweep();
+                board.leave(core.index, core.figures());
+            }
+            _ = drain.changed() => break,
+        }
+    }
+    listeners.close();
+    while !core.is_idle() || core.connections.borrow().values().any(|n| *n > 0) {
+        tokio::time::sleep(DRAIN_STEP).await;
+        board.leave(core.index, core.figures());
+    }
+}
+
+fn set_log(log: &AccessLog, snapshot: &Snapshot) {
+    log.set_share(snapshot.config.access_log.as_ref().map_or(0, |log| log.share.0));
+}
+
+/// A time of the configuration.
+pub(crate) fn duration(time: Micros) -> Duration {
+    Duration::from_micros(time.0)
+}

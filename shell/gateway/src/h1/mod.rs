@@ -1,0 +1,225 @@
+//! HTTP/1.1 with clients: one request after the other over a connection.
+//!
+//! Reads heads strictly by itself ([`head`]), since a framework that repairs what is ambiguous hides it. A connection that rests
+//! holds no buffer.
+
+mod decode;
+mod head;
+mod tunnel;
+mod wire;
+mod write;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{Method, Request, Response, Version};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::control::duration;
+use crate::figures::count;
+use crate::listen::Connection;
+use crate::proxy::{self, Answered};
+use crate::reply::Reply;
+use crate::source::Inbound;
+use crate::stream::Stream;
+use head::{Bad, Framing, Head};
+pub(crate) use wire::{BodyFault, Wire};
+use write::{Asked, write};
+
+/// A client that is told that its request is no good may go on sending for so long; closing at once would take the answer
+/// away from it again.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 256 << 10;
+
+/// Times and sizes of a listener.
+struct Limits {
+    idle: Duration,
+    header_time: Duration,
+    header_size: usize,
+    body_idle: Duration,
+}
+
+/// Serves a connection until it ends. `input` was read from it already.
+///
+/// # Errors
+/// The connection broke.
+pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMut) -> io::Result<()> {
+    let wire = Rc::new(RefCell::new(Wire::new(stream, input)));
+    let mut closing = connection.listening.closing.subscribe();
+    while let Some(limits) = limits(&connection) {
+        let is_empty = wire.borrow().input.is_empty();
+        if is_empty {
+            wire.borrow_mut().rest();
+            let first = poll_fn(|cx| wire.borrow_mut().poll_fill(cx));
+            let first = tokio::select! {
+                biased;
+                first = timeout(limits.idle, first) => first,
+                // Nobody asks for anything: it may end.
+                _ = closing.changed() => break,
+            };
+            if !matches!(first, Ok(Ok(n)) if n > 0) {
+                break;
+            }
+        }
+        let head = match read_head(&wire, &limits).await {
+            Ok(Some(head)) => head,
+            Ok(None) => break,
+            Err(bad) => {
+                count(&connection.core.malformed);
+                tracing::debug!(
+                    status = bad.status.as_u16(),
+                    why = bad.what,
+                    "gateway: a request is refused"
+                );
+                return refuse(&wire, bad, limits.body_idle).await;
+            }
+        };
+        if !exchange(&connection, &wire, head, &limits).await? {
+            return Ok(());
+        }
+    }
+    shut(&wire).await
+}
+
+async fn shut(wire: &Rc<RefCell<Wire>>) -> io::Result<()> {
+    poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut wire.borrow_mut().stream), cx))
+        .await
+}
+
+fn limits(connection: &Connection) -> Option<Limits> {
+    // A listener that is gone, or drains, begins nothing new.
+    if connection.listening.is_closing() {
+        return None;
+    }
+    let plan = connection.core.plan();
+    let listener = &plan.snapshot.config.listeners[connection.listening.id()?.at()].it;
+    Some(Limits {
+        idle: duration(listener.idle),
+        header_time: duration(listener.header_time),
+        header_size: listener.header_size.0 as usize,
+        body_idle: duration(listener.body_idle),
+    })
+}
+
+/// The next head; none if the client is gone or too slow before it said anything of use.
+async fn read_head(wire: &Rc<RefCell<Wire>>, limits: &Limits) -> Result<Option<Head>, Bad> {
+    let mut until = None;
+    loop {
+        if let Some(head) = head::take(&mut wire.borrow_mut().input, limits.header_size)? {
+            return Ok(Some(head));
+        }
+        let until = *until.get_or_insert_with(|| Instant::now() + limits.header_time);
+        let more = poll_fn(|cx| wire.borrow_mut().poll_fill(cx));
+        match timeout_at(until, more).await {
+            Ok(Ok(n)) if n > 0 => {}
+            Ok(_) => return Ok(None),
+            Err(_) => {
+                let status = http::StatusCode::REQUEST_TIMEOUT;
+                return Err(Bad { status, what: "the headers did not come in time" });
+            }
+        }
+    }
+}
+
+/// One request and its reply. True if another may follow.
+async fn exchange(
+    connection: &Connection,
+    wire: &Rc<RefCell<Wire>>,
+    head: Head,
+    limits: &Limits,
+) -> io::Result<bool> {
+    let Head { parts, framing, keep_alive, expects } = head;
+    wire.borrow_mut().begin_body(framing, expects);
+    let mut asked = Asked { method: parts.method.clone(), version: parts.version, keep_alive };
+    let body = match framing {
+        Framing::Length(0) => Inbound::Empty,
+        Framing::Length(n) => Inbound::H1 { wire: Rc::clone(wire), length: Some(n) },
+        Framing::Chunked => Inbound::H1 { wire: Rc::clone(wire), length: None },
+    };
+    let answered = {
+        let mut carried = pin!(proxy::carry(connection, Request::from_parts(parts, body)));
+        // Who goes while its request is under way needs no answer.
+        poll_fn(|cx| match carried.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => wire.borrow_mut().poll_gone(cx).map(|()| None),
+        })
+        .await
+    };
+    let Some(Answered { response, tunnel }) = answered else { return Ok(false) };
+    // A body that nobody asked for, or that is not all here, makes what follows it unreadable.
+    let (unasked, done) = (wire.borrow().is_body_unasked(), wire.borrow().is_body_done());
+    asked.keep_alive &= !unasked && !connection.listening.is_closing() && !connection.core.is_draining();
+    let refused = !done && response.status().is_client_error();
+    asked.keep_alive &= !refused;
+    let (parts, body) = response.into_parts();
+    let again = write(wire, &asked, parts, body, limits.body_idle).await?;
+    if let Some(tunnel) = tunnel {
+        tunnel::carry(wire, tunnel).await;
+        return Ok(false);
+    }
+    let done = wire.borrow().is_body_done();
+    match (again, done) {
+        (true, true) => Ok(true),
+        // The reply came before the end of the body: the rest of it is read, if it is not long.
+        (true, false) => Ok(linger(wire).await && wire.borrow().is_body_done()),
+        (false, _) => {
+            if refused || unasked {
+                linger(wire).await;
+            }
+            shut(wire).await?;
+            Ok(false)
+        }
+    }
+}
+
+/// Reads and throws away what is left of a body. False if there is too much of it.
+async fn linger(wire: &Rc<RefCell<Wire>>) -> bool {
+    let mut left = LINGER_BYTES_MAX;
+    let rest = poll_fn(|cx| {
+        loop {
+            match wire.borrow_mut().poll_body(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Ready(Some(Ok(bytes))) => match left.checked_sub(bytes.len()) {
+                    Some(less) => left = less,
+                    None => return Poll::Ready(false),
+                },
+            }
+        }
+    });
+    timeout(LINGER_TIME, rest).await.unwrap_or(false)
+}
+
+/// Answers what is no good request, and ends the connection.
+async fn refuse(wire: &Rc<RefCell<Wire>>, bad: Bad, patience: Duration) -> io::Result<()> {
+    let mut response = Response::new(Reply::whole(format!("{} {}\n", bad.status.as_u16(), bad.what)));
+    *response.status_mut() = bad.status;
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
+    let (parts, body) = response.into_parts();
+    write(wire, &asked, parts, body, patience).await?;
+    shut(wire).await?;
+    // What it still sends is read for a moment, so that the answer reaches it.
+    let mut left = LINGER_BYTES_MAX;
+    let rest = poll_fn(|cx| {
+        let mut wire = wire.borrow_mut();
+        loop {
+            wire.input.clear();
+            match wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(n)) if n > 0 && n <= left => left -= n,
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    });
+    let _ = timeout(LINGER_TIME, rest).await;
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! One HTTP/1.1 connection of a client: its bytes, and the body that is being read from them.
+//!
+//! The task of the connection reads heads and writes replies; a body is read by whoever sends it on, in another task of the
+//! same thread. Never both at once: heads are read only when the body before is done.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use super::decode::{Decoder, Piece};
+use super::head::Framing;
+use crate::stream::Stream;
+
+/// Room that is made for a read: small while nothing speaks for much, so that many connections cost little.
+const READ_BYTES_MIN: usize = 4 << 10;
+const READ_BYTES_MAX: usize = 64 << 10;
+/// Bytes that are read ahead of the request that is being answered.
+const AHEAD_BYTES_MAX: usize = 64 << 10;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Why a body broke off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BodyFault {
+    /// The client is gone.
+    Gone,
+    /// It is malformed.
+    Malformed(&'static str),
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    pub(crate) stream: Stream,
+    pub(crate) input: BytesMut,
+    decoder: Decoder,
+    /// What is left of the word that the client waits for before it sends its body.
+    go_on: &'static [u8],
+    read_bytes: usize,
+    /// The connection's own task, which wants to know when the body is done.
+    done: Option<Waker>,
+    /// The client has closed, or the connection broke.
+    closed: bool,
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream, input: BytesMut) -> Wire {
+        Wire {
+            stream,
+            input,
+            decoder: Decoder::Done,
+            go_on: b"",
+            read_bytes: READ_BYTES_MIN,
+            done: None,
+            closed: false,
+        }
+    }
+
+    /// A body with this framing comes.
+    pub(crate) fn begin_body(&mut self, framing: Framing, expects: bool) {
+        self.decoder = Decoder::new(framing);
+        self.go_on = if expects && !self.decoder.is_done() { CONTINUE } else { b"" };
+    }
+
+    /// True if the body was read to its end.
+    pub(crate) fn is_body_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// True if the client still waits for the word to send its body.
+    pub(crate) fn is_body_unasked(&self) -> bool {
+        self.go_on.len() == CONTINUE.len()
+    }
+
+    /// Reads more bytes; 0 at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.closed {
+            return Poll::Ready(Ok(0));
+        }
+        if self.input.capacity() - self.input.len() < self.read_bytes {
+            self.input.reserve(self.read_bytes);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let result = poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input);
+        match &result {
+            Poll::Ready(Ok(0) | Err(_)) => self.closed = true,
+            // Who fills the room has more to say.
+            Poll::Ready(Ok(n)) if *n >= room => {
+                self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+            }
+            _ => {}
+        }
+        result
+    }
+
+    /// Gives memory back while nothing is said.
+    pub(crate) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES_MIN;
+        }
+    }
+
+    /// The next piece of the body; none at its end.
+    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        while !self.go_on.is_empty() {
+            match Pin::new(&mut self.stream).poll_write(cx, self.go_on) {
+                Poll::Ready(Ok(n)) if n > 0 => self.go_on = &self.go_on[n..],
+                Poll::Ready(_) => return Poll::Ready(Some(Err(BodyFault::Gone))),
+                Poll::Pending => return Poll::Pending,
+            }
+            if self.go_on.is_empty()
+                && let Poll::Ready(Err(_)) = Pin::new(&mut self.stream).poll_flush(cx)
+            {
+                return Poll::Ready(Some(Err(BodyFault::Gone)));
+            }
+        }
+        loop {
+            match self.decoder.decode(&mut self.input) {
+                Ok(Piece::Data(bytes)) => {
+                    self.tell_done();
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Ok(Piece::Done) => {
+                    self.tell_done();
+                    return Poll::Ready(None);
+                }
+                Ok(Piece::NeedMore) => {}
+                Err(what) => return Poll::Ready(Some(Err(BodyFault::Malformed(what)))),
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(Some(Err(BodyFault::Gone))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn tell_done(&mut self) {
+        if self.decoder.is_done()
+            && let Some(waker) = self.done.take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Ready when the client is gone. While it still sends its body others see that; what it sends ahead is kept.
+    pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.decoder.is_done() {
+            self.done = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        while self.input.len() < AHEAD_BYTES_MAX {
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes some of `first`, then `second`.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        match (first.is_empty(), second.is_empty()) {
+            (false, true) => stream.poll_write(cx, first),
+            (true, _) => stream.poll_write(cx, second),
+            (false, false) => {
+                stream.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+            }
+        }
+    }
+}

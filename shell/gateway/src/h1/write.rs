@@ -1,0 +1,235 @@
+//! Replies over HTTP/1.1: head, framing, pieces.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
+use http::response::Parts;
+use http::{Method, StatusCode, Version};
+use http_body::Body;
+
+use super::wire::Wire;
+use crate::reply::Reply;
+
+/// Up to this a piece is copied behind the head, so that both leave as one write.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// What of the request decides about the form of its reply.
+pub(super) struct Asked {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) keep_alive: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    None,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+/// Writes a whole reply. True if the connection can be used again.
+///
+/// # Errors
+/// The client does not take it, or the reply broke; the connection is of no more use.
+pub(super) async fn write(
+    wire: &Rc<RefCell<Wire>>,
+    asked: &Asked,
+    parts: Parts,
+    body: Reply,
+    patience: Duration,
+) -> io::Result<bool> {
+    let mut body = pin!(body);
+    let status = parts.status;
+    let bodiless = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || asked.method == Method::HEAD;
+    let form = match body.size_hint().exact() {
+        _ if bodiless => Form::None,
+        Some(n) => Form::Length(n),
+        None if asked.version == Version::HTTP_11 => Form::Chunked,
+        None => Form::UntilClose,
+    };
+    let keep_alive = asked.keep_alive && form != Form::UntilClose;
+    let mut out = BytesMut::with_capacity(1024);
+    put_head(&mut out, asked, &parts, form, keep_alive);
+    if bodiless {
+        // What the upstream sends in spite of that is not for anybody.
+        write_all(wire, &mut out, Bytes::new(), patience).await?;
+        return Ok(keep_alive);
+    }
+    loop {
+        // What is there at once leaves with the head.
+        let mut first = true;
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            Poll::Pending if first && !out.is_empty() => {
+                first = false;
+                Poll::Ready(None)
+            }
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+        })
+        .await;
+        match frame {
+            None => write_all(wire, &mut out, Bytes::new(), patience).await?,
+            Some(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                put_piece(wire, &mut out, data, form, patience).await?;
+            }
+            Some(Some(Err(fault))) => {
+                // The client must see that something is missing: what is there leaves, and the connection breaks.
+                write_all(wire, &mut out, Bytes::new(), patience).await?;
+                return Err(io::Error::other(fault));
+            }
+            Some(None) => break,
+        }
+    }
+    if form == Form::Chunked {
+        out.put_slice(b"0\r\n\r\n");
+    }
+    write_all(wire, &mut out, Bytes::new(), patience).await?;
+    Ok(keep_alive)
+}
+
+async fn put_piece(
+    wire: &Rc<RefCell<Wire>>,
+    out: &mut BytesMut,
+    data: Bytes,
+    form: Form,
+    patience: Duration,
+) -> io::Result<()> {
+    if data.is_empty() {
+        return Ok(());
+    }
+    if form == Form::Chunked {
+        put_hex(out, data.len());
+    }
+    if out.len() + data.len() <= JOINED_BYTES_MAX {
+        out.put_slice(&data);
+        if form == Form::Chunked {
+            out.put_slice(b"\r\n");
+        }
+        // It leaves when there is nothing more at once.
+        return Ok(());
+    }
+    write_all(wire, out, data, patience).await?;
+    if form == Form::Chunked {
+        out.put_slice(b"\r\n");
+    }
+    Ok(())
+}
+
+fn put_hex(out: &mut BytesMut, n: usize) {
+    use std::fmt::Write;
+    write!(out, "{n:x}\r\n").expect("a buffer takes every write");
+}
+
+fn put_head(out: &mut BytesMut, asked: &Asked, parts: &Parts, form: Form, keep_alive: bool) {
+    out.put_slice(b"HTTP/1.1 ");
+    out.put_slice(parts.status.as_str().as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(parts.status.canonical_reason().unwrap_or("").as_bytes());
+    out.put_slice(b"\r\n");
+    let upgrades = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    for (name, value) in &parts.headers {
+        let kept = match *name {
+            CONNECTION | UPGRADE => upgrades,
+            TRANSFER_ENCODING => false,
+            // A reply without a body may tell the length that it would have had.
+            CONTENT_LENGTH => form == Form::None && asked.method == Method::HEAD,
+            _ => true,
+        };
+        if kept {
+            out.put_slice(name.as_str().as_bytes());
+            out.put_slice(b": ");
+            out.put_slice(value.as_bytes());
+            out.put_slice(b"\r\n");
+        }
+    }
+    match form {
+        Form::Length(n) => {
+            use std::fmt::Write;
+            write!(out, "content-length: {n}\r\n").expect("a buffer takes every write");
+        }
+        Form::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+        Form::None | Form::UntilClose => {}
+    }
+    if !upgrades {
+        match (keep_alive, asked.version) {
+            (false, _) => out.put_slice(b"connection: close\r\n"),
+            (true, Version::HTTP_10) => out.put_slice(b"connection: keep-alive\r\n"),
+            _ => {}
+        }
+    }
+    if !parts.headers.contains_key(DATE) {
+        out.put_slice(b"date: ");
+        put_date(out);
+        out.put_slice(b"\r\n");
+    }
+    out.put_slice(b"\r\n");
+}
+
+thread_local! {
+    static DATE_TEXT: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+}
+
+/// The date, worked out once a second.
+fn put_date(out: &mut BytesMut) {
+    let now = SystemTime::now();
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    DATE_TEXT.with_borrow_mut(|(at, text)| {
+        if *at != second {
+            (*at, *text) = (second, httpdate::fmt_http_date(now));
+        }
+        out.put_slice(text.as_bytes());
+    });
+}
+
+/// Writes all of `out`, which is empty then, and of `data`.
+///
+/// # Errors
+/// The connection is broken, or nothing of it was taken for `patience`.
+pub(super) async fn write_all(
+    wire: &Rc<RefCell<Wire>>,
+    out: &mut BytesMut,
+    mut data: Bytes,
+    patience: Duration,
+) -> io::Result<()> {
+    let mut stall = None;
+    poll_fn(|cx| {
+        while out.has_remaining() || data.has_remaining() {
+            match wire.borrow_mut().poll_write(cx, out, &data) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => {
+                    stall = None;
+                    let of_out = n.min(out.len());
+                    out.advance(of_out);
+                    data.advance(n - of_out);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let sleep = stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                    return match sleep.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await?;
+    poll_fn(|cx| {
+        use tokio::io::AsyncWrite;
+        std::pin::Pin::new(&mut wire.borrow_mut().stream).poll_flush(cx)
+    })
+    .await
+}

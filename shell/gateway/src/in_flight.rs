@@ -1,0 +1,103 @@
+//! A request from its head to the last byte of its reply: what is counted, logged, and told to the gate when it ends.
+//!
+//! Invariant: whatever happens to the task that carries a request, its end is told to the gate once and counted once.
+
+use std::rc::Rc;
+
+use skep_base::Micros;
+use skep_gate::{Input, RequestId, RouteId};
+
+use crate::access_log::Line;
+use crate::core::Core;
+use crate::figures::RouteFigures;
+use crate::mailbox::Mailbox;
+
+/// What is counted and logged of a request.
+pub(crate) struct Record {
+    /// None for one that stands where another was taken away: it counts nothing.
+    counts: Option<(Rc<Core>, Rc<RouteFigures>)>,
+    began: Micros,
+    pub(crate) line: Line,
+    pub(crate) status: u16,
+    pub(crate) bytes_sent: u64,
+}
+
+impl Record {
+    pub(crate) fn begin(core: &Rc<Core>, line: Line) -> Record {
+        let counts = Some((Rc::clone(core), core.plan().figures(None)));
+        Record { counts, began: core.now(), line, status: 0, bytes_sent: 0 }
+    }
+
+    /// One that counts nothing.
+    pub(crate) fn silent() -> Record {
+        Record { counts: None, began: Micros(0), line: Line::default(), status: 0, bytes_sent: 0 }
+    }
+
+    /// The route that took it.
+    pub(crate) fn set_route(&mut self, route: RouteId) {
+        let Some((core, figures)) = &mut self.counts else { return };
+        let plan = core.plan();
+        *figures = plan.figures(Some(route));
+        if core.log.is_on() {
+            self.line.route = plan.snapshot.config.routes[route.at()].name.clone();
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let Some((core, figures)) = self.counts.take() else { return };
+        let micros = core.now().since(self.began).0;
+        figures.add(self.status, micros, self.bytes_sent);
+        core.log.write(&mut self.line, self.status, micros, self.bytes_sent);
+    }
+}
+
+/// A request that the gate knows.
+pub(crate) struct InFlight {
+    pub(crate) core: Rc<Core>,
+    pub(crate) id: RequestId,
+    pub(crate) mailbox: Rc<Mailbox>,
+    pub(crate) record: Record,
+    attempt: u32,
+    ended: bool,
+}
+
+impl InFlight {
+    pub(crate) fn new(core: &Rc<Core>, record: Record) -> InFlight {
+        let (id, mailbox) = core.open_request();
+        InFlight { core: Rc::clone(core), id, mailbox, record, attempt: 0, ended: false }
+    }
+
+    pub(crate) fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    pub(crate) fn set_attempt(&mut self, attempt: u32) {
+        self.attempt = attempt;
+    }
+
+    pub(crate) fn sent(&mut self, bytes: usize) {
+        self.record.bytes_sent += bytes as u64;
+    }
+
+    /// The gate has ended it by itself.
+    pub(crate) fn has_ended(&mut self) {
+        self.ended = true;
+        self.core.close_request(self.id);
+    }
+
+    /// Tells the gate how it ended.
+    pub(crate) fn end(&mut self, how: impl FnOnce(RequestId) -> Input) {
+        if !self.ended {
+            self.has_ended();
+            self.core.tell(how(self.id));
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.end(|request| Input::Gone { request });
+    }
+}

@@ -1,0 +1,181 @@
+//! The attempts of one request: the gate says when one begins and ends, this carries them out.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use skep_base::Micros;
+use skep_gate::resilience::retry::Failure;
+use skep_gate::{Input, RequestId, Why};
+
+use super::template::Template;
+use crate::control::duration;
+use crate::core::Core;
+use crate::figures::count;
+use crate::in_flight::InFlight;
+use crate::mailbox::Command;
+use crate::source::{Sending, Source, SourceFault};
+use crate::upstream::{Lease, SendFault, Upstream};
+
+/// Connections that turn out to be closed before a byte was written, before a new one is made.
+const STALE_MAX: usize = 3;
+
+/// A reply that goes to the client.
+pub(super) struct Found {
+    pub(super) response: Response<Incoming>,
+    pub(super) lease: Lease,
+    pub(super) upstream: Rc<Upstream>,
+    pub(super) stick_to: Option<u64>,
+    pub(super) idle: Duration,
+}
+
+pub(super) enum Outcome {
+    Reply(Box<Found>),
+    Answer {
+        why: Why,
+        retry_after: Option<Micros>,
+    },
+    /// The client's body failed.
+    ClientFault(SourceFault),
+}
+
+type Attempt = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Lease), Failure>>>>;
+
+struct Running {
+    number: u32,
+    upstream: Rc<Upstream>,
+    future: Attempt,
+}
+
+struct Held {
+    number: u32,
+    upstream: Rc<Upstream>,
+    response: Response<Incoming>,
+    lease: Lease,
+}
+
+/// Does what the gate says about a request that has arrived there, until it is answered.
+pub(super) async fn carry(in_flight: &mut InFlight, template: &Template, source: &Rc<Source>) -> Outcome {
+    let mut attempts = Attempts { template, source, running: Vec::new(), held: Vec::new() };
+    poll_fn(|cx| attempts.poll(cx, in_flight)).await
+}
+
+struct Attempts<'a> {
+    template: &'a Template,
+    source: &'a Rc<Source>,
+    running: Vec<Running>,
+    held: Vec<Held>,
+}
+
+impl Attempts<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, in_flight: &mut InFlight) -> Poll<Outcome> {
+        let core = Rc::clone(&in_flight.core);
+        loop {
+            while let Poll::Ready(command) = in_flight.mailbox.poll(cx) {
+                if let Some(outcome) = self.obey(command, in_flight, &core) {
+                    return Poll::Ready(outcome);
+                }
+            }
+            let ended = self.running.iter_mut().enumerate().find_map(|(at, running)| {
+                match running.future.as_mut().poll(cx) {
+                    Poll::Ready(result) => Some((at, result)),
+                    Poll::Pending => None,
+                }
+            });
+            let Some((at, result)) = ended else { return Poll::Pending };
+            let Running { number, upstream, .. } = self.running.remove(at);
+            let request = in_flight.id;
+            match result {
+                Ok((response, lease)) => {
+                    let status = response.status().as_u16();
+                    if status >= 500 {
+                        count(&upstream.figures.errors);
+                    }
+                    let retry_after = retry_after(&response);
+                    self.held.push(Held { number, upstream, response, lease });
+                    core.tell(Input::Replied { request, attempt: number, status, retry_after });
+                }
+                Err(failure) => {
+                    if let Some(fault) = self.source.fault() {
+                        return Poll::Ready(Outcome::ClientFault(fault));
+                    }
+                    count(&upstream.figures.failures);
+                    core.tell(Input::Failed { request, attempt: number, failure });
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command, in_flight: &mut InFlight, core: &Rc<Core>) -> Option<Outcome> {
+        match command {
+            Command::Try { attempt, upstream, left } => {
+                count(&upstream.figures.attempts);
+                in_flight.record.line.attempts = attempt;
+                let request = self.template.request(&upstream, attempt, left, self.source);
+                let future =
+                    Box::pin(run(Rc::clone(core), in_flight.id, attempt, Rc::clone(&upstream), request));
+                self.running.push(Running { number: attempt, upstream, future });
+                None
+            }
+            Command::Abandon { attempt } => {
+                self.running.retain(|running| running.number != attempt);
+                self.held.retain(|held| held.number != attempt);
+                None
+            }
+            Command::Forward { attempt, stick_to, idle } => {
+                let at = self.held.iter().position(|held| held.number == attempt);
+                let held = self.held.remove(at.expect("the gate forwards a reply that it was told of"));
+                in_flight.set_attempt(attempt);
+                if core.log.is_on() {
+                    in_flight.record.line.upstream.clone_from(&held.upstream.key.address);
+                }
+                let Held { response, lease, upstream, .. } = held;
+                let idle = duration(idle);
+                Some(Outcome::Reply(Box::new(Found { response, lease, upstream, stick_to, idle })))
+            }
+            Command::Answer { why, retry_after } => Some(Outcome::Answer { why, retry_after }),
+        }
+    }
+}
+
+async fn run(
+    core: Rc<Core>,
+    id: RequestId,
+    attempt: u32,
+    upstream: Rc<Upstream>,
+    mut request: Request<Sending>,
+) -> Result<(Response<Incoming>, Lease), Failure> {
+    let mut stale = 0;
+    loop {
+        let taken = upstream.take().await;
+        let mut lease = taken.map_err(|error| {
+            tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
+            Failure::NotSent
+        })?;
+        if stale == 0 {
+            core.tell(Input::Connected { request: id, attempt });
+        }
+        match lease.send(request).await {
+            Ok(response) => return Ok((response, lease)),
+            Err(SendFault::NotSent(Some(again))) if lease.is_used && stale < STALE_MAX => {
+                // The upstream closed a connection that rested; nothing of the request was written.
+                stale += 1;
+                request = *again;
+            }
+            Err(SendFault::NotSent(_)) => return Err(Failure::NotSent),
+            Err(SendFault::Reset) => return Err(Failure::Reset),
+        }
+    }
+}
+
+/// `Retry-After` in seconds; a date is not read.
+fn retry_after(response: &Response<Incoming>) -> Option<Micros> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    let good = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| good).map(Micros::from_secs)
+}

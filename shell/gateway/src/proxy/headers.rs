@@ -1,0 +1,122 @@
+//! Header lines as the gate reads them, and what is removed and changed on their way.
+
+use http::header::{
+    CONNECTION, EXPECT, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, header};
+use skep_gate::config::route::HeaderChanges;
+use skep_gate::router::Headers;
+
+/// The lines of a request.
+pub(super) struct Lines<'a>(pub(super) &'a HeaderMap);
+
+impl Lines<'_> {
+    /// Whether `Connection` asks for another protocol.
+    pub(super) fn names_upgrade(&self) -> bool {
+        self.any("connection", &mut |value| {
+            value.split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        })
+    }
+}
+
+impl Headers for Lines<'_> {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.get_all(name).iter().any(|value| test(value.as_bytes()))
+    }
+}
+
+/// Removes what belongs to one connection (RFC 9110, section 7.6.1), and what `Connection` names. An upgrade keeps the two
+/// lines by which it is agreed.
+pub(super) fn strip(headers: &mut HeaderMap, upgrades: bool) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .collect();
+        for name in named {
+            if !(upgrades && name == UPGRADE) {
+                headers.remove(name);
+            }
+        }
+        headers.remove(CONNECTION);
+    }
+    if upgrades {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(UPGRADE);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    headers.remove(TRANSFER_ENCODING);
+}
+
+/// Removes what a request says to the gateway only.
+pub(super) fn strip_request(headers: &mut HeaderMap, upgrades: bool) {
+    // Trailers are what gRPC cannot do without; other codings are between neighbours.
+    let trailers = headers.get_all(TE).iter().any(|value| {
+        value.as_bytes().split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    });
+    strip(headers, upgrades);
+    for name in [TE, TRAILER, EXPECT, PROXY_AUTHORIZATION, header::FORWARDED] {
+        headers.remove(name);
+    }
+    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes, sets and adds, in this order.
+pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) {
+    let line =
+        |(name, value): &(skep_gate::config::scalar::HeaderName, skep_gate::config::scalar::HeaderValue)| {
+            let name = HeaderName::from_bytes(name.0.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(value.0.as_bytes()).ok()?))
+        };
+    for name in &changes.remove {
+        headers.remove(&*name.0);
+    }
+    for (name, value) in changes.set.iter().filter_map(line) {
+        headers.insert(name, value);
+    }
+    for (name, value) in changes.add.iter().filter_map(line) {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_there() {
+        let lines = [
+            ("connection", "close, X-Hop , upgrade"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("te", "gzip, Trailers"),
+            ("expect", "100-continue"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-kept", "1"),
+        ];
+        let mut headers = map(&lines);
+        strip_request(&mut headers, false);
+        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
+        let mut headers = map(&lines);
+        strip_request(&mut headers, true);
+        let kept = [("te", "trailers"), ("x-kept", "1"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        assert_eq!(headers, map(&kept));
+    }
+}

@@ -1,0 +1,151 @@
+//! The body of a reply on its way to the client.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use skep_gate::Input;
+use skep_gate::resilience::retry::Failure;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::in_flight::InFlight;
+use crate::upstream::Lease;
+
+/// Why a reply broke after its head was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ReplyFault {
+    Broken,
+    Late,
+}
+
+impl fmt::Display for ReplyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReplyFault::Broken => "the upstream broke its reply off",
+            ReplyFault::Late => "the upstream paused for too long in its reply",
+        })
+    }
+}
+
+impl std::error::Error for ReplyFault {}
+
+/// The body of a reply.
+pub(crate) enum Reply {
+    Whole(Option<Bytes>),
+    Forwarded(Box<Forwarded>),
+}
+
+/// An upstream's reply that goes through. When it ends, the gate is told and the connection given back; when it is dropped
+/// before, the client is gone.
+pub(crate) struct Forwarded {
+    body: Incoming,
+    in_flight: InFlight,
+    lease: Option<Lease>,
+    idle: Duration,
+    late: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+}
+
+impl Reply {
+    pub(crate) fn whole(body: impl Into<Bytes>) -> Reply {
+        Reply::Whole(Some(body.into()))
+    }
+
+    pub(crate) fn forwarded(body: Incoming, in_flight: InFlight, lease: Lease, idle: Duration) -> Reply {
+        let mut forwarded = Forwarded { body, in_flight, lease: Some(lease), idle, late: None, ended: false };
+        if forwarded.body.is_end_stream() {
+            forwarded.end();
+        }
+        Reply::Forwarded(Box::new(forwarded))
+    }
+}
+
+impl Forwarded {
+    fn end(&mut self) {
+        self.ended = true;
+        self.late = None;
+        self.in_flight.end(|request| Input::Done { request });
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+
+    fn fail(&mut self, fault: ReplyFault) -> ReplyFault {
+        self.ended = true;
+        let attempt = self.in_flight.attempt();
+        let failure = if fault == ReplyFault::Late { Failure::Timeout } else { Failure::Reset };
+        self.in_flight.end(|request| Input::Failed { request, attempt, failure });
+        fault
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => {
+                let idle = self.idle;
+                let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
+                match late.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(self.fail(ReplyFault::Late)))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(late) = &mut self.late {
+                    late.as_mut().reset(Instant::now() + self.idle);
+                }
+                if let Some(data) = frame.data_ref() {
+                    self.in_flight.sent(data.len());
+                }
+                if self.body.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fail(ReplyFault::Broken)))),
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+        }
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = ReplyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        match self.get_mut() {
+            Reply::Whole(body) => {
+                let body = body.take().filter(|body| !body.is_empty());
+                Poll::Ready(body.map(|body| Ok(Frame::data(body))))
+            }
+            Reply::Forwarded(forwarded) => forwarded.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Reply::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
+            Reply::Forwarded(forwarded) => forwarded.ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Reply::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
+            Reply::Forwarded(forwarded) if forwarded.ended => SizeHint::with_exact(0),
+            Reply::Forwarded(forwarded) => forwarded.body.size_hint(),
+        }
+    }
+}

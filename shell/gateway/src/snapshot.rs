@@ -1,0 +1,62 @@
+//! A configuration made ready for use: routes compiled, certificates read. Shared by all cores and never changed.
+
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use skep_gate::Config;
+use skep_gate::config::pool::UpstreamProtocol;
+use skep_gate::protect::nets::Nets;
+use skep_gate::router::Router;
+
+use crate::Applied;
+use crate::tls::{self, ListenerTls};
+use crate::upstream::UpstreamTls;
+
+/// What is in force.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) version: u64,
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Router,
+    pub(crate) trusted: Nets,
+    /// By listener.
+    pub(crate) listener_tls: Vec<Option<Arc<ListenerTls>>>,
+    /// By pool.
+    pub(crate) upstream_tls: Vec<Option<UpstreamTls>>,
+}
+
+impl Snapshot {
+    /// Compiles a configuration, reading the files that it names.
+    ///
+    /// # Errors
+    /// A sentence about the first thing that is wrong.
+    pub(crate) fn compile(applied: &Applied) -> Result<Snapshot, String> {
+        let config = Arc::clone(&applied.config);
+        let mut listener_tls = Vec::new();
+        for listener in &config.listeners {
+            let read = |tls| tls::listener(tls).map(Arc::new);
+            let tls = listener.it.tls.as_ref().map(read).transpose();
+            listener_tls.push(tls.map_err(|what| format!("gateway.listener.{}.tls: {what}", listener.name))?);
+        }
+        let mut upstream_tls = Vec::new();
+        for pool in &config.pools {
+            let http2 = pool.it.protocol == UpstreamProtocol::Http2;
+            let made = pool.it.tls_name.as_ref().map(|name| upstream(name, http2)).transpose();
+            upstream_tls.push(made.map_err(|what| format!("gateway.pool.{}.tls-name: {what}", pool.name))?);
+        }
+        Ok(Snapshot {
+            version: applied.version,
+            router: Router::new(&config)?,
+            trusted: Nets::new(&config.trusted_proxies),
+            listener_tls,
+            upstream_tls,
+            config,
+        })
+    }
+}
+
+fn upstream(name: &str, http2: bool) -> Result<UpstreamTls, String> {
+    let name =
+        ServerName::try_from(name.to_owned()).map_err(|_| format!("`{name}` is no name of a server"))?;
+    Ok(UpstreamTls { config: tls::client(http2)?, name })
+}

@@ -1,0 +1,367 @@
+//! The body of a client's request: read once from the client, sent as often as attempts need it.
+//!
+//! Invariant: each attempt gets the body from its beginning and without a gap, or its body fails. What was read is kept up to
+//! the route's limit; beyond it the gate is told that the body is gone, and no further attempt begins.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::h1::{BodyFault, Wire};
+
+/// Where a body comes from.
+pub(crate) enum Inbound {
+    Empty,
+    H1 {
+        wire: Rc<RefCell<Wire>>,
+        length: Option<u64>,
+    },
+    H2(Incoming),
+    /// Kept whole.
+    #[cfg(test)]
+    Whole(Bytes),
+}
+
+/// Why there is no more of a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SourceFault {
+    Gone,
+    Malformed(&'static str),
+    TooLarge,
+    Late,
+    /// Another attempt took what was not kept.
+    NotKept,
+}
+
+impl SourceFault {
+    /// What the client is told, if it still listens.
+    pub(crate) fn answer(self) -> (StatusCode, &'static str) {
+        match self {
+            SourceFault::Gone => (StatusCode::BAD_REQUEST, "the request broke off"),
+            SourceFault::Malformed(what) => (StatusCode::BAD_REQUEST, what),
+            SourceFault::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+            SourceFault::Late => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+            SourceFault::NotKept => (StatusCode::BAD_GATEWAY, "the body could not be sent again"),
+        }
+    }
+}
+
+impl fmt::Display for SourceFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.answer().1)
+    }
+}
+
+impl std::error::Error for SourceFault {}
+
+/// A piece: data, or trailers at the end.
+#[derive(Clone)]
+enum Piece {
+    Data(Bytes),
+    Trailers(http::HeaderMap),
+}
+
+struct State {
+    from: Inbound,
+    pieces: Vec<Piece>,
+    kept: usize,
+    /// Pieces before this one are not kept any more.
+    first: usize,
+    read: u64,
+    ended: bool,
+    fault: Option<SourceFault>,
+    wakers: Vec<Waker>,
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// A request's body.
+pub(crate) struct Source {
+    state: RefCell<State>,
+    /// Bytes that are kept at most.
+    keep: usize,
+    size_max: u64,
+    patience: Duration,
+    /// The body cannot be sent again from its beginning.
+    is_gone: Cell<bool>,
+    on_gone: RefCell<Option<Box<dyn FnOnce()>>>,
+    length: Option<u64>,
+}
+
+impl Source {
+    /// A body of at most `size_max` bytes, of which `keep` are kept, without a pause longer than `patience`.
+    pub(crate) fn new(from: Inbound, keep: u64, size_max: u64, patience: Duration) -> Rc<Source> {
+        let length = match &from {
+            Inbound::Empty => Some(0),
+            Inbound::H1 { length, .. } => *length,
+            Inbound::H2(body) => match body.is_end_stream() {
+                true => Some(0),
+                false => body.size_hint().exact(),
+            },
+            #[cfg(test)]
+            Inbound::Whole(bytes) => Some(bytes.len() as u64),
+        };
+        let ended = length == Some(0);
+        let state = State {
+            from: if ended { Inbound::Empty } else { from },
+            pieces: Vec::new(),
+            kept: 0,
+            first: 0,
+            read: 0,
+            ended,
+            fault: None,
+            wakers: Vec::new(),
+            late: None,
+        };
+        Rc::new(Source {
+            state: RefCell::new(state),
+            keep: usize::try_from(keep).unwrap_or(usize::MAX),
+            size_max,
+            patience,
+            is_gone: Cell::new(false),
+            on_gone: RefCell::new(None),
+            length,
+        })
+    }
+
+    /// True if the body is longer than it may be, as far as its head says.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.length.is_some_and(|n| n > self.size_max)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.length == Some(0)
+    }
+
+    /// What is wrong with the client's side, if something is.
+    pub(crate) fn fault(&self) -> Option<SourceFault> {
+        self.state.borrow().fault
+    }
+
+    /// `tell` is called once, when the body can no longer be sent again from its beginning.
+    pub(crate) fn on_gone(&self, tell: impl FnOnce() + 'static) {
+        *self.on_gone.borrow_mut() = Some(Box::new(tell));
+    }
+
+    /// The whole body, if it ended and all of it is kept.
+    #[cfg(test)]
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        let state = self.state.borrow();
+        if !state.ended || self.is_gone.get() {
+            return None;
+        }
+        let mut all = Vec::with_capacity(state.kept);
+        for piece in &state.pieces {
+            if let Piece::Data(bytes) = piece {
+                all.extend_from_slice(bytes);
+            }
+        }
+        Some(all.into())
+    }
+
+    fn poll_at(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<Piece, SourceFault>>> {
+        let mut state = self.state.borrow_mut();
+        if at < state.first {
+            return Poll::Ready(Some(Err(SourceFault::NotKept)));
+        }
+        if let Some(piece) = state.pieces.get(at - state.first) {
+            return Poll::Ready(Some(Ok(piece.clone())));
+        }
+        if let Some(fault) = state.fault {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        if state.ended {
+            return Poll::Ready(None);
+        }
+        let found = match &mut state.from {
+            Inbound::Empty => Poll::Ready(None),
+            #[cfg(test)]
+            Inbound::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then_some(Ok(Piece::Data(bytes))))
+            }
+            Inbound::H1 { wire, .. } => wire.borrow_mut().poll_body(cx).map(|found| {
+                found.map(|found| match found {
+                    Ok(bytes) => Ok(Piece::Data(bytes)),
+                    Err(BodyFault::Gone) => Err(SourceFault::Gone),
+                    Err(BodyFault::Malformed(what)) => Err(SourceFault::Malformed(what)),
+                })
+            }),
+            Inbound::H2(body) => Pin::new(body).poll_frame(cx).map(|found| {
+                found.map(|found| match found.map(Frame::into_data) {
+                    Ok(Ok(bytes)) => Ok(Piece::Data(bytes)),
+                    Ok(Err(frame)) => Ok(Piece::Trailers(frame.into_trailers().unwrap_or_default())),
+                    Err(_) => Err(SourceFault::Gone),
+                })
+            }),
+        };
+        let Poll::Ready(found) = found else {
+            if !state.wakers.iter().any(|w| w.will_wake(cx.waker())) {
+                state.wakers.push(cx.waker().clone());
+            }
+            let patience = self.patience;
+            let late = state.late.get_or_insert_with(|| Box::pin(sleep(patience)));
+            if late.as_mut().poll(cx).is_ready() {
+                state.fault = Some(SourceFault::Late);
+                return Poll::Ready(Some(Err(SourceFault::Late)));
+            }
+            return Poll::Pending;
+        };
+        if let Some(late) = &mut state.late {
+            late.as_mut().reset(Instant::now() + self.patience);
+        }
+        state.wakers.drain(..).for_each(Waker::wake);
+        match found {
+            None => {
+                state.ended = true;
+                state.late = None;
+                Poll::Ready(None)
+            }
+            Some(Err(fault)) => {
+                state.fault = Some(fault);
+                Poll::Ready(Some(Err(fault)))
+            }
+            Some(Ok(piece)) => {
+                if let Piece::Data(bytes) = &piece {
+                    state.read += bytes.len() as u64;
+                    state.kept += bytes.len();
+                }
+                if state.read > self.size_max {
+                    state.fault = Some(SourceFault::TooLarge);
+                    return Poll::Ready(Some(Err(SourceFault::TooLarge)));
+                }
+                let all_kept = !self.is_gone.get() && state.kept <= self.keep;
+                state.pieces.push(piece.clone());
+                if !all_kept {
+                    state.first += state.pieces.len();
+                    state.pieces = Vec::new();
+                    state.kept = 0;
+                    drop(state);
+                    if !self.is_gone.replace(true)
+                        && let Some(tell) = self.on_gone.borrow_mut().take()
+                    {
+                        tell();
+                    }
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+        }
+    }
+}
+
+/// The body as one attempt sends it.
+pub(crate) struct Sending {
+    source: Rc<Source>,
+    at: usize,
+    done: bool,
+    sent: u64,
+}
+
+impl Sending {
+    pub(crate) fn new(source: &Rc<Source>) -> Sending {
+        Sending { source: Rc::clone(source), at: 0, done: source.is_empty(), sent: 0 }
+    }
+}
+
+impl Body for Sending {
+    type Data = Bytes;
+    type Error = SourceFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SourceFault>>> {
+        let this = self.get_mut();
+        if this.done {
+            return Poll::Ready(None);
+        }
+        match this.source.poll_at(cx, this.at) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                this.done = true;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(fault))) => {
+                this.done = true;
+                Poll::Ready(Some(Err(fault)))
+            }
+            Poll::Ready(Some(Ok(piece))) => {
+                this.at += 1;
+                Poll::Ready(Some(Ok(match piece {
+                    Piece::Data(bytes) => {
+                        this.sent += bytes.len() as u64;
+                        Frame::data(bytes)
+                    }
+                    Piece::Trailers(map) => Frame::trailers(map),
+                })))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.source.length {
+            Some(n) => SizeHint::with_exact(n.saturating_sub(self.sent)),
+            None => SizeHint::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(future)
+    }
+
+    fn whole(text: &'static [u8], keep: u64, max: u64) -> Rc<Source> {
+        Source::new(Inbound::Whole(Bytes::from_static(text)), keep, max, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_body_that_is_kept_is_sent_twice_and_one_that_is_too_long_is_not() {
+        run(async {
+            let source = whole(b"hello", 5, 100);
+            for _ in 0..2 {
+                assert_eq!(Sending::new(&source).collect().await.unwrap().to_bytes(), "hello");
+            }
+            assert_eq!(source.whole().unwrap(), "hello");
+
+            let source = whole(b"hello", 4, 100);
+            let told = Rc::new(Cell::new(0));
+            let tell = Rc::clone(&told);
+            source.on_gone(move || tell.set(tell.get() + 1));
+            let mut second = Sending::new(&source);
+            assert_eq!(Sending::new(&source).collect().await.unwrap().to_bytes(), "hello");
+            assert_eq!(told.get(), 1);
+            let fault = second.frame().await.unwrap().err();
+            assert_eq!(fault, Some(SourceFault::NotKept));
+            assert_eq!(source.whole(), None);
+        });
+    }
+
+    #[test]
+    fn a_body_longer_than_allowed_fails() {
+        run(async {
+            let source = whole(b"hello", 100, 4);
+            assert!(source.is_too_large());
+            assert!(Sending::new(&source).collect().await.is_err());
+            assert_eq!(source.fault(), Some(SourceFault::TooLarge));
+        });
+    }
+}

@@ -1,0 +1,343 @@
+//! One upstream as one core sees it: its connections, those that rest and those in use.
+//!
+//! Invariant: no more connections are open than the pool's `connections` allows this core; who finds none free waits, and
+//! the gate's time for connecting runs.
+
+mod connect;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use skep_gate::config::pool::{Pool, Sticky, UpstreamProtocol};
+use tokio::sync::Notify;
+
+pub(crate) use connect::{Place, Socket, UpstreamTls, connect};
+
+use crate::figures::UpstreamFigures;
+use crate::source::Sending;
+
+/// Streams of one HTTP/2 connection, as many as every server should allow (RFC 9113, section 6.5.2).
+const STREAMS_MAX: usize = 100;
+
+/// What makes an upstream another one, so that its connections are of no use any more.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Key {
+    pub(crate) pool: String,
+    pub(crate) address: String,
+    http2: bool,
+    tls_name: Option<String>,
+}
+
+impl Key {
+    pub(crate) fn new(name: &str, pool: &Pool, address: &str) -> Key {
+        Key {
+            pool: name.to_owned(),
+            address: address.to_owned(),
+            http2: pool.protocol == UpstreamProtocol::Http2,
+            tls_name: pool.tls_name.clone(),
+        }
+    }
+}
+
+/// An upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) key: Key,
+    pub(crate) place: Place,
+    pub(crate) tls: Option<UpstreamTls>,
+    pub(crate) sticky: RefCell<Option<Sticky>>,
+    pub(crate) figures: UpstreamFigures,
+    connections_max: Cell<usize>,
+    idle_time: Cell<Duration>,
+    open: Cell<usize>,
+    resting: RefCell<Vec<Resting>>,
+    shared: RefCell<Vec<Rc<Shared>>>,
+    /// A connection that others wait for is being made.
+    connecting: Cell<bool>,
+    freed: Notify,
+    retired: Cell<bool>,
+}
+
+/// A connection that is counted.
+#[derive(Debug)]
+struct Counted(Rc<Upstream>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.freed.notify_one();
+    }
+}
+
+#[derive(Debug)]
+struct Resting {
+    sender: http1::SendRequest<Sending>,
+    since: Instant,
+    counted: Counted,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<Sending>,
+    streams: Cell<usize>,
+    since: Cell<Instant>,
+    _counted: Counted,
+}
+
+#[derive(Debug)]
+struct Stream(Rc<Shared>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.since.set(Instant::now());
+        self.0._counted.0.freed.notify_one();
+    }
+}
+
+#[derive(Debug)]
+enum Held {
+    H1 { sender: http1::SendRequest<Sending>, counted: Counted },
+    H2 { stream: Stream },
+}
+
+/// A connection, or a stream of one, that is in use. Dropped, it is closed.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    held: Held,
+    /// It served others before.
+    pub(crate) is_used: bool,
+}
+
+/// Why a request has no reply.
+pub(crate) enum SendFault {
+    /// Not a byte of it was written; here it is again, if it could be had back.
+    NotSent(Option<Box<Request<Sending>>>),
+    /// It may have run.
+    Reset,
+}
+
+impl Upstream {
+    pub(crate) fn new(key: Key, tls: Option<UpstreamTls>) -> Rc<Upstream> {
+        Rc::new(Upstream {
+            place: Place::new(&key.address),
+            key,
+            tls,
+            sticky: RefCell::new(None),
+            figures: UpstreamFigures::default(),
+            connections_max: Cell::new(1),
+            idle_time: Cell::new(Duration::ZERO),
+            open: Cell::new(0),
+            resting: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: Cell::new(false),
+            freed: Notify::new(),
+            retired: Cell::new(false),
+        })
+    }
+
+    /// Takes in what may change without new connections.
+    pub(crate) fn configure(&self, pool: &Pool, cores: usize) {
+        self.connections_max.set((pool.connections as usize).div_ceil(cores));
+        self.idle_time.set(Duration::from_micros(pool.idle.0));
+        self.sticky.borrow_mut().clone_from(&pool.sticky);
+    }
+
+    /// It is no more in the configuration: what rests is closed, what is in use when it ends.
+    pub(crate) fn retire(&self) {
+        self.retired.set(true);
+        let resting = std::mem::take(&mut *self.resting.borrow_mut());
+        let shared = std::mem::take(&mut *self.shared.borrow_mut());
+        drop((resting, shared));
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.key.http2
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Closes what has rested for too long.
+    pub(crate) fn sweep(&self) {
+        let idle = self.idle_time.get();
+        // Dropping a connection touches this upstream, so it happens after the borrow.
+        let old: Vec<Resting> = {
+            let mut resting = self.resting.borrow_mut();
+            resting.extract_if(.., |r| r.since.elapsed() >= idle || r.sender.is_closed()).collect()
+        };
+        let old_shared: Vec<Rc<Shared>> = {
+            let mut shared = self.shared.borrow_mut();
+            let is_old = |s: &mut Rc<Shared>| {
+                s.sender.is_closed() || (s.streams.get() == 0 && s.since.get().elapsed() >= idle)
+            };
+            shared.extract_if(.., is_old).collect()
+        };
+        drop((old, old_shared));
+    }
+
+    /// A connection, waiting for one if all are in use.
+    ///
+    /// # Errors
+    /// There is none to be had.
+    pub(crate) async fn take(self: &Rc<Self>) -> std::io::Result<Lease> {
+        match self.key.http2 {
+            false => self.take_h1().await,
+            true => self.take_h2().await,
+        }
+    }
+
+    fn count(self: &Rc<Self>) -> Counted {
+        self.open.set(self.open.get() + 1);
+        Counted(Rc::clone(self))
+    }
+
+    async fn take_h1(self: &Rc<Self>) -> std::io::Result<Lease> {
+        loop {
+            while let Some(resting) = self.resting_one() {
+                if resting.sender.is_ready() {
+                    let held = Held::H1 { sender: resting.sender, counted: resting.counted };
+                    return Ok(Lease { held, is_used: true });
+                }
+            }
+            if self.open.get() < self.connections_max.get() {
+                let counted = self.count();
+                let socket = connect(&self.place, self.tls.as_ref()).await?;
+                let shaken = http1::handshake(TokioIo::new(socket)).await;
+                let (sender, connection) = shaken.map_err(std::io::Error::other)?;
+                tokio::task::spawn_local(async move {
+                    let _ = connection.with_upgrades().await;
+                });
+                return Ok(Lease { held: Held::H1 { sender, counted }, is_used: false });
+            }
+            self.freed.notified().await;
+        }
+    }
+
+    fn resting_one(&self) -> Option<Resting> {
+        self.resting.borrow_mut().pop()
+    }
+
+    async fn take_h2(self: &Rc<Self>) -> std::io::Result<Lease> {
+        loop {
+            let found = {
+                let shared = self.shared.borrow();
+                let free = |s: &&Rc<Shared>| !s.sender.is_closed() && s.streams.get() < STREAMS_MAX;
+                shared.iter().find(free).cloned()
+            };
+            if let Some(shared) = found {
+                shared.streams.set(shared.streams.get() + 1);
+                return Ok(Lease { held: Held::H2 { stream: Stream(shared) }, is_used: true });
+            }
+            if self.connecting.get() || self.open.get() >= self.connections_max.get() {
+                self.freed.notified().await;
+                continue;
+            }
+            let connecting = Connecting::begin(self);
+            let counted = self.count();
+            let socket = connect(&self.place, self.tls.as_ref()).await?;
+            let shaken = http2::Builder::new(LocalExecutor)
+                .timer(TokioTimer::new())
+                .keep_alive_interval(Duration::from_secs(20))
+                .handshake(TokioIo::new(socket))
+                .await;
+            let (sender, connection) = shaken.map_err(std::io::Error::other)?;
+            tokio::task::spawn_local(async move {
+                let _ = connection.await;
+            });
+            let since = Cell::new(Instant::now());
+            let shared = Rc::new(Shared { sender, streams: Cell::new(1), since, _counted: counted });
+            if !self.retired.get() {
+                self.shared.borrow_mut().push(Rc::clone(&shared));
+            }
+            drop(connecting);
+            return Ok(Lease { held: Held::H2 { stream: Stream(shared) }, is_used: false });
+        }
+    }
+}
+
+/// One makes a connection, and others wait for it.
+struct Connecting(Rc<Upstream>);
+
+impl Connecting {
+    fn begin(upstream: &Rc<Upstream>) -> Connecting {
+        upstream.connecting.set(true);
+        Connecting(Rc::clone(upstream))
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.freed.notify_waiters();
+        self.0.freed.notify_one();
+    }
+}
+
+impl Lease {
+    /// Sends a request, and gives the head of its reply.
+    ///
+    /// # Errors
+    /// [`SendFault`]; the connection is of no more use.
+    pub(crate) async fn send(&mut self, request: Request<Sending>) -> Result<Response<Incoming>, SendFault> {
+        let sent = match &mut self.held {
+            Held::H1 { sender, .. } => sender.try_send_request(request).await,
+            Held::H2 { stream } => {
+                let mut sender = stream.0.sender.clone();
+                sender.try_send_request(request).await
+            }
+        };
+        sent.map_err(why)
+    }
+
+    /// The reply has ended: an HTTP/1.1 connection rests until it is needed again.
+    pub(crate) fn give_back(self) {
+        if let Held::H1 { sender, counted } = self.held {
+            let upstream = Rc::clone(&counted.0);
+            if !sender.is_closed() && !upstream.retired.get() {
+                upstream.resting.borrow_mut().push(Resting { sender, since: Instant::now(), counted });
+                upstream.freed.notify_one();
+            }
+        }
+    }
+}
+
+fn why(mut fault: TrySendError<Request<Sending>>) -> SendFault {
+    if let Some(request) = fault.take_message() {
+        return SendFault::NotSent(Some(Box::new(request)));
+    }
+    // RFC 9113, section 8.7: the upstream says that it did not touch it.
+    let error = fault.into_error();
+    let mut source = std::error::Error::source(&error);
+    while let Some(inner) = source {
+        if let Some(reset) = inner.downcast_ref::<h2::Error>() {
+            let untouched = reset.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return if untouched { SendFault::NotSent(None) } else { SendFault::Reset };
+        }
+        source = inner.source();
+    }
+    SendFault::Reset
+}
+
+/// Runs the tasks of HTTP/2 connections on the core's own thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

@@ -1,0 +1,269 @@
+"""A skep with a gateway, and upstreams that behave as a test tells them to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.server import Skep, free_ports
+
+PATIENCE_SECONDS = 30.0
+"""How long anything may take on a busy machine. No test says that something was fast."""
+
+
+def until(holds: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> object:
+    end = time.monotonic() + seconds
+    while not (result := holds()):
+        assert time.monotonic() < end, f"after {seconds:.0f} s still not: {what}"
+        time.sleep(0.01)
+    return result
+
+
+@dataclass
+class Request:
+    method: str
+    path: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+def read_request(stream: "socket.SocketIO | object") -> Request | None:
+    """One request of HTTP/1.1 from a buffered stream; None at the end."""
+    line = stream.readline()  # type: ignore[attr-defined]
+    if not line:
+        return None
+    method, path, _ = line.decode("latin1").split(" ", 2)
+    headers = []
+    while (line := stream.readline()) not in (b"\r\n", b""):  # type: ignore[attr-defined]
+        name, value = line.decode("latin1").split(":", 1)
+        headers.append((name.lower(), value.strip()))
+    request = Request(method, path, headers, b"")
+    if (length := request.header("content-length")) is not None:
+        request.body = stream.read(int(length))  # type: ignore[attr-defined]
+    elif request.header("transfer-encoding") == "chunked":
+        while (size := int(stream.readline().split(b";")[0] or b"0", 16)) > 0:  # type: ignore[attr-defined]
+            request.body += stream.read(size)  # type: ignore[attr-defined]
+            stream.readline()  # type: ignore[attr-defined]
+        stream.readline()  # type: ignore[attr-defined]
+    return request
+
+
+Behaviour = Callable[["Upstream", Request, socket.socket], bool]
+"""Answers a request; False to close the connection."""
+
+
+def reply(body: bytes, status: str = "200 OK", headers: Sequence[tuple[str, str]] = ()) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {status}\r\n{lines}content-length: {len(body)}\r\n\r\n".encode() + body
+
+
+def echo(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    """Answers with what came, as JSON."""
+    seen = {"upstream": upstream.name, "method": request.method, "path": request.path, "headers": request.headers}
+    body = b"" if request.method == "HEAD" else json.dumps({**seen, "body": request.body.decode("latin1")}).encode()
+    to.sendall(reply(body, headers=[("content-type", "application/json")]))
+    return True
+
+
+def status(code: int, headers: Sequence[tuple[str, str]] = ()) -> Behaviour:
+    def behave(upstream: Upstream, request: Request, to: socket.socket) -> bool:
+        to.sendall(reply(b"x", f"{code} Said", headers))
+        return True
+
+    return behave
+
+
+def hang(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    upstream.ended.wait(PATIENCE_SECONDS)
+    return False
+
+
+def reset(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return False
+
+
+def reset_in_body(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    to.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+    time.sleep(0.05)
+    return reset(upstream, request, to)
+
+
+def garbage(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    to.sendall(b"\x00\x01 no http at all\r\n\r\n")
+    return False
+
+
+@dataclass
+class Upstream:
+    """A server on a port of its own; every connection has a thread."""
+
+    name: str = "u"
+    behave: Behaviour = echo
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+
+    def __post_init__(self) -> None:
+        self.ended = threading.Event()
+        self.open: set[socket.socket] = set()
+        self.lock = threading.Lock()
+        self.port = 0
+        self.listen()
+
+    def listen(self) -> None:
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.listen(1024)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with self.lock:
+                self.open.add(connection)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: socket.socket) -> None:
+        try:
+            stream = connection.makefile("rb")
+            while (request := read_request(stream)) is not None:
+                with self.lock:
+                    self.requests.append(request)
+                if not self.behave(self, request, connection):
+                    return
+        except (OSError, ValueError):
+            pass
+        finally:
+            with self.lock:
+                self.open.discard(connection)
+            connection.close()
+            try:
+                stream.close()
+            except OSError:
+                pass
+
+    def seen(self, path: str) -> list[Request]:
+        with self.lock:
+            return [request for request in self.requests if request.path == path]
+
+    def stop(self) -> None:
+        """Takes no more connections and resets those there are, as a process that is killed."""
+        # shutdown wakes the thread that accepts.
+        try:
+            self.listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.listener.close()
+        with self.lock:
+            for connection in self.open:
+                try:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+    def close(self) -> None:
+        self.ended.set()
+        self.stop()
+
+    def __enter__(self) -> "Upstream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Gateway(Skep):
+    """A skep whose file has this `[gateway]`; `{web}` in the text is the address of its listener."""
+
+    def __init__(self, text: str, listeners: Sequence[str] = ("web",), **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]
+        self.text = text
+        self.listeners = listeners
+        self.ports: dict[str, int] = {}
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "skep.toml"
+
+    def command(self) -> list[str]:
+        line = super().command()
+        self.ports = dict(zip(self.listeners, free_ports(len(self.listeners))))
+        addresses = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}
+        text = self.text
+        for name, address in addresses.items():
+            text = text.replace("{" + name + "}", address)
+        self.file.write_text(text)
+        return [*line, "--config", str(self.file), "--cores", "1", "--durability", "memory"]
+
+    @property
+    def web(self) -> int:
+        return self.ports["web"]
+
+    def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, port: int = 0) -> "Answer":
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.web, timeout=PATIENCE_SECONDS)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            return Answer(response.status, [(k.lower(), v) for k, v in response.getheaders()], response.read())
+        finally:
+            connection.close()
+
+    def raw(self, sent: bytes, port: int = 0) -> bytes:
+        """Sends these bytes and reads until the gateway closes, or has answered and closes nothing."""
+        with socket.create_connection(("127.0.0.1", port or self.web), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(sent)
+            got = b""
+            while True:
+                try:
+                    more = connection.recv(65536)
+                except (TimeoutError, ConnectionResetError):
+                    return got
+                if not more:
+                    return got
+                got += more
+
+    def metrics(self) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_SECONDS)
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+    def json(self) -> dict:
+        return json.loads(self.body)
+
+    def seen(self, name: str) -> str | None:
+        """A header as the upstream saw it."""
+        return next((value for key, value in self.json()["headers"] if key == name), None)
