@@ -157,13 +157,14 @@ class Upstream:
         except (OSError, ValueError):
             pass
         finally:
-            with self.lock:
-                self.open.discard(connection)
-            connection.close()
             try:
+                # The last of the two closes the connection.
                 stream.close()
+                connection.close()
             except OSError:
                 pass
+            with self.lock:
+                self.open.discard(connection)
 
     def seen(self, path: str) -> list[Request]:
         with self.lock:
@@ -179,6 +180,8 @@ class Upstream:
         self.listener.close()
         with self.lock:
             for connection in self.open:
+                if connection.fileno() < 0:
+                    continue
                 try:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     connection.shutdown(socket.SHUT_RDWR)

@@ -18,7 +18,7 @@ use skep_gate::{Arrival, Config, Gate, Input, Output, PoolId, RequestId, RouteId
 fn run_all(gate: &mut Gate, requests: u64) -> u64 {
     let (mut out, mut forwarded) = (Vec::new(), 0);
     let arrival = Arrival {
-        route: RouteId(0),
+        route: Some(RouteId(0)),
         pool: PoolId(0),
         priority: Priority::Normal,
         traits: Traits { idempotent: true, keyed: false, replayable: true },

@@ -7,6 +7,7 @@ pub mod balance;
 pub mod config;
 pub mod gate;
 pub mod health;
+pub mod layer4;
 mod names;
 pub mod protect;
 pub mod resilience;

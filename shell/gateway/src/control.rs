@@ -3,7 +3,7 @@
 //! Control takes configurations in: it compiles them, opens what listeners they add, and hands both to every core; a
 //! configuration of which a part cannot be had (a file, an address) changes nothing. Cores carry the traffic.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -80,6 +80,7 @@ impl std::error::Error for StartFault {}
 #[derive(Debug)]
 pub(crate) enum Opened {
     Tcp(TcpListener),
+    Udp(UdpSocket),
 }
 
 /// Where something listens. TCP and UDP ports are different things.
@@ -222,6 +223,9 @@ fn bind(at: Address) -> io::Result<Opened> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&at.address.into())?;
+    if is_udp {
+        return Ok(Opened::Udp(socket.into()));
+    }
     socket.listen(BACKLOG)?;
     Ok(Opened::Tcp(socket.into()))
 }

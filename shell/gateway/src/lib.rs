@@ -17,11 +17,14 @@ mod mailbox;
 mod missing;
 mod probe;
 mod proxy;
+mod proxy_header;
 mod reply;
 mod snapshot;
 mod source;
 mod stream;
+mod tcp;
 mod tls;
+mod udp;
 mod upstream;
 
 use std::fmt;

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use skep_gate::ListenerId;
+use skep_gate::config::listener::{Protocol, ProxyProtocol};
 use skep_gate::protect::forwarded::Peer;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -60,6 +62,11 @@ impl Connection {
         *core.connections.borrow_mut().entry(name.clone()).or_default() += 1;
         Connection { core: Rc::clone(core), listening: Rc::clone(listening), peer, name }
     }
+
+    /// A session of UDP counts as one.
+    pub(crate) fn of_session(core: &Rc<Core>, listening: &Rc<Listening>, from: SocketAddr) -> Connection {
+        Connection::new(core, listening, Peer { address: from.ip().to_canonical(), secure: false })
+    }
 }
 
 impl Drop for Connection {
@@ -106,6 +113,9 @@ impl Listeners {
             });
             self.open.insert(address, Rc::clone(&listening));
             match socket {
+                Opened::Udp(socket) => {
+                    spawn_local(crate::udp::serve(Rc::clone(core), listening, socket));
+                }
                 Opened::Tcp(socket) => {
                     spawn_local(accept(Rc::clone(core), listening, socket));
                 }
@@ -155,20 +165,30 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
         let peer = Peer { address: from.ip().to_canonical(), secure: false };
         let connection = Connection::new(&core, &listening, peer);
         spawn_local(async move {
-            if let Err(error) = converse(connection, stream).await {
+            if let Err(error) = converse(connection, stream, from).await {
                 tracing::debug!(%error, %from, "gateway: a connection ended");
             }
         });
     }
 }
 
-async fn converse(mut connection: Connection, stream: TcpStream) -> io::Result<()> {
+async fn converse(mut connection: Connection, mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let core = Rc::clone(&connection.core);
     let plan = core.plan();
     let Some(id) = connection.listening.id() else { return Ok(()) };
     let listener = &plan.snapshot.config.listeners[id.at()].it;
     let patience = duration(listener.header_time);
+    let mut ends = (from, stream.local_addr()?);
+    if listener.proxy_protocol == ProxyProtocol::Required {
+        if !plan.snapshot.trusted.contains(connection.peer.address) {
+            return Err(io::Error::other("a PROXY header from who is no trusted proxy"));
+        }
+        if let Some(said) = timeout(patience, crate::proxy_header::read(&mut stream)).await?? {
+            ends = said;
+            connection.peer.address = ends.0.ip().to_canonical();
+        }
+    }
     let stream = match &plan.snapshot.listener_tls[id.at()] {
         None => Stream::Tcp(stream),
         Some(tls) => {
@@ -178,6 +198,9 @@ async fn converse(mut connection: Connection, stream: TcpStream) -> io::Result<(
     };
     connection.peer.secure = stream.is_secure();
     let idle = duration(listener.idle);
+    if listener.protocol == Protocol::Tcp {
+        return crate::tcp::serve(connection, stream, ends).await;
+    }
     drop(plan);
     match stream {
         Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use skep_gate::Config;
+use skep_gate::config::listener::Protocol;
 use skep_gate::config::pool::UpstreamProtocol;
 use skep_gate::protect::nets::Nets;
 use skep_gate::router::Router;
@@ -34,7 +35,8 @@ impl Snapshot {
         let config = Arc::clone(&applied.config);
         let mut listener_tls = Vec::new();
         for listener in &config.listeners {
-            let read = |tls| tls::listener(tls).map(Arc::new);
+            let is_http = listener.it.protocol == Protocol::Http;
+            let read = |tls| tls::listener(tls, is_http).map(Arc::new);
             let tls = listener.it.tls.as_ref().map(read).transpose();
             listener_tls.push(tls.map_err(|what| format!("gateway.listener.{}.tls: {what}", listener.name))?);
         }

@@ -28,7 +28,6 @@ pub(crate) enum Inbound {
     },
     H2(Incoming),
     /// Kept whole.
-    #[cfg(test)]
     Whole(Bytes),
 }
 
@@ -107,7 +106,6 @@ impl Source {
                 true => Some(0),
                 false => body.size_hint().exact(),
             },
-            #[cfg(test)]
             Inbound::Whole(bytes) => Some(bytes.len() as u64),
         };
         let ended = length == Some(0);
@@ -153,7 +151,6 @@ impl Source {
     }
 
     /// The whole body, if it ended and all of it is kept.
-    #[cfg(test)]
     pub(crate) fn whole(&self) -> Option<Bytes> {
         let state = self.state.borrow();
         if !state.ended || self.is_gone.get() {
@@ -184,7 +181,6 @@ impl Source {
         }
         let found = match &mut state.from {
             Inbound::Empty => Poll::Ready(None),
-            #[cfg(test)]
             Inbound::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then_some(Ok(Piece::Data(bytes))))
@@ -235,6 +231,8 @@ impl Source {
                     state.read += bytes.len() as u64;
                     state.kept += bytes.len();
                 }
+                // Who sends a known length may not ask for what follows it.
+                state.ended |= matches!(state.from, Inbound::H1 { .. }) && self.length == Some(state.read);
                 if state.read > self.size_max {
                     state.fault = Some(SourceFault::TooLarge);
                     return Poll::Ready(Some(Err(SourceFault::TooLarge)));

@@ -53,7 +53,7 @@ impl ResolvesServerCert for ByName {
 ///
 /// # Errors
 /// A sentence with the file's name.
-pub(crate) fn listener(tls: &Tls) -> Result<ListenerTls, String> {
+pub(crate) fn listener(tls: &Tls, is_http: bool) -> Result<ListenerTls, String> {
     let provider = Arc::new(ring::default_provider());
     // Before reading, so that a change in between is seen.
     let names =
@@ -82,7 +82,7 @@ pub(crate) fn listener(tls: &Tls) -> Result<ListenerTls, String> {
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
-    config.alpn_protocols = match tls.alpn.is_empty() {
+    config.alpn_protocols = match tls.alpn.is_empty() && is_http {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => tls.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect(),
     };

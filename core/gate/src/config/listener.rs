@@ -161,6 +161,9 @@ impl Section for Listener {
                 if self.pool.is_none() {
                     wrong.push(("pool", "is missing; a udp listener needs one".to_owned()));
                 }
+                if self.proxy_protocol != ProxyProtocol::Off {
+                    wrong.push(("proxy-protocol", "is not for udp".to_owned()));
+                }
                 if self.tls.is_some() || !self.sni.is_empty() {
                     let key = if self.tls.is_some() { "tls" } else { "sni" };
                     wrong.push((key, "is not for udp".to_owned()));

@@ -204,6 +204,22 @@ impl Config {
             route.limits.iter().for_each(|limit| exists("limit", &limits, &key("limits"), limit));
             route.listeners.iter().for_each(|l| exists("listener", &http, &key("listeners"), l));
         }
+        // Connections of HTTP serve many clients one after the other; none of them could be told.
+        let told = |pool: &&Named<Pool>| pool.it.send_proxy != pool::SendProxy::Off;
+        for pool in self.pools.iter().filter(told) {
+            let uses = |route: &&Named<Route>| {
+                let own = [&route.it.pool, &route.it.mirror.as_ref().map(|m| m.pool.clone())];
+                let own = own.into_iter().flatten().chain(route.it.failover.as_ref().map(|f| &f.pool));
+                own.chain(route.it.split.iter().map(|part| &part.pool)).any(|name| *name == pool.name)
+            };
+            if let Some(route) = self.routes.iter().find(uses) {
+                let key = format!("gateway.pool.{}.send-proxy", pool.name);
+                found.wrong(
+                    &key,
+                    format!("is for pools of tcp listeners; route `{}` uses it for http", route.name),
+                );
+            }
+        }
         for (at, Named { name, it: listener }) in self.listeners.iter().enumerate() {
             let key = |key: &str| format!("gateway.listener.{name}.{key}");
             if let Some(pool) = &listener.pool {

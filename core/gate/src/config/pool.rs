@@ -35,6 +35,14 @@ words! {
         Http2 = "http2",
     }
     /// What a probe asks.
+    /// Whether TCP upstreams are told for whom a connection is opened (HAProxy's proxy-protocol.txt).
+    SendProxy {
+        #[default]
+        Off = "off",
+        V1 = "v1",
+        V2 = "v2",
+    }
+    /// What a probe asks.
     ProbeKind {
         /// A GET of `path` is answered with a status in `expect`.
         #[default]
@@ -108,6 +116,8 @@ pub struct Pool {
     pub protocol: UpstreamProtocol,
     /// TLS to upstreams, with this name.
     pub tls_name: Option<String>,
+    /// For pools of tcp listeners.
+    pub send_proxy: SendProxy,
     pub balance: Balance,
     /// What consistent hashing hashes.
     pub hash_by: KeyOf,
@@ -183,6 +193,7 @@ impl Default for Pool {
             upstreams: Vec::new(),
             protocol: UpstreamProtocol::Http1,
             tls_name: None,
+            send_proxy: SendProxy::Off,
             balance: Balance::Ewma,
             hash_by: KeyOf::Source,
             hash_load_max: Share::percent(150),
@@ -278,6 +289,7 @@ impl Section for Pool {
         f.sections("upstreams", &mut self.upstreams, UPSTREAMS_MAX);
         f.one("protocol", &mut self.protocol);
         f.maybe("tls-name", &mut self.tls_name);
+        f.one("send-proxy", &mut self.send_proxy);
         f.one("balance", &mut self.balance);
         f.one("hash-by", &mut self.hash_by);
         f.ranged("hash-load-max", &mut self.hash_load_max, Share::percent(110)..=Share::percent(10_000));

@@ -236,7 +236,7 @@ proptest! {
 
 #[test]
 fn what_a_caller_finds_wrong_is_told_with_its_line() {
-    let text = "[gateway.pool.a]\nupstreams = '10.0.0.1:80'\nsticky = true\n";
+    let text = "[gateway.pool.a]\nupstreams = ['10.0.0.1:80']\nsticky = true\n";
     let errors = Config::parse_and(text, |config| {
         assert_eq!(config.pools.len(), 1);
         vec![("gateway.pool.a.sticky".to_owned(), "is refused".to_owned())]

@@ -179,8 +179,12 @@ impl Gate {
     /// taken then.
     fn next_attempt(&mut self, now: Micros, id: RequestId, failure: Failure) -> Result<Micros, Final> {
         let request = &self.requests[&id];
-        let route = request.route.ok_or(Final::Off)?;
-        let rule = self.config.routes[route.at()].it.retry.as_ref();
+        let rule = match (request.arrival.route, request.route) {
+            (None, _) => Some(&self.routeless),
+            (Some(_), Some(route)) => self.config.routes[route.at()].it.retry.as_ref(),
+            // Its route is no more in the configuration.
+            (Some(_), None) => None,
+        };
         retry::may_repeat(rule, request.arrival.traits, failure)?;
         let rule = rule.ok_or(Final::Off)?;
         if request.arrival.nested {
@@ -203,8 +207,10 @@ impl Gate {
 
     /// Takes a retry from the route's budget, if `pool` bears one.
     fn spend(&mut self, now: Micros, id: RequestId, pool: PoolId) -> Result<(), Final> {
-        let budget = self.requests[&id].route.and_then(|r| self.routes[r.at()].budget.as_mut());
-        if self.pools[pool.at()].bears_retry() && budget.is_some_and(|b| b.spend(now)) {
+        let request = &self.requests[&id];
+        let has_none = request.arrival.route.is_none();
+        let budget = request.route.and_then(|r| self.routes[r.at()].budget.as_mut());
+        if self.pools[pool.at()].bears_retry() && (has_none || budget.is_some_and(|b| b.spend(now))) {
             return Ok(());
         }
         self.stats.over_budget += 1;

@@ -23,7 +23,7 @@ use skep_base::{Micros, Rng};
 
 use crate::balance::sticky::Secret;
 use crate::config::Config;
-use crate::config::resilience::Priority;
+use crate::config::resilience::{Priority, Retry};
 use crate::health::Reason;
 use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final, Traits};
@@ -60,7 +60,9 @@ impl Default for Site {
 /// What of a request decides about its way.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    pub route: RouteId,
+    /// The route that took it. None for what no route is for: a connection of TCP, a session of UDP, a copy of a request.
+    /// Such a one has the default times, is tried elsewhere only if it was not sent, and bears no budget.
+    pub route: Option<RouteId>,
     /// The pool that the route's action chose.
     pub pool: PoolId,
     pub priority: Priority,
@@ -264,6 +266,8 @@ pub struct Gate {
     freed_pools: BTreeSet<PoolId>,
     freed_routes: BTreeSet<RouteId>,
     rng: Rng,
+    /// The rule of arrivals without a route.
+    routeless: Retry,
     stats: Stats,
 }
 
@@ -281,6 +285,7 @@ impl Gate {
             freed_pools: BTreeSet::new(),
             freed_routes: BTreeSet::new(),
             rng: Rng::new(seed),
+            routeless: Retry::default(),
             stats: Stats::default(),
         };
         gate.configure(now, config, &mut Vec::new());

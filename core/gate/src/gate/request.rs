@@ -91,16 +91,16 @@ impl Gate {
     pub(super) fn on_arrived(&mut self, now: Micros, id: RequestId, arrival: Arrival, out: &mut Vec<Output>) {
         let route = arrival.route;
         assert!(
-            route.at() < self.routes.len(),
+            route.is_none_or(|route| route.at() < self.routes.len()),
             "{id:?} came for {route:?}, and there are {}",
             self.routes.len()
         );
         assert!(arrival.pool.at() < self.pools.len(), "{id:?} came for {:?}", arrival.pool);
         self.stats.arrived += 1;
-        let timeout = self.route_config(route).timeout.clone();
+        let timeout = route.map_or_else(Timeout::default, |route| self.route_config(route).timeout.clone());
         let own = now.plus(timeout.total);
         let request = Request {
-            route: Some(route),
+            route,
             pool: Some(arrival.pool),
             deadline: arrival.deadline.map_or(own, |d| d.min(own)),
             timeout,
@@ -119,6 +119,7 @@ impl Gate {
         if deadline <= now {
             return self.answer(now, id, Why::Deadline, out);
         }
+        let Some(route) = route else { return self.start(now, id, out) };
         if let Some(budget) = self.routes[route.at()].budget.as_mut().filter(|_| !nested) {
             budget.earn(now);
         }

@@ -31,7 +31,7 @@ fn stage(count: usize, route: &str, pool: &str) -> Stage {
 
 fn get() -> Arrival {
     Arrival {
-        route: RouteId(0),
+        route: Some(RouteId(0)),
         pool: PoolId(0),
         priority: Priority::Normal,
         traits: Traits { idempotent: true, keyed: false, replayable: true },
@@ -379,4 +379,21 @@ fn who_waits_at_a_pool_that_goes_is_answered() {
     stage.gate.configure(stage.now, Config::parse("[gateway]").unwrap(), &mut out);
     stage.gate.assert_invariants();
     assert_eq!(short(&out), "answer 2 503 NoUpstream");
+}
+
+#[test]
+fn what_no_route_is_for_is_tried_elsewhere_only_if_it_was_not_sent() {
+    let mut stage = stage(3, "retry.budget = '0%'\nretry.budget-min = 0", "");
+    let stream = || Arrival { route: None, ..post() };
+    assert_eq!(stage.arrive(1, stream()), "try 1.1 @0");
+    assert_eq!(stage.failed(1, 1, Failure::NotSent), "");
+    assert_eq!(stage.wait_for_word(), "try 1.2 @1", "without a budget");
+    stage.connected(1, 2);
+    assert_eq!(stage.replied(1, 2, 200), "forward 1.2");
+    assert_eq!(stage.done(1), "");
+    assert_eq!(stage.arrive(2, stream()), "try 2.1 @2");
+    stage.connected(2, 1);
+    assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, MayHaveRun)");
+    stage.gate.configure(stage.now, Config::parse(&text(3, "", "")).unwrap(), &mut Vec::new());
+    assert!(stage.gate.is_idle());
 }

@@ -281,7 +281,7 @@ impl World {
         self.after(self.load.patience, Event::LosePatience { gate, request });
         let traits = Traits { idempotent: !is_post, keyed: false, replayable: true };
         let arrival = Arrival {
-            route: RouteId(0),
+            route: Some(RouteId(0)),
             pool: PoolId(0),
             priority: if is_high { Priority::High } else { Priority::Normal },
             traits,

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod headers;
+mod mirror;
 mod template;
 
 use std::rc::Rc;
@@ -122,7 +123,8 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             let template = Template::new(&asked, connection, &plan, &forward, found.plan, &own.id);
             let arrival = arrival(core, &plan, route, forward.pool, &head);
             let keep = plan.snapshot.config.routes[route.at()].it.retry.as_ref().map_or(0, |r| r.body_size.0);
-            send(connection, &plan, template, arrival, (body, keep), own).await
+            let keep = if forward.mirror.is_some() { keep.max(mirror::BODY_BYTES_MAX) } else { keep };
+            send(connection, &plan, template, (arrival, forward.mirror), (body, keep), own).await
         }
     };
     let response = &mut answered.response;
@@ -227,7 +229,7 @@ fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, head: &Head<'
     });
     let has = |name: &str| head.headers.any(name, &mut |_| true);
     Arrival {
-        route,
+        route: Some(route),
         pool,
         priority: priority(rule, head),
         traits: Traits {
@@ -276,7 +278,7 @@ async fn send(
     connection: &Connection,
     plan: &Plan,
     template: Template,
-    arrival: Arrival,
+    (arrival, copy_to): (Arrival, Option<PoolId>),
     (body, keep): (Inbound, u64),
     mut own: Own,
 ) -> Answered {
@@ -291,8 +293,15 @@ async fn send(
     let id = in_flight.id;
     let teller = Rc::clone(core);
     source.on_gone(move || teller.tell(Input::BodyGone { request: id }));
+    let (source_key, deadline) = (arrival.key, arrival.deadline);
     core.tell(Input::Arrived { request: id, arrival });
-    match attempts::carry(&mut in_flight, &template, &source).await {
+    let outcome = attempts::carry(&mut in_flight, &template, &source).await;
+    if let Some(pool) = copy_to
+        && !template.upgrades
+    {
+        mirror::start(core, &template, &source, (pool, plan.snapshot.version), (source_key, deadline));
+    }
+    match outcome {
         Outcome::Reply(found) => {
             let (mut reply, body) = found.response.into_parts();
             let upgrades = reply.status == StatusCode::SWITCHING_PROTOCOLS;

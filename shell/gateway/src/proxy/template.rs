@@ -18,6 +18,7 @@ use crate::source::{Sending, Source};
 use crate::upstream::Upstream;
 
 /// A request without its body.
+#[derive(Clone)]
 pub(super) struct Template {
     method: Method,
     target: PathAndQuery,

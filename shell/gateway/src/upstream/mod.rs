@@ -13,7 +13,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use skep_gate::config::pool::{Pool, Sticky, UpstreamProtocol};
+use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
 use tokio::sync::Notify;
 
 pub(crate) use connect::{Place, Socket, UpstreamTls, connect};
@@ -61,6 +61,7 @@ pub(crate) struct Upstream {
     connecting: Cell<bool>,
     freed: Notify,
     retired: Cell<bool>,
+    send_proxy: Cell<SendProxy>,
 }
 
 /// A connection that is counted.
@@ -139,6 +140,7 @@ impl Upstream {
             connecting: Cell::new(false),
             freed: Notify::new(),
             retired: Cell::new(false),
+            send_proxy: Cell::new(SendProxy::Off),
         })
     }
 
@@ -147,6 +149,7 @@ impl Upstream {
         self.connections_max.set((pool.connections as usize).div_ceil(cores));
         self.idle_time.set(Duration::from_micros(pool.idle.0));
         self.sticky.borrow_mut().clone_from(&pool.sticky);
+        self.send_proxy.set(pool.send_proxy);
     }
 
     /// It is no more in the configuration: what rests is closed, what is in use when it ends.
@@ -159,6 +162,10 @@ impl Upstream {
 
     pub(crate) fn is_http2(&self) -> bool {
         self.key.http2
+    }
+
+    pub(crate) fn send_proxy(&self) -> SendProxy {
+        self.send_proxy.get()
     }
 
     /// Connections that are open.
@@ -201,6 +208,11 @@ impl Upstream {
     }
 
     async fn take_h1(self: &Rc<Self>) -> std::io::Result<Lease> {
+        if !self.resting.borrow().is_empty() {
+            // Lets the tasks of connections see what came for them: an upstream that has closed one is found out before it
+            // is used, as far as that can be.
+            tokio::task::yield_now().await;
+        }
         loop {
             while let Some(resting) = self.resting_one() {
                 if resting.sender.is_ready() {

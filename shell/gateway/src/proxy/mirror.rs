@@ -1,0 +1,68 @@
+//! Copies of requests, whose replies are thrown away.
+//!
+//! A copy leaves when the request itself is answered, so it takes nothing from it, and only if its body is whole by then and
+//! was kept. How it ends is nobody's business but the mirror pool's.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use skep_base::Micros;
+use skep_gate::config::resilience::Priority;
+use skep_gate::resilience::retry::Traits;
+use skep_gate::{Arrival, Input, PoolId};
+use tokio::task::spawn_local;
+
+use super::attempts::{self, Outcome};
+use super::template::Template;
+use crate::core::Core;
+use crate::in_flight::{InFlight, Record};
+use crate::source::{Inbound, Source};
+
+/// Longer bodies are not copied, unless the route's `retry.body-size` keeps more.
+pub(super) const BODY_BYTES_MAX: u64 = 64 << 10;
+/// How long the reply to a copy may take in all.
+const REPLY_TIME: Duration = Duration::from_secs(30);
+
+/// Sends a copy of a request to a pool of the configuration `version`.
+pub(super) fn start(
+    core: &Rc<Core>,
+    template: &Template,
+    source: &Source,
+    (pool, version): (PoolId, u64),
+    (key, deadline): (Option<u64>, Option<Micros>),
+) {
+    // Pools have other numbers after a change; the copy is left out then.
+    let same = core.plan().snapshot.version == version;
+    let Some(body) = source.whole().filter(|_| same) else { return };
+    let arrival = Arrival {
+        route: None,
+        pool,
+        // Whoever waits in a queue is more important than a copy.
+        priority: Priority::Low,
+        traits: Traits { idempotent: false, keyed: false, replayable: true },
+        hedgeable: false,
+        key,
+        sticky: None,
+        deadline,
+        nested: false,
+    };
+    let (core, template) = (Rc::clone(core), template.clone());
+    let mut in_flight = InFlight::new(&core, Record::silent());
+    core.tell(Input::Arrived { request: in_flight.id, arrival });
+    spawn_local(async move {
+        let source = Source::new(Inbound::Whole(body), u64::MAX, u64::MAX, REPLY_TIME);
+        match attempts::carry(&mut in_flight, &template, &source).await {
+            Outcome::Reply(found) => {
+                let mut reply = found.response.into_body();
+                let read = async { while let Some(Ok(_)) = reply.frame().await {} };
+                if tokio::time::timeout(REPLY_TIME, read).await.is_ok() {
+                    in_flight.end(|request| Input::Done { request });
+                    found.lease.give_back();
+                }
+            }
+            Outcome::Answer { .. } => in_flight.has_ended(),
+            Outcome::ClientFault(_) => {}
+        }
+    });
+}

@@ -1,0 +1,188 @@
+//! TCP: a connection to an upstream for each of a client, bytes in both directions.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use skep_base::Micros;
+use skep_gate::config::listener::Listener;
+use skep_gate::config::resilience::Priority;
+use skep_gate::layer4::hello::{self, Hello};
+use skep_gate::layer4::{by_name, proxy_header};
+use skep_gate::resilience::retry::{Failure, Traits};
+use skep_gate::router::stable_hash;
+use skep_gate::{Arrival, Input, PoolId, Why};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use crate::access_log::Line;
+use crate::control::duration;
+use crate::copy::copy_both;
+use crate::core::Plan;
+use crate::figures::count;
+use crate::in_flight::{InFlight, Record};
+use crate::listen::Connection;
+use crate::mailbox::Command;
+use crate::stream::{Rewound, Stream};
+use crate::upstream::{Socket, Upstream, connect};
+
+/// What the gate is told when an upstream has taken a connection: that is well, and no status of HTTP is meant.
+const WELL: u16 = 200;
+
+/// An arrival that no route is for.
+pub(crate) fn arrival(pool: PoolId, source: IpAddr) -> Arrival {
+    let key = match source {
+        IpAddr::V4(v4) => stable_hash(&v4.octets()),
+        IpAddr::V6(v6) => stable_hash(&v6.octets()),
+    };
+    Arrival {
+        route: None,
+        pool,
+        priority: Priority::Normal,
+        // What was written to it may have done anything.
+        traits: Traits { idempotent: false, keyed: false, replayable: false },
+        hedgeable: false,
+        key: Some(key),
+        sticky: None,
+        deadline: None,
+        nested: false,
+    }
+}
+
+/// Serves a connection to its end. `ends` are those of the client's, as a trusted proxy told them.
+///
+/// # Errors
+/// The client's side broke before an upstream was chosen.
+pub(crate) async fn serve(
+    connection: Connection,
+    mut stream: Stream,
+    ends: proxy_header::Ends,
+) -> io::Result<()> {
+    let core = Rc::clone(&connection.core);
+    let plan = core.plan();
+    let Some(id) = connection.listening.id() else { return Ok(()) };
+    let listener = &plan.snapshot.config.listeners[id.at()].it;
+    let mut first = BytesMut::new();
+    let mut name = None;
+    if !listener.sni.is_empty() {
+        let patience = duration(listener.header_time);
+        name = timeout(patience, read_name(&mut stream, &mut first)).await??;
+    }
+    let Some(pool) = pool(&plan, listener, name.as_deref()) else {
+        return Err(io::Error::other(format!("no pool is for {name:?}")));
+    };
+    let line = Line {
+        client: connection.peer.address.to_string(),
+        host: name.unwrap_or_default(),
+        version: "tcp",
+        ..Line::default()
+    };
+    let mut in_flight = InFlight::new(&core, Record::begin(&core, line));
+    let request = in_flight.id;
+    let arrival = arrival(pool, connection.peer.address);
+    core.tell(Input::Arrived { request, arrival });
+    let Ok((mut socket, upstream)) = find(&mut in_flight).await else { return Ok(()) };
+    in_flight.record.status = WELL;
+    in_flight.record.line.upstream.clone_from(&upstream.key.address);
+    let header = proxy_header::write(upstream.send_proxy(), ends);
+    if !header.is_empty()
+        && let Err(error) = socket.write_all(&header).await
+    {
+        let attempt = in_flight.attempt();
+        in_flight.end(|request| Input::Failed { request, attempt, failure: Failure::Broken });
+        return Err(error);
+    }
+    let idle = duration(listener.idle);
+    let client = Rewound { first, stream };
+    let (_, sent) = copy_both(client, socket, idle).await;
+    in_flight.record.bytes_sent = sent;
+    in_flight.end(|request| Input::Done { request });
+    Ok(())
+}
+
+/// By the name that is asked for, else the listener's own.
+fn pool(plan: &Plan, listener: &Listener, name: Option<&str>) -> Option<PoolId> {
+    let by_name = name.and_then(|name| by_name(&listener.sni, name));
+    let pool = by_name.or(listener.pool.as_ref())?;
+    let at = plan.snapshot.config.pools.iter().position(|p| p.name == *pool)?;
+    Some(PoolId(at as u32))
+}
+
+/// Reads as much of the client hello as it takes to find the name; all of it is kept for the upstream.
+async fn read_name(stream: &mut Stream, first: &mut BytesMut) -> io::Result<Option<String>> {
+    loop {
+        match hello::read(first) {
+            Hello::Name(name) => return Ok(Some(name)),
+            Hello::Nameless | Hello::NotTls => return Ok(None),
+            Hello::NeedMore => {}
+        }
+        first.reserve(1024);
+        if stream.read_buf(first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>>>>;
+
+/// Connects as the gate says.
+///
+/// # Errors
+/// Why no upstream could be had; the gate has ended the request.
+async fn find(in_flight: &mut InFlight) -> Result<(Socket, Rc<Upstream>), Why> {
+    let core = Rc::clone(&in_flight.core);
+    let request = in_flight.id;
+    let mut running: Option<(u32, Rc<Upstream>, Connecting)> = None;
+    let mut found = None;
+    loop {
+        let mailbox = Rc::clone(&in_flight.mailbox);
+        let command = std::future::poll_fn(|cx| mailbox.poll(cx));
+        let connected = async {
+            match &mut running {
+                Some((_, _, connecting)) => connecting.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = command => match command {
+                Command::Try { attempt, upstream, .. } => {
+                    count(&upstream.figures.attempts);
+                    in_flight.record.line.attempts = attempt;
+                    let to = Rc::clone(&upstream);
+                    let connecting = async move { connect(&to.place, to.tls.as_ref()).await };
+                    running = Some((attempt, upstream, Box::pin(connecting)));
+                }
+                Command::Abandon { .. } => running = None,
+                Command::Forward { attempt, .. } => {
+                    in_flight.set_attempt(attempt);
+                    return Ok(found.take().expect("the gate forwards what it was told of"));
+                }
+                Command::Answer { why, .. } => {
+                    in_flight.has_ended();
+                    in_flight.record.status = why.status();
+                    in_flight.record.line.why = format!("{why:?}");
+                    return Err(why);
+                }
+            },
+            result = connected => {
+                let Some((attempt, upstream, _)) = running.take() else { continue };
+                match result {
+                    Ok(socket) => {
+                        found = Some((socket, upstream));
+                        core.tell(Input::Connected { request, attempt });
+                        core.tell(Input::Replied { request, attempt, status: WELL, retry_after: None::<Micros> });
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
+                        count(&upstream.figures.failures);
+                        core.tell(Input::Failed { request, attempt, failure: Failure::NotSent });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! UDP: sessions by the address of a client, each with a socket of its own to its upstream.
+//!
+//! Datagrams are never kept: what cannot be sent on at once is lost, as on any network.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use skep_gate::resilience::retry::Failure;
+use skep_gate::{Input, PoolId};
+use tokio::net::UdpSocket;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::access_log::Line;
+use crate::control::duration;
+use crate::core::Core;
+use crate::figures::count;
+use crate::in_flight::{InFlight, Record};
+use crate::listen::{Connection, Listening};
+use crate::mailbox::Command;
+use crate::upstream::Upstream;
+
+/// The largest datagram there is.
+const DATAGRAM_BYTES_MAX: usize = 64 << 10;
+/// Datagrams of one client that wait for its session to begin, while a name is looked up.
+const WAITING_MAX: usize = 16;
+/// How long looking up an upstream's name may take.
+const NAME_TIME: Duration = Duration::from_secs(1);
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+const WELL: u16 = 200;
+
+struct Session {
+    /// None until it has begun.
+    socket: RefCell<Option<Rc<UdpSocket>>>,
+    waiting: RefCell<Vec<Vec<u8>>>,
+    last: Cell<Instant>,
+}
+
+type Sessions = Rc<RefCell<HashMap<SocketAddr, Rc<Session>>>>;
+
+/// Serves a listener until it closes.
+pub(crate) async fn serve(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::UdpSocket) {
+    let socket = match UdpSocket::from_std(socket) {
+        Ok(socket) => Rc::new(socket),
+        Err(error) => return tracing::error!(%error, "gateway: a UDP listener cannot be used"),
+    };
+    let sessions = Sessions::default();
+    let mut closing = listening.closing.subscribe();
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        let received = tokio::select! {
+            received = socket.recv_from(&mut buffer) => received,
+            _ = closing.changed() => return,
+        };
+        let (n, from) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // A port that is not there any more, told of what was sent to it.
+                tracing::debug!(%error, "gateway: UDP");
+                tokio::time::sleep(ERROR_PAUSE).await;
+                continue;
+            }
+        };
+        let known = sessions.borrow().get(&from).cloned();
+        let session = match known {
+            Some(session) => session,
+            None => match begin(&core, &listening, &socket, &sessions, from) {
+                Some(session) => session,
+                None => {
+                    count(&core.turned_away);
+                    continue;
+                }
+            },
+        };
+        session.last.set(Instant::now());
+        let to = session.socket.borrow().clone();
+        match to {
+            // A full buffer loses it, and an error is heard by the session as well.
+            Some(to) => _ = to.try_send(&buffer[..n]),
+            None if session.waiting.borrow().len() < WAITING_MAX => {
+                session.waiting.borrow_mut().push(buffer[..n].to_vec());
+            }
+            None => {}
+        }
+    }
+}
+
+fn begin(
+    core: &Rc<Core>,
+    listening: &Rc<Listening>,
+    back: &Rc<UdpSocket>,
+    sessions: &Sessions,
+    from: SocketAddr,
+) -> Option<Rc<Session>> {
+    let plan = core.plan();
+    let listener = &plan.snapshot.config.listeners[listening.id()?.at()].it;
+    if sessions.borrow().len() >= listener.connections.div_ceil(core.cores as u32) as usize {
+        return None;
+    }
+    let pool = listener.pool.as_ref()?;
+    let pool = PoolId(plan.snapshot.config.pools.iter().position(|p| p.name == *pool)? as u32);
+    let session = Rc::new(Session {
+        socket: RefCell::default(),
+        waiting: RefCell::default(),
+        last: Cell::new(Instant::now()),
+    });
+    sessions.borrow_mut().insert(from, Rc::clone(&session));
+    let connection = Connection::of_session(core, listening, from);
+    let (back, sessions, own) = (Rc::clone(back), Rc::clone(sessions), Rc::clone(&session));
+    let idle = duration(listener.idle);
+    spawn_local(async move {
+        if let Err(error) = carry(&connection, pool, &own, &back, from, idle).await {
+            tracing::debug!(%error, %from, "gateway: a UDP session ended");
+        }
+        sessions.borrow_mut().remove(&from);
+    });
+    Some(session)
+}
+
+async fn carry(
+    connection: &Connection,
+    pool: PoolId,
+    session: &Session,
+    back: &UdpSocket,
+    from: SocketAddr,
+    idle: Duration,
+) -> io::Result<()> {
+    let core = &connection.core;
+    let line = Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
+    let mut in_flight = InFlight::new(core, Record::begin(core, line));
+    let request = in_flight.id;
+    core.tell(Input::Arrived { request, arrival: crate::tcp::arrival(pool, connection.peer.address) });
+    let (socket, upstream) = loop {
+        let mailbox = Rc::clone(&in_flight.mailbox);
+        match std::future::poll_fn(|cx| mailbox.poll(cx)).await {
+            Command::Try { attempt, upstream, .. } => {
+                count(&upstream.figures.attempts);
+                in_flight.set_attempt(attempt);
+                match timeout(NAME_TIME, open(&upstream)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
+                {
+                    Ok(socket) => break (socket, upstream),
+                    Err(_) => {
+                        count(&upstream.figures.failures);
+                        core.tell(Input::Failed { request, attempt, failure: Failure::NotSent });
+                    }
+                }
+            }
+            Command::Answer { why, .. } => {
+                in_flight.has_ended();
+                in_flight.record.status = why.status();
+                return Err(io::Error::other(format!("{why:?}")));
+            }
+            Command::Abandon { .. } | Command::Forward { .. } => {}
+        }
+    };
+    let attempt = in_flight.attempt();
+    core.tell(Input::Connected { request, attempt });
+    core.tell(Input::Replied { request, attempt, status: WELL, retry_after: None });
+    in_flight.record.status = WELL;
+    in_flight.record.line.upstream.clone_from(&upstream.key.address);
+    let socket = Rc::new(socket);
+    for datagram in session.waiting.take() {
+        socket.send(&datagram).await?;
+    }
+    *session.socket.borrow_mut() = Some(Rc::clone(&socket));
+    let mut closing = connection.listening.closing.subscribe();
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    loop {
+        let until = session.last.get() + idle;
+        tokio::select! {
+            received = socket.recv(&mut buffer) => match received {
+                Ok(n) => {
+                    session.last.set(Instant::now());
+                    in_flight.sent(n);
+                    back.send_to(&buffer[..n], from).await?;
+                }
+                // Nobody listens there: the next datagram begins a session elsewhere.
+                Err(error) => {
+                    count(&upstream.figures.failures);
+                    in_flight.end(|request| Input::Failed { request, attempt, failure: Failure::Reset });
+                    return Err(error);
+                }
+            },
+            () = sleep_until(until) => {
+                if session.last.get() + idle <= Instant::now() {
+                    break;
+                }
+            }
+            _ = closing.changed() => break,
+        }
+    }
+    in_flight.end(|request| Input::Done { request });
+    Ok(())
+}
+
+async fn open(upstream: &Upstream) -> io::Result<UdpSocket> {
+    let addresses = upstream.place.addresses().await?;
+    let to = *addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
