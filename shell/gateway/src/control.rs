@@ -97,9 +97,18 @@ pub(crate) enum ToCore {
     Health { pool: String, address: String, up: bool },
 }
 
+/// What the gateway carries traffic by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InForce {
+    pub version: u64,
+    /// Why a later version could not be put in force, with its number.
+    pub problem: Option<(u64, String)>,
+}
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Running {
+    in_force: watch::Receiver<InForce>,
     drain: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
     board: Board,
@@ -109,6 +118,11 @@ impl Running {
     /// What is counted, to be read at any time from any thread.
     pub fn board(&self) -> Board {
         self.board.clone()
+    }
+
+    /// Which version is in force: its files are read, its listeners open, and all cores told.
+    pub fn in_force(&self) -> watch::Receiver<InForce> {
+        self.in_force.clone()
     }
 
     /// Stops taking connections, lets requests under way end, and returns when all have, or after `time`.
@@ -170,16 +184,14 @@ pub fn start(
         threads.push(thread);
     }
     let runtime = runtime().map_err(StartFault::Thread)?;
-    let control = Control { cores, senders, open, last: first, snapshot };
+    let version = first.version;
+    let (in_force, is_in_force) = watch::channel(InForce { version, problem: None });
+    let control = Control { cores, senders, open, last: first, snapshot, in_force };
     let run = move || runtime.block_on(control.run(applied, drained));
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run);
     threads.push(thread.map_err(StartFault::Thread)?);
-    tracing::info!(cores, version = first_version(&board), "the gateway serves");
-    Ok(Running { drain, threads, board })
-}
-
-fn first_version(board: &Board) -> u64 {
-    board.read().version
+    tracing::info!(cores, version, "the gateway serves");
+    Ok(Running { in_force: is_in_force, drain, threads, board })
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -236,6 +248,7 @@ struct Control {
     open: Vec<Address>,
     last: Applied,
     snapshot: Arc<Snapshot>,
+    in_force: watch::Sender<InForce>,
 }
 
 impl Control {
@@ -281,6 +294,8 @@ impl Control {
             Err(fault) => {
                 let kept = self.snapshot.version;
                 tracing::error!(version, kept, "gateway: the configuration cannot be put in force: {fault}");
+                let problem = Some((version, fault.to_string()));
+                self.in_force.send_replace(InForce { version: kept, problem });
                 return;
             }
         };
@@ -289,6 +304,7 @@ impl Control {
             let _ = sender.send(ToCore::Configure { snapshot: Arc::clone(&snapshot), opened });
         }
         (self.open, self.last, self.snapshot) = (open, next, snapshot);
+        self.in_force.send_replace(InForce { version, problem: None });
         tracing::info!(version, "gateway: configuration in force");
     }
 }

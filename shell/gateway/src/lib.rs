@@ -33,7 +33,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub use control::{Running, StartFault, Surroundings, start};
+pub use control::{InForce, Running, StartFault, Surroundings, start};
 pub use figures::{Board, Figures, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
 use skep_gate::{Config, ConfigError};
 

@@ -1,0 +1,150 @@
+//! gRPC through the gateway: trailers, time left, answers of the gateway itself, and the health protocol.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use skep_gate::balance::sticky::Secret;
+use skep_gateway::{Applied, Running, Surroundings};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
+
+type Reply = http_body_util::combinators::BoxBody<Bytes, Infallible>;
+
+/// A gRPC server: answers its health, and else gives back what it got, with a status in trailers.
+async fn server(healthy: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let healthy = healthy.clone();
+            let service = service_fn(move |request| answer(request, healthy.clone()));
+            let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(serving.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+async fn answer(request: Request<Incoming>, healthy: Arc<AtomicBool>) -> Result<Response<Reply>, Infallible> {
+    assert_eq!(request.headers()["te"], "trailers");
+    let mut trailers = HeaderMap::new();
+    let body = if request.uri().path() == "/grpc.health.v1.Health/Check" {
+        Bytes::from_static(if healthy.load(Ordering::Relaxed) { SERVING } else { NOT_SERVING })
+    } else {
+        trailers.insert("x-time-left", request.headers()["grpc-timeout"].clone());
+        request.into_body().collect().await.unwrap().to_bytes()
+    };
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let body = Full::new(body).with_trailers(async move { Some(Ok(trailers)) });
+    Ok(Response::builder().header("content-type", "application/grpc").body(body.boxed()).unwrap())
+}
+
+/// A gateway with this configuration, in which `WEB` stands for its listener's address.
+fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
+    loop {
+        let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = skep_gateway::read(&text.replace("WEB", &address.to_string()));
+        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
+        let (applied, follows) = watch::channel(Some(Applied { version: 1, config }));
+        let surroundings =
+            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
+        match skep_gateway::start(2, follows, surroundings) {
+            Ok(running) => return (running, address, applied),
+            // Another process was given the port meanwhile.
+            Err(skep_gateway::StartFault::Bind { .. }) => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+}
+
+async fn call(
+    to: SocketAddr,
+    path: &str,
+    timeout: &str,
+) -> (http::response::Parts, Bytes, Option<HeaderMap>) {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (mut sender, connection) = shaken.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post(format!("http://api.test{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-timeout", timeout)
+        .body(Full::new(Bytes::from_static(b"\0\0\0\0\x03abc")))
+        .unwrap();
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned();
+    (parts, body.to_bytes(), trailers)
+}
+
+fn text(upstream: SocketAddr, health: &str) -> String {
+    format!(
+        "[gateway.listener.web]\naddress = 'WEB'\n[gateway.route.api]\npath-prefix = '/api.Echo'\npool = 'grpc'\n\
+         [gateway.pool.grpc]\nupstreams = ['{upstream}']\nprotocol = 'http2'\npanic = '0%'\n{health}\n"
+    )
+}
+
+#[test]
+fn calls_go_through_with_trailers_and_less_time_than_they_had() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let upstream = server(Arc::default()).await;
+        let (running, web, _applied) = gateway(&text(upstream, ""));
+        for _ in 0..3 {
+            let (parts, body, trailers) = call(web, "/api.Echo/Say", "5S").await;
+            assert_eq!((parts.status.as_u16(), &body[..]), (200, &b"\0\0\0\0\x03abc"[..]));
+            let trailers = trailers.expect("they came through");
+            assert_eq!(trailers["grpc-status"], "0");
+            let left = trailers["x-time-left"].to_str().unwrap();
+            assert!(
+                left.ends_with('u') && left[..left.len() - 1].parse::<u64>().unwrap() <= 5_000_000,
+                "{left}"
+            );
+        }
+        // Of the gateway itself: a status of gRPC, not of HTTP.
+        let (parts, _, _) = call(web, "/other.Echo/Say", "5S").await;
+        assert_eq!(
+            (parts.status.as_u16(), &parts.headers["grpc-status"]),
+            (200, &HeaderValue::from_static("12"))
+        );
+        tokio::task::spawn_blocking(|| running.drain(Duration::from_secs(30))).await.unwrap();
+    });
+}
+
+#[test]
+fn the_health_protocol_takes_an_upstream_out_and_back_in_on_all_cores() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let healthy = Arc::new(AtomicBool::new(true));
+        let upstream = server(Arc::clone(&healthy)).await;
+        let health = "health = { kind = 'grpc', interval = '100ms', timeout = '100ms', rise = 1, fall = 1 }";
+        let (running, web, _applied) = gateway(&text(upstream, health));
+        for (is_well, expected) in [(true, None), (false, Some("14")), (true, None)] {
+            healthy.store(is_well, Ordering::Relaxed);
+            // Connections are spread over the cores: all of them must know.
+            let mut in_a_row = 0;
+            while in_a_row < 10 {
+                let (parts, _, _) = call(web, "/api.Echo/Say", "5S").await;
+                let said = parts.headers.get("grpc-status").map(|v| v.to_str().unwrap().to_owned());
+                in_a_row = if said.as_deref() == expected { in_a_row + 1 } else { 0 };
+            }
+        }
+        tokio::task::spawn_blocking(|| running.drain(Duration::from_secs(30))).await.unwrap();
+    });
+}
