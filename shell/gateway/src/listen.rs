@@ -164,8 +164,9 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
         }
         let peer = Peer { address: from.ip().to_canonical(), secure: false };
         let connection = Connection::new(&core, &listening, peer);
+        let conversation = converse(connection, stream, from);
         spawn_local(async move {
-            if let Err(error) = converse(connection, stream, from).await {
+            if let Err(error) = conversation.await {
                 tracing::debug!(%error, %from, "gateway: a connection ended");
             }
         });
@@ -193,13 +194,13 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
         None => Stream::Tcp(stream),
         Some(tls) => {
             let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&tls.config));
-            Stream::Tls(Box::new(timeout(patience, acceptor.accept(stream)).await??))
+            Stream::Tls(Box::new(timeout(patience, Box::pin(acceptor.accept(stream))).await??))
         }
     };
     connection.peer.secure = stream.is_secure();
     let idle = duration(listener.idle);
     if listener.protocol == Protocol::Tcp {
-        return crate::tcp::serve(connection, stream, ends).await;
+        return Box::pin(crate::tcp::serve(connection, stream, ends)).await;
     }
     drop(plan);
     match stream {
@@ -207,7 +208,9 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
             crate::h2::serve(connection, Rewound { first: BytesMut::new(), stream: Stream::Tls(stream) })
                 .await
         }
-        Stream::Tls(stream) => crate::h1::serve(connection, Stream::Tls(stream), BytesMut::new()).await,
+        Stream::Tls(stream) => {
+            Box::pin(crate::h1::serve(connection, Stream::Tls(stream), BytesMut::new())).await
+        }
         mut stream @ Stream::Tcp(_) => {
             let mut first = BytesMut::new();
             let mut closing = connection.listening.closing.subscribe();
@@ -217,8 +220,8 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
                 _ = closing.changed() => return Ok(()),
             };
             match is_http2 {
-                true => crate::h2::serve(connection, Rewound { first, stream }).await,
-                false => crate::h1::serve(connection, stream, first).await,
+                true => Box::pin(crate::h2::serve(connection, Rewound { first, stream })).await,
+                false => Box::pin(crate::h1::serve(connection, stream, first)).await,
             }
         }
     }

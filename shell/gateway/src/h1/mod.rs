@@ -12,7 +12,6 @@ mod write;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -80,7 +79,7 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
                 return refuse(&wire, bad, limits.body_idle).await;
             }
         };
-        if !exchange(&connection, &wire, head, &limits).await? {
+        if !Box::pin(exchange(&connection, &wire, head, &limits)).await? {
             return Ok(());
         }
     }
@@ -143,7 +142,8 @@ async fn exchange(
         Framing::Chunked => Inbound::H1 { wire: Rc::clone(wire), length: None },
     };
     let answered = {
-        let mut carried = pin!(proxy::carry(connection, Request::from_parts(parts, body)));
+        // On the heap, and only while it lasts: a connection that rests is many times smaller than one that asks.
+        let mut carried = Box::pin(proxy::carry(connection, Request::from_parts(parts, body)));
         // Who goes while its request is under way needs no answer.
         poll_fn(|cx| match carried.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),

@@ -1,0 +1,169 @@
+//! Another configuration while traffic goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use skep_gate::balance::sticky::Secret;
+use skep_gateway::{Applied, InForce, Running, StartFault, Surroundings};
+use tokio::sync::watch;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Stage {
+    running: Running,
+    applied: watch::Sender<Option<Applied>>,
+    version: u64,
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Stage {
+    /// Begins with `text` of an address that is free.
+    fn new(text: impl Fn(SocketAddr) -> String) -> (Stage, SocketAddr) {
+        loop {
+            let web = free();
+            let config = Arc::new(skep_gateway::read(&text(web)).unwrap());
+            let (applied, follows) = watch::channel(Some(Applied { version: 1, config }));
+            let surroundings =
+                Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
+            match skep_gateway::start(2, follows, surroundings) {
+                Ok(running) => return (Stage { running, applied, version: 1 }, web),
+                // Another process was given the port meanwhile.
+                Err(StartFault::Bind { .. }) => {}
+                Err(fault) => panic!("{fault}"),
+            }
+        }
+    }
+
+    /// Applies `text` and waits until something has become of it.
+    fn apply(&mut self, text: &str) -> InForce {
+        let mut in_force = self.running.in_force();
+        in_force.mark_unchanged();
+        self.version += 1;
+        let config = Arc::new(skep_gateway::read(text).unwrap());
+        self.applied.send_replace(Some(Applied { version: self.version, config }));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, in_force.changed()).await.unwrap().unwrap() });
+        in_force.borrow().clone()
+    }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// One exchange over a connection that goes on.
+fn ask(stream: &mut TcpStream) -> String {
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_one(stream)
+}
+
+/// A reply with a body that ends with a full stop.
+fn read_one(stream: &mut TcpStream) -> String {
+    let mut got = Vec::new();
+    while !got.ends_with(b".") {
+        let mut piece = [0; 4096];
+        let n = stream.read(&mut piece).unwrap();
+        assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&got));
+        got.extend_from_slice(&piece[..n]);
+    }
+    String::from_utf8(got).unwrap()
+}
+
+/// An upstream whose replies wait for a word each.
+fn slow_upstream() -> (SocketAddr, Receiver<()>, Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ((came, comes), (go_on, goes_on)) = (channel(), channel());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut piece = [0; 4096];
+        while stream.read(&mut piece).unwrap_or(0) > 0 {
+            came.send(()).unwrap();
+            goes_on.recv().unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nlate.").unwrap();
+        }
+    });
+    (address, comes, go_on)
+}
+
+fn listener(address: SocketAddr) -> String {
+    format!("[gateway.listener.l{}]\naddress = '{address}'\n", address.port())
+}
+
+fn answer(what: &str) -> String {
+    format!("[gateway.route.all]\nanswer.body = '{what}'\n")
+}
+
+#[test]
+fn a_change_reaches_connections_that_are_open_and_closes_none() {
+    let (mut stage, web) = Stage::new(|web| listener(web) + &answer("one."));
+    let mut streams: Vec<TcpStream> = (0..20).map(|_| connect(web)).collect();
+    for stream in &mut streams {
+        assert!(ask(stream).ends_with("\r\n\r\none."));
+    }
+    for n in 2..12 {
+        let said = stage.apply(&(listener(web) + &answer(&format!("{n}."))));
+        assert_eq!(said, InForce { version: n, problem: None });
+        for stream in &mut streams {
+            // Told to a core is not yet taken in by it; the moment between is as long as one request under way.
+            while !ask(stream).ends_with(&format!("\r\n\r\n{n}.")) {}
+        }
+    }
+    stage.running.drain(PATIENCE);
+}
+
+#[test]
+fn listeners_come_and_go_and_what_is_under_way_ends_well() {
+    let (upstream, comes, go_on) = slow_upstream();
+    let pool = format!("[gateway.route.all]\npool = 'p'\n[gateway.pool.p]\nupstreams = ['{upstream}']\n");
+    let (mut stage, web) = Stage::new(|web| listener(web) + &pool);
+    let (mut busy, mut idle) = (connect(web), connect(web));
+    busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    comes.recv_timeout(PATIENCE).unwrap();
+    // The listener, the route and the pool of the request are all gone.
+    let other = loop {
+        let other = free();
+        let said = stage.apply(&(listener(other) + &answer("new.")));
+        if said.problem.is_none() {
+            break other;
+        }
+    };
+    assert!(ask(&mut connect(other)).ends_with("new."));
+    assert_eq!(idle.read(&mut [0; 10]).unwrap(), 0, "nobody asked anything there");
+    while TcpStream::connect(web).is_ok() {}
+    go_on.send(()).unwrap();
+    let reply = read_one(&mut busy);
+    assert!(reply.ends_with("late.") && reply.contains("connection: close"), "{reply}");
+    stage.running.drain(PATIENCE);
+}
+
+#[test]
+fn a_configuration_that_cannot_be_had_changes_nothing() {
+    let (mut stage, web) = Stage::new(|web| listener(web) + &answer("old."));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_address = taken.local_addr().unwrap();
+    let other = free();
+    let said = stage.apply(&(listener(other) + &listener(taken_address) + &answer("new.")));
+    let (version, why) = said.problem.unwrap();
+    assert_eq!((said.version, version), (1, 2));
+    assert!(why.contains(&taken_address.to_string()), "{why}");
+    let tls = "tls.certificates = [{ cert = '/no/such/file', key = '/no/such/file' }]\n";
+    let said = stage.apply(&(listener(web) + tls + &answer("new.")));
+    assert!(said.problem.unwrap().1.contains("/no/such/file"));
+    assert!(ask(&mut connect(web)).ends_with("old."));
+    assert!(TcpStream::connect(other).is_err(), "no part of it is there");
+    let said = stage.apply(&(listener(web) + &answer("new.")));
+    assert_eq!(said, InForce { version: 4, problem: None });
+    stage.running.drain(PATIENCE);
+}
