@@ -40,7 +40,7 @@ class Request:
         return [value for key, value in self.headers if key == name]
 
 
-def read_request(stream: "socket.SocketIO | object") -> Request | None:
+def read_request(stream: "socket.SocketIO | object", before_chunks: Callable[[], object]) -> Request | None:
     """One request of HTTP/1.1 from a buffered stream; None at the end."""
     line = stream.readline()  # type: ignore[attr-defined]
     if not line:
@@ -54,6 +54,7 @@ def read_request(stream: "socket.SocketIO | object") -> Request | None:
     if (length := request.header("content-length")) is not None:
         request.body = stream.read(int(length))  # type: ignore[attr-defined]
     elif request.header("transfer-encoding") == "chunked":
+        before_chunks()
         while (size := int(stream.readline().split(b";")[0] or b"0", 16)) > 0:  # type: ignore[attr-defined]
             request.body += stream.read(size)  # type: ignore[attr-defined]
             stream.readline()  # type: ignore[attr-defined]
@@ -115,6 +116,8 @@ class Upstream:
     behave: Behaviour = echo
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
+    early: bytes = b""
+    """Said to a request with a chunked body before that is read."""
 
     def __post_init__(self) -> None:
         self.ended = threading.Event()
@@ -149,7 +152,7 @@ class Upstream:
     def serve(self, connection: socket.socket) -> None:
         try:
             stream = connection.makefile("rb")
-            while (request := read_request(stream)) is not None:
+            while (request := read_request(stream, lambda: self.early and connection.sendall(self.early))) is not None:
                 with self.lock:
                     self.requests.append(request)
                 if not self.behave(self, request, connection):

@@ -277,6 +277,36 @@ def test_a_broken_chunk_is_refused_and_its_rest_not_read(gateway: Gateway) -> No
     assert raw.startswith(b"HTTP/1.1 400 ") and raw.count(b"HTTP/1.1") == 1
 
 
+def test_a_reply_that_comes_before_the_end_of_the_body_cuts_nothing_off(gateway: Gateway, upstream: Upstream) -> None:
+    """The upload goes on to the upstream while its reply is with the client."""
+    whole: list[bytes] = []
+    usual = upstream.behave
+
+    def early(own: Upstream, request: Request, to: socket.socket) -> bool:
+        if request.path != "/early":
+            return usual(own, request, to)
+        whole.append(request.body)
+        return True
+
+    upstream.behave = early
+    upstream.early = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nearly"
+    try:
+        with socket.create_connection(("127.0.0.1", gateway.web), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(b"POST /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+            got = b""
+            while not got.endswith(b"early"):
+                got += connection.recv(1000)
+            connection.sendall(b"3\r\ndef\r\n0\r\n\r\nGET /fixed HTTP/1.1\r\nHost: a\r\n\r\n")
+            until(lambda: whole, "the upstream has all of it")
+            assert whole == [b"abcdef"]
+            while not got.endswith(b"short and stout"):
+                more = connection.recv(1000)
+                assert more, "the connection goes on"
+                got += more
+    finally:
+        upstream.behave, upstream.early = usual, b""
+
+
 def test_what_is_counted_is_shown(gateway: Gateway) -> None:
     gateway.ask("GET", "/counted")
 

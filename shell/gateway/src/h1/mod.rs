@@ -166,8 +166,16 @@ async fn exchange(
     let done = wire.borrow().is_body_done();
     match (again, done) {
         (true, true) => Ok(true),
-        // The reply came before the end of the body: the rest of it is read, if it is not long.
-        (true, false) => Ok(linger(wire).await && wire.borrow().is_body_done()),
+        // The reply came before the end of the body, which may still be on its way to the upstream.
+        (true, false) => {
+            let rest = poll_fn(|cx| wire.borrow_mut().poll_body_done(cx));
+            let came = timeout(LINGER_TIME, rest).await.is_ok();
+            if !came {
+                linger(wire).await;
+                shut(wire).await?;
+            }
+            Ok(came)
+        }
         (false, _) => {
             if refused || unasked {
                 linger(wire).await;
@@ -178,23 +186,22 @@ async fn exchange(
     }
 }
 
-/// Reads and throws away what is left of a body. False if there is too much of it.
-async fn linger(wire: &Rc<RefCell<Wire>>) -> bool {
+/// Reads and throws away what is left of a body, for a moment.
+async fn linger(wire: &Rc<RefCell<Wire>>) {
     let mut left = LINGER_BYTES_MAX;
     let rest = poll_fn(|cx| {
         loop {
-            match wire.borrow_mut().poll_body(cx) {
+            match wire.borrow_mut().poll_discard(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => return Poll::Ready(true),
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
                 Poll::Ready(Some(Ok(bytes))) => match left.checked_sub(bytes.len()) {
                     Some(less) => left = less,
-                    None => return Poll::Ready(false),
+                    None => return Poll::Ready(()),
                 },
             }
         }
     });
-    timeout(LINGER_TIME, rest).await.unwrap_or(false)
+    let _ = timeout(LINGER_TIME, rest).await;
 }
 
 /// Answers what is no good request, and ends the connection.

@@ -45,6 +45,8 @@ pub(crate) struct Wire {
     done: Option<Waker>,
     /// The client has closed, or the connection broke.
     closed: bool,
+    /// The rest of the body is thrown away; who sends it on must not take what is left for all of it.
+    discarded: bool,
 }
 
 impl Wire {
@@ -57,12 +59,14 @@ impl Wire {
             read_bytes: READ_BYTES_MIN,
             done: None,
             closed: false,
+            discarded: false,
         }
     }
 
     /// A body with this framing comes.
     pub(crate) fn begin_body(&mut self, framing: Framing, expects: bool) {
         self.decoder = Decoder::new(framing);
+        self.discarded = false;
         self.go_on = if expects && !self.decoder.is_done() { CONTINUE } else { b"" };
     }
 
@@ -107,6 +111,28 @@ impl Wire {
 
     /// The next piece of the body; none at its end.
     pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        match self.discarded {
+            true => Poll::Ready(Some(Err(BodyFault::Gone))),
+            false => self.poll_rest(cx),
+        }
+    }
+
+    /// Ready when whoever sends the body on has read all of it.
+    pub(crate) fn poll_body_done(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.decoder.is_done() {
+            return Poll::Ready(());
+        }
+        self.done = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// What is left of the body, to be thrown away: nobody else gets any of it from here on.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+        self.discarded = true;
+        self.poll_rest(cx)
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
         while !self.go_on.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, self.go_on) {
                 Poll::Ready(Ok(n)) if n > 0 => self.go_on = &self.go_on[n..],

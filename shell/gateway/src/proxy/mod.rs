@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use skep_base::Micros;
 use skep_gate::balance::sticky::{Session, cookie, session};
 use skep_gate::config::Named;
+use skep_gate::config::listener::Listener;
 use skep_gate::config::resilience::Priority;
 use skep_gate::config::route::Route;
 use skep_gate::protect::forwarded::{self, Client};
@@ -100,13 +101,17 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     };
     let lines = Lines(&parts.headers);
     let asked = Asked { parts: &parts, lines: &lines, client: &client, host: &host, path: &path };
-    let (plan, route, limited) = match rule(connection, plan, &asked, &mut own).await {
-        Ok(ruled) => ruled,
+    let limited = match rule(connection, &plan, &asked, &mut own).await {
+        Ok(limited) => limited,
         Err(response) => return response.into(),
     };
+    // Another configuration may have come while the request waited; what follows is all by one, without a pause.
+    let plan = core.plan();
     let head = asked.head(connection);
-    let found = plan.snapshot.router.find(&head).filter(|found| found.route == route);
-    let Some(found) = found else { return own.answer(404, "no route takes this request").into() };
+    let Some(found) = plan.snapshot.router.find(&head) else {
+        return own.answer(404, "no route takes this request").into();
+    };
+    let route = found.route;
     let action = found.action(&head, &mut core.rng.borrow_mut());
     let mut answered = match action {
         Action::Redirect { status, location } => own.redirect(status, &location).into(),
@@ -161,16 +166,16 @@ impl<'a> Asked<'a> {
 
 type Limited = Vec<(&'static str, String)>;
 
-/// Finds the route and asks whether the request may pass; gives the RateLimit headers of the reply.
+/// Asks whether the request may pass its route; gives the RateLimit headers of the reply.
 ///
 /// # Errors
 /// The answer.
 async fn rule(
     connection: &Connection,
-    plan: Rc<Plan>,
+    plan: &Plan,
     asked: &Asked<'_>,
     own: &mut Own,
-) -> Result<(Rc<Plan>, RouteId, Limited), Response<Reply>> {
+) -> Result<Limited, Response<Reply>> {
     let core = &connection.core;
     let head = asked.head(connection);
     let Some(route) = plan.snapshot.router.find(&head).map(|found| found.route) else {
@@ -179,7 +184,7 @@ async fn rule(
     own.record.set_route(route);
     let it = &plan.snapshot.config.routes[route.at()].it;
     if it.limits.is_empty() && it.allow.is_empty() && it.deny.is_empty() {
-        return Ok((plan, route, Vec::new()));
+        return Ok(Vec::new());
     }
     let mut words = Vec::new();
     // Limits of the node are decided at once; there are no others yet (see `missing`).
@@ -197,8 +202,8 @@ async fn rule(
         }
     };
     match ruling {
-        Some(Ruling::Passes(None)) => Ok((Rc::clone(&plan), route, Vec::new())),
-        Some(Ruling::Passes(Some((limit, verdict)))) => Ok((Rc::clone(&plan), route, lines(limit, verdict))),
+        Some(Ruling::Passes(None)) => Ok(Vec::new()),
+        Some(Ruling::Passes(Some((limit, verdict)))) => Ok(lines(limit, verdict)),
         Some(Ruling::Forbidden) => Err(own.answer(403, "this address is not let in")),
         Some(Ruling::Limited(limit, verdict)) => {
             count(&core.limited);
@@ -283,9 +288,13 @@ async fn send(
     mut own: Own,
 ) -> Answered {
     let core = &connection.core;
-    let listener = connection.listening.id().unwrap_or_default();
-    let listener = &plan.snapshot.config.listeners[listener.at()].it;
-    let source = Source::new(body, keep, listener.body_size.0, duration(listener.body_idle));
+    // A stream of HTTP/2 may come while its listener goes: then the defaults are as good as any.
+    let own_listener = connection.listening.id().and_then(|id| plan.snapshot.config.listeners.get(id.at()));
+    let (size, idle) = own_listener.map_or_else(
+        || (Listener::default().body_size, Listener::default().body_idle),
+        |listener| (listener.it.body_size, listener.it.body_idle),
+    );
+    let source = Source::new(body, keep, size.0, duration(idle));
     if source.is_too_large() {
         return own.answer(413, "the body is too large").into();
     }
