@@ -186,7 +186,7 @@ impl Node {
                 OpKind::Again => {
                     let source = mark.take();
                     ends_part |= source.is_some();
-                    let call = self.take_call(at, id.term, source, &mut forwarded);
+                    let call = self.take_call(at, id.term, source, args, &mut forwarded);
                     self.run_logged(at, id, (db, true), args, rng, call);
                 }
                 OpKind::Command => {
@@ -196,7 +196,7 @@ impl Node {
                         (part, ends_part) = (self.begin_part(at, id.term, source, &mut forwarded), false);
                         part = self.run_reads_of(at, id.term, part, &mut forwarded);
                     }
-                    let call = part.as_mut().and_then(|part| part.take_write(&mut forwarded));
+                    let call = part.as_mut().and_then(|part| part.take_write(args, &mut forwarded));
                     let key = source.and_then(|source| self.key_of(id.term, source));
                     self.run_logged(at, id, (db, false), args, rng, call.map(|call| (call, key)));
                 }
@@ -235,6 +235,7 @@ impl Node {
         at: usize,
         term: Term,
         source: Option<Source>,
+        args: Args<'_>,
         forwarded: &mut VecDeque<Forwarded>,
     ) -> Option<(Call, Option<AwayKey>)> {
         let key = self.key_of(term, source?)?;
@@ -242,7 +243,7 @@ impl Node {
             return Some((away.call, Some(key)));
         }
         let mut part = self.begin_part(at, term, source, forwarded)?;
-        part.take_write(forwarded).map(|call| (call, Some(key)))
+        part.take_write(args, forwarded).map(|call| (call, Some(key)))
     }
 
     /// The part of this node's forwards that an entry goes on with, if it is one.
@@ -381,10 +382,22 @@ struct Part {
 }
 
 impl Part {
-    /// Who waits for the next write of the part, which is taken for answered.
-    fn take_write(&mut self, forwarded: &mut VecDeque<Forwarded>) -> Option<Call> {
+    /// Who waits for the next write of the part, which is taken for answered. Panics if the log has another command there than
+    /// was forwarded: its reply would go to somebody else's client.
+    fn take_write(&mut self, args: Args<'_>, forwarded: &mut VecDeque<Forwarded>) -> Option<Call> {
         let of = forwarded.get_mut(self.place)?;
-        let op = of.batch.ops.get_mut(self.next)?;
+        let asked = of.batch.args(of.batch.ops.get(self.next)?);
+        assert!(
+            (asked.len(), asked.get(0)) == (args.len(), args.get(0)),
+            "INV-NODE-4: operation {} of forward {} is {:?} with {} arguments, in the log it is {:?} with {}",
+            self.next,
+            of.number,
+            asked.get(0).map(String::from_utf8_lossy),
+            asked.len(),
+            args.get(0).map(String::from_utf8_lossy),
+            args.len(),
+        );
+        let op = &mut of.batch.ops[self.next];
         self.next += 1;
         let call = op.call;
         if call.origin == Origin::Nobody {

@@ -94,7 +94,8 @@ impl Node {
         let trying = if waits { Try::None } else { Try::Unsure };
         let place = shard.waiting.add(asker, call, OwnedArgs::copy(args), what, deadline, trying);
         if waits {
-            shard.batch.pass(call.origin);
+            // Its place in the batch is not passed: to whoever forwarded it it is a write, which the log is to have. So what
+            // comes behind it gets a mark of its own.
             self.note_parked(at, place);
             offered.iter().for_each(|key| self.offer(at, call.db, key, false));
         }

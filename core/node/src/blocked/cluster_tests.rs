@@ -65,6 +65,39 @@ fn what_waits_behind_other_commands_of_its_forward_waits_as_well() {
 }
 
 #[test]
+fn what_was_forwarded_behind_a_command_that_waits_gets_its_own_reply_when_the_leader_dies() {
+    // Some steps in, the log has the writes, and the leader's answers are lost with it: the replies come from the log.
+    for steps in 0..8 {
+        let (mut c, leader, [one, _]) = three();
+        c.step_ms = 1;
+        let forward = [
+            ("RPUSH z a", ":1"),
+            ("BLPOP k 0", ""),
+            ("SET s x", "+OK"),
+            ("INCRBY n 7", ":7"),
+            ("RPUSH z b c", ":3"),
+        ];
+        let asked = forward.map(|(command, reply)| {
+            let conn = c.node(one).connect();
+            c.node(one).receive(conn, pipeline(command));
+            (conn, command, reply)
+        });
+        (0..steps).for_each(|_| c.step());
+        c.step_ms = 5;
+        c.kill(leader);
+        let now = next_leader(&mut c, leader);
+        c.run(500);
+        for (conn, command, reply) in asked {
+            assert_eq!(c.node(one).replies(conn), reply, "{command}, {steps} steps before the leader died");
+        }
+        let other = c.node(now).connect();
+        assert_eq!(c.ask(now, other, "GET n\nLLEN z\nRPUSH k a"), "$1 7 :3 :1", "each was done once");
+        c.run(100);
+        assert_eq!(c.node(one).replies(asked[1].0), "*2 $1 k $1 a");
+    }
+}
+
+#[test]
 fn who_waits_longest_is_first_whichever_node_he_is_at() {
     let (mut c, leader, [one, two]) = three();
     let conns = [one, leader, two, one].map(|n| (n, wait(&mut c, n, "BLPOP k 0")));
