@@ -113,6 +113,11 @@ impl Client {
         self.input.len() - self.consumed
     }
 
+    /// True if it watches keys for a transaction.
+    pub fn watches(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| transaction.watched_len() > 0)
+    }
+
     /// Operations whose replies are still to come.
     #[inline]
     pub fn pending(&self) -> u64 {

@@ -44,6 +44,13 @@ impl CommandStats {
         })
     }
 
+    /// Microseconds that so many of a thousand calls took at the most, to the next power of two. 0 if no call's time is known.
+    pub fn micros_of_fastest(&self, permille: u64) -> u64 {
+        let known: u64 = self.spread.iter().map(|calls| u64::from(*calls)).sum();
+        let wanted = (known * permille).div_ceil(1_000);
+        self.histogram().find(|(_, total)| *total >= wanted).map_or(0, |(micros, _)| micros)
+    }
+
     /// Microseconds that the calls took.
     pub fn micros(&self) -> u64 {
         self.nanos / 1_000

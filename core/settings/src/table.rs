@@ -376,12 +376,12 @@ pub const SETTINGS: &[SettingSpec] = &[
     alias("slave-priority", "replica-priority"),
     alias("repl-ping-slave-period", "repl-ping-replica-period"),
     // Remembered: what is watched and reported.
-    remembered("latency-tracking", YesNo, "yes", "Latency is measured for /metrics only."),
+    remembered("latency-tracking", YesNo, "yes", "Latency is always measured."),
     remembered(
         "latency-tracking-info-percentiles",
         Text,
         "50 99 99.9",
-        "Latency is measured for /metrics only.",
+        "INFO latencystats shows these three.",
     ),
     remembered(
         "loglevel",

@@ -37,7 +37,7 @@ const SECTIONS: &[(&str, &str, Section, bool)] = &[
     ("modules", "Modules", nothing, true),
     ("commandstats", "Commandstats", commandstats, false),
     ("errorstats", "Errorstats", errorstats, true),
-    ("latencystats", "Latencystats", nothing, false),
+    ("latencystats", "Latencystats", latencystats, false),
     ("cluster", "Cluster", cluster, true),
     ("keyspace", "Keyspace", keyspace, true),
     ("skep", "Skep", skep, true),
@@ -72,6 +72,8 @@ pub(crate) struct Figures {
     listening: usize,
     published_dropped: u64,
     blocked_clients: usize,
+    /// Clients that watch keys for a transaction.
+    watching: usize,
     /// Clients that are told of keys, and for them: keys, keys by clients, prefixes.
     tracking: usize,
     tracked: [usize; 3],
@@ -136,6 +138,7 @@ impl Figures {
         self.listening += other.listening;
         self.published_dropped += other.published_dropped;
         self.blocked_clients += other.blocked_clients;
+        self.watching += other.watching;
         self.tracking += other.tracking;
         self.tracked.iter_mut().zip(other.tracked).for_each(|(sum, of)| *sum += of);
         self.longest_input = self.longest_input.max(other.longest_input);
@@ -238,7 +241,7 @@ fn clients(node: &Node, all: &Figures, lines: &mut Lines) {
     lines.put("blocked_clients", all.blocked_clients);
     lines.put("tracking_clients", all.tracking);
     lines.put("pubsub_clients", all.listening);
-    lines.put("watching_clients", 0);
+    lines.put("watching_clients", all.watching);
 }
 
 fn memory(node: &Node, all: &Figures, lines: &mut Lines) {
@@ -361,6 +364,19 @@ fn commandstats(_: &Node, all: &Figures, lines: &mut Lines) {
     }
 }
 
+/// Percentiles by command, in microseconds: upper bounds, which are powers of two.
+fn latencystats(_: &Node, all: &Figures, lines: &mut Lines) {
+    let commands = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
+    for command in commands {
+        let of = all.stats.of(command);
+        if of.timed() > 0 {
+            let [half, most, nearly_all] = [500, 990, 999].map(|permille| of.micros_of_fastest(permille));
+            let name = format!("latency_percentiles_usec_{}", command.name);
+            lines.put(&name, format_args!("p50={half}.000,p99={most}.000,p99.9={nearly_all}.000"));
+        }
+    }
+}
+
 fn errorstats(_: &Node, all: &Figures, lines: &mut Lines) {
     for (prefix, count) in all.stats.errors_by_prefix() {
         let name = format!("errorstat_{}", String::from_utf8_lossy(prefix));
@@ -411,6 +427,7 @@ impl Node {
             listening: self.pubsub.table.clients(),
             published_dropped: self.pubsub.dropped,
             blocked_clients: self.blocked_clients(),
+            watching: self.clients.iter().filter(|client| client.watches()).count(),
             tracking: self.caching.clients.len(),
             tracked: [self.caching.table.keys(), self.caching.table.items(), self.caching.table.prefixes()],
             longest_input: longest(|c| c.unread()),

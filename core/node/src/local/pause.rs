@@ -5,6 +5,10 @@ use skep_command::CommandSpec;
 
 use crate::Node;
 
+/// Commands without the flag of a write that wait for the end of a pause of writes all the same: messages, and scripts that do not
+/// say that they only read.
+const MAY_WRITE: [&str; 5] = ["publish", "spublish", "eval", "evalsha", "fcall"];
+
 /// A pause in force.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Pause {
@@ -21,7 +25,7 @@ impl Node {
         match self.paused {
             None => false,
             Some(_) if command.name.starts_with("client|") => false,
-            Some(pause) => !pause.writes_only || command.is_write(),
+            Some(pause) => !pause.writes_only || command.is_write() || MAY_WRITE.contains(&command.name),
         }
     }
 

@@ -132,6 +132,22 @@ fn a_pause_holds_commands_back_until_it_is_over() {
 }
 
 #[test]
+fn a_pause_of_writes_holds_messages_and_scripts_that_may_write_as_well() {
+    let mut w = World::new(&[]);
+    let a = w.connect();
+    assert_eq!(w.ask(a, "CLIENT PAUSE 100 WRITE"), "+OK");
+    let asked = ["PUBLISH c m", "SPUBLISH c m", "EVAL return(1) 0"].map(|command| {
+        let conn = w.connect();
+        assert_eq!(w.ask(conn, command), "", "{command} waits");
+        conn
+    });
+    assert_eq!(w.ask(a, "EVAL_RO return(1) 0\nGET k"), ":1 $-1", "what only reads goes on");
+    w.advance(100);
+    w.settle();
+    assert_eq!(asked.map(|conn| w.replies(conn)), [":0", ":0", ":1"]);
+}
+
+#[test]
 fn a_pause_of_all_is_ended_by_unpause() {
     let mut w = World::new(&[]);
     let (a, b) = (w.connect(), w.connect());

@@ -171,6 +171,33 @@ fn the_time_of_an_input_is_spread_over_the_commands_that_ran_in_it() {
 }
 
 #[test]
+fn latencies_are_shown_by_percentiles_of_each_command() {
+    let mut w = World::new(&[]);
+    let c = w.connect();
+    w.node.attribute_time(0);
+    for (calls, micros) in [(989, 3), (10, 100), (1, 5_000)] {
+        for _ in 0..calls {
+            w.ask(c, "GET k");
+            w.node.attribute_time(micros * 1_000);
+        }
+    }
+    assert_eq!(field(&mut w, "latency_percentiles_usec_get"), "p50=4.000,p99=128.000,p99.9=128.000");
+    assert_eq!(field(&mut w, "latency_percentiles_usec_set"), "", "it was not called");
+}
+
+#[test]
+fn clients_that_watch_keys_are_counted() {
+    let mut w = World::new(&[]);
+    let (a, b) = (w.connect(), w.connect());
+    assert_eq!(w.ask(a, "WATCH k"), "+OK");
+    assert_eq!(w.ask(b, "WATCH k l"), "+OK");
+    assert_eq!(field(&mut w, "watching_clients"), "2");
+    assert_eq!(w.ask(a, "UNWATCH"), "+OK");
+    assert_eq!(w.ask(b, "MULTI\nEXEC"), "+OK *0");
+    assert_eq!(field(&mut w, "watching_clients"), "0");
+}
+
+#[test]
 fn info_gives_the_sections_asked_for() {
     let mut w = World::new(&[]);
     let c = w.connect();
