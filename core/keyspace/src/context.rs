@@ -195,6 +195,32 @@ impl WriteCx<'_> {
         self.keyspace.events.key(self.db, class, name, key);
     }
 
+    /// To be called behind an edit of `key` in place that turned out to change nothing, or nothing of which Redis tells those who
+    /// watch the key: it does not stop their transactions. Forgotten, it does, and they try again.
+    pub fn spare_watchers(&mut self, key: &[u8]) {
+        self.keyspace.spare_watchers(self.db, key);
+    }
+
+    /// [`WriteCx::event`] if something `changed`, else [`WriteCx::spare_watchers`].
+    #[inline]
+    pub fn event_if(&mut self, changed: bool, class: Class, name: &'static str, key: &[u8]) {
+        if changed {
+            self.event(class, name, key);
+        } else {
+            self.spare_watchers(key);
+        }
+    }
+
+    /// [`WriteCx::event_then_del`] if something `changed`, else [`WriteCx::spare_watchers`].
+    #[inline]
+    pub fn event_then_del_if(&mut self, changed: bool, class: Class, name: &'static str, key: &[u8]) {
+        if changed {
+            self.event_then_del(class, name, key);
+        } else {
+            self.spare_watchers(key);
+        }
+    }
+
     /// As [`WriteCx::event`] after a change that may have emptied the value of `key`: if the key is gone, `del` follows.
     #[inline]
     pub fn event_then_del(&mut self, class: Class, name: &'static str, key: &[u8]) {

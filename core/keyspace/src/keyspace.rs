@@ -20,7 +20,7 @@ use crate::small::SmallBytes;
 use crate::transaction::Terms;
 use crate::types::queue::{Next, Numbers, Schedule, Settled};
 use crate::value::{Typed, Value};
-use crate::versions::Changes;
+use crate::versions::{Changes, Edit};
 
 /// Numbered databases, as Redis has by default.
 pub const DB_COUNT: u8 = 16;
@@ -35,6 +35,8 @@ pub struct Keyspace {
     pub(crate) numbers: Numbers,
     /// Changes of entries so far, for `WATCH`.
     pub(crate) changes: Changes,
+    /// The newest edit in place, while it may turn out to be none. No state.
+    edit: Option<Edit>,
     /// Shared with a cut that has not written them.
     pub(crate) scripts: Arc<Scripts>,
     /// Who runs them; away while one runs. No state.
@@ -123,6 +125,7 @@ impl Default for Keyspace {
             stamp: Millis(0),
             numbers: Numbers::default(),
             changes: Changes::default(),
+            edit: None,
             scripts: Arc::default(),
             interpreter: RefCell::new(None),
             terms: RefCell::default(),
@@ -290,7 +293,8 @@ impl Keyspace {
             return Err(Refusal::WrongType);
         }
         self.access.touch(&entry.access);
-        let version = self.changes.next();
+        let (before, version) = (entry.version, self.changes.next());
+        self.edit = Some(Edit { before, version });
         let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
         entry.version = version;
         Ok(T::from_value_mut(&mut entry.value))
@@ -322,7 +326,7 @@ impl Keyspace {
             return Err(Refusal::WrongType);
         }
         self.access.touch(&entry.access);
-        let before = entry.value.next_deadline();
+        let (before, version_before) = (entry.value.next_deadline(), entry.version);
         let mut changes = self.changes;
         let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
         let value = &mut entry.value;
@@ -336,6 +340,8 @@ impl Keyspace {
         }
         let (after, empty) = (value.next_deadline(), value.is_empty());
         let wants_tick = value.wants_tick();
+        let edit = Edit { before: version_before, version: entry.version };
+        self.edit = (result.is_ok() && expired == 0).then_some(edit);
         self.changes = changes;
         self.note_expired_fields(db, key, expired);
         if let Some(wants) = wants_tick {
@@ -350,6 +356,19 @@ impl Keyspace {
             self.remove_at(db, slot, at);
         }
         result.map(Some)
+    }
+
+    /// Lets the newest edit in place not count as a change of `key`, for `WATCH`: it was one of this key and turned out to change
+    /// nothing, or nothing that Redis would tell of. Where it was another key's, or removed something that was due, nothing
+    /// happens.
+    pub fn spare_watchers(&mut self, db: u8, key: &[u8]) {
+        let slot = slot_of(key);
+        let Some(Edit { before, version }) = self.edit.take() else { return };
+        let Some(at) = self.db(db).slot(slot).and_then(|table| table.entries.position(key)) else { return };
+        let entry = self.table_mut(db, slot).entries.at_mut(at).expect("position was found above");
+        if entry.version == version {
+            entry.version = before;
+        }
     }
 
     /// Sets `key` to `value` with `deadline` ([`NEVER`] for none), in place of whatever was there.

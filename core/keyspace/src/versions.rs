@@ -45,6 +45,13 @@ impl Changes {
     }
 }
 
+/// An edit of an entry in place: the entry's version before and after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Edit {
+    pub before: Version,
+    pub version: Version,
+}
+
 impl Keyspace {
     /// The version of `key` as seen at `now`: that of its last change, [`Version::ABSENT`] if it is not there or past its
     /// deadline.
@@ -65,3 +72,6 @@ impl Keyspace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

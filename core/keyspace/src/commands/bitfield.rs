@@ -70,6 +70,8 @@ pub fn bitfield(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), R
         cx.event(Class::String, "setbit", &args[1]);
     } else if grows {
         cx.event(Class::Silent, "setbit", &args[1]); // Redis tells of no growth alone
+    } else {
+        cx.spare_watchers(&args[1]);
     }
     Ok(())
 }

@@ -47,9 +47,7 @@ fn setbit(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         let grows = value.len() <= offset / 8;
         Ok((bits::set(value.grow_to(offset / 8 + 1), offset, bit), grows))
     })?;
-    if grows || before != bit {
-        cx.event(Class::String, "setbit", &args[1]);
-    }
+    cx.event_if(grows || before != bit, Class::String, "setbit", &args[1]);
     reply.int(i64::from(before));
     Ok(())
 }

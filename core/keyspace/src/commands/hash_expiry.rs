@@ -148,8 +148,7 @@ fn write_for_each(
         Ok(changed)
     })?;
     match known {
-        Some(true) => cx.event_then_del(Class::Hash, event, key),
-        Some(false) => {}
+        Some(changed) => cx.event_then_del_if(changed, Class::Hash, event, key),
         None => fields.iter().for_each(|_| reply.int(NO_FIELD)),
     }
     Ok(())

@@ -66,9 +66,7 @@ fn hsetnx(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         }
         Ok(is_new)
     })?;
-    if created {
-        cx.event(Class::Hash, "hset", &args[1]);
-    }
+    cx.event_if(created, Class::Hash, "hset", &args[1]);
     reply.int(i64::from(created));
     Ok(())
 }
@@ -129,9 +127,7 @@ fn hdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let removed =
         cx.update(&args[1], |hash: &mut Hash| Ok(args.from(2).iter().filter(|f| hash.remove(f)).count()))?;
     let removed = removed.unwrap_or(0);
-    if removed > 0 {
-        cx.event_then_del(Class::Hash, "hdel", &args[1]);
-    }
+    cx.event_then_del_if(removed > 0, Class::Hash, "hdel", &args[1]);
     reply.len(removed);
     Ok(())
 }

@@ -33,8 +33,8 @@ fn pfadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     }
     if changed {
         counter::make_stale(bytes);
-        cx.event(Class::String, "pfadd", key);
     }
+    cx.event_if(changed, Class::String, "pfadd", key);
     reply.int(i64::from(changed));
     Ok(())
 }

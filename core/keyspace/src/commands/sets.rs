@@ -29,9 +29,7 @@ fn sadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let members = args.from(2);
     let added =
         cx.update_or_create(&args[1], |set: &mut Set| Ok(members.iter().filter(|m| set.add(m)).count()))?;
-    if added > 0 {
-        cx.event(Class::Set, "sadd", &args[1]);
-    }
+    cx.event_if(added > 0, Class::Set, "sadd", &args[1]);
     reply.len(added);
     Ok(())
 }
@@ -41,9 +39,7 @@ fn srem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let removed =
         cx.update(&args[1], |set: &mut Set| Ok(members.iter().filter(|m| set.remove(m)).count()))?;
     let removed = removed.unwrap_or(0);
-    if removed > 0 {
-        cx.event_then_del(Class::Set, "srem", &args[1]);
-    }
+    cx.event_then_del_if(removed > 0, Class::Set, "srem", &args[1]);
     reply.len(removed);
     Ok(())
 }
@@ -110,8 +106,7 @@ fn spop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         Ok(count)
     })?;
     match popped {
-        Some(0) => {}
-        Some(_) => cx.event_then_del(Class::Set, "spop", &args[1]),
+        Some(count) => cx.event_then_del_if(count > 0, Class::Set, "spop", &args[1]),
         None => reply.set(0),
     }
     Ok(())
@@ -160,9 +155,8 @@ fn smove(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     if moves && source != destination {
         cx.update(source, |set: &mut Set| Ok(set.remove(member)))?;
         cx.event_then_del(Class::Set, "srem", source);
-        if cx.update_or_create(destination, |set: &mut Set| Ok(set.add(member)))? {
-            cx.event(Class::Set, "sadd", destination);
-        }
+        let added = cx.update_or_create(destination, |set: &mut Set| Ok(set.add(member)))?;
+        cx.event_if(added, Class::Set, "sadd", destination);
     }
     reply.int(i64::from(moves));
     Ok(())

@@ -49,9 +49,7 @@ pub fn geoadd(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
     } else {
         cx.update_or_create(&args[1], &mut change)?
     };
-    if added + updated > 0 {
-        cx.event(Class::SortedSet, "zadd", &args[1]);
-    }
+    cx.event_if(added + updated > 0, Class::SortedSet, "zadd", &args[1]);
     reply.len(if ch { added + updated } else { added });
     Ok(())
 }

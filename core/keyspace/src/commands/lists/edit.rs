@@ -9,9 +9,12 @@ use crate::events::Class;
 use crate::types::{End, List};
 
 pub fn lset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let list = cx.modify::<List>(&args[1])?.ok_or(Refusal::NoSuchKey)?;
-    let at = parse::position(parse::int(&args[2])?, list.len()).ok_or(Refusal::IndexOutOfRange)?;
-    list.set(at, &args[3]);
+    let set = cx.update(&args[1], |list: &mut List| {
+        let at = parse::position(parse::int(&args[2])?, list.len()).ok_or(Refusal::IndexOutOfRange)?;
+        list.set(at, &args[3]);
+        Ok(())
+    })?;
+    set.ok_or(Refusal::NoSuchKey)?;
     cx.event(Class::List, "lset", &args[1]);
     reply.ok();
     Ok(())
@@ -25,18 +28,20 @@ pub fn linsert(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Re
     } else {
         return Err(Refusal::Syntax);
     };
-    let Some(list) = cx.modify::<List>(&args[1])? else {
+    let inserted = cx.update(&args[1], |list: &mut List| {
+        let pivot = list.iter().position(|element| *element == args[3]);
+        pivot.iter().for_each(|pivot| list.insert(pivot + behind, &args[4]));
+        Ok((pivot.is_some(), list.len()))
+    })?;
+    let Some((inserted, len)) = inserted else {
         reply.int(0);
         return Ok(());
     };
-    let pivot = list.iter().position(|element| *element == args[3]);
-    match pivot {
-        Some(pivot) => {
-            list.insert(pivot + behind, &args[4]);
-            reply.len(list.len());
-            cx.event(Class::List, "linsert", &args[1]);
-        }
-        None => reply.int(-1),
+    cx.event_if(inserted, Class::List, "linsert", &args[1]);
+    if inserted {
+        reply.len(len);
+    } else {
+        reply.int(-1);
     }
     Ok(())
 }
@@ -46,9 +51,7 @@ pub fn lrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
     let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let end = if count < 0 { End::Right } else { End::Left };
     let removed = cx.update(&args[1], |list: &mut List| Ok(list.remove(&args[3], limit, end)))?.unwrap_or(0);
-    if removed > 0 {
-        cx.event_then_del(Class::List, "lrem", &args[1]);
-    }
+    cx.event_then_del_if(removed > 0, Class::List, "lrem", &args[1]);
     reply.len(removed);
     Ok(())
 }

@@ -111,8 +111,7 @@ fn pop(cx: &mut WriteCx, name: &'static str, end: End, args: Args, reply: &mut R
         3 => {
             let count = parse::at_least(0, &args[2], "ERR value is out of range, must be positive")?;
             match cx.update(&args[1], |list| pop_many(list, end, count, reply))? {
-                Some(0) => {}
-                Some(_) => cx.event_then_del(Class::List, popped(end), &args[1]),
+                Some(count) => cx.event_then_del_if(count > 0, Class::List, popped(end), &args[1]),
                 None => reply.null_array(),
             }
         }

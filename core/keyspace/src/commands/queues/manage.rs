@@ -83,14 +83,14 @@ fn move_jobs(
     let is_free = |id: &SmallBytes| target.is_none_or(|target| target.job(id).is_none());
     let goes = |id: &SmallBytes| source.job(id).is_some_and(&is_wanted) && is_free(id);
     let ids: Vec<SmallBytes> = chosen(source).into_iter().filter(goes).collect();
+    if ids.is_empty() {
+        return Ok(0);
+    }
     let taken = cx.update(from, |queue: &mut Queue| {
         Ok(ids.iter().filter_map(|id| queue.take_out(id)).collect::<Vec<Job>>())
     })?;
     let mut taken = taken.unwrap_or_default();
     let count = taken.len();
-    if count == 0 {
-        return Ok(0);
-    }
     cx.event_then_del(Class::Module, "qdrop", from);
     let (now, mut numbers) = (cx.now, cx.keyspace.numbers);
     cx.update_or_create(to, |queue: &mut Queue| {

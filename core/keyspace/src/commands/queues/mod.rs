@@ -67,6 +67,9 @@ fn change<R>(
         Ok(Some((_, event))) => *event,
         _ => None,
     };
+    if result.is_ok() && event.is_none() && settled.count == 0 {
+        cx.spare_watchers(key);
+    }
     tell(cx, key, event, settled);
     Ok(result?.map(|(result, _)| result))
 }

@@ -4,7 +4,7 @@ use skep_base::{Args, Millis, Refusal};
 use skep_resp::Reply;
 
 use super::super::parse;
-use super::groups::{CONSUMER_CREATED, no_key_or_group, shown};
+use super::groups::{CONSUMER_CREATED, no_key_or_group, shown, spare_watchers};
 use super::ids;
 use super::range::reply_entry;
 use crate::context::WriteCx;
@@ -92,6 +92,7 @@ pub fn xclaim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
         Ok(claim(stream, args, &wanted, idle_ms_min, &options, now))
     })?;
     let (comes, claimed) = claimed.expect("its group was found above");
+    spare_watchers(cx, &args[1]);
     if comes {
         cx.event(Class::Stream, CONSUMER_CREATED, &args[1]);
     }
@@ -178,6 +179,7 @@ pub fn xautoclaim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
         Ok(autoclaim(stream, args, start, count, idle_ms_min, only_ids, now))
     })?;
     let Found { comes, next, claimed, deleted } = found.expect("its group was found above");
+    spare_watchers(cx, &args[1]);
     if comes {
         cx.event(Class::Stream, CONSUMER_CREATED, &args[1]);
     }

@@ -100,6 +100,7 @@ pub fn create(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Ref
             Err(Refusal::text("BUSYGROUP Consumer Group name already exists"))
         }
     })?;
+    spare_watchers(cx, key);
     cx.event(Class::Stream, "xgroup-create", key);
     reply.ok();
     Ok(())
@@ -126,6 +127,7 @@ pub fn setid(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refu
 pub fn destroy(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let removed = cx.update(&args[2], |stream: &mut Stream| Ok(stream.remove_group(&args[3])))?;
     let removed = removed.ok_or(KEY_NEEDED)?;
+    spare_watchers(cx, &args[2]);
     if removed {
         cx.event(Class::Stream, "xgroup-destroy", &args[2]);
     }
@@ -171,7 +173,13 @@ fn update<R>(
         }
         change(stream, group)
     })?;
+    spare_watchers(cx, key);
     changed.ok_or(KEY_NEEDED)
+}
+
+/// Who watches a stream watches its entries: what becomes of its groups stops no transaction, as in Redis.
+pub fn spare_watchers(cx: &mut WriteCx, key: &[u8]) {
+    cx.spare_watchers(key);
 }
 
 /// `XGROUP HELP`
@@ -192,6 +200,7 @@ pub fn xack(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refus
         let group = stream.group_mut(group).expect("found above");
         Ok(ids.iter().filter(|id| group.acknowledge(**id)).count())
     })?;
+    spare_watchers(cx, &args[1]);
     reply.len(acknowledged.unwrap_or(0));
     Ok(())
 }

@@ -127,9 +127,7 @@ fn xdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     let deleted =
         cx.update(&args[1], |stream: &mut Stream| Ok(ids.iter().filter(|id| stream.delete(**id)).count()))?;
     let deleted = deleted.unwrap_or(0);
-    if deleted > 0 {
-        cx.event(Class::Stream, "xdel", &args[1]);
-    }
+    cx.event_if(deleted > 0, Class::Stream, "xdel", &args[1]);
     reply.len(deleted);
     Ok(())
 }
@@ -138,9 +136,7 @@ fn xdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
 fn xtrim(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let trimming = Trimming::parse(args)?;
     let deleted = cx.update(&args[1], |stream: &mut Stream| Ok(trimming.apply(stream)))?.unwrap_or(0);
-    if deleted > 0 {
-        cx.event(Class::Stream, "xtrim", &args[1]);
-    }
+    cx.event_if(deleted > 0, Class::Stream, "xtrim", &args[1]);
     reply.len(deleted);
     Ok(())
 }
@@ -188,6 +184,7 @@ fn xsetid(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
         Ok(())
     })?;
     set.ok_or(Refusal::NoSuchKey)?;
+    cx.spare_watchers(&args[1]); // its entries are the same
     cx.event(Class::Stream, "xsetid", &args[1]);
     reply.ok();
     Ok(())

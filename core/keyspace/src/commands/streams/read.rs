@@ -7,7 +7,7 @@ use skep_base::{Args, Millis, Refusal, Unserved};
 use skep_resp::{Protocol, Reply};
 
 use super::super::parse;
-use super::groups::{CONSUMER_CREATED, shown};
+use super::groups::{CONSUMER_CREATED, shown, spare_watchers};
 use super::ids;
 use super::range::{reply_entries, reply_entry};
 use crate::context::{ReadCx, WriteCx};
@@ -204,6 +204,7 @@ pub fn xreadgroup(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
                 Ok((comes, take(stream, group, consumer, from, &request, now)))
             })?
             .expect("found above");
+        spare_watchers(cx, request.key(at));
         if comes {
             cx.event(Class::Stream, CONSUMER_CREATED, request.key(at));
         }

@@ -44,18 +44,30 @@ fn add(cx: &mut WriteCx, key: &[u8], amount: i64, reply: &mut Reply) -> Result<(
     Ok(())
 }
 
-pub fn incrbyfloat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let key = &args[1];
-    let value = cx.modify::<Str>(key)?;
-    let old = LongDouble::parse(value.as_ref().map_or(b"0", |v| v.as_slice())).ok_or(Refusal::NotFloat)?;
-    let amount = LongDouble::parse(&args[2]).ok_or(Refusal::NotFloat)?;
+fn sum_of_floats(old: &[u8], amount: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let old = LongDouble::parse(old).ok_or(Refusal::NotFloat)?;
+    let amount = LongDouble::parse(amount).ok_or(Refusal::NotFloat)?;
     let sum = old.plus(amount).ok_or(Refusal::text("ERR increment would produce NaN or Infinity"))?;
     let mut text = Vec::with_capacity(40);
     sum.write(&mut text);
-    match value {
-        Some(value) => *value = Str::new(&text),
-        None => cx.put(key, Str::new(&text), NEVER),
-    }
+    Ok(text)
+}
+
+pub fn incrbyfloat(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let key = &args[1];
+    let added = cx.update(key, |value: &mut Str| {
+        let text = sum_of_floats(value.as_slice(), &args[2])?;
+        *value = Str::new(&text);
+        Ok(text)
+    })?;
+    let text = match added {
+        Some(text) => text,
+        None => {
+            let text = sum_of_floats(b"0", &args[2])?;
+            cx.put(key, Str::new(&text), NEVER);
+            text
+        }
+    };
     cx.event(Class::String, "incrbyfloat", key);
     reply.bulk(&text);
     Ok(())

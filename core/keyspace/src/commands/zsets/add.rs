@@ -79,39 +79,40 @@ fn add(
     for at in (0..pairs.len()).step_by(2) {
         score(&pairs[at])?;
     }
-    let zset = if options.xx {
-        match cx.modify::<ZSet>(key)? {
-            Some(zset) => zset,
+    let mut change = |zset: &mut ZSet| {
+        let (mut added, mut updated) = (0, 0);
+        for at in (0..pairs.len()).step_by(2) {
+            let (outcome, score) = add_one(zset, &pairs[at + 1], score(&pairs[at])?, options)?;
+            match outcome {
+                Outcome::Added => added += 1,
+                Outcome::Updated => updated += 1,
+                Outcome::Unchanged | Outcome::Skipped => {}
+            }
+            if options.incr {
+                match outcome {
+                    Outcome::Skipped => reply.null(),
+                    _ => reply.double(score),
+                }
+            }
+        }
+        Ok((added, updated))
+    };
+    let (added, updated) = if options.xx {
+        match cx.update(key, change)? {
+            Some(counts) => counts,
             None => {
                 if options.incr {
-                    reply.null()
+                    reply.null();
                 } else {
-                    reply.int(0)
+                    reply.int(0);
                 }
                 return Ok(());
             }
         }
     } else {
-        cx.modify_or_create::<ZSet>(key)?
+        cx.update_or_create(key, &mut change)?
     };
-    let (mut added, mut updated) = (0, 0);
-    for at in (0..pairs.len()).step_by(2) {
-        let (outcome, score) = add_one(zset, &pairs[at + 1], score(&pairs[at])?, options)?;
-        match outcome {
-            Outcome::Added => added += 1,
-            Outcome::Updated => updated += 1,
-            Outcome::Unchanged | Outcome::Skipped => {}
-        }
-        if options.incr {
-            match outcome {
-                Outcome::Skipped => reply.null(),
-                _ => reply.double(score),
-            }
-        }
-    }
-    if added + updated > 0 {
-        cx.event(Class::SortedSet, if options.incr { "zincr" } else { "zadd" }, key);
-    }
+    cx.event_if(added + updated > 0, Class::SortedSet, if options.incr { "zincr" } else { "zadd" }, key);
     if !options.incr {
         reply.len(if options.ch { added + updated } else { added });
     }

@@ -13,12 +13,11 @@ use crate::types::ZSet;
 
 pub fn zrem(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let key = &args[1];
-    let Some(zset) = cx.modify::<ZSet>(key)? else { return none(reply) };
-    let removed = args.from(2).iter().filter(|name| zset.remove(name).is_some()).count();
-    cx.changed(key, None);
-    if removed > 0 {
-        cx.event_then_del(Class::SortedSet, "zrem", key);
-    }
+    let removed = cx.update(key, |zset: &mut ZSet| {
+        Ok(args.from(2).iter().filter(|name| zset.remove(name).is_some()).count())
+    })?;
+    let removed = removed.unwrap_or(0);
+    cx.event_then_del_if(removed > 0, Class::SortedSet, "zrem", key);
     reply.len(removed);
     Ok(())
 }
