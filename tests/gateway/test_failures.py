@@ -279,6 +279,44 @@ def test_sigterm_lets_the_request_under_way_end_and_takes_no_more() -> None:
             assert gateway.wait_end() == 0
 
 
+def test_connections_above_the_limit_are_closed_and_the_others_served() -> None:
+    text = '[gateway.listener.web]\naddress = "{web}"\nconnections = 3\n[gateway.route.all]\nanswer.body = "served"\n'
+    one = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    with Gateway(text) as gateway:
+        kept = [socket.create_connection(("127.0.0.1", gateway.web), timeout=PATIENCE_SECONDS) for _ in range(3)]
+        for each in kept:
+            each.sendall(one)
+            assert each.recv(1000).endswith(b"served")
+        with socket.create_connection(("127.0.0.1", gateway.web), timeout=PATIENCE_SECONDS) as more:
+            try:
+                assert more.recv(1) == b""
+            except ConnectionResetError:
+                pass
+        kept.pop().close()
+
+        def served() -> bool:
+            try:
+                return gateway.ask("GET", "/").body == b"served"
+            except (OSError, http.client.HTTPException):
+                return False
+
+        until(served, "there is room for one again")
+        until(lambda: "skep_gateway_turned_away_total" in gateway.metrics(), "it is counted")
+
+
+def test_two_thousand_silent_connections_stop_nobody() -> None:
+    """Each sends a part of a head, and then nothing."""
+    text = '[gateway.listener.web]\naddress = "{web}"\nheader-time = "3s"\n[gateway.route.all]\nanswer.body = "served"\n'
+    with Gateway(text) as gateway:
+        slow = [socket.create_connection(("127.0.0.1", gateway.web), timeout=PATIENCE_SECONDS) for _ in range(2000)]
+        for each in slow:
+            each.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-")
+        assert all(gateway.ask("GET", "/").body == b"served" for _ in range(20))
+        for each in slow:
+            assert each.recv(1000).startswith(b"HTTP/1.1 408"), "and all of them end"
+            each.close()
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
