@@ -86,7 +86,7 @@ impl AccessLog {
     }
 
     /// Writes a line, if its request is in the sample. Statuses of 500 and above always are.
-    pub(crate) fn write(&self, line: &mut Line, status: u16, micros: u64, bytes_sent: u64) {
+    pub(crate) fn write(&self, line: &Line, status: u16, micros: u64, bytes_sent: u64) {
         let share = u64::from(self.share.get());
         if share == 0 || (status < 500 && self.rng.borrow_mut().below(1_000_000) >= share) {
             return;

@@ -17,20 +17,30 @@ pub(crate) struct Record {
     /// None for one that stands where another was taken away: it counts nothing.
     counts: Option<(Rc<Core>, Rc<RouteFigures>)>,
     began: Micros,
-    pub(crate) line: Line,
+    /// None without a log.
+    line: Option<Box<Line>>,
     pub(crate) status: u16,
     pub(crate) bytes_sent: u64,
 }
 
 impl Record {
-    pub(crate) fn begin(core: &Rc<Core>, line: Line) -> Record {
+    /// `line` is asked for only if there is a log.
+    pub(crate) fn begin(core: &Rc<Core>, line: impl FnOnce() -> Line) -> Record {
         let counts = Some((Rc::clone(core), core.plan().figures(None)));
+        let line = core.log.is_on().then(|| Box::new(line()));
         Record { counts, began: core.now(), line, status: 0, bytes_sent: 0 }
     }
 
     /// One that counts nothing.
     pub(crate) fn silent() -> Record {
-        Record { counts: None, began: Micros(0), line: Line::default(), status: 0, bytes_sent: 0 }
+        Record { counts: None, began: Micros(0), line: None, status: 0, bytes_sent: 0 }
+    }
+
+    /// Writes something into the line of the log, if there is one.
+    pub(crate) fn note(&mut self, write: impl FnOnce(&mut Line)) {
+        if let Some(line) = &mut self.line {
+            write(line);
+        }
     }
 
     /// The route that took it.
@@ -38,8 +48,8 @@ impl Record {
         let Some((core, figures)) = &mut self.counts else { return };
         let plan = core.plan();
         *figures = plan.figures(Some(route));
-        if core.log.is_on() {
-            self.line.route = plan.snapshot.config.routes[route.at()].name.clone();
+        if let Some(line) = &mut self.line {
+            line.route = plan.snapshot.config.routes[route.at()].name.clone();
         }
     }
 }
@@ -49,7 +59,9 @@ impl Drop for Record {
         let Some((core, figures)) = self.counts.take() else { return };
         let micros = core.now().since(self.began).0;
         figures.add(self.status, micros, self.bytes_sent);
-        core.log.write(&mut self.line, self.status, micros, self.bytes_sent);
+        if let Some(line) = &self.line {
+            core.log.write(line, self.status, micros, self.bytes_sent);
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Snapshot {
     pub(crate) config: Arc<Config>,
     pub(crate) router: Router,
     pub(crate) trusted: Nets,
+    /// Whether any route asks who may pass; if none does, nobody is asked.
+    pub(crate) has_rules: bool,
     /// By listener.
     pub(crate) listener_tls: Vec<Option<Arc<ListenerTls>>>,
     /// By pool.
@@ -50,6 +52,10 @@ impl Snapshot {
             version: applied.version,
             router: Router::new(&config)?,
             trusted: Nets::new(&config.trusted_proxies),
+            has_rules: config.routes.iter().any(|route| {
+                let route = &route.it;
+                !(route.limits.is_empty() && route.allow.is_empty() && route.deny.is_empty())
+            }),
             listener_tls,
             upstream_tls,
             config,

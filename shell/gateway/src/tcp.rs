@@ -74,9 +74,9 @@ pub(crate) async fn serve(
     let Some(pool) = pool(&plan, listener, name.as_deref()) else {
         return Err(io::Error::other(format!("no pool is for {name:?}")));
     };
-    let line = Line {
+    let line = || Line {
         client: connection.peer.address.to_string(),
-        host: name.unwrap_or_default(),
+        host: name.clone().unwrap_or_default(),
         version: "tcp",
         ..Line::default()
     };
@@ -86,7 +86,7 @@ pub(crate) async fn serve(
     core.tell(Input::Arrived { request, arrival });
     let Ok((mut socket, upstream)) = find(&mut in_flight).await else { return Ok(()) };
     in_flight.record.status = WELL;
-    in_flight.record.line.upstream.clone_from(&upstream.key.address);
+    in_flight.record.note(|line| line.upstream.clone_from(&upstream.key.address));
     let header = proxy_header::write(upstream.send_proxy(), ends);
     if !header.is_empty()
         && let Err(error) = socket.write_all(&header).await
@@ -151,7 +151,7 @@ async fn find(in_flight: &mut InFlight) -> Result<(Socket, Rc<Upstream>), Why> {
             command = command => match command {
                 Command::Try { attempt, upstream, .. } => {
                     count(&upstream.figures.attempts);
-                    in_flight.record.line.attempts = attempt;
+                    in_flight.record.note(|line| line.attempts = attempt);
                     let to = Rc::clone(&upstream);
                     let connecting = async move { connect(&to.place, to.tls.as_ref()).await };
                     running = Some((attempt, upstream, Box::pin(connecting)));
@@ -164,7 +164,7 @@ async fn find(in_flight: &mut InFlight) -> Result<(Socket, Rc<Upstream>), Why> {
                 Command::Answer { why, .. } => {
                     in_flight.has_ended();
                     in_flight.record.status = why.status();
-                    in_flight.record.line.why = format!("{why:?}");
+                    in_flight.record.note(|line| line.why = format!("{why:?}"));
                     return Err(why);
                 }
             },

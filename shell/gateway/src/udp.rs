@@ -130,7 +130,7 @@ async fn carry(
     idle: Duration,
 ) -> io::Result<()> {
     let core = &connection.core;
-    let line = Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
+    let line = || Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
     let mut in_flight = InFlight::new(core, Record::begin(core, line));
     let request = in_flight.id;
     core.tell(Input::Arrived { request, arrival: crate::tcp::arrival(pool, connection.peer.address) });
@@ -161,7 +161,7 @@ async fn carry(
     core.tell(Input::Connected { request, attempt });
     core.tell(Input::Replied { request, attempt, status: WELL, retry_after: None });
     in_flight.record.status = WELL;
-    in_flight.record.line.upstream.clone_from(&upstream.key.address);
+    in_flight.record.note(|line| line.upstream.clone_from(&upstream.key.address));
     let socket = Rc::new(socket);
     for datagram in session.waiting.take() {
         socket.send(&datagram).await?;

@@ -3,6 +3,8 @@
 //! Invariant: a head that is taken has one framing. `Content-Length` beside `Transfer-Encoding`, either of them twice, a line
 //! that ends without CR, a folded line, a space before a colon and a coding that is not `chunked` are all refused.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -102,9 +104,10 @@ fn parse(head: &Bytes) -> Result<Head, Bad> {
     if head.windows(2).any(bare) || head[0] == b'\n' {
         return Err(bad("a line ends without CR LF, or CR stands alone"));
     }
-    let mut lines = [httparse::EMPTY_HEADER; LINES_MAX];
-    let mut request = httparse::Request::new(&mut lines);
-    match request.parse(head) {
+    // Not filled beforehand: four kilobytes for each request.
+    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut lines) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the head is broken")),
         Err(httparse::Error::TooManyHeaders) => {

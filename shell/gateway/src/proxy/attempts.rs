@@ -115,7 +115,7 @@ impl Attempts<'_> {
         match command {
             Command::Try { attempt, upstream, left } => {
                 count(&upstream.figures.attempts);
-                in_flight.record.line.attempts = attempt;
+                in_flight.record.note(|line| line.attempts = attempt);
                 let request = self.template.request(&upstream, attempt, left, self.source);
                 let future =
                     Box::pin(run(Rc::clone(core), in_flight.id, attempt, Rc::clone(&upstream), request));
@@ -131,9 +131,7 @@ impl Attempts<'_> {
                 let at = self.held.iter().position(|held| held.number == attempt);
                 let held = self.held.remove(at.expect("the gate forwards a reply that it was told of"));
                 in_flight.set_attempt(attempt);
-                if core.log.is_on() {
-                    in_flight.record.line.upstream.clone_from(&held.upstream.key.address);
-                }
+                in_flight.record.note(|line| line.upstream.clone_from(&held.upstream.key.address));
                 let Held { response, lease, upstream, .. } = held;
                 let idle = duration(idle);
                 Some(Outcome::Reply(Box::new(Found { response, lease, upstream, stick_to, idle })))

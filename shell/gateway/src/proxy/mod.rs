@@ -72,7 +72,6 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     let (parts, body) = request.into_parts();
     let plan = core.plan();
     let id = request_id(core, &parts.headers);
-    let mut record = Record::begin(core, Line::default());
     let client = forwarded::client(
         connection.peer,
         &plan.snapshot.trusted,
@@ -80,17 +79,15 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         &Lines(&parts.headers),
     );
     let host = host(&parts);
-    if core.log.is_on() {
-        record.line = Line {
-            id: id.clone(),
-            client: client.address.to_string(),
-            method: parts.method.to_string(),
-            host: host.clone().unwrap_or_default(),
-            path: parts.uri.path().to_owned(),
-            version: if parts.version == Version::HTTP_2 { "2" } else { "1.1" },
-            ..Line::default()
-        };
-    }
+    let record = Record::begin(core, || Line {
+        id: id.clone(),
+        client: client.address.to_string(),
+        method: parts.method.to_string(),
+        host: host.clone().unwrap_or_default(),
+        path: parts.uri.path().to_owned(),
+        version: if parts.version == Version::HTTP_2 { "2" } else { "1.1" },
+        ..Line::default()
+    });
     let mut own = Own { id, is_grpc: is_grpc(&parts.headers), record };
     let Some(host) = host.filter(|host| is_authority(host)) else {
         return own.answer(400, "there is no host, or a malformed one").into();
@@ -101,9 +98,12 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     };
     let lines = Lines(&parts.headers);
     let asked = Asked { parts: &parts, lines: &lines, client: &client, host: &host, path: &path };
-    let limited = match rule(connection, &plan, &asked, &mut own).await {
-        Ok(limited) => limited,
-        Err(response) => return response.into(),
+    let limited = match plan.snapshot.has_rules {
+        false => Vec::new(),
+        true => match rule(connection, &plan, &asked, &mut own).await {
+            Ok(limited) => limited,
+            Err(response) => return response.into(),
+        },
     };
     // Another configuration may have come while the request waited; what follows is all by one, without a pause.
     let plan = core.plan();
@@ -112,6 +112,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         return own.answer(404, "no route takes this request").into();
     };
     let route = found.route;
+    own.record.set_route(route);
     let action = found.action(&head, &mut core.rng.borrow_mut());
     let mut answered = match action {
         Action::Redirect { status, location } => own.redirect(status, &location).into(),
@@ -349,7 +350,7 @@ async fn send(
         Outcome::Answer { why, retry_after } => {
             in_flight.has_ended();
             let mut own = own.with(&mut in_flight);
-            own.record.line.why = format!("{why:?}");
+            own.record.note(|line| line.why = format!("{why:?}"));
             let mut response = own.answer(why.status(), said(why));
             if let Some(wait) = retry_after {
                 set(response.headers_mut(), RETRY_AFTER.as_str(), &retry_after_text(wait));
