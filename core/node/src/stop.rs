@@ -46,12 +46,17 @@ impl Node {
     /// True if nothing here holds up the end.
     pub(crate) fn has_finished(&self) -> bool {
         let late = self.stop_by.is_some_and(|by| by <= self.now.mono);
-        self.is_at_rest() && (late || !self.waits_for_leaders()) || late && self.disk_full
+        self.is_at_rest() && (late || !self.waits_for_leaders()) || self.has_waited_for_space()
     }
 
     /// True if leaders elsewhere have not said yet that clients of this node wait no more.
     pub(crate) fn waits_for_leaders(&self) -> bool {
         self.shards.iter().any(|shard| !shard.away.is_empty())
+    }
+
+    /// True if the disk has been full for as long as a node that is to stop waits for space.
+    pub(crate) fn has_waited_for_space(&self) -> bool {
+        self.disk_full && self.stop_by.is_some_and(|by| by <= self.now.mono)
     }
 
     fn all_finished(&self) -> bool {

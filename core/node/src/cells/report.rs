@@ -119,9 +119,11 @@ impl Node {
         }
     }
 
-    /// The hub: every cell refuses new commands, and no operation is between two of them or ever will be.
+    /// The hub: every cell refuses new commands, and no operation is between two of them or ever will be - or those that are
+    /// wait for a disk that stays full.
     pub(crate) fn may_finish(&self) -> bool {
-        self.stopping && self.cells.open_elsewhere == 0 && self.cells.reports().all(|report| report.drained)
+        let drained = || self.cells.open_elsewhere == 0 && self.cells.reports().all(|report| report.drained);
+        self.stopping && (drained() || self.has_waited_for_space())
     }
 
     /// Who leads each shard, as far as this node knows in all its cells.

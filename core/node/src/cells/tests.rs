@@ -7,6 +7,7 @@ use skep_log::NodeIdentity;
 use skep_settings::Settings;
 
 use super::{CellId, Mail};
+use crate::stop::STOP_FULL_MS;
 use crate::testing::pipeline;
 use crate::{Identity, Input, Load, Node, NodeRecord, Now, Output, Recovered};
 
@@ -20,6 +21,8 @@ struct Cells {
     written: Vec<Vec<Input<'static>>>,
     begun: Vec<Option<Input<'static>>>,
     holds_checkpoints: bool,
+    /// The disk keeps what it is given, and does not say that it is durable.
+    holds_disk: bool,
     stopped: Vec<bool>,
     /// Mail that was delivered.
     mail: usize,
@@ -52,6 +55,7 @@ impl Cells {
             written: (0..count).map(|_| Vec::new()).collect(),
             begun: (0..count).map(|_| None).collect(),
             holds_checkpoints: false,
+            holds_disk: false,
             stopped: vec![false; count],
             mail: 0,
         };
@@ -108,8 +112,10 @@ impl Cells {
             assert_ne!(to, cell, "a cell writes to itself");
             self.inboxes[to].push_back(mail);
         }
-        let through = self.given[cell];
-        self.input(cell, Input::Persisted { through });
+        if !self.holds_disk {
+            let through = self.given[cell];
+            self.input(cell, Input::Persisted { through });
+        }
         if !self.holds_checkpoints {
             for saved in std::mem::take(&mut self.written[cell]) {
                 self.input(cell, saved);
@@ -121,6 +127,16 @@ impl Cells {
         for _ in 0..40 {
             (0..self.cells.len()).for_each(|cell| self.turn(cell));
         }
+    }
+
+    /// The disk is full, or has space again: nothing that it is given becomes durable while it is full.
+    fn fill_disk(&mut self, full: bool) {
+        self.holds_disk = full;
+        (0..self.cells.len()).for_each(|cell| self.input(cell, Input::DiskFull(full)));
+    }
+
+    fn advance(&mut self, ms: u64) {
+        self.now = Now { mono: self.now.mono.plus(ms), wall: self.now.wall.plus(ms) };
     }
 
     fn connect(&mut self) -> (usize, ConnId) {
@@ -279,6 +295,40 @@ fn a_stop_that_any_cell_is_asked_for_ends_all_when_nothing_is_between_them() {
     assert_eq!(all.replies(conns[2]), ["+OK"; 30].join(" "));
     assert!(all.cells.iter().all(|cell| cell.cells.open_elsewhere == 0 && cell.persist.is_idle()));
     assert_eq!(all.cells[0].admit(), Err(&b"-TRYAGAIN the node is stopping\r\n"[..]));
+}
+
+#[test]
+fn cells_that_stop_on_a_full_disk_wait_a_moment_for_space_and_acknowledge_nothing_without_it() {
+    for space_comes in [true, false] {
+        let mut all = Cells::of(3, &[("shards", "6")]);
+        let conns: Vec<_> = (0..3).map(|_| all.connect()).collect();
+        let sets: String = (0..30).map(|n| format!("SET k{n} {n}\n")).collect();
+        assert_eq!(all.ask(conns[0], &sets), ["+OK"; 30].join(" "));
+        // These are in the log's queue when the disk fills up.
+        all.holds_disk = true;
+        conns.iter().for_each(|conn| all.send(*conn, &sets));
+        all.settle();
+        all.fill_disk(true);
+        let late = all.connect();
+        let refused = "-TRYAGAIN the disk is full; nothing was done; free space in the data directory";
+        assert_eq!(all.ask(late, "SET late 1"), refused);
+        all.send(late, "SHUTDOWN");
+        all.settle();
+        all.advance(STOP_FULL_MS - 1);
+        all.settle();
+        assert_eq!(all.stopped, [false; 3], "space may come");
+        let replies = |all: &mut Cells| conns.iter().map(|conn| all.replies(*conn)).collect::<Vec<_>>();
+        assert_eq!(replies(&mut all), [""; 3], "nothing is durable");
+        if space_comes {
+            all.fill_disk(false);
+        } else {
+            all.advance(1);
+        }
+        all.settle();
+        assert_eq!(all.stopped, [true; 3], "space comes: {space_comes}");
+        let owed = if space_comes { ["+OK"; 30].join(" ") } else { String::new() };
+        assert_eq!(replies(&mut all), [&owed[..]; 3]);
+    }
 }
 
 #[test]
