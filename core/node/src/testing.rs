@@ -1,6 +1,7 @@
 //! A node with a disk and clients that a test plays, one input at a time; and several of them with a network between.
 
 mod cluster;
+mod drains;
 mod restart;
 
 use std::collections::BTreeMap;
