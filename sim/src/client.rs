@@ -94,6 +94,8 @@ pub struct Client {
     pub gives_up: bool,
     /// When it asked for something last.
     pub since: u64,
+    /// Until then it sends nothing but probes.
+    pub quiet_until: u64,
     /// When the last piece under way to the node, and from it, arrives.
     pub to_node_at: u64,
     pub to_client_at: u64,
@@ -127,6 +129,7 @@ impl Client {
             gives_up: false,
             conn: None,
             since: 0,
+            quiet_until: 0,
             to_node_at: 0,
             to_client_at: 0,
             workload: Workload::new(number, plan.value_bytes_max),
@@ -254,6 +257,15 @@ impl Client {
             };
             self.send(&mut bytes, words, kind, around.wall_min);
         }
+        bytes
+    }
+
+    /// One operation on a key that all clients use, to see whether this client's node answers by an old state.
+    pub fn probe(&mut self, writes: bool, around: &mut Surroundings<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.select(&mut bytes, HISTORY_DB, around.wall_min);
+        let (words, op) = around.histories.probe(writes, self.session(), around.at);
+        self.send(&mut bytes, words, Kind::History(op), around.wall_min);
         bytes
     }
 

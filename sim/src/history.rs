@@ -7,6 +7,7 @@ use skep_base::Rng;
 
 use crate::linear::{self, Failure, OPS_MAX, Op, Operation, Outcome, Token};
 use crate::model::{Plain, Words, show};
+use crate::planted::Planted;
 
 /// The database of these keys, which nothing else touches.
 pub const HISTORY_DB: u8 = 7;
@@ -15,6 +16,8 @@ pub const HISTORY_DB: u8 = 7;
 const OPS_PER_KEY: usize = OPS_MAX - 8;
 /// Operations on one key that are uncertain or may become so: each doubles the orders to be tried.
 const UNCERTAIN_PER_KEY: usize = 10;
+/// Marks the sessions of operations that were sent again, which are told apart by their tokens.
+const RETRIED: u64 = 1 << 63;
 /// Keys in use at a time.
 const PLACES: [(Kind, &str); 5] = [
     (Kind::Register, "r0"),
@@ -61,6 +64,10 @@ struct Recorded {
     op: Op,
     invoked: u64,
     fate: Fate,
+    /// Of `ONCE`, if it is sent with one.
+    token: Option<Token>,
+    /// It was sent again.
+    retried: bool,
 }
 
 /// The histories of all keys.
@@ -69,33 +76,63 @@ pub struct Histories {
     /// The key of each of [`PLACES`].
     current: Vec<usize>,
     tokens: Token,
+    /// Uncertain operations with a token, which can be sent again.
+    to_retry: Vec<OpRef>,
+    /// For a planted bug: they are sent again without their token.
+    forgets_tokens: bool,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
 }
 
-impl Default for Histories {
-    fn default() -> Histories {
-        let mut histories = Histories { keys: Vec::new(), current: Vec::new(), tokens: 0, lossy: false };
+impl Histories {
+    pub fn new(planted: Option<Planted>) -> Histories {
+        let forgets_tokens = planted == Some(Planted::RetryWithoutToken);
+        let (keys, current, to_retry) = (Vec::new(), Vec::new(), Vec::new());
+        let mut histories = Histories { keys, current, tokens: 0, to_retry, forgets_tokens, lossy: false };
         for place in 0..PLACES.len() {
             histories.current.push(place);
             histories.open(place);
         }
         histories
     }
-}
 
-impl Histories {
     /// A command for `session` that leaves at `at`.
     pub fn next(&mut self, rng: &mut Rng, session: u64, at: u64) -> (Words, OpRef) {
+        if !self.to_retry.is_empty() && rng.one_in(3) {
+            return self.retry(rng.below(self.to_retry.len() as u64) as usize);
+        }
         let place = rng.below(PLACES.len() as u64) as usize;
+        self.tokens += 1;
+        let op = draw(PLACES[place].0, self.tokens, rng);
+        let once = !op.is_read() && rng.one_in(3);
+        self.send_to(place, op, session, at, once)
+    }
+
+    /// A write, or a read, of the key that shows best whether reads are stale.
+    pub fn probe(&mut self, writes: bool, session: u64, at: u64) -> (Words, OpRef) {
+        self.tokens += 1;
+        let op = if writes { Op::Set(self.tokens) } else { Op::Get };
+        self.send_to(0, op, session, at, false)
+    }
+
+    fn send_to(&mut self, place: usize, op: Op, session: u64, at: u64, once: bool) -> (Words, OpRef) {
         let key = &self.keys[self.current[place]];
         if key.history.len() >= OPS_PER_KEY || key.open >= UNCERTAIN_PER_KEY {
             self.current[place] = self.keys.len();
             self.open(place);
         }
-        self.tokens += 1;
-        let op = draw(PLACES[place].0, self.tokens, rng);
-        self.send(self.current[place], op, session, at)
+        self.send(self.current[place], op, session, at, once)
+    }
+
+    /// An operation that is uncertain is sent once more with its token, on any connection.
+    fn retry(&mut self, which: usize) -> (Words, OpRef) {
+        let op = self.to_retry.swap_remove(which);
+        let Key { name, history, .. } = &mut self.keys[op.key];
+        let recorded = &mut history[op.op];
+        // From here on it belongs to no connection: nothing that is sent on one waits for it.
+        recorded.session = RETRIED | u64::from(recorded.token.unwrap_or_default());
+        (recorded.retried, recorded.fate) = (true, Fate::Waiting);
+        (words(name, recorded.op, recorded.token.filter(|_| !self.forgets_tokens)), op)
     }
 
     /// A read of each key for the end.
@@ -103,7 +140,7 @@ impl Histories {
         (0..self.keys.len())
             .map(|key| {
                 let op = if self.keys[key].kind == Kind::Queue { Op::Range } else { Op::Get };
-                self.send(key, op, session, at)
+                self.send(key, op, session, at, false)
             })
             .collect()
     }
@@ -115,8 +152,10 @@ impl Histories {
     pub fn on_reply(&mut self, at: u64, op: OpRef, words: &Words, reply: &Plain) -> Result<(), String> {
         let key = &mut self.keys[op.key];
         let recorded = &mut key.history[op.op];
-        if reply.is_uncertain() {
+        // That it is not done this time says nothing of the time before.
+        if reply.is_uncertain() || recorded.retried && reply.is_refusal() {
             recorded.fate = Fate::Uncertain(at);
+            self.to_retry.extend(recorded.token.map(|_| op));
             return Ok(());
         }
         key.open -= 1;
@@ -130,7 +169,9 @@ impl Histories {
 
     /// The answer to an operation will never come.
     pub fn on_lost(&mut self, op: OpRef) {
-        self.keys[op.key].history[op.op].fate = Fate::Uncertain(u64::MAX);
+        let recorded = &mut self.keys[op.key].history[op.op];
+        recorded.fate = Fate::Uncertain(u64::MAX);
+        self.to_retry.extend(recorded.token.map(|_| op));
     }
 
     /// A crash lost acknowledged writes, as memory durability admits.
@@ -172,11 +213,12 @@ impl Histories {
         self.keys.push(Key { name, kind, history: Vec::new(), open: 0 });
     }
 
-    fn send(&mut self, key: usize, op: Op, session: u64, at: u64) -> (Words, OpRef) {
+    fn send(&mut self, key: usize, op: Op, session: u64, at: u64, once: bool) -> (Words, OpRef) {
         let Key { name, history, open, .. } = &mut self.keys[key];
         *open += 1;
-        history.push(Recorded { session, op, invoked: at, fate: Fate::Waiting });
-        (words(name, op), OpRef { key, op: history.len() - 1 })
+        let token = once.then_some(self.tokens);
+        history.push(Recorded { session, op, invoked: at, fate: Fate::Waiting, token, retried: false });
+        (words(name, op, token.filter(|_| !self.forgets_tokens)), OpRef { key, op: history.len() - 1 })
     }
 }
 
@@ -208,7 +250,7 @@ fn draw(kind: Kind, token: Token, rng: &mut Rng) -> Op {
     }
 }
 
-fn words(key: &[u8], op: Op) -> Words {
+fn words(key: &[u8], op: Op, once: Option<Token>) -> Words {
     let name = match op {
         Op::Get => "GET",
         Op::Set(_) => "SET",
@@ -220,7 +262,11 @@ fn words(key: &[u8], op: Op) -> Words {
         Op::Pop => "LPOP",
         Op::Range => "LRANGE",
     };
-    let mut words = vec![name.as_bytes().to_vec(), key.to_vec()];
+    let mut words = Vec::new();
+    if let Some(token) = once {
+        words.extend([b"ONCE".to_vec(), format!("t{token}").into_bytes()]);
+    }
+    words.extend([name.as_bytes().to_vec(), key.to_vec()]);
     match op {
         Op::Set(token) | Op::GetSet(token) | Op::SetNx(token) | Op::Push(token) => {
             words.push(token.to_string().into_bytes());

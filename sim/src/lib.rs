@@ -26,7 +26,17 @@ mod world;
 
 use std::collections::BTreeMap;
 
+pub use plan::Focus;
 pub use planted::Planted;
+
+/// What is asked of a seed; the rest is as the seed says.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wishes {
+    /// Nodes at the beginning and in all, 1 to 7.
+    pub nodes: Option<usize>,
+    pub focus: Option<Focus>,
+    pub planted: Option<Planted>,
+}
 
 /// What one seed did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,15 +48,15 @@ pub struct Report {
     pub counts: BTreeMap<&'static str, u64>,
 }
 
-/// Runs one seed, with `nodes` nodes if that is given; prints every event if `print`.
+/// Runs one seed; prints every event if `print`.
 ///
 /// # Errors
 /// The rule that was broken, with values.
 ///
 /// # Panics
 /// If an assertion of the code under test fails.
-pub fn run(seed: u64, nodes: Option<usize>, planted: Option<Planted>, print: bool) -> Result<Report, String> {
-    let mut world = world::World::new(seed, nodes, planted, print);
+pub fn run(seed: u64, wishes: Wishes, print: bool) -> Result<Report, String> {
+    let mut world = world::World::new(seed, wishes, print);
     world.run()?;
     Ok(Report { hash: world.trace.hash(), events: world.trace.events(), counts: world.counts })
 }

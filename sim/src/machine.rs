@@ -14,6 +14,9 @@ use crate::world::Step;
 /// Wall time at the beginning: 2024, in ms.
 const WALL_START: i64 = 1_704_067_200_000;
 
+/// For a planted bug: how far a monotonic clock is set with the wall clock at the most.
+const STEP_MS_MAX: i64 = 2_000;
+
 /// The clocks of one machine. The monotonic one runs a little fast or slow, and begins anew with each power cut; the wall clock
 /// jumps.
 pub struct Clocks {
@@ -75,6 +78,12 @@ impl Clocks {
     /// For a planted bug: the monotonic clock stood still for a while.
     pub fn stand_still(&mut self, us: u64) {
         self.since += us;
+    }
+
+    /// For a planted bug: the monotonic clock is set with the wall clock, though not so far that nothing would ever go on.
+    pub fn step_with_wall(&mut self, by_ms: i64) {
+        let by_us = by_ms.clamp(-STEP_MS_MAX, STEP_MS_MAX) * MS as i64;
+        self.mono = self.mono.saturating_add_signed(by_us);
     }
 
     /// The machine is switched on again: the monotonic clock begins anywhere.

@@ -7,7 +7,9 @@ use skep_log::WalConfig;
 use skep_peer::{PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use skep_settings::Settings;
 
+use crate::Wishes;
 use crate::net::Pace;
+use crate::planted::Planted;
 
 /// Virtual microseconds.
 pub const MS: u64 = 1_000;
@@ -72,9 +74,35 @@ const FAULTS: [(Fault, u64, u64, bool); 18] = [
     (Fault::Damage, 200, 2_000, true),
 ];
 
+/// What a seed may be about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Focus {
+    /// Reads that ask a leader which others have replaced: leaders are stopped or cut off again and again, for longer than an
+    /// election takes, while clients on all nodes write and read the same keys.
+    Leases,
+}
+
+impl Focus {
+    pub const ALL: [Focus; 1] = [Focus::Leases];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Focus::Leases => "leases",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Focus> {
+        Focus::ALL.into_iter().find(|focus| focus.name() == name)
+    }
+}
+
+/// One seed in so many, of those with three nodes or more, is about leases.
+const FOCUSED_ONE_IN: u64 = 12;
+
 /// The draw of one seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    pub focus: Option<Focus>,
     /// Nodes that list each other and form a cluster; 1 is a node alone.
     pub founders: usize,
     /// Nodes that start later and join, one after the other.
@@ -122,6 +150,8 @@ pub struct Plan {
     pub value_bytes_max: u64,
     /// Clients that read their replies in small pieces.
     pub slow_readers: bool,
+    /// Before it no fault strikes, in microseconds.
+    pub quiet_us: u64,
     /// The faults of this seed with their mean intervals in microseconds.
     pub faults: Vec<(Fault, u64)>,
     /// Longest time that a pause, a partition or a hanging disk lasts, in microseconds.
@@ -133,8 +163,18 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan of a seed, with `nodes` at the beginning and in all if that is given.
-    pub fn draw(rng: &mut Rng, nodes: Option<usize>) -> Plan {
+    /// The plan of a seed.
+    pub fn draw(rng: &mut Rng, wishes: &Wishes) -> Plan {
+        let mut plan = Plan::draw_any(rng, wishes.nodes);
+        let drawn = Rng::new(!plan.cells_seed).one_in(FOCUSED_ONE_IN) && plan.nodes() >= 3;
+        let needed = wishes.planted.is_some_and(Planted::is_about_leases);
+        if wishes.focus == Some(Focus::Leases) || needed || drawn {
+            plan.focus_on_leases();
+        }
+        plan
+    }
+
+    fn draw_any(rng: &mut Rng, nodes: Option<usize>) -> Plan {
         let nodes = nodes.unwrap_or([1, 1, 1, 2, 3, 3, 3, 3, 4, 5, 5, 7][rng.below(12) as usize]).clamp(1, 7);
         let alone = nodes == 1;
         // A cluster forms at once, or grows from less.
@@ -149,6 +189,7 @@ impl Plan {
         let maxmemory = (rng.one_in(4) && !memory)
             .then(|| (1_000 + rng.below(30_000), policies[rng.below(policies.len() as u64) as usize]));
         Plan {
+            focus: None,
             founders,
             joiners: nodes - founders,
             replicas: [1, 2, 3, 3, 3, 3, 5, 7][rng.below(8) as usize],
@@ -175,6 +216,7 @@ impl Plan {
             skew_ms: if alone { 0 } else { [0, 5, 500][rng.below(3) as usize] },
             value_bytes_max: if rng.one_in(4) { 6_000 } else { 60 },
             slow_readers: rng.one_in(4),
+            quiet_us: 0,
             faults,
             outage_us: [300, 1_000, 3_000][rng.below(3) as usize] * MS,
             flip_in: rng.one_in(2).then(|| 2 + rng.below(4)),
@@ -190,6 +232,19 @@ impl Plan {
         }
         let mut rng = Rng::new(self.cells_seed ^ (node as u64) << 32 ^ life);
         [1, 2, 2, 3, 4][rng.below(5) as usize]
+    }
+
+    /// A cluster that is well but for what [`Focus::Leases`] tells, with clients on all nodes.
+    fn focus_on_leases(&mut self) {
+        self.focus = Some(Focus::Leases);
+        let nodes = self.nodes().max(3);
+        (self.founders, self.joiners, self.replicas, self.shards) = (nodes, 0, nodes as u64, 1);
+        self.clients = 2 * nodes + 1;
+        (self.work_us, self.think_us, self.patience_us) = (6_000 * MS, 100 * MS, 3_000 * MS);
+        (self.maxmemory, self.memory, self.flip_in, self.failing_start_in) = (None, false, None, None);
+        // Until each node has a copy none can replace another.
+        (self.quiet_us, self.outage_us) = (2_000 * MS, 200 * MS);
+        self.faults = vec![(Fault::Pause, 700 * MS), (Fault::Partition, 700 * MS), (Fault::Jump, 2_000 * MS)];
     }
 
     /// All nodes there will be, but for those that replace others.
@@ -276,7 +331,8 @@ mod tests {
 
     #[test]
     fn seeds_draw_every_size_and_fault_and_leave_every_fault_out() {
-        let plans: Vec<Plan> = (0..300).map(|seed| Plan::draw(&mut Rng::new(seed), None)).collect();
+        let plans: Vec<Plan> =
+            (0..300).map(|seed| Plan::draw(&mut Rng::new(seed), &Wishes::default())).collect();
         for nodes in [1, 2, 3, 4, 5, 7] {
             assert!(plans.iter().any(|p| p.nodes() == nodes), "no plan of {nodes} nodes");
         }
@@ -284,6 +340,8 @@ mod tests {
             let with = plans.iter().filter(|p| p.has(fault)).count();
             assert!((60..240).contains(&with), "{fault:?} in {with} of 300 plans");
         }
+        let focused = plans.iter().filter(|p| p.focus.is_some()).count();
+        assert!((5..40).contains(&focused), "{focused} of 300 plans are about leases");
         assert!(plans.iter().any(|p| p.joiners > 0) && plans.iter().any(|p| p.founders > 2));
         assert!(plans.iter().all(|p| p.nodes() > 1 || !p.has(Fault::Partition)));
     }

@@ -1,6 +1,7 @@
 //! Bugs put in on purpose, in the driver around the production code, to see that the simulator finds them.
 
 use skep_base::GroupId;
+use skep_base::varint::{self, Reader};
 use skep_log::{Disk, MemDisk};
 
 /// Which mistake the simulated processes make.
@@ -22,14 +23,22 @@ pub enum Planted {
     /// The time by which a lease is judged was read before the request came: requests that come while the process is stopped
     /// are answered by the time of before.
     LeaseCheckedEarly,
+    /// Leases are counted by a clock that is set with the wall clock.
+    LeaseByWallClock,
+    /// A leader without a lease takes the round that confirms it for done as soon as it begins.
+    ReadWithoutRound,
     /// What a leader has carried out for another node is sent once more, as if it had not been.
     ForwardTwice,
     /// A start forgets what the log says of the term and the vote.
     VoteForgotten,
+    /// A checkpoint lacks what `ONCE` remembers.
+    CheckpointLacksTokens,
+    /// Clients repeat what is uncertain without a token.
+    RetryWithoutToken,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 9] = [
+    pub const ALL: [Planted; 13] = [
         Planted::AcknowledgeBeforeSync,
         Planted::TornTailAccepted,
         Planted::CheckpointLacksLastEntry,
@@ -37,8 +46,12 @@ impl Planted {
         Planted::AcknowledgeBeforeMajority,
         Planted::LeaseClockStops,
         Planted::LeaseCheckedEarly,
+        Planted::LeaseByWallClock,
+        Planted::ReadWithoutRound,
         Planted::ForwardTwice,
         Planted::VoteForgotten,
+        Planted::CheckpointLacksTokens,
+        Planted::RetryWithoutToken,
     ];
 
     pub fn name(self) -> &'static str {
@@ -52,6 +65,10 @@ impl Planted {
             Planted::LeaseCheckedEarly => "lease-checked-early",
             Planted::ForwardTwice => "forward-twice",
             Planted::VoteForgotten => "vote-forgotten",
+            Planted::LeaseByWallClock => "lease-by-wall-clock",
+            Planted::ReadWithoutRound => "read-without-round",
+            Planted::CheckpointLacksTokens => "checkpoint-lacks-tokens",
+            Planted::RetryWithoutToken => "retry-without-token",
         }
     }
 
@@ -59,9 +76,15 @@ impl Planted {
         Planted::ALL.into_iter().find(|p| p.name() == name)
     }
 
+    /// True if only a read on a leader that others have replaced shows it.
+    pub fn is_about_leases(self) -> bool {
+        use Planted::{LeaseByWallClock, LeaseCheckedEarly, LeaseClockStops, ReadWithoutRound};
+        matches!(self, LeaseByWallClock | LeaseCheckedEarly | LeaseClockStops | ReadWithoutRound)
+    }
+
     /// True if messages between nodes are changed.
     pub fn is_on_the_wire(self) -> bool {
-        matches!(self, Planted::AcknowledgeBeforeMajority | Planted::ForwardTwice)
+        matches!(self, Planted::AcknowledgeBeforeMajority | Planted::ForwardTwice | Planted::ReadWithoutRound)
     }
 }
 
@@ -69,6 +92,36 @@ impl Planted {
 pub const DATA: GroupId = GroupId(1);
 
 const BLOCK: usize = 512;
+
+/// The bytes of a checkpoint without what `ONCE` remembers: records behind their lengths, of which the last counts the others.
+pub fn without_tokens(bytes: &[u8]) -> Vec<u8> {
+    const ONCE: u8 = 3;
+    const END: u8 = 2;
+    let mut out = Vec::new();
+    let (mut rest, mut dropped) = (bytes, 0);
+    while rest.len() >= 8 {
+        let len =
+            u64::from_le_bytes([rest[0], rest[1], rest[2], rest[3], rest[4], rest[5], rest[6], rest[7]]);
+        let (record, behind) = rest[8..].split_at(len as usize);
+        rest = behind;
+        let mut record = record.to_vec();
+        match record[0] {
+            ONCE => {
+                dropped += 1;
+                continue;
+            }
+            END => {
+                let count = Reader::new(&record[1..]).varint().unwrap_or_default();
+                record.truncate(1);
+                varint::put(&mut record, count - dropped);
+            }
+            _ => {}
+        }
+        out.extend_from_slice(&(record.len() as u64).to_le_bytes());
+        out.extend_from_slice(&record);
+    }
+    out
+}
 
 /// Makes a torn batch at the end of the log look whole: each missing block gets a header that fits, with a checksum that is
 /// right, around whatever bytes are there.

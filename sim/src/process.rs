@@ -17,7 +17,7 @@ use crate::agreed::Agreed;
 use crate::disk_threads::{CheckpointEvent, LogEvent, SimCheckpointer, SimLog, SimSource, Step, Turn};
 use crate::net::StreamId;
 use crate::plan::Plan;
-use crate::planted::{DATA, Planted};
+use crate::planted::{DATA, Planted, without_tokens};
 use crate::shadow::Shadow;
 
 /// A client's connection: the cell that has it, and its id there.
@@ -67,6 +67,11 @@ pub enum Arrival {
     LinkClosed {
         link: LinkId,
         reason: String,
+    },
+    /// For a planted bug: a frame that nobody sent.
+    Forged {
+        link: LinkId,
+        frame: Vec<u8>,
     },
     Stop,
 }
@@ -123,6 +128,8 @@ pub struct Process {
     pub link_orders: Vec<LinkOrder>,
     /// The planted checkpoint that lacks its last entry.
     replaced: Option<Vec<u8>>,
+    /// The bytes of the planted checkpoint that lacks tokens, until it is whole.
+    whole: Option<Vec<u8>>,
     /// The planted checkpoint that passes for a later one: where it is, and where it is said to be.
     mislabelled: Option<(LogId, LogId)>,
 }
@@ -247,6 +254,7 @@ impl Process {
             notes: Vec::new(),
             link_orders: Vec::new(),
             replaced: None,
+            whole: None,
             mislabelled: None,
         }
     }
@@ -418,6 +426,9 @@ impl Process {
                     let before = LogIndex(at.index.0 - 1);
                     self.replaced = Some(agreed.checkpoint_bytes(group, before)?);
                 }
+                if planted == Some(Planted::CheckpointLacksTokens) && group == DATA {
+                    self.whole = Some(Vec::new());
+                }
                 let written = self.log.appended;
                 if planted == Some(Planted::LogTruncatedBeyondCheckpoint)
                     && group == DATA
@@ -429,7 +440,9 @@ impl Process {
                 self.checkpointer.push(Step::Begin(CheckpointHeader { group, at, membership }));
             }
             Output::CheckpointChunk { group, bytes } => {
-                if group != DATA || self.replaced.is_none() {
+                if let Some(whole) = self.whole.as_mut().filter(|_| group == DATA) {
+                    whole.extend_from_slice(&bytes);
+                } else if group != DATA || self.replaced.is_none() {
                     self.push_chunks(group, &bytes);
                 }
             }
@@ -438,6 +451,11 @@ impl Process {
                     && let Some(bytes) = self.replaced.take()
                 {
                     self.push_chunks(group, &bytes);
+                }
+                if group == DATA
+                    && let Some(whole) = self.whole.take()
+                {
+                    self.push_chunks(group, &without_tokens(&whole));
                 }
                 self.checkpointer.push(Step::Finish(group));
             }

@@ -7,8 +7,10 @@ use skep_peer::{
     Answer, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, ForwardAnswers, FrameReader, Messages, PeerMessage,
 };
 
-/// The kind of a Raft message that acknowledges entries.
+/// The kinds of a Raft message that acknowledges entries, asks whether its sender leads, and says so.
 const APPEND_RESPONSE: u8 = 2;
+const HEARTBEAT: u8 = 5;
+const HEARTBEAT_RESPONSE: u8 = 6;
 
 /// Reads the frames of one way of a connection and writes them again with other messages.
 #[derive(Default)]
@@ -18,7 +20,7 @@ pub struct Rewriter {
 
 impl Rewriter {
     /// Whole frames in place of those that `bytes` completes.
-    pub fn pass(&mut self, mut bytes: &[u8], rewrite: impl Fn(PeerMessage) -> PeerMessage) -> Vec<u8> {
+    pub fn pass(&mut self, mut bytes: &[u8], mut rewrite: impl FnMut(PeerMessage) -> PeerMessage) -> Vec<u8> {
         let mut out = Vec::new();
         while let Ok(Some(body)) = self.reader.next(&mut bytes, FRAME_BODY_BYTES_MAX) {
             let mut rewritten = Vec::new();
@@ -58,6 +60,32 @@ pub fn acknowledge_all(message: PeerMessage, last: impl Fn(skep_base::GroupId) -
     let accepts = bytes[0] == APPEND_RESPONSE && format!("{raft:?}").contains("reject false");
     let changed = if accepts { with_index(&bytes, last(group)) } else { None };
     PeerMessage::Raft { group, message: changed.unwrap_or(raft) }
+}
+
+/// The frame in which the receiver of a leader's question for a read would say that it leads, if the message is that.
+pub fn confirmation(message: &PeerMessage) -> Option<Vec<u8>> {
+    let PeerMessage::Raft { group, message: raft } = message else { return None };
+    let mut bytes = Vec::new();
+    raft.encode(&mut bytes);
+    let mut reader = Reader::new(&bytes[1..]);
+    let numbers = (0..8).map(|_| reader.varint()).collect::<Result<Vec<u64>, _>>().ok()?;
+    let (_stamp, _reject) = (reader.varint().ok()?, reader.u8().ok()?);
+    let context = reader.bytes().ok()?;
+    if bytes[0] != HEARTBEAT || context.is_empty() {
+        return None;
+    }
+    let mut answer = vec![HEARTBEAT_RESPONSE];
+    // Back to the leader in its term, with no position, no stamp, no refusal and no entries.
+    for number in [numbers[1], numbers[0], numbers[2], 0, 0, 0, 0, 0, 0, 0] {
+        varint::put(&mut answer, number);
+    }
+    varint::put_bytes(&mut answer, context);
+    varint::put(&mut answer, 0);
+    let message = Message::decode(&answer).expect("a heartbeat's answer has this form");
+    let (mut body, mut frame) = (Vec::new(), Vec::new());
+    PeerMessage::Raft { group: *group, message }.encode(&mut body);
+    put_frame(&mut frame, &body);
+    Some(frame)
 }
 
 /// The same message with another index, if that is later.

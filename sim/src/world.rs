@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use skep_base::Rng;
 use skep_log::Disk;
 
+use crate::Wishes;
 use crate::agreed::Agreed;
 use crate::client::Client;
 use crate::history::Histories;
@@ -51,6 +52,14 @@ enum Work {
     Source,
 }
 
+/// Clients of a node that led and is cut off read a key that those of others write.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    node: usize,
+    reads_from: u64,
+    until: u64,
+}
+
 /// What happens at an instant.
 #[derive(Debug)]
 enum Event {
@@ -72,6 +81,11 @@ enum Event {
         client: usize,
         generation: u64,
     },
+    /// A client looks whether the node that was cut off answers by an old state.
+    Probe {
+        client: usize,
+        probe: Probe,
+    },
     /// Something that a side of a connection sent may have come.
     Arrives {
         stream: StreamId,
@@ -87,6 +101,10 @@ enum Event {
         outage: Option<u64>,
     },
     Strike(Fault),
+    Jump {
+        node: usize,
+        by: i64,
+    },
     Space {
         node: usize,
     },
@@ -135,6 +153,8 @@ pub struct World {
     cluster_id: String,
     phase: Phase,
     phase_until: u64,
+    /// A leader is being cut off or stopped, and clients look what it answers; in a seed that is about that no other is before.
+    probed_until: u64,
     /// When copies are compared next, if there is a reason to.
     compare_at: u64,
     pub trace: Trace,
@@ -142,9 +162,10 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, nodes: Option<usize>, planted: Option<Planted>, print: bool) -> World {
+    pub fn new(seed: u64, wishes: Wishes, print: bool) -> World {
+        let planted = wishes.planted;
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng, nodes);
+        let plan = Plan::draw(&mut rng, &wishes);
         let mut trace = Trace::new(print);
         trace.note(0, format_args!("{plan:?}"));
         let clients = (0..plan.clients).map(|number| Client::new(number, &plan)).collect();
@@ -166,12 +187,13 @@ impl World {
             rewriters: BTreeMap::new(),
             clients,
             ledger: Ledger::default(),
-            histories: Histories::default(),
+            histories: Histories::new(planted),
             agreed: Agreed::default(),
             operator: Operator::default(),
             cluster_id: String::new(),
             phase: Phase::Working,
             phase_until: u64::MAX,
+            probed_until: 0,
             compare_at: 0,
             trace,
             counts: BTreeMap::new(),
@@ -195,7 +217,7 @@ impl World {
         }
         for (fault, mean) in self.plan.faults.clone() {
             let first = self.wait(mean);
-            self.at(first, Event::Strike(fault));
+            self.at(first + self.plan.quiet_us, Event::Strike(fault));
         }
         self.at(self.plan.work_us, Event::Heal);
         self.at(self.now, Event::Look);
@@ -249,11 +271,13 @@ impl World {
             Event::Burst { client, generation } if self.clients[client].generation == generation => {
                 self.on_burst(client);
             }
+            Event::Probe { client, probe } => self.on_probe(client, probe),
             Event::Arrives { stream, side } => self.on_arrives(stream, side),
             Event::Breaks { stream } => self.on_breaks(stream),
             Event::DialEnds { stream } => self.on_dial_ends(stream),
             Event::Mend { outage } => self.on_mend(outage),
             Event::Strike(fault) => self.on_strike(fault)?,
+            Event::Jump { node, by } => self.on_jump(node, by),
             Event::Space { node } => self.machines[node].disk.set_capacity(None),
             Event::FastDisk { node } => self.machines[node].slowness = 1,
             Event::DiskAnswers { node } => self.on_disk_answers(node),

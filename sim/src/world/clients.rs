@@ -3,10 +3,14 @@
 use skep_base::Rng;
 use skep_node::{Input, Now};
 
-use super::{Event, Phase, World};
+use super::{Event, Phase, Probe, World};
 use crate::client::{Client, State, Surroundings};
 use crate::plan::MS;
+use crate::planted::DATA;
 use crate::process::Arrival;
+
+/// The time between two probes of a client at the most, if it is not waiting for an answer.
+const PROBE_AGAIN_US: u64 = 20 * MS;
 
 impl World {
     pub(super) fn on_connect(&mut self, client: usize) {
@@ -14,7 +18,7 @@ impl World {
         if self.clients[client].bound || self.clients[client].state != State::Down || ended {
             return;
         }
-        let Some(node) = self.node_to_connect_to() else {
+        let Some(node) = self.node_to_connect_to(client) else {
             let again = self.within(20 * MS) + 5 * MS;
             return self.at(again, Event::Connect { client });
         };
@@ -24,12 +28,16 @@ impl World {
         self.arrive(node, Arrival::Connect { client, generation });
     }
 
-    /// Any node that is ready; now and then one that is not.
-    fn node_to_connect_to(&mut self) -> Option<usize> {
+    /// Any node that is ready; now and then one that is not. Where leases matter each node has clients of its own.
+    fn node_to_connect_to(&mut self, client: usize) -> Option<usize> {
         let any_will_do = !self.plan.alone() && self.rng.one_in(8);
         let fits =
             |m: &crate::machine::Machine| m.process.as_ref().is_some_and(|p| p.is_ready() || any_will_do);
         let fitting: Vec<usize> = (0..self.machines.len()).filter(|n| fits(&self.machines[*n])).collect();
+        if self.plan.focus.is_some() && self.phase == Phase::Working {
+            let own = client % self.machines.len();
+            return Some(own).filter(|own| fitting.contains(own));
+        }
         (!fitting.is_empty()).then(|| fitting[self.rng.below(fitting.len() as u64) as usize])
     }
 
@@ -82,6 +90,11 @@ impl World {
     }
 
     pub(super) fn on_burst(&mut self, client: usize) {
+        if self.now < self.clients[client].quiet_until {
+            let generation = self.clients[client].generation;
+            let at = self.clients[client].quiet_until + self.rng.below(self.plan.think_us);
+            return self.at(at, Event::Burst { client, generation });
+        }
         if self.phase == Phase::Working
             && self.clients[client].state == State::Up
             && self.clients[client].is_idle()
@@ -89,6 +102,27 @@ impl World {
             let bytes = self.with_client(client, |client, rng, around| client.burst(rng, around));
             self.transmit(client, &bytes);
         }
+    }
+
+    pub(super) fn on_probe(&mut self, client: usize, probe: Probe) {
+        if self.phase != Phase::Working || self.now > probe.until || self.plan.evicts_all() {
+            return;
+        }
+        let again = self.within(PROBE_AGAIN_US) + 1;
+        self.at(again, Event::Probe { client, probe });
+        let state = &self.clients[client];
+        let writes = state.node != probe.node;
+        if state.state != State::Up || !state.is_idle() || !writes && self.now < probe.reads_from {
+            return;
+        }
+        let replaced = self.agreed.leader(DATA) != Some(probe.node);
+        self.count(match (writes, replaced) {
+            (true, _) => "probes that write",
+            (false, true) => "probes that read on a leader that was replaced",
+            (false, false) => "probes that read on a leader that is cut off",
+        });
+        let bytes = self.with_client(client, |client, _, around| client.probe(writes, around));
+        self.transmit(client, &bytes);
     }
 
     pub(super) fn on_to_client(&mut self, client: usize, bytes: &[u8]) -> Result<(), String> {

@@ -2,14 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use super::{End, Event, Phase, World};
+use super::{End, Event, Phase, Probe, World};
 use crate::net::FrameFault;
 use crate::plan::{Fault, MS};
-use crate::planted::DATA;
+use crate::planted::{DATA, Planted};
 use crate::process::Arrival;
 
 /// After it, most of the time, those who are left have another leader.
 const ELECTION_US: u64 = 450 * MS;
+/// The time for writes to the new leader, and again for reads on the one that led before.
+const PROBE_US: u64 = 100 * MS;
+/// What is asked so long before a process goes on waits in its sockets.
+const ASKED_BEFORE_US: u64 = 25 * MS;
+/// The shortest time after which others lead in place of a node that is cut off, and the longest after which it leads.
+const REPLACED_US: u64 = 200 * MS;
+const LEADS_US: u64 = 500 * MS;
+/// Within it the clock of a leader that is cut off is set back: its lease holds yet.
+const CLOCK_SET_US: u64 = 100 * MS;
+/// Between the end of one probe and the next, all are to be well again.
+const CALM_US: u64 = 300 * MS;
 
 impl World {
     pub(super) fn on_strike(&mut self, fault: Fault) -> Result<(), String> {
@@ -20,6 +31,9 @@ impl World {
         let next = self.wait(mean);
         self.at(next, Event::Strike(fault));
         let node = self.victim();
+        if self.plan.focus.is_some() && fault != Fault::Jump && self.now < self.probed_until + CALM_US {
+            return Ok(());
+        }
         self.note(&format!("fault: {fault:?} of {node}"));
         match fault {
             Fault::PowerCut if self.rng.one_in(2) => {
@@ -99,7 +113,7 @@ impl World {
     fn pause(&mut self, node: usize) {
         // In half of the cases the one that leads is stopped for longer than an election takes, and wakes up cut off from the
         // others: it has not heard what they did meanwhile.
-        let cut_off = self.machines.len() > 1 && self.rng.one_in(2);
+        let cut_off = self.machines.len() > 1 && (self.rng.one_in(2) || self.plan.focus.is_some());
         let node = self.agreed.leader(DATA).filter(|_| cut_off).unwrap_or(node);
         if self.machines[node].process.is_none() || self.machines[node].paused {
             return;
@@ -116,34 +130,47 @@ impl World {
         let machine = &mut self.machines[node];
         machine.paused = true;
         machine.paused_at = Some((machine.clocks.now(self.now), self.now));
-        let until = self.outage() + if cut_off { ELECTION_US } else { 0 };
+        let until = self.outage() + if cut_off { ELECTION_US + PROBE_US } else { 0 };
         self.at(until, Event::Resume { node, life });
         if cut_off {
             let longer = until + 200 * MS + self.rng.below(self.plan.outage_us);
             self.cut_until("pauses that end in a partition", longer, |from, to| {
                 (from == node) != (to == node)
             });
-            self.ask_around(node, until);
+            let reads_from = until - ASKED_BEFORE_US;
+            self.probe(until - PROBE_US, Probe { node, reads_from, until: until + PROBE_US });
         }
     }
 
-    /// Idle clients of a node that is paused until `until` ask it for something meanwhile, and as soon as it goes on.
-    fn ask_around(&mut self, node: usize, until: u64) {
+    /// From `others` on, when the others may have another leader, clients look whether the node that was cut off still answers.
+    fn probe(&mut self, others: u64, probe: Probe) {
+        self.probed_until = probe.until;
         for client in 0..self.clients.len() {
-            if self.clients[client].node != node {
-                continue;
-            }
-            let generation = self.clients[client].generation;
-            let meanwhile = self.now + self.rng.below(until - self.now);
-            for at in [meanwhile, until + self.rng.below(50 * MS), until + self.rng.below(150 * MS)] {
-                self.at(at, Event::Burst { client, generation });
-            }
+            self.clients[client].quiet_until = probe.until;
+            self.at(others, Event::Probe { client, probe });
         }
+    }
+
+    /// Cuts the node that leads off from the others for longer than an election takes.
+    fn cut_off_leader(&mut self, node: usize) {
+        let others = self.now + REPLACED_US;
+        let until = self.now + LEADS_US;
+        let longer = until + self.rng.below(self.plan.outage_us);
+        self.cut_until("leaders cut off", longer, |from, to| (from == node) != (to == node));
+        if self.plan.has(Fault::Jump) {
+            let (at, by) = (self.within(CLOCK_SET_US), 500 + self.rng.below(1_000));
+            self.at(at, Event::Jump { node, by: -(by as i64) });
+        }
+        self.probe(others, Probe { node, reads_from: others, until });
     }
 
     /// Parts the nodes: one from all others, or any two sides.
     fn part(&mut self, node: usize) {
         let alone = self.rng.one_in(2);
+        let directed = alone && self.rng.one_in(2) || self.plan.focus.is_some();
+        if let Some(leader) = self.agreed.leader(DATA).filter(|_| directed) {
+            return self.cut_off_leader(leader);
+        }
         let sides: Vec<bool> =
             (0..self.machines.len()).map(|n| if alone { n == node } else { self.rng.one_in(2) }).collect();
         self.cut("partitions", |from, to| sides[from] != sides[to]);
@@ -225,7 +252,15 @@ impl World {
         let far = [100, 3_000, 4_000_000][self.rng.below(3) as usize];
         let by = self.rng.below(far) as i64;
         let by = if self.rng.one_in(2) { by } else { -by };
+        self.on_jump(node, by);
+    }
+
+    /// The wall clock of a machine is set forward or back.
+    pub(super) fn on_jump(&mut self, node: usize, by: i64) {
         self.machines[node].clocks.jump(by);
+        if self.planted == Some(Planted::LeaseByWallClock) {
+            self.machines[node].clocks.step_with_wall(by);
+        }
         if by < 0 {
             let wall = self.wall_min();
             self.clients.iter_mut().for_each(|c| c.on_wall_back(wall));

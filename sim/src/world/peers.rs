@@ -8,7 +8,7 @@ use crate::net::{FrameFault, Parcel, Side, StreamId};
 use crate::plan::MS;
 use crate::planted::Planted;
 use crate::process::{Arrival, LinkOrder, machine_at, peer_address};
-use crate::wire::{acknowledge_all, deny_answers};
+use crate::wire::{acknowledge_all, confirmation, deny_answers};
 
 /// After it a dialler gives up, as `connect` does with the limit that the server sets for it.
 const CONNECT_US_MAX: u64 = 2_000 * MS;
@@ -207,7 +207,7 @@ impl World {
             return false;
         }
         process.hub().on_link_sent(link, bytes.len());
-        let bytes = self.lie(stream, side, bytes);
+        let bytes = self.lie((stream, side), node, link, bytes);
         if !bytes.is_empty() {
             self.send_parcel(stream, side, Parcel::Bytes(bytes));
             self.note_spoiled(stream, side);
@@ -216,17 +216,32 @@ impl World {
     }
 
     /// For planted bugs: what a wrong node would have sent.
-    fn lie(&mut self, stream: StreamId, side: usize, bytes: Vec<u8>) -> Vec<u8> {
+    fn lie(
+        &mut self,
+        (stream, side): (StreamId, usize),
+        node: usize,
+        link: LinkId,
+        bytes: Vec<u8>,
+    ) -> Vec<u8> {
         let Some(planted) = self.planted.filter(|planted| planted.is_on_the_wire()) else { return bytes };
         let to = self.net.stream(stream).and_then(|s| s.sides[1 - side].as_ref().map(|side| side.node));
         let rewriter = self.rewriters.entry((stream, side)).or_default();
         let machines = &self.machines;
-        rewriter.pass(&bytes, |message| match planted {
+        let mut confirmed = Vec::new();
+        let told = rewriter.pass(&bytes, |message| match planted {
             Planted::ForwardTwice => deny_answers(message),
+            Planted::ReadWithoutRound => {
+                confirmed.extend(confirmation(&message));
+                message
+            }
             _ => {
                 acknowledge_all(message, |group| to.map_or(LogIndex(0), |to| machines[to].shadow.last(group)))
             }
-        })
+        });
+        for frame in confirmed {
+            self.arrive(node, Arrival::Forged { link, frame });
+        }
+        told
     }
 
     /// A connection on which a frame was spoiled breaks soon: no TCP would have let it through.

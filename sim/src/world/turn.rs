@@ -220,6 +220,9 @@ impl World {
             Arrival::LinkBytes { stream, side, bytes } => {
                 return self.take_link_bytes(node, now, (stream, side), &bytes);
             }
+            Arrival::Forged { link, frame } => {
+                return process.handle(0, now, Input::LinkReceived { link, bytes: &frame });
+            }
             Arrival::LinkDialed { stream } => match self.net.dialled_link(stream, node) {
                 Some(link) => Input::LinkDialed { link },
                 None => return,
