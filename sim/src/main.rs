@@ -11,6 +11,9 @@ use sim::{Focus, Planted, Wishes};
 /// The seed that runs, for the message of a panic.
 static SEED: AtomicU64 = AtomicU64::new(0);
 
+/// How often it says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
 struct Options {
     seeds: u64,
     first_seed: u64,
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> ExitCode {
     let started = Instant::now();
+    let mut said = started;
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     let (mut done, mut failed) = (0u64, 0u64);
     for seed in options.first_seed..options.first_seed.saturating_add(options.seeds) {
@@ -80,6 +84,11 @@ fn run(options: &Options) -> ExitCode {
             }
         }
         done += 1;
+        if said.elapsed() >= PROGRESS_EVERY {
+            said = Instant::now();
+            let simulated_ms = totals.get("virtual ms").copied().unwrap_or(0);
+            eprintln!("{} of {}", summary(done, failed, started.elapsed(), simulated_ms), options.seeds);
+        }
     }
     let simulated_ms = totals.remove("virtual ms").unwrap_or(0);
     println!("{}", summary(done, failed, started.elapsed(), simulated_ms));
