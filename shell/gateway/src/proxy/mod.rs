@@ -6,12 +6,13 @@
 mod attempts;
 mod headers;
 mod mirror;
+mod own;
 mod template;
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{HOST, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE};
+use http::header::{HOST, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -27,7 +28,7 @@ use skep_gate::protect::headers::{policy, retry_after as retry_after_text, state
 use skep_gate::resilience::deadline;
 use skep_gate::resilience::retry::{Traits, is_idempotent};
 use skep_gate::router::{Action, Head, is_authority, normal_path};
-use skep_gate::{Arrival, Input, PoolId, RequestId, RouteId, Why};
+use skep_gate::{Arrival, Input, PoolId, RequestId, RouteId};
 
 use crate::access_log::Line;
 use crate::control::duration;
@@ -39,6 +40,7 @@ use crate::reply::Reply;
 use crate::source::{Inbound, Source};
 use attempts::Outcome;
 use headers::{Lines, apply_changes, strip};
+use own::{Own, said};
 use template::Template;
 
 /// By which gateways tell those behind them that they repeat a request.
@@ -379,81 +381,6 @@ fn sticky_line(
     let secure = if secure { "; Secure" } else { "" };
     let line = format!("{}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}", rule.cookie.0);
     HeaderValue::from_str(&line).ok()
-}
-
-/// What the client is told when the gate answers.
-fn said(why: Why) -> &'static str {
-    match why {
-        Why::NoUpstream => "no upstream can take the request",
-        Why::BreakerOpen => "the route's breaker is open",
-        Why::QueueFull => "too many requests wait",
-        Why::QueueLate => "the request waited for too long",
-        Why::Deadline => "the time for the request is over",
-        Why::Failed(failure, _) => match failure {
-            skep_gate::resilience::retry::Failure::NotSent => "no connection to an upstream",
-            skep_gate::resilience::retry::Failure::Timeout => "the upstream did not answer in time",
-            _ => "the upstream broke the connection off",
-        },
-    }
-}
-
-/// The gateway's own answers to one request.
-struct Own {
-    id: String,
-    is_grpc: bool,
-    record: Record,
-}
-
-impl Own {
-    fn take_record(&mut self) -> Record {
-        // The request's own record goes on with it; nothing is counted twice, for a silent one is left behind.
-        std::mem::replace(&mut self.record, Record::silent())
-    }
-
-    fn with(mut self, in_flight: &mut InFlight) -> Own {
-        self.record = std::mem::replace(&mut in_flight.record, Record::silent());
-        self
-    }
-
-    /// A short text; for gRPC a status of its own, which clients of gRPC show rather than that of HTTP.
-    fn answer(&mut self, status: u16, what: &str) -> Response<Reply> {
-        self.record.status = status;
-        let mut response = match self.is_grpc {
-            true => Response::new(Reply::whole("")),
-            false => Response::new(Reply::whole(format!("{status} {what}\n"))),
-        };
-        let headers = response.headers_mut();
-        set(headers, REQUEST_ID, &self.id);
-        if self.is_grpc {
-            set(headers, "content-type", "application/grpc");
-            set(headers, "grpc-status", &grpc_status(status).to_string());
-            set(headers, "grpc-message", what);
-        } else {
-            set(headers, "content-type", "text/plain; charset=utf-8");
-            *response.status_mut() = status_code(status);
-        }
-        response
-    }
-
-    fn redirect(&mut self, status: u16, location: &str) -> Response<Reply> {
-        self.record.status = status;
-        let mut response = Response::new(Reply::whole(""));
-        *response.status_mut() = status_code(status);
-        set(response.headers_mut(), LOCATION.as_str(), location);
-        response
-    }
-}
-
-/// gRPC's codes for what gateways answer (gRPC, "HTTP to gRPC Status Code Mapping").
-fn grpc_status(status: u16) -> u8 {
-    match status {
-        400 | 413 => 13,
-        403 => 7,
-        404 => 12,
-        429 | 502 | 503 => 14,
-        408 | 504 => 4,
-        _ => 2,
-    }
 }
 
 fn status_code(status: u16) -> StatusCode {
