@@ -47,10 +47,19 @@ pub struct Keyspace {
     pub(crate) garbage: Garbage,
     /// A command runs that has waited; not part of the state.
     pub(crate) tries_again: Cell<bool>,
+    /// Kept until something changes: a node asks twice a turn, and most states change rarely.
+    coming: Cell<Option<Coming>>,
     pub access: AccessClock,
     pub encodings: Encodings,
     /// What happened to keys, for whoever wants to know. No state.
     pub events: Events,
+}
+
+/// What time brings about in this state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Coming {
+    deadline: Option<Millis>,
+    wants_ticks: bool,
 }
 
 /// A schedule whose next tick the leader is to find.
@@ -132,6 +141,7 @@ impl Default for Keyspace {
             stats: Stats::default(),
             garbage: Garbage::default(),
             tries_again: Cell::new(false),
+            coming: Cell::new(None),
             access: AccessClock::default(),
             encodings: Encodings::default(),
             events: Events::default(),
@@ -153,6 +163,7 @@ impl Keyspace {
 
     /// Advances the shard's clock to the stamp of the entry about to be applied. An older stamp leaves it.
     pub fn advance(&mut self, stamp: Millis) -> Millis {
+        self.coming.set(None);
         self.stamp = self.stamp.max(stamp);
         self.stamp
     }
@@ -473,6 +484,7 @@ impl Keyspace {
     /// Brings the expiry index up to date after the value of `key` changed in place; `before` is what its
     /// [`Value::next_deadline`] was before the change.
     pub fn reindex(&mut self, db: u8, key: &[u8], before: Option<Millis>) {
+        self.coming.set(None);
         let slot = slot_of(key);
         let after =
             self.db(db).slot(slot).and_then(|t| t.entries.get(key)).and_then(|e| e.value.next_deadline());
@@ -501,6 +513,7 @@ impl Keyspace {
 
     /// Removes every key of `db`.
     pub fn flush(&mut self, db: u8) {
+        self.coming.set(None);
         let label = self.db(db).cut_label;
         let tables = self.dbs[usize::from(db)].take_tables();
         let garbage = self.cut.adopt(label, tables);
@@ -585,10 +598,9 @@ impl Keyspace {
         wanted
     }
 
-    /// True if the leader is to find a tick.
-    #[inline]
+    /// True if the leader is to find a tick. Cost: as [`Keyspace::next_deadline`].
     pub fn wants_ticks(&self) -> bool {
-        self.dbs.iter().any(|db| !db.ticks_wanted.is_empty())
+        self.coming().wants_ticks
     }
 
     /// Tokens that `ONCE` remembers.
@@ -597,15 +609,30 @@ impl Keyspace {
     }
 
     /// The earliest deadline of any key, field or token of `ONCE`, or instant past which a queue does something by itself.
+    /// Cost: O(1), and a look at each database after a change.
     pub fn next_deadline(&self) -> Option<Millis> {
+        self.coming().deadline
+    }
+
+    fn coming(&self) -> Coming {
+        let coming = self.coming.get().unwrap_or_else(|| self.computed_coming());
+        self.coming.set(Some(coming));
+        coming
+    }
+
+    fn computed_coming(&self) -> Coming {
         let due = self.dbs.iter().filter_map(Db::next_due).map(|(deadline, _)| deadline);
-        due.chain(self.once.next_deadline()).min()
+        Coming {
+            deadline: due.chain(self.once.next_deadline()).min(),
+            wants_ticks: self.dbs.iter().any(|db| !db.ticks_wanted.is_empty()),
+        }
     }
 
     /// Removes up to about `limit` keys, fields and tokens whose deadline has passed, the earliest of each database first; ends
     /// leases and delays of queues likewise. The same state and stamp remove the same on every replica. Gives the number
     /// removed.
     pub fn sweep(&mut self, limit: usize) -> usize {
+        self.coming.set(None);
         let now = self.stamp;
         let mut removed = 0;
         for db in 0..DB_COUNT {
@@ -637,6 +664,9 @@ impl Keyspace {
         }
         self.once.assert_invariants();
         self.scripts.assert_invariants();
+        if let Some(coming) = self.coming.get() {
+            assert_eq!(coming, self.computed_coming(), "what comes next was not looked for after a change");
+        }
     }
 
     #[inline]
@@ -647,6 +677,7 @@ impl Keyspace {
     /// The one way to a table that is about to change.
     #[inline]
     pub(crate) fn table_mut(&mut self, db: u8, slot: u16) -> &mut SlotTable {
+        self.coming.set(None);
         let database = &mut self.dbs[usize::from(db)];
         let label = database.cut_label;
         let table = database.slot_mut(slot, self.cut.number());

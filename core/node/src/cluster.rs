@@ -394,12 +394,12 @@ impl Node {
 
     /// Brings everything that follows from the meta state up to date.
     pub(crate) fn on_meta_changed(&mut self, out: &mut Vec<Output>) {
-        for shard in self.meta.state.shards.keys() {
+        let state = self.meta.state.clone();
+        for shard in state.shards.keys() {
             if self.cells.is_home(*shard) && self.shard_of_group(*shard).is_none() {
-                self.shards.push(Shard::new(*shard, None));
+                self.add_shard(Shard::new(*shard, None));
             }
         }
-        self.shards.sort_by_key(|shard| shard.id);
         self.cells.one_shard = self.cells.is_only() || self.meta.state.shards.len() <= 1;
         self.on_users_changed(out);
         if !self.cells.is_hub() {

@@ -22,6 +22,7 @@ impl Node {
         let policy = self.settings.maxmemory_policy();
         self.memory.policy = EvictionPolicy::parse(policy.as_bytes()).expect("the table names policies only");
         self.memory.search_again();
+        self.second_told = None;
         let mode = self.memory.policy.access_mode();
         let encodings = Encodings {
             hash_max_listpack_entries: settings.hash_max_listpack_entries() as usize,

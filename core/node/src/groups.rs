@@ -5,12 +5,19 @@ use skep_consensus::{self as consensus, Message};
 use skep_peer::PeerMessage;
 
 use crate::fresh::Reading;
+use crate::shard::Shard;
 use crate::{Node, Output};
 
 impl Node {
     /// The place of a shard.
     pub(crate) fn shard_of_group(&self, group: GroupId) -> Option<usize> {
-        self.shards.iter().position(|shard| shard.id == group)
+        self.shards.binary_search_by_key(&group, |shard| shard.id).ok()
+    }
+
+    /// Takes in a shard that is not there, in the order of their numbers.
+    pub(crate) fn add_shard(&mut self, shard: Shard) {
+        let place = self.shards.partition_point(|other| other.id < shard.id);
+        self.shards.insert(place, shard);
     }
 
     /// The replica of a group here, if there is one.

@@ -177,7 +177,7 @@ impl Node {
             }
             let group = self.first_replica(GroupId(shard));
             let replica = Replica::new(group, Keyspace::default(), LogId::default());
-            self.shards.push(Shard::new(GroupId(shard), Some(replica)));
+            self.add_shard(Shard::new(GroupId(shard), Some(replica)));
         }
         self.configure();
         self.start_groups(out);
@@ -207,9 +207,8 @@ impl Node {
         let replica = Replica::new(of, Keyspace::default(), LogId::default());
         match self.shard_of_group(group) {
             Some(at) => self.shards[at].replica = Some(replica),
-            None => self.shards.push(Shard::new(group, Some(replica))),
+            None => self.add_shard(Shard::new(group, Some(replica))),
         }
-        self.shards.sort_by_key(|shard| shard.id);
         self.configure();
         self.group_input(group, GroupInput::Tick, out);
     }

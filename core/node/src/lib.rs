@@ -365,6 +365,8 @@ pub struct Node {
     acl: acl::Acl,
     slow: slow::Slow,
     monitors: local::Monitors,
+    /// The second of the wall clock that the states know; `None` if one of them is new.
+    second_told: Option<u64>,
     /// When connections were last looked at for having been silent too long.
     idle_checked: Millis,
     pubsub: pubsub::PubSub,

@@ -184,13 +184,22 @@ impl Node {
             PeerMessage::Raft { group, .. } => ahead = self.peers.holds_appends(node, *group),
             _ => {}
         }
-        if let PeerMessage::Beat { .. } = &message {
-            self.tell_all(|| Message::Received { node, incarnation, message: message.clone(), ahead });
+        if let PeerMessage::Beat { groups, may_lead } = &message {
+            self.pass_on_beat((node, incarnation), groups, *may_lead);
         }
         let home = group_of(&message).map_or(HUB, |group| self.cells.home(group));
         match home == HUB {
             true => self.on_member_message(node, incarnation, message, ahead, out),
             false => self.cells.send(home, Message::Received { node, incarnation, message, ahead }),
+        }
+    }
+
+    /// Gives each other cell what a beat says of the groups whose home it is.
+    fn pass_on_beat(&mut self, (node, incarnation): (NodeId, u64), groups: &[GroupBeat], may_lead: bool) {
+        for cell in self.cells.others() {
+            let groups = groups.iter().filter(|beat| self.cells.home(beat.group) == cell).copied().collect();
+            let message = PeerMessage::Beat { groups, may_lead };
+            self.cells.send(cell, Message::Received { node, incarnation, message, ahead: false });
         }
     }
 
@@ -283,13 +292,10 @@ impl Node {
                 self.shards[at].digests.ask_soon();
             }
         }
-        self.peers.on_beat(node, groups, may_lead);
-        for at in 0..self.shards.len() {
-            let said = self.peers.leader_of(self.shards[at].id);
-            if let Some((leader, term)) = said {
-                self.on_heard_leader(self.shards[at].id, Some(leader), term);
-            }
+        for (group, term) in groups.iter().filter_map(|beat| Some((beat.group, beat.leads?))) {
+            self.on_heard_leader(group, Some(node), term);
         }
+        self.peers.on_beat(node, groups, may_lead);
     }
 
     /// Somebody says who leads a shard; what a replica of ours knows of it counts more.

@@ -50,9 +50,17 @@ struct Reach {
     through_hub: bool,
     incarnation: u64,
     heard: Option<Millis>,
+    /// In order.
     groups: Vec<GroupBeat>,
     may_lead: bool,
     kept: Kept,
+}
+
+impl Reach {
+    fn beat_of(&self, group: GroupId) -> Option<&GroupBeat> {
+        let found = self.groups.binary_search_by_key(&group, |of| of.group);
+        found.ok().map(|at| &self.groups[at])
+    }
 }
 
 impl Peers {
@@ -207,7 +215,8 @@ impl Peers {
     }
 
     /// What a node says of itself.
-    pub fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool) {
+    pub fn on_beat(&mut self, node: NodeId, mut groups: Vec<GroupBeat>, may_lead: bool) {
+        groups.sort_unstable_by_key(|of| of.group);
         if let Some(reach) = self.nodes.get_mut(&node) {
             reach.groups = groups;
             reach.may_lead = may_lead;
@@ -221,14 +230,13 @@ impl Peers {
 
     /// The last entry that a node has applied, by what it said last.
     pub fn applied(&self, node: NodeId, group: GroupId) -> Option<LogIndex> {
-        let groups = &self.nodes.get(&node)?.groups;
-        groups.iter().find(|of| of.group == group).map(|of| of.applied)
+        self.nodes.get(&node)?.beat_of(group).map(|of| of.applied)
     }
 
     /// True if a node said last that the state of its replica is wrong and being replaced.
     pub fn is_rebuilding(&self, node: NodeId, group: GroupId) -> bool {
-        let groups = self.nodes.get(&node).map(|reach| &reach.groups[..]).unwrap_or_default();
-        groups.iter().any(|of| of.group == group && of.rebuilding)
+        let said = self.nodes.get(&node).and_then(|reach| reach.beat_of(group));
+        said.is_some_and(|of| of.rebuilding)
     }
 
     /// When a node was heard last.
@@ -238,7 +246,7 @@ impl Peers {
 
     /// Who leads a group, by what the nodes say of themselves.
     pub fn leader_of(&self, group: GroupId) -> Option<(NodeId, Term)> {
-        let says = |reach: &Reach| reach.groups.iter().find(|of| of.group == group)?.leads;
+        let says = |reach: &Reach| reach.beat_of(group)?.leads;
         let all = self.nodes.iter().filter_map(|(node, reach)| Some((*node, says(reach)?)));
         all.max_by_key(|(_, term)| *term)
     }

@@ -254,6 +254,7 @@ impl Node {
             disk_slow: false,
             decoder_limits: Default::default(),
             active_expire: true,
+            second_told: None,
             idle_checked: now.mono,
             caching: crate::tracking::Caching::default(),
             notify: crate::notify::Notify::default(),
@@ -298,7 +299,7 @@ impl Node {
                 made.set_may_campaign(!distrusted);
                 let mut replica = Replica::new(made, keyspace, at);
                 replica.rebuild = distrusted.then(Rebuild::default);
-                self.shards.push(Shard::new(group, Some(replica)));
+                self.add_shard(Shard::new(group, Some(replica)));
             }
         }
         if self.cells.is_hub() && self.id != NodeId(0) && self.meta.group.is_none() {

@@ -17,9 +17,7 @@ impl Node {
     pub(crate) fn on_turn(&mut self, load: Load, out: &mut Vec<Output>) {
         self.memory.used = load.memory_used;
         self.stats.sample(self.now.mono.0);
-        for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
-            replica.keyspace.access.set_now(self.now.wall);
-        }
+        self.tell_second();
         self.end_pause();
         self.answer_overdue(out);
         self.end_waits(out);
@@ -57,6 +55,17 @@ impl Node {
         }
         self.go_on_stopping(out);
         self.tell_cells();
+    }
+
+    /// Tells the states the time by which they record uses: in seconds, so that most turns need not touch them.
+    fn tell_second(&mut self) {
+        let second = self.now.wall.0 / 1_000;
+        if self.second_told != Some(second) {
+            self.second_told = Some(second);
+            for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
+                replica.keyspace.access.set_now(self.now.wall);
+            }
+        }
     }
 
     /// Asks for an entry where something is due: applying one removes what is.
