@@ -172,7 +172,7 @@ impl Config {
     }
 
     /// Names that other tables use must exist; two listeners cannot have one address.
-    fn check_names(&self, found: &Found<'_>) {
+    fn check_names(&self, found: &Found) {
         let exists = |kind: &str, names: &[&str], key: &str, name: &str| {
             if names.contains(&name) {
                 return;

@@ -43,15 +43,18 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// What a reading found: the errors, and the line of each key for errors that are found later.
-pub(super) struct Found<'t> {
-    text: &'t str,
+pub(super) struct Found {
+    /// Where each line of the text begins.
+    starts: Vec<usize>,
     errors: RefCell<Vec<ConfigError>>,
     lines: RefCell<BTreeMap<String, usize>>,
 }
 
-impl<'t> Found<'t> {
-    pub(super) fn new(text: &'t str) -> Found<'t> {
-        Found { text, errors: RefCell::default(), lines: RefCell::default() }
+impl Found {
+    pub(super) fn new(text: &str) -> Found {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let starts = std::iter::once(0).chain(ends.map(|(at, _)| at + 1)).collect();
+        Found { starts, errors: RefCell::default(), lines: RefCell::default() }
     }
 
     /// Adds an error about `key`, at the line of the key or of the nearest table around it that the file has.
@@ -82,7 +85,7 @@ impl<'t> Found<'t> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes()[..offset.min(self.text.len())].iter().filter(|b| **b == b'\n').count()
+        self.starts.partition_point(|start| *start <= offset)
     }
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
@@ -97,7 +100,7 @@ impl<'t> Found<'t> {
 }
 
 /// Reads `section` from `table`, whose key is `path`.
-pub(super) fn section<S: Section>(found: &Found<'_>, path: &str, table: &DeTable<'_>, section: &mut S) {
+pub(super) fn section<S: Section>(found: &Found, path: &str, table: &DeTable<'_>, section: &mut S) {
     let mut reader = Reader { found, path, table, known: Vec::new() };
     section.fields(&mut reader);
     reader.refuse_unknown();
@@ -108,14 +111,14 @@ pub(super) fn section<S: Section>(found: &Found<'_>, path: &str, table: &DeTable
     }
 }
 
-struct Reader<'r, 't> {
-    found: &'r Found<'t>,
+struct Reader<'r> {
+    found: &'r Found,
     path: &'r str,
     table: &'r DeTable<'r>,
     known: Vec<&'static str>,
 }
 
-impl<'r> Reader<'r, '_> {
+impl<'r> Reader<'r> {
     /// The value of `key`, remembered as known, and its path.
     fn take(&mut self, key: &'static str) -> Option<(&'r Spanned<DeValue<'r>>, String)> {
         self.known.push(key);
@@ -182,7 +185,7 @@ impl<'r> Reader<'r, '_> {
     }
 }
 
-impl Fields for Reader<'_, '_> {
+impl Fields for Reader<'_> {
     fn one<T: Scalar>(&mut self, key: &'static str, value: &mut T) {
         if let Some((given, path)) = self.take(key)
             && let Some(read) = self.read(&path, given)
