@@ -123,7 +123,7 @@ impl Node {
         };
         let open = self.acl.first_login().authenticated;
         let (mut gone, mut listeners) = (Vec::new(), Vec::new());
-        for client in self.clients.iter_mut() {
+        for client in self.clients.iter_mut().filter(|client| !client.inside) {
             match self.acl.known.get(&client.user[..]) {
                 Some(known) => {
                     let is_same = match (&client.rights, &known.rights) {

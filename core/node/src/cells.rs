@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// Cells that have clients and shards: no more than there are shards.
-    pub(crate) fn active_cells(&self) -> usize {
+    pub fn active_cells(&self) -> usize {
         self.meta.state.shards.len().clamp(1, self.cells.count)
     }
 
@@ -185,6 +185,12 @@ impl Node {
     pub fn welcome(&mut self, number: u64, address: String, local_address: String) -> ConnId {
         let login = self.acl.first_login();
         self.clients.add(number, address, local_address, login, self.now.mono)
+    }
+
+    /// Takes a connection of another part of this process, to the cell that is asked. It may do everything, gets its replies in
+    /// RESP3, and is neither counted among clients nor shown with them nor closed with them.
+    pub fn welcome_inside(&mut self) -> ConnId {
+        self.clients.add_inside(self.now.mono)
     }
 
     /// Clients of all cells. Only the hub knows.

@@ -40,6 +40,8 @@ pub struct Client {
     pub id: ConnId,
     /// The number that `CLIENT ID` answers: counted from 1 since the start of the process.
     pub number: u64,
+    /// It is of another part of this process (see [`Node::welcome_inside`](crate::Node::welcome_inside)).
+    pub inside: bool,
     pub address: String,
     pub local_address: String,
     pub name: Vec<u8>,
@@ -290,9 +292,13 @@ impl Client {
 pub struct Clients {
     places: Vec<Place>,
     free: Vec<u32>,
+    /// Those that came from outside.
     count: usize,
     accepted: u64,
 }
+
+/// The number of all connections of the process itself.
+const INSIDE: u64 = 0;
 
 struct Place {
     /// Counts the clients that have had this place: the upper half of their ids.
@@ -310,7 +316,29 @@ impl Clients {
         self.accepted
     }
 
+    /// Takes in a connection of the process itself: no socket, no limit, everything allowed, replies in RESP3.
+    pub fn add_inside(&mut self, now: Millis) -> ConnId {
+        let login = Login { user: (*b"(gateway)").into(), rights: None, authenticated: true };
+        let id = self.place(INSIDE, "(gateway)".to_owned(), String::new(), login, now);
+        let client = self.get_mut(id).expect("it was just placed");
+        (client.inside, client.protocol) = (true, Protocol::Resp3);
+        id
+    }
+
     pub fn add(
+        &mut self,
+        number: u64,
+        address: String,
+        local_address: String,
+        login: Login,
+        now: Millis,
+    ) -> ConnId {
+        self.accepted += 1;
+        self.count += 1;
+        self.place(number, address, local_address, login, now)
+    }
+
+    fn place(
         &mut self,
         number: u64,
         address: String,
@@ -324,12 +352,11 @@ impl Clients {
         });
         let slot = &mut self.places[place as usize];
         slot.turn += 1;
-        self.accepted += 1;
-        self.count += 1;
         let id = ConnId(u64::from(slot.turn) << 32 | u64::from(place));
         slot.client = Some(Box::new(Client {
             id,
             number,
+            inside: false,
             address,
             local_address,
             name: Vec::new(),
@@ -384,10 +411,10 @@ impl Clients {
     }
 
     pub fn remove(&mut self, id: ConnId) -> Option<Box<Client>> {
-        self.get(id)?;
+        let is_inside = self.get(id)?.inside;
         let place = id.0 as u32;
         self.free.push(place);
-        self.count -= 1;
+        self.count -= usize::from(!is_inside);
         self.places[place as usize].client.take()
     }
 

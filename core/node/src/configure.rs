@@ -66,7 +66,11 @@ impl Node {
         }
         self.idle_checked = now;
         let idle = |c: &&crate::client::Client| {
-            c.pending() == 0 && !c.waiting && !c.subscribed && now.since(c.last_active) > seconds * 1_000
+            !c.inside
+                && c.pending() == 0
+                && !c.waiting
+                && !c.subscribed
+                && now.since(c.last_active) > seconds * 1_000
         };
         let expired: Vec<_> = self.clients.iter().filter(idle).map(|c| c.id).collect();
         for conn in expired {

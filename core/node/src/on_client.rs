@@ -110,7 +110,7 @@ impl Node {
         if let Some(tracking) = &client.tracking {
             self.end_tracking(conn, tracking);
         }
-        self.cells.clients_gone += 1;
+        self.cells.clients_gone += u64::from(!client.inside);
         if let Some((group, asker)) = client.wait(self.cells.me) {
             self.withdraw(group, asker, Unblock::Gone);
         }

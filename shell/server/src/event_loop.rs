@@ -12,6 +12,7 @@ use skep_node::{Input, Load, Node, Now, Output, Status};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::door::Door;
+use crate::inside::{Calls, Inside};
 use crate::listening::{Place, RunFault, Shared, Waker};
 use crate::mailbox::{Mailbox, Parcel};
 use crate::note::{self, Counts};
@@ -47,6 +48,9 @@ pub(crate) struct EventLoop {
     /// `None` but for the hub.
     pub(crate) of_hub: Option<OfHub>,
     pub(crate) clients: Clients,
+    inside: Inside,
+    /// Of other threads of the process.
+    pub(crate) calls: Calls,
     pub(crate) links: Links,
     /// What the disk threads would not take yet.
     pub(crate) declined: Declined,
@@ -78,7 +82,7 @@ impl EventLoop {
         shared: Shared,
         of_hub: Option<OfHub>,
     ) -> io::Result<EventLoop> {
-        let Place { poll, waker, mailbox, doors } = place;
+        let Place { poll, waker, mailbox, inside, doors } = place;
         let wake = waker.clone();
         let turn = Clock.now();
         let patience = of_hub.as_ref().map_or(Duration::ZERO, |of| of.start_patience);
@@ -87,6 +91,8 @@ impl EventLoop {
         Ok(EventLoop {
             clients: Clients::new(poll.registry(), clients, opens_at)?,
             links: Links::new(poll.registry(), peers, move || wake.wake())?,
+            inside,
+            calls: Calls::default(),
             told: (0..mailbox.count()).map(|_| None).collect(),
             poll,
             waker,
@@ -129,6 +135,7 @@ impl EventLoop {
             self.read_links(&mut buffer);
             self.accept_clients();
             self.read_clients(&mut buffer[..CLIENT_READ_BYTES]);
+            self.begin_calls();
             self.end_turn();
             if let Some(fault) = self.fault.take() {
                 return self.end(fault);
@@ -153,7 +160,8 @@ impl EventLoop {
 
     fn timeout(&self) -> Option<Duration> {
         let accepts_input = self.node.accepts_input();
-        if !self.outputs.is_empty() || self.links.has_work() || self.clients.has_work(accepts_input) {
+        let at_work = self.clients.has_work(accepts_input) || self.calls.has_work(accepts_input);
+        if !self.outputs.is_empty() || self.links.has_work() || at_work {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now().mono;
@@ -220,12 +228,19 @@ impl EventLoop {
         }
         self.spare = outputs;
         self.node.set_memory_used((self.shared.memory_used)());
+        if self.of_hub.is_some() {
+            self.inside.set_active(self.node.active_cells());
+        }
         self.retry_declined();
     }
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Close { conn } => self.clients.connections.remove(conn),
+            Output::Close { conn } => {
+                if !self.calls.close(conn) {
+                    self.clients.connections.remove(conn);
+                }
+            }
             Output::Dial { link, address } => {
                 self.links.dialer.dial(self.poll.registry(), self.turn.mono, link, address);
             }
@@ -275,6 +290,7 @@ impl EventLoop {
                 Parcel::Mail(mail) => self.input(Input::Mail(mail)),
                 Parcel::Client { stream, address, number } => self.welcome_client(stream, address, number),
                 Parcel::Input(input) => self.input(input),
+                Parcel::Call(call) => self.calls.push(call),
                 Parcel::Look => {}
                 Parcel::Status { cell, status, counts } => {
                     let before = self.told[cell].replace((*status, counts));

@@ -9,6 +9,7 @@ mod connections;
 mod dialer;
 mod door;
 mod event_loop;
+mod inside;
 mod listening;
 mod mailbox;
 mod note;
@@ -21,5 +22,6 @@ mod socket;
 mod tokens;
 
 pub use clock::Clock;
+pub use inside::{Busy, CALL_BYTES_MAX, CALLS_MAX, Inside};
 pub use listening::{Listening, RunFault, Shared, Surroundings, Waker};
 pub use note::Counts;

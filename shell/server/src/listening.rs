@@ -14,6 +14,7 @@ use skep_log::LogFault;
 use skep_node::{Node, Output, Status};
 
 use crate::event_loop::{EventLoop, OfHub};
+use crate::inside::Inside;
 use crate::mailbox::{Mailbox, Parcel};
 use crate::note::Counts;
 use crate::tokens;
@@ -47,6 +48,8 @@ impl Waker {
 pub struct Listening {
     /// One for each cell, the hub's first.
     polls: Vec<(Poll, Waker)>,
+    mailboxes: Vec<Mailbox>,
+    inside: Inside,
     clients: TcpListener,
     peers: TcpListener,
 }
@@ -56,6 +59,7 @@ pub(crate) struct Place {
     pub poll: Poll,
     pub waker: Waker,
     pub mailbox: Mailbox,
+    pub inside: Inside,
     /// Where clients and peers come in: with the hub.
     pub doors: Option<(TcpListener, TcpListener)>,
 }
@@ -127,8 +131,13 @@ impl Listening {
             let waker = Arc::new(mio::Waker::new(poll.registry(), tokens::WAKER)?);
             Ok((poll, Waker { waker, stop: stop.clone() }))
         };
+        let polls = (0..cells.max(1)).map(poll).collect::<io::Result<Vec<_>>>().map_err(of_clients)?;
+        let wakers: Vec<Waker> = polls.iter().map(|(_, waker): &(Poll, Waker)| waker.clone()).collect();
+        let mailboxes = Mailbox::of_all(&wakers);
         Ok(Listening {
-            polls: (0..cells.max(1)).map(poll).collect::<io::Result<_>>().map_err(of_clients)?,
+            polls,
+            inside: Inside::new(mailboxes[0].ways()),
+            mailboxes,
             clients: TcpListener::bind(clients).map_err(of_clients)?,
             peers: TcpListener::bind(peers).map_err(|error| (peers, error))?,
         })
@@ -150,6 +159,11 @@ impl Listening {
         self.peers.local_addr()
     }
 
+    /// The way in for other threads of the process.
+    pub fn inside(&self) -> Inside {
+        self.inside.clone()
+    }
+
     /// Wakes the hub's loop.
     pub fn waker(&self) -> Waker {
         self.polls[0].1.clone()
@@ -166,17 +180,15 @@ impl Listening {
     /// # Errors
     /// [`RunFault`]: the process must end. Everything acknowledged is durable as `durability` says.
     pub fn run(self, cells: Vec<(Node, Vec<Output>)>, surroundings: Surroundings) -> Result<(), RunFault> {
-        let Listening { polls, clients, peers } = self;
+        let Listening { polls, mailboxes, inside, clients, peers } = self;
         assert_eq!(cells.len(), polls.len(), "as many cells as the sockets were bound for");
-        let wakers: Vec<Waker> = polls.iter().map(|(_, waker)| waker.clone()).collect();
-        let mailboxes = Mailbox::of_all(&wakers);
         let Surroundings { shared, publish, files, start_patience } = surroundings;
         let mut of_hub = Some((OfHub { publish, files, start_patience }, (clients, peers)));
         let mut hub = None;
         let mut threads = Vec::new();
         for ((cell, mailbox), (poll, waker)) in cells.into_iter().zip(mailboxes).zip(polls) {
             let (of_hub, doors) = of_hub.take().unzip();
-            let place = Place { poll, waker, mailbox, doors };
+            let place = Place { poll, waker, mailbox, inside: inside.clone(), doors };
             let shared = shared.clone();
             if of_hub.is_some() {
                 hub = Some(EventLoop::new(place, cell, shared, of_hub).map_err(RunFault::Poll)?);

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use mio::net::TcpStream;
 use skep_node::{Input, Mail, Status};
 
+use crate::inside::Call;
 use crate::listening::{RunFault, Waker};
 use crate::note::Counts;
 
@@ -22,6 +23,8 @@ pub(crate) enum Parcel {
         number: u64,
     },
     Input(Input<'static>),
+    /// A command of another thread.
+    Call(Call),
     /// There may be room with the disk threads again.
     Look,
     /// For the hub, which publishes them.
@@ -76,6 +79,11 @@ impl Mailbox {
         let ways: Vec<Way> = senders.into_iter().zip(wakers).map(way).collect();
         let boxes = receivers.into_iter().enumerate();
         boxes.map(|(me, received)| Mailbox { me, ways: ways.clone(), received }).collect()
+    }
+
+    /// To each loop, the hub's first.
+    pub fn ways(&self) -> Vec<Way> {
+        self.ways.clone()
     }
 
     pub fn to_hub(&self) -> Way {

@@ -134,6 +134,9 @@ impl EventLoop {
     }
 
     fn write_client(&mut self, id: ConnId) {
+        if self.answer_call(id) {
+            return;
+        }
         let Some(socket) = self.clients.connections.get(id) else { return };
         let close = match socket.send(self.node.unsent(id)) {
             Ok(sent) => self.node.on_sent(id, sent),

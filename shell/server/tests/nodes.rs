@@ -5,7 +5,7 @@
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use skep_base::NodeUuid;
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, KnownPeers, LogWriter, NodeFiles, open_log};
 use skep_log::{NodeIdentity, WalConfig};
 use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, Restoring, Status};
-use skep_server::{Clock, Listening, RunFault, Shared, Surroundings, Waker};
+use skep_server::{Busy, CALLS_MAX, Clock, Inside, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::Settings;
 
 /// Only so that a broken node fails the test instead of hanging it.
@@ -27,6 +27,7 @@ struct Running {
     peers: SocketAddr,
     board: Board,
     waker: Waker,
+    inside: Inside,
     thread: Option<JoinHandle<Result<(), RunFault>>>,
     _directory: tempfile::TempDir,
 }
@@ -45,7 +46,7 @@ fn listening_for(cells: usize) -> Listening {
 fn start(number: u64, listening: Listening, given: &[(&str, &str)]) -> Running {
     let directory = tempfile::tempdir().unwrap();
     let (clients, peers) = (listening.client_addr().unwrap(), listening.peer_addr().unwrap());
-    let waker = listening.waker();
+    let (waker, inside) = (listening.waker(), listening.inside());
     let board = Board::default();
     let (path, told) = (directory.path().to_owned(), board.clone());
     let mut settings = Settings::default();
@@ -53,7 +54,7 @@ fn start(number: u64, listening: Listening, given: &[(&str, &str)]) -> Running {
         settings.set(name, value).unwrap();
     }
     let thread = std::thread::spawn(move || run(number, listening, settings, &path, told));
-    Running { clients, peers, board, waker, thread: Some(thread), _directory: directory }
+    Running { clients, peers, board, waker, inside, thread: Some(thread), _directory: directory }
 }
 
 fn run(
@@ -258,4 +259,80 @@ fn who_connects_before_the_node_is_ready_is_served() {
     let node = start(1, listening, &[]);
     assert_eq!(Client::new(early).ask(&[b"SET", b"k", b"v"]), b"+OK");
     node.until(|status| status.ready);
+}
+
+/// Begins a call from inside the process; the reply comes by the channel, whose end says that there will be none.
+fn begin(inside: &Inside, words: &[&[u8]]) -> Result<mpsc::Receiver<Vec<u8>>, Busy> {
+    let (sender, receiver) = mpsc::channel();
+    inside.call(words.iter().copied(), move |reply| sender.send(reply).unwrap())?;
+    Ok(receiver)
+}
+
+/// Makes a call from inside the process, and gives its reply as text.
+fn call(inside: &Inside, words: &[&str]) -> String {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    String::from_utf8(begin(inside, &words).unwrap().recv_timeout(HANGS).unwrap()).unwrap()
+}
+
+#[test]
+fn calls_from_threads_of_the_process_get_their_own_replies() {
+    let node = start(1, listening_for(2), &[("shards", "4")]);
+    node.until(|status| status.ready);
+    let threads = (0..4).map(|thread| {
+        let inside = node.inside.clone();
+        std::thread::spawn(move || {
+            let begun: Vec<_> = (0..300)
+                .map(|number| {
+                    let (key, value) = (format!("{thread}:{number}"), format!("{}", number * 7 + thread));
+                    let set = begin(&inside, &[b"SET", key.as_bytes(), value.as_bytes(), b"GET"]).unwrap();
+                    (key, value, set)
+                })
+                .collect();
+            for (key, value, set) in begun {
+                assert_eq!(set.recv_timeout(HANGS).unwrap(), b"_\r\n");
+                assert_eq!(call(&inside, &["GET", &key]), format!("${}\r\n{value}\r\n", value.len()));
+            }
+        })
+    });
+    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+    let large = "x".repeat(3_000_000);
+    assert_eq!(call(&node.inside, &["SET", "large", &large]), "+OK\r\n");
+    assert_eq!(call(&node.inside, &["GET", "large"]), format!("$3000000\r\n{large}\r\n"));
+}
+
+#[test]
+fn calls_from_inside_are_no_clients_and_need_no_password() {
+    let given = [("maxclients", "1"), ("requirepass", "secret"), ("timeout", "1")];
+    let node = start(1, listening(), &given);
+    node.until(|status| status.ready);
+    assert_eq!(call(&node.inside, &["SET", "k", "v"]), "+OK\r\n");
+    let mut client = node.client();
+    assert_eq!(client.ask(&[b"AUTH", b"secret"]), b"+OK");
+    let shown = client.ask(&[b"CLIENT", b"LIST"]);
+    assert_eq!(shown.iter().filter(|byte| **byte == b'\n').count(), 1, "{}", String::from_utf8_lossy(&shown));
+    assert_eq!(client.ask(&[b"CLIENT", b"KILL", b"TYPE", b"normal"]), b":0");
+    assert_eq!(client.ask(&[b"ACL", b"SETUSER", b"default", b"-@all"]), b"+OK");
+    assert_eq!(call(&node.inside, &["GET", "k"]), "$1\r\nv\r\n");
+    node.until(|status| status.clients_accepted == 1);
+    drop(client);
+    node.until(|status| status.clients == 0);
+    assert_eq!(call(&node.inside, &["GET", "k"]), "$1\r\nv\r\n");
+}
+
+#[test]
+fn calls_beyond_the_limit_are_declined_at_once_and_those_under_way_end_with_the_node() {
+    let node = start(1, listening(), &[]);
+    node.until(|status| status.ready);
+    let begun: Vec<_> =
+        (0..CALLS_MAX).map(|_| begin(&node.inside, &[b"BLPOP", b"nothing", b"0"]).unwrap()).collect();
+    assert_eq!(begin(&node.inside, &[b"PING"]).unwrap_err(), Busy);
+    let mut client = node.client();
+    assert_eq!(client.ask(&[b"RPUSH", b"nothing", b"a"]), b":1");
+    let one = begun[0].recv_timeout(HANGS).ok();
+    assert_eq!(one.as_deref(), Some(&b"*2\r\n$7\r\nnothing\r\n$1\r\na\r\n"[..]));
+    assert_eq!(call(&node.inside, &["PING"]), "+PONG\r\n");
+    drop(node);
+    // The node answers those who wait as it stops, or their calls end.
+    let left = begun.iter().filter(|begun| begun.recv_timeout(HANGS).is_ok_and(|reply| reply[0] != b'-'));
+    assert_eq!(left.count(), 0);
 }

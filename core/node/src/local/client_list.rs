@@ -177,7 +177,8 @@ impl Filter {
     }
 
     fn takes(&self, client: &Client, node: &Node) -> bool {
-        self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&(client.number as i64)))
+        !client.inside
+            && self.numbers.as_ref().is_none_or(|numbers| numbers.contains(&(client.number as i64)))
             && self.address.as_ref().is_none_or(|address| *address == client.address)
             && self.local_address.as_ref().is_none_or(|address| *address == client.local_address)
             && self.kind.is_none_or(|kind| kind == kind_of(client))
