@@ -7,6 +7,7 @@ pub mod balance;
 pub mod config;
 pub mod gate;
 pub mod health;
+pub mod idempotency;
 pub mod layer4;
 mod names;
 pub mod protect;
@@ -14,6 +15,24 @@ pub mod resilience;
 pub mod router;
 pub mod window;
 
+use sha2::{Digest, Sha256};
+
 pub use config::{Config, ConfigError};
 pub use gate::{Arrival, Gate, Input, Note, Output, RequestId, Site, Stats, Why};
 pub use names::{LimitId, ListenerId, PoolId, RouteId, UpstreamId};
+
+/// SHA-256 of parts that cannot run into each other.
+fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// In hexadecimal digits.
+fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    halves.map(|half| b"0123456789abcdef"[usize::from(half)])
+}

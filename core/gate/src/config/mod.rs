@@ -6,6 +6,7 @@
 //! INV-GATE-1: `Config::parse(config.text()) == Ok(config)` for every configuration that was parsed.
 
 mod fields;
+pub mod idempotency;
 pub mod listener;
 pub mod pool;
 pub mod protect;

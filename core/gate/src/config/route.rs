@@ -1,6 +1,7 @@
 //! `[gateway.route.NAME]`: which requests it takes, and what is done with them.
 
 use super::fields::{Fields, Section};
+use super::idempotency::Idempotency;
 use super::protect::Net;
 use super::resilience::{Breaker, Bulkhead, Failover, Hedge, Priority, Retry, Timeout};
 use super::scalar::{
@@ -90,6 +91,7 @@ pub struct Route {
     pub breaker: Option<Breaker>,
     pub bulkhead: Option<Bulkhead>,
     pub failover: Option<Failover>,
+    pub idempotency: Option<Idempotency>,
     pub importance: Priority,
     /// A header of the request whose value (critical, high, normal, low) replaces `importance`. Who may set it must be
     /// trusted.
@@ -131,6 +133,7 @@ impl Default for Route {
             breaker: None,
             bulkhead: None,
             failover: None,
+            idempotency: None,
             importance: Priority::Normal,
             importance_header: None,
             limits: Vec::new(),
@@ -276,6 +279,7 @@ impl Section for Route {
         f.maybe_section("breaker", &mut self.breaker);
         f.maybe_section("bulkhead", &mut self.bulkhead);
         f.maybe_section("failover", &mut self.failover);
+        f.maybe_section("idempotency", &mut self.idempotency);
         f.one("importance", &mut self.importance);
         f.maybe("importance-header", &mut self.importance_header);
         f.list("limits", &mut self.limits, 10);
@@ -311,6 +315,9 @@ impl Section for Route {
         }
         if self.failover.is_some() && self.pool.is_none() {
             wrong.push(("failover", "needs pool, the primary that it stands in for".to_owned()));
+        }
+        if self.idempotency.is_some() && self.pool.is_none() && self.split.is_empty() {
+            wrong.push(("idempotency", "needs pool or split, since nothing else is carried out".to_owned()));
         }
         if let Some(failover) = &self.failover
             && self.pool.as_ref() == Some(&failover.pool)

@@ -1,5 +1,6 @@
 //! What keeps a gateway and its upstreams from being overrun or deceived: rates, lists of addresses, trust in proxies.
 
+pub mod bucket;
 pub mod forwarded;
 pub mod guard;
 pub mod headers;

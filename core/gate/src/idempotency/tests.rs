@@ -1,0 +1,310 @@
+//! Attempts against a store that obeys the scripts' rules, loses answers, declines and is asked by many at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use skep_base::{Micros, Rng};
+
+use super::*;
+use crate::config::idempotency::{Duplicate, Idempotency, Unknown};
+
+const DEADLINE: Micros = Micros::from_secs(30);
+
+/// The store's side, as the scripts have it. `tests/gateway` runs the scripts themselves.
+#[derive(Default)]
+struct Store {
+    record: Option<Vec<u8>>,
+    now_ms: u64,
+}
+
+impl Store {
+    fn tell(&mut self, ask: &Ask) -> Told {
+        let known = |bytes: &Vec<u8>, now_ms| Told::Known { bytes: bytes.clone(), now_ms };
+        let with_deadline =
+            |begun: &[u8], lease: u64| [begun, (self.now_ms + lease).to_string().as_bytes()].concat();
+        let is_own = |begun: &Vec<u8>| self.record.as_ref().is_some_and(|record| record.starts_with(begun));
+        match ask {
+            Ask::Claim { begun, lease_ms, .. } => match &self.record {
+                Some(record) => known(record, self.now_ms),
+                None => {
+                    self.record = Some(with_deadline(begun, *lease_ms));
+                    Told::Yes
+                }
+            },
+            Ask::Look => self.record.as_ref().map_or(Told::Yes, |record| known(record, self.now_ms)),
+            Ask::TakeOver { begun, .. } if is_own(begun) => Told::Yes,
+            Ask::TakeOver { begun, lease_ms, known, .. } => match self.record.as_ref() == Some(known) {
+                true => {
+                    self.record = Some(with_deadline(begun, *lease_ms));
+                    Told::Yes
+                }
+                false => Told::No,
+            },
+            Ask::Keep { record, .. } if self.record.as_ref() == Some(record) => Told::Yes,
+            Ask::Keep { begun, record, .. } if is_own(begun) => {
+                self.record = Some(record.clone());
+                Told::Yes
+            }
+            Ask::Keep { .. } => Told::No,
+            Ask::Release { begun } => {
+                if is_own(begun) {
+                    self.record = None;
+                }
+                Told::Yes
+            }
+        }
+    }
+}
+
+fn start(number: u8, rules: &Idempotency) -> (Attempt, Output) {
+    Attempt::new(Micros(0), rules.clone(), [1; 32], [number; 16], DEADLINE)
+}
+
+fn reply(status: u16) -> Ran {
+    Ran::Replied(Kept { status, headers: Vec::new(), body: b"done".to_vec() })
+}
+
+/// Asks the store until something else is to be done.
+fn settle(attempt: &mut Attempt, store: &mut Store, now: Micros, mut output: Output) -> Output {
+    while let Output::Ask(ask) = output {
+        output = attempt.handle(now, Input::Stored(store.tell(&ask)));
+    }
+    output
+}
+
+/// Carries a first request out, and gives what its client and the next one with the same key get.
+fn twice(rules: &Idempotency, ran: &Ran) -> (Output, Output, Store) {
+    let mut store = Store::default();
+    let (mut first, output) = start(1, rules);
+    assert_eq!(settle(&mut first, &mut store, Micros(0), output), Output::Run);
+    assert!(store.record.is_some(), "it is recorded before the upstream is called");
+    let output = first.handle(Micros(9), Input::Ran(ran));
+    assert!(matches!(output, Output::Ask(_)), "the reply is durable before the client has it");
+    let own = settle(&mut first, &mut store, Micros(9), output);
+    let (mut second, output) = start(2, rules);
+    let next = settle(&mut second, &mut store, Micros(10), output);
+    (own, next, store)
+}
+
+#[test]
+fn what_a_repeat_gets_follows_from_what_became_of_the_first() {
+    let refuse = |refusal| Output::Answer(Answer::Refuse(refusal));
+    let rules = Idempotency::default();
+    let kept = |status| Kept { status, headers: Vec::new(), body: b"done".to_vec() };
+    for (ran, next) in [
+        (reply(201), Output::Answer(Answer::Replay(kept(201)))),
+        (reply(404), Output::Answer(Answer::Replay(kept(404)))),
+        (reply(500), Output::Answer(Answer::Replay(kept(500)))),
+        (reply(429), Output::Run),
+        (Ran::NotRun, Output::Run),
+        (Ran::Long, refuse(Refusal::Long)),
+        (Ran::Unknown, refuse(Refusal::Unknown)),
+    ] {
+        let (own, told, _) = twice(&rules, &ran);
+        assert_eq!(own, Output::Answer(Answer::Own), "{ran:?}");
+        assert_eq!(told, next, "{ran:?}");
+    }
+    let repeats = Idempotency { unknown: Unknown::Repeat, ..rules };
+    assert_eq!(twice(&repeats, &Ran::Unknown).1, Output::Run);
+}
+
+#[test]
+fn another_request_with_the_key_is_refused() {
+    let rules = Idempotency::default();
+    let (_, _, mut store) = twice(&rules, &reply(200));
+    let (mut other, output) = Attempt::new(Micros(0), rules, [2; 32], [3; 16], DEADLINE);
+    let output = settle(&mut other, &mut store, Micros(0), output);
+    assert_eq!(output, Output::Answer(Answer::Refuse(Refusal::OtherRequest)));
+    assert_eq!(Refusal::OtherRequest.status(), 422);
+}
+
+#[test]
+fn a_duplicate_waits_for_the_first_or_is_refused_at_once() {
+    let mut store = Store::default();
+    let rules = Idempotency::default();
+    let (mut first, output) = start(1, &rules);
+    settle(&mut first, &mut store, Micros(0), output);
+    let (mut second, output) = start(2, &rules);
+    let Output::Wait(at) = settle(&mut second, &mut store, Micros(0), output) else { panic!("it waits") };
+    let output = first.handle(Micros(1), Input::Ran(&reply(200)));
+    settle(&mut first, &mut store, Micros(1), output);
+    let output = second.handle(at, Input::Tick);
+    assert!(matches!(settle(&mut second, &mut store, at, output), Output::Answer(Answer::Replay(_))));
+
+    let mut store = Store::default();
+    let hasty = Idempotency { duplicate: Duplicate::Conflict, ..rules };
+    let (mut first, output) = start(1, &hasty);
+    settle(&mut first, &mut store, Micros(0), output);
+    let (mut second, output) = start(2, &hasty);
+    let output = settle(&mut second, &mut store, Micros(0), output);
+    assert_eq!(output, Output::Answer(Answer::Refuse(Refusal::UnderWay)));
+}
+
+#[test]
+fn a_duplicate_waits_no_longer_than_its_client() {
+    let (mut store, rules) = (Store::default(), Idempotency::default());
+    let (mut first, output) = start(1, &rules);
+    settle(&mut first, &mut store, Micros(0), output);
+    let (mut second, output) = start(2, &rules);
+    let mut output = settle(&mut second, &mut store, Micros(0), output);
+    let mut looks = 0;
+    let refused = loop {
+        match output {
+            Output::Wait(at) => {
+                assert!(at <= DEADLINE);
+                looks += 1;
+                output = second.handle(at, Input::Tick);
+                output = settle(&mut second, &mut store, at, output);
+            }
+            other => break other,
+        }
+    };
+    assert_eq!(refused, Output::Answer(Answer::Refuse(Refusal::UnderWay)));
+    assert!((50..100).contains(&looks), "{looks} looks in 30 s");
+}
+
+#[test]
+fn an_attempt_whose_gateway_died_is_told_or_taken_over_by_one() {
+    for unknown in [Unknown::Refuse, Unknown::Repeat] {
+        let rules = Idempotency { unknown, ..Idempotency::default() };
+        let mut store = Store::default();
+        let (mut dead, output) = start(1, &rules);
+        assert_eq!(settle(&mut dead, &mut store, Micros(0), output), Output::Run);
+        store.now_ms = DEADLINE.0 / 1_000 + 14_999;
+        let (mut second, output) = start(2, &rules);
+        assert!(
+            matches!(settle(&mut second, &mut store, Micros(0), output), Output::Wait(_)),
+            "its lease holds"
+        );
+        store.now_ms += 1;
+        let (mut third, mut fourth) = (start(3, &rules), start(4, &rules));
+        let told = [&mut third, &mut fourth].map(|(attempt, output)| {
+            // Both have seen the old record before either takes it over.
+            let Output::Ask(ask) = output else { panic!("it asks") };
+            attempt.handle(Micros(0), Input::Stored(store.tell(ask)))
+        });
+        match unknown {
+            Unknown::Refuse => {
+                assert!(told.iter().all(|told| *told == Output::Answer(Answer::Refuse(Refusal::Unknown))));
+            }
+            Unknown::Repeat => {
+                let [first, second] = told;
+                assert_eq!(settle(&mut third.0, &mut store, Micros(0), first), Output::Run);
+                assert!(matches!(settle(&mut fourth.0, &mut store, Micros(0), second), Output::Wait(_)));
+                // Should the dead one be only slow, its reply is not kept beside the other's.
+                let output = dead.handle(Micros(9), Input::Ran(&reply(200)));
+                let output = settle(&mut dead, &mut store, Micros(9), output);
+                assert_eq!(output, Output::Answer(Answer::Refuse(Refusal::NotKept)));
+            }
+        }
+    }
+}
+
+#[test]
+fn without_the_store_nothing_is_carried_out() {
+    let (mut attempt, mut output) = start(1, &Idempotency::default());
+    let mut now = Micros(0);
+    loop {
+        output = match output {
+            Output::Ask(_) => attempt.handle(now, Input::Stored(Told::NotDone)),
+            Output::Wait(at) => {
+                now = at;
+                attempt.handle(now, Input::Tick)
+            }
+            other => break assert_eq!(other, Output::Answer(Answer::Refuse(Refusal::NoStore))),
+        };
+    }
+    assert_eq!(now, DEADLINE);
+}
+
+/// Many requests with one key at gateways that die, against a store whose answers are lost or late. What the upstream saw is
+/// counted: never two at a time, never one after a kept reply, and all replies are the same.
+#[test]
+fn whatever_is_lost_a_key_is_carried_out_once() {
+    for seed in 0..2_000 {
+        let mut rng = Rng::new(seed);
+        let rules = Idempotency::default();
+        let mut store = Store::default();
+        let mut attempts: BTreeMap<u8, (Attempt, Output, Micros)> = BTreeMap::new();
+        let (mut ran, mut kept, mut bodies) = (0, false, BTreeSet::new());
+        let mut now = Micros(0);
+        for number in 0..20 {
+            let (attempt, output) = start(number, &rules);
+            attempts.insert(number, (attempt, output, Micros(rng.below(50_000))));
+        }
+        while let Some((number, at)) = attempts
+            .iter()
+            .map(|(number, (_, _, at))| (*number, *at))
+            .min_by_key(|(number, at)| (*at, *number))
+        {
+            now = now.max(at);
+            store.now_ms = now.0 / 1_000;
+            let (mut attempt, output, _) = attempts.remove(&number).expect("it was found");
+            // A gateway dies; its request with it.
+            if rng.below(60) == 0 {
+                continue;
+            }
+            let next = match output {
+                Output::Ask(ask) => {
+                    let told = match rng.below(10) {
+                        0 => Told::NotDone,
+                        1 => {
+                            store.tell(&ask);
+                            Told::Unsure
+                        }
+                        _ => store.tell(&ask),
+                    };
+                    attempt.handle(now, Input::Stored(told))
+                }
+                Output::Run => {
+                    assert!(!kept, "seed {seed}: it ran after a reply was kept");
+                    ran += 1;
+                    let body = format!("{ran}").into_bytes();
+                    kept = true;
+                    let reply = Kept { status: 200, headers: Vec::new(), body };
+                    attempt.handle(now, Input::Ran(&Ran::Replied(reply)))
+                }
+                Output::Wait(_) => attempt.handle(now, Input::Tick),
+                Output::Answer(answer) => {
+                    match answer {
+                        Answer::Own => drop(bodies.insert(b"1".to_vec())),
+                        Answer::Replay(kept) => drop(bodies.insert(kept.body)),
+                        Answer::Refuse(_) => {}
+                    }
+                    continue;
+                }
+            };
+            let at = if let Output::Wait(at) = next { at } else { now.plus(Micros(rng.below(5_000))) };
+            attempts.insert(number, (attempt, next, at));
+        }
+        assert!(ran <= 1, "seed {seed}: it ran {ran} times");
+        assert!(bodies.len() <= 1, "seed {seed}: {bodies:?}");
+    }
+}
+
+#[test]
+fn a_key_is_one_header_of_printable_characters() {
+    let values = |values: &[&'static str]| values.iter().map(|value| value.as_bytes()).collect::<Vec<_>>();
+    assert_eq!(key(values(&[])), Ok(None));
+    assert_eq!(key(values(&["8e03978e"])), Ok(Some(&b"8e03978e"[..])));
+    assert_eq!(key(values(&[" \"8e03978e\" "])), Ok(Some(&b"8e03978e"[..])));
+    assert_eq!(key(values(&["a", "a"])), Err(KeyError::Several));
+    assert_eq!(key(values(&["\"\""])), Err(KeyError::Empty));
+    assert_eq!(key(values(&["ä"])), Err(KeyError::Characters));
+    let long = vec![b'a'; KEY_BYTES_MAX + 1];
+    assert_eq!(key([&long[..]]), Err(KeyError::TooLong));
+    assert_eq!(key([&long[1..]]), Ok(Some(&long[1..])));
+}
+
+#[test]
+fn records_of_different_callers_routes_and_keys_do_not_meet() {
+    let names = [
+        record_key("a", &[b"x"], b"k"),
+        record_key("b", &[b"x"], b"k"),
+        record_key("a", &[b"y"], b"k"),
+        record_key("a", &[], b"k"),
+        record_key("a", &[b"x"], b"kx"),
+        record_key("a", &[b"", b"x"], b"k"),
+    ];
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    assert_ne!(fingerprint(b"POST", b"/a", b"b"), fingerprint(b"POST", b"/ab", b""));
+}
