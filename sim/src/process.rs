@@ -465,6 +465,7 @@ impl Process {
                 self.source.ask(CheckpointFile { group, at }, chunk);
             }
             Output::SaveIdentity(identity) => self.checkpointer.push(Step::SaveIdentity(identity)),
+            Output::Gateway(_) => {}   // no gateway runs in this simulation
             Output::SavePeers(_) => {} // read by starts that this simulation does not have
             Output::Dial { link, address } => self.link_orders.push(LinkOrder::Dial { link, address }),
             Output::CloseLink { link } => self.link_orders.push(LinkOrder::Close { link }),

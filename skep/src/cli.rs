@@ -30,6 +30,12 @@ pub enum Command {
     /// List the nodes of a running cluster, move everything off one, or remove one.
     #[command(subcommand, after_help = NODE_EXAMPLES)]
     Node(NodeCommand),
+    /// Put a file's `[gateway]` in force on all nodes, at once or not at all.
+    #[command(after_help = APPLY_EXAMPLES)]
+    Apply(ApplyArgs),
+    /// Put an earlier version of the gateway's configuration in force again.
+    #[command(after_help = ROLLBACK_EXAMPLES)]
+    Rollback(RollbackArgs),
     /// Print the settings that `serve` would run with, as TOML, and where each comes from.
     #[command(after_help = CONFIG_EXAMPLES)]
     Config(ServeArgs),
@@ -83,6 +89,27 @@ same name.
 Examples:
   skep node remove n3
   skep node remove n3 --yes              asks nothing";
+
+const APPLY_EXAMPLES: &str = "\
+Checks the file, prints what changes, and returns when all nodes that answer
+work by it. A file with a mistake changes nothing (exit status 2). The cluster
+keeps the last versions. If somebody else applied one meanwhile, nothing is
+changed: look at theirs, and apply again.
+
+Examples:
+  skep apply gateway.toml --dry-run      what would change
+  skep apply gateway.toml
+  skep apply --list                      the versions that are kept
+  skep apply --show                      the text in force
+  skep apply --show 3 > gateway.toml";
+
+const ROLLBACK_EXAMPLES: &str = "\
+The earlier version becomes a new one. Without a number it is the one before the
+newest, so that rolling back twice leads to where you were.
+
+Examples:
+  skep rollback
+  skep rollback 3 --dry-run";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -169,6 +196,35 @@ pub struct RemoveArgs {
     /// Give up after so long if others cannot take over what the node held.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub timeout: u64,
+    #[command(flatten)]
+    pub at: TellAt,
+}
+
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    /// A TOML file with a table [gateway]; - for standard input.
+    #[arg(required_unless_present_any = ["list", "show"], conflicts_with_all = ["list", "show"], value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Only say what would change.
+    #[arg(long, conflicts_with_all = ["list", "show"])]
+    pub dry_run: bool,
+    /// List the versions that are kept.
+    #[arg(long, conflicts_with = "show")]
+    pub list: bool,
+    /// Print a version's text; without a number that of the newest.
+    #[arg(long, value_name = "VERSION", num_args = 0..=1, default_missing_value = "0")]
+    pub show: Option<u64>,
+    #[command(flatten)]
+    pub at: TellAt,
+}
+
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// The version; without it the one before the newest.
+    pub version: Option<u64>,
+    /// Only say what would change.
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub at: TellAt,
 }

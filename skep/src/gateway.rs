@@ -1,55 +1,108 @@
 //! The gateway in the binary: where its configuration comes from, and its figures among the node's.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, Board, Figures, Running, StartFault, Surroundings, TIME_BOUNDS, UpstreamCounts};
+use skep_gateway::{Applied, Board, Figures, InForce, Running, Surroundings, TIME_BOUNDS, UpstreamCounts};
 use skep_http::{Histogram, Labels, Metric, Samples};
+use skep_server::Inside;
 use skep_settings::Settings;
 use tokio::sync::watch;
 
 use crate::chance::random;
-use crate::config::Config;
+use crate::store::NodeStore;
 
 /// How long requests that are under way may take when the node is told to stop. Orchestrators kill after 30 s.
 const DRAIN_TIME: Duration = Duration::from_secs(20);
 
-/// A gateway that runs, and what keeps its configuration.
-#[derive(Debug)]
-pub struct Gateway {
-    running: Running,
-    _applied: watch::Sender<Option<Applied>>,
+/// The gateway of this node. It has no thread and no port before the cluster has a configuration for it.
+#[derive(Clone)]
+pub struct Gateway(Arc<Inner>);
+
+struct Inner {
+    cores: usize,
+    zone: String,
+    secret: Secret,
+    inside: Inside,
+    state: Mutex<State>,
 }
 
-/// Starts the gateway, if the configuration has one, with `cores` threads.
-///
-/// # Errors
-/// [`StartFault`]; nothing of it runs then.
-pub fn start(config: &Config, cores: usize) -> Result<Option<Gateway>, StartFault> {
-    let Some(gateway) = &config.gateway else { return Ok(None) };
-    let first = Applied { version: 1, config: Arc::clone(gateway) };
-    let (applied, follows) = watch::channel(Some(first));
-    let settings = &config.settings;
-    let surroundings = Surroundings {
-        zone: settings.zone().to_owned(),
-        secret: secret(settings),
-        seed: random(),
-        store: None,
-    };
-    let running = skep_gateway::start(cores, follows, surroundings)?;
-    Ok(Some(Gateway { running, _applied: applied }))
+enum State {
+    Waiting,
+    Running(Running, watch::Sender<Option<Applied>>),
+    /// The node is about to stop.
+    Drained,
 }
 
 impl Gateway {
-    pub fn board(&self) -> Board {
-        self.running.board()
+    /// One of `cores` threads, which reaches the store of its node by `inside`.
+    pub fn new(settings: &Settings, cores: usize, inside: Inside) -> Gateway {
+        let (zone, secret) = (settings.zone().to_owned(), secret(settings));
+        Gateway(Arc::new(Inner { cores, zone, secret, inside, state: Mutex::new(State::Waiting) }))
+    }
+
+    /// Puts a configuration in force, and returns when it is: its files are read, its listeners open, all cores told. The
+    /// first one starts the gateway.
+    ///
+    /// # Errors
+    /// Why it cannot be; what was in force before stays.
+    pub async fn apply(&self, applied: Applied) -> Result<(), String> {
+        let version = applied.version;
+        let mut follows = {
+            let mut state = self.state();
+            match &*state {
+                State::Waiting => {
+                    let (sender, receiver) = watch::channel(Some(applied));
+                    let running = skep_gateway::start(self.0.cores, receiver, self.surroundings());
+                    *state = State::Running(running.map_err(|fault| fault.to_string())?, sender);
+                    return Ok(());
+                }
+                State::Running(running, sender) => {
+                    sender.send_replace(Some(applied));
+                    running.in_force()
+                }
+                State::Drained => return Err("the node is stopping".to_owned()),
+            }
+        };
+        let is_decided = |told: &InForce| {
+            told.version == version || told.problem.as_ref().is_some_and(|(of, _)| *of == version)
+        };
+        match follows.wait_for(is_decided).await.map(|told| told.clone()) {
+            Ok(InForce { problem: Some((of, why)), .. }) if of == version => Err(why),
+            Ok(_) => Ok(()),
+            Err(_) => Err("the node is stopping".to_owned()),
+        }
+    }
+
+    /// What is counted; `None` before there is a gateway.
+    pub fn board(&self) -> Option<Board> {
+        match &*self.state() {
+            State::Running(running, _) => Some(running.board()),
+            State::Waiting | State::Drained => None,
+        }
     }
 
     /// Takes no more connections and waits for the requests under way, but not for long.
-    pub fn drain(self) {
-        self.running.drain(DRAIN_TIME);
+    pub fn drain(&self) {
+        let was = std::mem::replace(&mut *self.state(), State::Drained);
+        if let State::Running(running, _) = was {
+            running.drain(DRAIN_TIME);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            zone: self.0.zone.clone(),
+            secret: self.0.secret.clone(),
+            seed: random(),
+            store: Some(Arc::new(NodeStore(self.0.inside.clone()))),
+        }
     }
 }
 

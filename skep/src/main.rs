@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use skep::cli::{Cli, Command, NodeCommand, ServeArgs};
+use skep::commands::gateway::{self, ApplyFault};
 use skep::commands::{Failure, node, status};
 use skep::config::{Config, Problem};
 use skep::memory::CountingAllocator;
@@ -31,6 +32,15 @@ fn main() -> ExitCode {
             Err(failure) => fail(&failure),
         },
         Command::Node(command) => tell(&command),
+        Command::Apply(args) => match gateway::apply(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(ApplyFault::File(problems)) => report(&problems),
+            Err(ApplyFault::Failure(failure)) => fail(&failure),
+        },
+        Command::Rollback(args) => match gateway::rollback(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => fail(&failure),
+        },
         Command::Config(args) => match load(args) {
             Ok(config) => print(config.to_toml().as_bytes()),
             Err(code) => code,

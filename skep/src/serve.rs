@@ -7,7 +7,6 @@ use std::{fmt, io};
 
 use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
-use skep_gateway::StartFault;
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
 use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
@@ -16,8 +15,10 @@ use skep_settings::{Durability, Settings};
 
 use crate::chance::{random, random_bytes, random_hex};
 use crate::config::{Config, advertised};
+use crate::gateway::Gateway;
+use crate::in_force::Versions;
 use crate::report::report;
-use crate::{gateway, memory, open_files, recovery, signals};
+use crate::{first_gateway, gateway, in_force, memory, open_files, recovery, signals};
 
 /// As many as `join` may name.
 const JOIN_MAX: usize = 64;
@@ -47,7 +48,6 @@ pub enum ServeFault {
     },
     /// The system gives no thread.
     Thread(io::Error),
-    Gateway(StartFault),
     Run(RunFault),
 }
 
@@ -67,7 +67,6 @@ impl fmt::Display for ServeFault {
                 write!(f, "{fault}; it cannot be moved aside to get a new copy from the cluster: {source}")
             }
             ServeFault::Thread(source) => write!(f, "cannot start a thread: {source}"),
-            ServeFault::Gateway(fault) => write!(f, "{fault}"),
             ServeFault::Run(fault) => write!(f, "{fault}"),
         }
     }
@@ -82,7 +81,6 @@ impl std::error::Error for ServeFault {
             | ServeFault::Thread(source) => Some(source),
             ServeFault::Recover { fault, .. } => Some(fault),
             ServeFault::Run(fault) => Some(fault),
-            ServeFault::Gateway(fault) => Some(fault),
             ServeFault::Setting(_) | ServeFault::Log(_) => None,
         }
     }
@@ -138,15 +136,14 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         Checkpointer::start(data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
     let source = CheckpointSource::start(data_dir.disk(), CheckpointSource::IDLE, wake(waker.clone()))
         .map_err(ServeFault::Thread)?;
-    let gateway = gateway::start(config, cells).map_err(ServeFault::Gateway)?;
-    let traffic = gateway.as_ref().map(|gateway| gateway.board());
+    let inside = listening.inside();
+    let traffic = Gateway::new(&settings, cells, inside.clone());
+    let stopping = traffic.clone();
     signals::on_stop(move |signal| {
         tracing::info!(signal = signal.name(), "stopping");
         // Requests under way end first. Not here: a second signal must be heard meanwhile.
         std::thread::spawn(move || {
-            if let Some(gateway) = gateway {
-                gateway.drain();
-            }
+            stopping.drain();
             waker.stop();
         });
     })
@@ -162,7 +159,14 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         (node, first)
     };
     let nodes = found.recovered.split(cells).into_iter().enumerate().map(start).collect();
+    let versions = Versions::default();
+    in_force::start(versions.clone(), traffic.clone(), board.clone()).map_err(ServeFault::Thread)?;
+    if let Some(config) = &config.gateway {
+        first_gateway::offer(config.clone(), settings.name().to_owned(), inside)
+            .map_err(ServeFault::Thread)?;
+    }
     let publisher = board.clone();
+    let newest = versions.clone();
     let shared = Shared {
         log: Arc::new(log),
         checkpointer: Arc::new(checkpointer),
@@ -172,16 +176,19 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     };
     let surroundings = Surroundings {
         shared,
+        gateway: Box::new(move |version| newest.put(version)),
         files: NodeFiles::new(data_dir.disk(), found.peers),
         publish: Box::new(move |status, counts| {
             let mut told = report(&status, &counts);
-            told.metrics.extend(traffic.iter().flat_map(|board| gateway::metrics(&board.read())));
+            told.metrics.extend(traffic.board().iter().flat_map(|board| gateway::metrics(&board.read())));
             publisher.publish(told);
         }),
         start_patience,
     };
     announce_listening(clients, peers, http_address);
-    listening.run(nodes, surroundings).map_err(ServeFault::Run)?;
+    let outcome = listening.run(nodes, surroundings);
+    versions.end();
+    outcome.map_err(ServeFault::Run)?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -21,7 +21,7 @@ NEWER_COMMANDS = set(
 """Redis has them since 7.2 and 7.4."""
 
 OWN_COMMANDS = {
-    "once", "skep", "skep|help", "skep|node",
+    "once", "skep", "skep|gateway", "skep|help", "skep|node",
     "qack", "qadd", "qbeat", "qcron", "qdrop", "qfail", "qget", "qinfo", "qlist", "qredo", "qset", "qtake",
 }  # fmt: skip
 """Redis has no such commands."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import socket
 import struct
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.server import Skep, free_ports
+from harness.server import Skep, StartFailed, free_ports
 
 PATIENCE_SECONDS = 30.0
 """How long anything may take on a busy machine. No test says that something was fast."""
@@ -224,6 +226,24 @@ class Gateway(Skep):
             text = text.replace("{" + name + "}", address)
         self.file.write_text(text)
         return [*line, "--config", str(self.file), "--cores", "1", "--durability", "memory"]
+
+    def wait_ready(self) -> None:
+        """The file begins the cluster's configuration, so the gateway is there a moment after the node."""
+        super().wait_ready()
+        found = until(self.in_force, "the gateway's configuration is in force, or cannot be")
+        if found != "in force":
+            self.kill()
+            shutil.rmtree(self.data, ignore_errors=True)
+            raise StartFailed(self.name, None, str(found))
+
+    def in_force(self) -> str:
+        """`in force`, why it cannot be, or nothing while that is not known."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/api/v1/cluster", timeout=PATIENCE_SECONDS) as answer:
+                told = json.load(answer)["gateway"]
+        except OSError:
+            return ""
+        return "in force" if told["in_force"] > 0 else str(told["problem"])
 
     @property
     def web(self) -> int:

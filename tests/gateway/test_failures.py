@@ -317,12 +317,23 @@ def test_two_thousand_silent_connections_stop_nobody() -> None:
             each.close()
 
 
+def test_a_file_that_is_missing_is_told_and_the_node_serves_on() -> None:
+    gateway = Gateway('[gateway.listener.web]\naddress = "{web}"\ntls.certificates = [{ cert = "/no", key = "/no" }]\n')
+    try:
+        gateway.spawn()
+        told = until(gateway.in_force, "what became of the configuration is told")
+        assert "version 1" in str(told) and "/no" in str(told), told
+        with gateway.connect() as connection:
+            assert connection.call("PING") == ("+", b"PONG")
+    finally:
+        gateway.close()
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ('[gateway.listener.web]\naddress = "{web}"\nprotcol = "http"\n', "did you mean `protocol`"),
         ('[gateway.listener.web]\naddress = "nowhere"\n', "gateway.listener.web.address"),
-        ('[gateway.listener.web]\naddress = "{web}"\ntls.certificates = [{ cert = "/no", key = "/no" }]\n', "/no"),
     ],
 )
 def test_what_is_wrong_is_told_at_start(wrong: str, said: str) -> None:

@@ -59,6 +59,8 @@ pub(crate) struct Meta {
     tick_count: u64,
     /// The peer addresses that the shell was told.
     saved_peers: Vec<String>,
+    /// The version of the gateway's configuration that the shell was told; 0 for none.
+    pub gateway_told: u64,
     /// Nodes that were removed and are being told, each until when.
     leaving: BTreeMap<NodeId, Millis>,
     /// Since when members have been down, as this node sees it.
@@ -305,9 +307,15 @@ impl Node {
                 }
             }
             false => match (refused, self.meta.asks.get_mut(&number)) {
-                // The leader has it, and this node must too before it says so: who makes a user logs in as it next.
+                // The leader has it, and this node must too before it says so: who makes a user logs in as it next, and who
+                // changes the gateway's configuration looks at it.
                 (None, Some(ask))
-                    if matches!(ask.command, MetaCommand::SetUser { .. } | MetaCommand::DelUsers { .. }) =>
+                    if matches!(
+                        ask.command,
+                        MetaCommand::SetUser { .. }
+                            | MetaCommand::DelUsers { .. }
+                            | MetaCommand::SetGateway(_)
+                    ) =>
                 {
                     ask.is_done = true;
                     self.read_meta_for_ask(number, out);
@@ -410,6 +418,7 @@ impl Node {
         self.tell_links_of_members(out);
         self.set_addresses(out);
         self.tell_peers_to_shell(out);
+        self.tell_gateway(out);
         if self.meta.state.was_removed(self.id) {
             self.on_removed(out);
         }
@@ -523,6 +532,7 @@ impl Node {
         self.tick_rebuilds(out);
         if self.cells.is_hub() {
             self.end_goodbyes(out);
+            self.tell_gateway(out);
             self.look_at_members();
             self.announce();
             self.plan_placement(out);

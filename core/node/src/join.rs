@@ -279,6 +279,7 @@ impl Node {
                 return self.read_meta(out);
             }
             self.ready = true;
+            self.tell_gateway(out);
             let here: u64 = self.replicas().map(|replica| replica.keyspace.total_len() as u64).sum();
             let keys = here + self.cells.reports().map(|report| report.keys).sum::<u64>();
             let applied = self.replicas().map(|replica| replica.applied).next().unwrap_or_default();

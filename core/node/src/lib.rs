@@ -68,7 +68,7 @@ use skep_settings::Settings;
 
 pub use cells::{CellId, Mail};
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
-pub use skep_placement::{MetaState, NodeRecord, ShardRecord};
+pub use skep_placement::{GatewayVersion, MetaState, NodeRecord, ShardRecord};
 pub use status::{MetaStatus, NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};
 
 use cells::Cells;
@@ -190,6 +190,9 @@ pub enum Output {
     SaveIdentity(NodeIdentity),
     /// The peer addresses of the other members have changed: keep them for a start that cannot read the log.
     SavePeers(Vec<String>),
+    /// This is the gateway's configuration that the cluster wants in force; each version once, and the newest only. Given by
+    /// the hub.
+    Gateway(GatewayVersion),
     /// Drop this where it stalls nobody.
     Drop(Garbage),
     /// Close a connection; what it is owed has been sent or given up.

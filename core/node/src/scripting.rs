@@ -206,4 +206,6 @@ fn all_of(replies: &[Vec<u8>], reply: &mut Reply) {
 }
 
 #[cfg(test)]
+mod of_the_gateway;
+#[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use skep_settings::Settings;
 
 pub(crate) use cluster::Cluster;
 
-use crate::{Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
+use crate::{GatewayVersion, Identity, Input, Load, Node, NodeRecord, Note, Now, Output, Recovered};
 
 /// A node and its surroundings.
 pub(crate) struct World {
@@ -25,6 +25,7 @@ pub(crate) struct World {
     /// What the node asked for, but for what the disk was asked.
     pub notes: Vec<Note>,
     pub closed: Vec<ConnId>,
+    pub gateway: Vec<GatewayVersion>,
     pub stopped: bool,
     /// Checkpoints given out whole and not confirmed.
     finished: Vec<(GroupId, LogId)>,
@@ -88,6 +89,7 @@ impl World {
             holds_disk: false,
             notes: Vec::new(),
             closed: Vec::new(),
+            gateway: Vec::new(),
             stopped: false,
             finished: Vec::new(),
             begun: None,
@@ -194,6 +196,7 @@ impl World {
                 }
                 Output::Close { conn } => self.closed.push(conn),
                 Output::Note(note) => self.notes.push(note),
+                Output::Gateway(version) => self.gateway.push(version),
                 Output::Stopped => self.stopped = true,
                 Output::SaveIdentity(_) => self.identity_given = true,
                 Output::CheckpointBegin { group, at, .. } => {

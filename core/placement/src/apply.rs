@@ -37,6 +37,7 @@ impl MetaState {
             MetaCommand::Remove { node } => self.remove(node),
             MetaCommand::SetUser { name, first, rules } => self.set_user(name, &first, &rules),
             MetaCommand::DelUsers { names } => self.del_users(&names),
+            MetaCommand::SetGateway(version) => self.set_gateway(version),
         }
     }
 

@@ -3,6 +3,7 @@
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{GroupId, NodeId, NodeUuid};
 
+use crate::gateway::{self, GatewayVersion};
 use crate::record::{self, NodeRecord};
 
 /// A change of the meta state. Carried out by [`MetaState::apply`](crate::MetaState::apply), alike on all nodes.
@@ -39,6 +40,9 @@ pub enum MetaCommand {
     SetUser { name: Vec<u8>, first: Vec<Vec<u8>>, rules: Vec<Vec<u8>> },
     /// Forgets users.
     DelUsers { names: Vec<Vec<u8>> },
+    /// Makes a version of the gateway's configuration the newest, if it follows the one that is. Asked again with the same it
+    /// changes nothing.
+    SetGateway(GatewayVersion),
 }
 
 // 0 and 1 were commands of clusters of one node, which had no uuids.
@@ -52,6 +56,7 @@ const REMOVE: u8 = 8;
 const REPLACE: u8 = 9;
 const SET_USER: u8 = 10;
 const DEL_USERS: u8 = 11;
+const SET_GATEWAY: u8 = 12;
 
 impl MetaCommand {
     pub fn encode(&self) -> Vec<u8> {
@@ -112,6 +117,10 @@ impl MetaCommand {
                 out.push(DEL_USERS);
                 record::put_texts(&mut out, names);
             }
+            MetaCommand::SetGateway(version) => {
+                out.push(SET_GATEWAY);
+                gateway::encode_one(version, &mut out);
+            }
         }
         out
     }
@@ -157,7 +166,8 @@ impl MetaCommand {
                 rules: record::texts(&mut input)?,
             },
             DEL_USERS => MetaCommand::DelUsers { names: record::texts(&mut input)? },
-            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 11" }),
+            SET_GATEWAY => MetaCommand::SetGateway(gateway::decode_one(&mut input)?),
+            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 12" }),
         };
         input.end()?;
         Ok(command)

@@ -8,6 +8,7 @@
 mod apply;
 mod command;
 mod forming;
+mod gateway;
 mod leaders;
 mod membership;
 mod plan;
@@ -17,6 +18,9 @@ mod users;
 
 pub use command::MetaCommand;
 pub use forming::{Decision, Forming, FormingInput, JoinReply, Offer};
+pub use gateway::{
+    GATEWAY_BYTES_MAX, GATEWAY_KEPT_BYTES_MAX, GATEWAY_VERSIONS_MAX, GATEWAY_WORDS_BYTES_MAX, GatewayVersion,
+};
 pub use leaders::better_leader;
 pub use membership::{Step, Wanted, is_settled, membership_step};
 pub use plan::{DEAD_AFTER_MS, View, plan};

@@ -8,6 +8,7 @@ use skep_acl::Users;
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{GroupId, NodeId, NodeUuid, SLOT_COUNT};
 
+use crate::gateway::{self, GatewayVersion};
 use crate::membership::Wanted;
 use crate::record::{self, Member, REPLICAS_MAX, ShardRecord};
 use crate::users;
@@ -20,7 +21,9 @@ pub const SHARDS_MAX: u32 = 4096;
 const REMOVED_MAX: usize = 4096;
 /// Greatest id of a founder: far from the end of the numbers, so that joining never gets there.
 pub(crate) const FOUNDER_MAX: NodeId = NodeId(u32::MAX as u64);
-const STATE_VERSION: u8 = 3;
+const STATE_VERSION: u8 = 4;
+/// The version that had no gateway.
+const STATE_VERSION_NO_GATEWAY: u8 = 3;
 /// The version that had no users.
 const STATE_VERSION_MIN: u8 = 2;
 
@@ -39,6 +42,8 @@ pub struct MetaState {
     pub shards: BTreeMap<GroupId, ShardRecord>,
     /// Users that were made or changed by ACL commands; shared with whoever looks at them.
     pub users: Arc<Users>,
+    /// Versions of the gateway's configuration, the newest last; shared with whoever looks at them.
+    pub gateway: Arc<Vec<GatewayVersion>>,
     pub(crate) next_node: NodeId,
     table: SlotTable,
 }
@@ -146,6 +151,7 @@ impl MetaState {
             record.encode(out);
         }
         users::encode(&self.users, out);
+        gateway::encode(&self.gateway, out);
     }
 
     /// Reads what [`MetaState::encode`] wrote.
@@ -156,7 +162,7 @@ impl MetaState {
         let mut input = Reader::new(bytes);
         let version = input.u8()?;
         if !(STATE_VERSION_MIN..=STATE_VERSION).contains(&version) {
-            return Err(Malformed { offset: 0, expected: "a meta state of version 2 or 3" });
+            return Err(Malformed { offset: 0, expected: "a meta state of version 2 to 4" });
         }
         let mut state = MetaState { cluster_id: record::text(&mut input)?, ..MetaState::default() };
         state.replicas = record::small(&mut input)?;
@@ -178,6 +184,9 @@ impl MetaState {
         }
         if version > STATE_VERSION_MIN {
             state.users = Arc::new(users::decode(&mut input)?);
+        }
+        if version > STATE_VERSION_NO_GATEWAY {
+            state.gateway = Arc::new(gateway::decode(&mut input)?);
         }
         input.end()?;
         match state.broken_rule_of_shape() {
@@ -213,7 +222,8 @@ impl MetaState {
             (self.has_each_node_once(), "INV-PLACE-2: ids, uuids and names of one node each"),
             (self.has_sound_groups(), "INV-PLACE-3: replicas that are members and among the holders"),
         ];
-        rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule)
+        let broken = rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule);
+        broken.or_else(|| gateway::broken_rule(&self.gateway))
     }
 
     fn has_each_slot_once(&self) -> bool {

@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::{NodeStatus, StatusSource};
+use crate::{GatewayEntry, NodeStatus, StatusSource};
 
 /// The last status that the node published. The node replaces it whole and never waits for a reader.
 #[derive(Debug)]
 pub struct StatusBoard {
     last: Mutex<(Arc<NodeStatus>, Instant)>,
+    gateway: Mutex<GatewayEntry>,
     /// An older status means that the node's loop stands still.
     age_max: Duration,
 }
@@ -25,14 +26,24 @@ impl StatusBoard {
 
     /// As [`StatusBoard::new`], with another patience.
     pub fn with_age_max(first: NodeStatus, age_max: Duration) -> Arc<StatusBoard> {
-        Arc::new(StatusBoard { last: Mutex::new((Arc::new(first), Instant::now())), age_max })
+        let last = Mutex::new((Arc::new(first), Instant::now()));
+        Arc::new(StatusBoard { last, gateway: Mutex::default(), age_max })
     }
 
     /// Replaces the status. Call at least once a second, and at once when readiness changes.
-    pub fn publish(&self, status: NodeStatus) {
+    /// What it says of the gateway is replaced by what [`StatusBoard::set_gateway`] was told.
+    pub fn publish(&self, mut status: NodeStatus) {
+        status.cluster.gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let next = (Arc::new(status), Instant::now());
         // The old status is dropped after the lock is released.
         let _old = std::mem::replace(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner), next);
+    }
+
+    /// Takes over what is in force at the gateway; whoever asks from here on is told.
+    pub fn set_gateway(&self, gateway: GatewayEntry) {
+        self.gateway.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&gateway);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut last.0).cluster.gateway = gateway;
     }
 
     /// The last status; not ready if it is too old.
@@ -69,6 +80,16 @@ mod tests {
         assert_eq!(board.read().ready, Err("starting".to_owned()));
         board.publish(status(Ok(())));
         assert_eq!(board.read().ready, Ok(()));
+    }
+
+    #[test]
+    fn what_is_in_force_at_the_gateway_is_told_at_once_and_stays() {
+        let board = StatusBoard::new(status(Ok(())));
+        let gateway = GatewayEntry { wanted: 3, in_force: 2, problem: "cannot be read".into() };
+        board.set_gateway(gateway.clone());
+        assert_eq!(board.read().cluster.gateway, gateway);
+        board.publish(status(Ok(())));
+        assert_eq!(board.read().cluster.gateway, gateway);
     }
 
     #[test]

@@ -15,6 +15,6 @@ pub use fetch::{FetchFault, fetch};
 pub use metrics::{Histogram, Labels, Metric, Samples};
 pub use server::{HttpLimits, HttpServer, StatusSource};
 pub use status::{
-    ClusterState, ClusterStatus, NodeEntry, NodeState, NodeStatus, ReplicaEntry, ReplicaRole, ShardEntry,
-    nodes_to_json,
+    ClusterState, ClusterStatus, GatewayEntry, NodeEntry, NodeState, NodeStatus, ReplicaEntry, ReplicaRole,
+    ShardEntry, nodes_to_json,
 };

@@ -26,6 +26,19 @@ pub struct ClusterStatus {
     pub problems: Vec<String>,
     pub nodes: Vec<NodeEntry>,
     pub shards: Vec<ShardEntry>,
+    #[serde(default)]
+    pub gateway: GatewayEntry,
+}
+
+/// The gateway's configuration at the node that answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayEntry {
+    /// The version that the cluster wants in force, as this node knows; 0 for none.
+    pub wanted: u64,
+    /// The version that this node works by; 0 for none.
+    pub in_force: u64,
+    /// Why they differ; empty if they do not, or in the moment before they are the same.
+    pub problem: String,
 }
 
 /// How the cluster is, as far as the node that answers can see.

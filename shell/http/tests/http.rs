@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skep_http::{
-    ClusterState, ClusterStatus, FetchFault, HttpLimits, HttpServer, Metric, NodeEntry, NodeState,
-    NodeStatus, ReplicaEntry, ReplicaRole, ShardEntry, StatusBoard, fetch,
+    ClusterState, ClusterStatus, FetchFault, GatewayEntry, HttpLimits, HttpServer, Metric, NodeEntry,
+    NodeState, NodeStatus, ReplicaEntry, ReplicaRole, ShardEntry, StatusBoard, fetch,
 };
 
 fn status() -> NodeStatus {
@@ -41,6 +41,7 @@ fn status() -> NodeStatus {
             problems: vec!["n2 is down".into()],
             nodes: vec![node],
             shards: vec![shard],
+            gateway: GatewayEntry { wanted: 3, in_force: 2, problem: "cannot be read".into() },
         },
         metrics: vec![Metric::counter("skep_commands", "Commands carried out", 7)],
     }

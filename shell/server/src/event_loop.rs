@@ -8,7 +8,7 @@ use std::time::Duration;
 use mio::{Events, Poll};
 use skep_base::Millis;
 use skep_disk::NodeFiles;
-use skep_node::{Input, Load, Node, Now, Output, Status};
+use skep_node::{GatewayVersion, Input, Load, Node, Now, Output, Status};
 
 use crate::clock::{Clock, Stopwatch};
 use crate::door::Door;
@@ -71,6 +71,7 @@ pub(crate) struct EventLoop {
 /// What only the hub's loop uses.
 pub(crate) struct OfHub {
     pub publish: Box<dyn FnMut(Status, Counts)>,
+    pub gateway: Box<dyn FnMut(GatewayVersion)>,
     pub files: NodeFiles,
     pub start_patience: Duration,
 }
@@ -245,6 +246,12 @@ impl EventLoop {
                 self.links.dialer.dial(self.poll.registry(), self.turn.mono, link, address);
             }
             Output::CloseLink { link } => self.close_link(link),
+            Output::Gateway(version) => {
+                let of_hub = self.of_hub.as_mut().expect("only the hub knows what the cluster wants");
+                (of_hub.gateway)(version);
+                // That it is known here is told at once.
+                self.publish_at = self.turn.mono;
+            }
             Output::Note(note) => {
                 note::log(&note);
                 self.counts.take(&note);

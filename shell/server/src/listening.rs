@@ -11,7 +11,7 @@ use mio::Poll;
 use mio::net::TcpListener;
 use skep_disk::{CheckpointSource, Checkpointer, LogWriter, NodeFiles};
 use skep_log::LogFault;
-use skep_node::{Node, Output, Status};
+use skep_node::{GatewayVersion, Node, Output, Status};
 
 use crate::event_loop::{EventLoop, OfHub};
 use crate::inside::Inside;
@@ -80,6 +80,8 @@ pub struct Surroundings {
     pub shared: Shared,
     /// Takes the status, twice a second.
     pub publish: Box<dyn FnMut(Status, Counts)>,
+    /// Takes the gateway's configuration when the cluster has another.
+    pub gateway: Box<dyn FnMut(GatewayVersion)>,
     pub files: NodeFiles,
     /// How long clients may wait to be let in while the node is not ready.
     pub start_patience: Duration,
@@ -182,8 +184,8 @@ impl Listening {
     pub fn run(self, cells: Vec<(Node, Vec<Output>)>, surroundings: Surroundings) -> Result<(), RunFault> {
         let Listening { polls, mailboxes, inside, clients, peers } = self;
         assert_eq!(cells.len(), polls.len(), "as many cells as the sockets were bound for");
-        let Surroundings { shared, publish, files, start_patience } = surroundings;
-        let mut of_hub = Some((OfHub { publish, files, start_patience }, (clients, peers)));
+        let Surroundings { shared, publish, gateway, files, start_patience } = surroundings;
+        let mut of_hub = Some((OfHub { publish, gateway, files, start_patience }, (clients, peers)));
         let mut hub = None;
         let mut threads = Vec::new();
         for ((cell, mailbox), (poll, waker)) in cells.into_iter().zip(mailboxes).zip(polls) {

@@ -106,6 +106,7 @@ fn run(
     let surroundings = Surroundings {
         shared,
         files: NodeFiles::new(dir.disk(), KnownPeers::default()),
+        gateway: Box::new(drop),
         publish: Box::new(move |status, _| {
             *board.0.lock().unwrap() = status;
             board.1.notify_all();

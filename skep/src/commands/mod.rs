@@ -1,6 +1,7 @@
 //! The commands that ask a running cluster, or tell it to do something. Each talks to one node, any of them.
 
 mod ask;
+pub mod gateway;
 pub mod node;
 pub mod status;
 mod table;

@@ -1,12 +1,11 @@
 //! `skep node list`, `drain` and `remove`: who belongs to the cluster.
 
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use skep_http::{ClusterStatus, NodeEntry, NodeState};
 
-use super::tell::tell;
+use super::tell::order;
 use super::{Failure, ask, status};
 use crate::cli::{DrainArgs, ListArgs, RemoveArgs, TellAt};
 
@@ -179,34 +178,4 @@ fn confirmed(cluster: &ClusterStatus, node: &NodeEntry) -> bool {
     let mut answer = String::new();
     let read = std::io::stdout().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-}
-
-/// Sends a command to the node that was asked, or to where the user says that clients are taken.
-fn order(cluster: &ClusterStatus, at: &TellAt, words: &[&str]) -> Result<(), Failure> {
-    let itself = cluster.nodes.iter().find(|node| node.id == cluster.node_id);
-    let address = match (&at.client, itself) {
-        (Some(address), _) => address,
-        (None, Some(node)) => &node.client,
-        (None, None) => {
-            return Err(Failure(format!("the node at {} belongs to no cluster yet", at.http.http)));
-        }
-    };
-    tell(address, &password(at.password_file.as_deref())?, words).map(drop)
-}
-
-/// From the file, else from `SKEP_PASSWORD`, else from the variable that nodes read theirs from; or none.
-fn password(file: Option<&Path>) -> Result<String, Failure> {
-    let Some(path) = file else {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        return Ok(variable("SKEP_PASSWORD").or_else(|| variable("SKEP_REQUIREPASS")).unwrap_or_default());
-    };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure(format!("--password-file {}: {error}", path.display())))?;
-    match text.lines().next() {
-        Some(password) if !password.is_empty() => Ok(password.to_owned()),
-        _ => Err(Failure(format!(
-            "--password-file {}: the first line is empty, it must be the password",
-            path.display()
-        ))),
-    }
 }

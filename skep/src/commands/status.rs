@@ -151,6 +151,7 @@ mod tests {
             node_id: 2,
             state: ClusterState::Degraded,
             problems: vec!["n3 is down".into()],
+            gateway: skep_http::GatewayEntry::default(),
             nodes: vec![node(1, NodeState::Up), node(2, NodeState::Draining), node(3, NodeState::Down)],
             shards: vec![
                 ShardEntry {

@@ -3,21 +3,54 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::Duration;
 
+use skep_http::ClusterStatus;
 use skep_resp::{Value, write_command};
 
 use super::Failure;
+use crate::cli::TellAt;
 
 /// To connect.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// For each reply: a change of the cluster is answered when a majority has it, and waits for an election if need be.
 const REPLY_PATIENCE: Duration = Duration::from_secs(30);
-/// Replies to such commands are a line.
-const REPLY_BYTES_MAX: usize = 1 << 20;
+/// The longest is a version of the gateway's configuration, of 1 MiB; others are a line.
+const REPLY_BYTES_MAX: usize = 2 << 20;
+
+/// Sends a command to the node that was asked, or to where the user says that clients are taken.
+pub(super) fn order(cluster: &ClusterStatus, at: &TellAt, words: &[&str]) -> Result<Value, Failure> {
+    let itself = cluster.nodes.iter().find(|node| node.id == cluster.node_id);
+    let address = match (&at.client, itself) {
+        (Some(address), _) => address,
+        (None, Some(node)) => &node.client,
+        (None, None) => {
+            return Err(Failure(format!("the node at {} belongs to no cluster yet", at.http.http)));
+        }
+    };
+    tell(address, &password(at.password_file.as_deref())?, words)
+}
+
+/// From the file, else from `SKEP_PASSWORD`, else from the variable that nodes read theirs from; or none.
+fn password(file: Option<&Path>) -> Result<String, Failure> {
+    let Some(path) = file else {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        return Ok(variable("SKEP_PASSWORD").or_else(|| variable("SKEP_REQUIREPASS")).unwrap_or_default());
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure(format!("--password-file {}: {error}", path.display())))?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(password.to_owned()),
+        _ => Err(Failure(format!(
+            "--password-file {}: the first line is empty, it must be the password",
+            path.display()
+        ))),
+    }
+}
 
 /// Sends `words` to the node at `address`, after the password if there is one, and gives the reply.
-pub(super) fn tell(address: &str, password: &str, words: &[&str]) -> Result<Value, Failure> {
+fn tell(address: &str, password: &str, words: &[&str]) -> Result<Value, Failure> {
     let mut stream = connect(address).map_err(|error| {
         Failure(format!(
             "{address} takes no clients: {error}; give another node's client address with --client"
@@ -56,7 +89,7 @@ fn exchange(stream: &mut TcpStream, words: &[&str]) -> io::Result<Value> {
     write_command(&mut request, words.iter().map(|word| word.as_bytes()));
     stream.write_all(&request)?;
     let mut reply = Vec::new();
-    let mut piece = [0; 4096];
+    let mut piece = [0; 64 << 10];
     loop {
         let read = stream.read(&mut piece)?;
         if read == 0 {

@@ -94,6 +94,10 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command("readwrite", 1, LOADING | STALE | FAST, CONNECTION, "3.0.0")
         .docs("O(1)", "Is accepted: ends READONLY."),
     command("skep", -2, 0, 0, "7.4.0").docs("Depends on the subcommand", "Changes the cluster."),
+    command("skep|gateway", -3, ADMIN | NOSCRIPT | STALE | NO_MULTI, 0, "7.4.0")
+        .tips(&["nondeterministic_output"])
+        .syntax("(LIST | GET [version:integer] | SET base:integer reason:string text:string)")
+        .docs("O(N) in the text", "Tells or changes the gateway's configuration, which all nodes have."),
     command("skep|help", 2, LOADING | STALE, 0, "7.4.0").docs("O(1)", "Explains the subcommands."),
     command("skep|node", 4, ADMIN | NOSCRIPT | STALE | NO_MULTI, 0, "7.4.0")
         .syntax("<DRAIN | UNDRAIN | REMOVE> node:string")

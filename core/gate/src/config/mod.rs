@@ -161,6 +161,25 @@ impl Config {
         }
     }
 
+    /// As [`Config::parse`], of a text that has nothing but `[gateway]`: what the cluster keeps for all nodes to see must not
+    /// hold a node's own settings, its password among them.
+    ///
+    /// # Errors
+    /// As [`Config::parse`], and each key outside `[gateway]`.
+    pub fn parse_alone(text: &str) -> Result<Config, Vec<ConfigError>> {
+        let config = Config::parse(text)?;
+        let found = Found::new(text);
+        let (table, _) = DeTable::parse_recoverable(text);
+        for key in table.get_ref().keys().filter(|key| &**key.get_ref() != "gateway") {
+            let what = "is no part of [gateway]; a node's own settings are for its own file".to_owned();
+            found.wrong_at(key.span().start, key.get_ref(), what);
+        }
+        match found.is_clean() {
+            true => Ok(config),
+            false => Err(found.into_errors()),
+        }
+    }
+
     /// Every key with its value, defaults included, one a line, as TOML.
     pub fn text(&self) -> String {
         show::text(self)

@@ -244,3 +244,14 @@ fn what_a_caller_finds_wrong_is_told_with_its_line() {
     let errors = errors.expect_err("it is refused");
     assert_eq!(errors[0].to_string(), "line 3: `gateway.pool.a.sticky` is refused");
 }
+
+#[test]
+fn a_text_for_the_cluster_holds_nothing_but_the_gateway() {
+    assert!(Config::parse_alone("[gateway]\ntrusted-hops = 1").is_ok());
+    let errors = Config::parse_alone("requirepass = \"secret\"\n[gateway]\n").unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "line 1: `requirepass` is no part of [gateway]; a node's own settings are for its own file"
+    );
+    assert!(Config::parse_alone("[gateway]\ntrusted-hop = 1").unwrap_err()[0].what.contains("trusted-hops"));
+}

@@ -386,3 +386,19 @@ fn a_publisher_waits_for_a_cell_that_is_behind_with_taking_messages() {
     all.settle();
     assert!(all.cells[0].accepts_input());
 }
+
+#[test]
+fn a_client_of_any_cell_changes_the_gateways_configuration_and_all_cells_tell_it() {
+    let mut all = Cells::of(2, FOUR_SHARDS);
+    let (here, there) = (all.connect(), all.connect());
+    assert_eq!(all.ask(there, "ACL SETUSER ann on nopass ~* +@all\nAUTH ann x"), "+OK +OK");
+    assert_eq!(all.ask(there, "SKEP GATEWAY SET 0 a.toml gateway.trusted-hops=1"), ":1");
+    for conn in [here, there] {
+        let shown = all.ask(conn, "SKEP GATEWAY GET");
+        assert!(shown.contains("gateway.trusted-hops=1") && shown.contains("$2 by $3 ann"), "{shown}");
+    }
+    let late = all.ask(here, "SKEP GATEWAY SET 0 b.toml gateway.trusted-hops=2");
+    assert!(late.contains("is at version 1"), "{late}");
+    let wrong = all.ask(there, "SKEP GATEWAY SET 1 b.toml gateway.trusted-hop=2");
+    assert!(wrong.starts_with("-ERR") && wrong.contains("trusted-hops"), "{wrong}");
+}

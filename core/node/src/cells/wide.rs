@@ -5,6 +5,7 @@
 //! meanwhile, so that it is answered in order; and what a client did before it asked is in the parts, since it was answered.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, Refusal};
@@ -21,6 +22,7 @@ use crate::{Node, Output};
 #[derive(Clone)]
 pub(crate) struct WideAsk {
     caller: Caller,
+    user: Arc<[u8]>,
     command: &'static CommandSpec,
     args: OwnedArgs,
 }
@@ -73,6 +75,8 @@ pub(crate) type DoPart = fn(&mut Node, Caller, Args<'_>, &mut Vec<Output>) -> Re
 pub(crate) struct Wide {
     next: u64,
     waiting: BTreeMap<u64, Waiting>,
+    /// Whose command this cell does its part of.
+    asked_by: Arc<[u8]>,
     /// The parts for the command that is being run.
     gathered: Option<Parts>,
 }
@@ -112,7 +116,7 @@ impl Node {
         let client = self.client(conn);
         client.begin_op(false);
         client.waiting = true;
-        let db = client.db;
+        let (db, user) = (client.db, client.user.clone());
         let args = OwnedArgs::copy(args);
         let cells = self.active_cells();
         let wide = &mut self.cells.wide;
@@ -120,7 +124,8 @@ impl Node {
         wide.next += 1;
         let waiting = Waiting { conn, command, args: args.clone(), run, heard, cells, parts: Vec::new() };
         wide.waiting.insert(number, waiting);
-        let ask = WideAsk { caller: Caller { cell: self.cells.me, conn, db, number, cells }, command, args };
+        let caller = Caller { cell: self.cells.me, conn, db, number, cells };
+        let ask = WideAsk { caller, user, command, args };
         match self.cells.is_hub() {
             true => self.pass_on(ask, out),
             false => self.cells.send(HUB, Message::Ask(ask)),
@@ -138,7 +143,8 @@ impl Node {
     }
 
     pub(crate) fn on_asked(&mut self, ask: WideAsk, out: &mut Vec<Output>) {
-        let WideAsk { caller, command, args } = ask;
+        let WideAsk { caller, user, command, args } = ask;
+        self.cells.wide.asked_by = user;
         let part = match self.routes.part_of(command) {
             Some(part) => part(self, caller, args.args(), out),
             None => Ok(Part::Done),
@@ -146,6 +152,11 @@ impl Node {
         if !matches!(part, Ok(Part::Later)) {
             self.answer_part(caller, part, out);
         }
+    }
+
+    /// The user whose command this cell does its part of.
+    pub(crate) fn asked_by(&self) -> &[u8] {
+        &self.cells.wide.asked_by
     }
 
     /// Gives a part to the cell that asked.
@@ -207,7 +218,9 @@ impl Node {
             return Ok(parts);
         }
         let command = skep_command::resolve(call.args)?;
-        let db = self.client(call.conn).db;
+        let client = self.client(call.conn);
+        let (db, user) = (client.db, client.user.clone());
+        self.cells.wide.asked_by = user;
         let caller = Caller { cell: self.cells.me, conn: call.conn, db, number: 0, cells: 1 };
         let part = self.routes.part_of(command).expect("who asks for parts has them in the table");
         Ok(vec![part(self, caller, call.args, call.out)?])

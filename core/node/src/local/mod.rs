@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod connection;
 mod elsewhere;
+mod gateway;
 mod info;
 mod memory;
 mod monitor;
@@ -74,6 +75,7 @@ const PARTS: &[Parts] = &[
     client_list::PARTS,
     cluster::PARTS,
     config::PARTS,
+    gateway::PARTS,
     info::PARTS,
     memory::PARTS,
     monitor::PARTS,
@@ -94,6 +96,7 @@ const LOCAL: &[Group] = &[
     config::COMMANDS,
     connection::COMMANDS,
     elsewhere::COMMANDS,
+    gateway::COMMANDS,
     info::COMMANDS,
     memory::COMMANDS,
     monitor::COMMANDS,

@@ -10,7 +10,7 @@ use crate::testing::World;
 const DOCS: &str = include_str!("../../../../../docs/commands.md");
 
 /// Commands that Redis does not have.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "once",
     "qack",
     "qadd",
@@ -25,6 +25,7 @@ const OWN: [&str; 16] = [
     "qset",
     "qtake",
     "skep",
+    "skep|gateway",
     "skep|help",
     "skep|node",
 ];
