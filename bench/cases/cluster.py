@@ -116,7 +116,8 @@ def idle(_scale: float, _repeats: int) -> None:
         with Cluster(flags=["--shards", str(shards)]) as cluster:
             pids = [node.process.pid for node in cluster.nodes if node.process is not None]
             cluster.nodes[0].call("SET", "a", "1")
-            time.sleep(2.0)
+            # Until leaders are spread, copies are compared for the first time, and all groups rest.
+            time.sleep(5.0 if shards == 1 else 165.0)
             before = [processor_seconds([pid]) for pid in pids]
             time.sleep(IDLE_SECONDS)
             rows += [

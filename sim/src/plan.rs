@@ -4,6 +4,7 @@
 
 use skep_base::Rng;
 use skep_log::WalConfig;
+use skep_node::RestPace;
 use skep_peer::{PIECE_BYTES_MAX, PIECE_BYTES_MIN};
 use skep_settings::Settings;
 
@@ -13,6 +14,8 @@ use crate::planted::Planted;
 
 /// Virtual microseconds.
 pub const MS: u64 = 1_000;
+/// Longer than any run.
+const FOR_EVER_MS: u64 = 1 << 40;
 
 /// What can go wrong.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -223,6 +226,16 @@ impl Plan {
             failing_start_in: rng.one_in(3).then(|| 2 + rng.below(4)),
             piece_bytes: [PIECE_BYTES_MIN, 300, 4 << 10, PIECE_BYTES_MAX][rng.below(4) as usize],
         }
+    }
+
+    /// When groups rest; as `cells_seed`, not drawn. Seldom in seeds about leases, since a leader at rest has none.
+    pub fn rest(&self, planted: Option<Planted>) -> RestPace {
+        let mut rng = Rng::new(self.cells_seed ^ 0x7e57);
+        let seldom = self.focus == Some(Focus::Leases);
+        let after_ms = if seldom { 5_000 } else { [50, 50, 300, 1_000, 5_000][rng.below(5) as usize] };
+        let usual = RestPace::default().vouch_ms;
+        let vouch_ms = if planted == Some(Planted::RestUnasked) { FOR_EVER_MS } else { usual };
+        RestPace { after_ms, vouch_ms }
     }
 
     /// Cells of a node in one of its lives.

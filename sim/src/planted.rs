@@ -35,10 +35,12 @@ pub enum Planted {
     CheckpointLacksTokens,
     /// Clients repeat what is uncertain without a token.
     RetryWithoutToken,
+    /// A follower rests for ever, whatever becomes of the node that its leader is on.
+    RestUnasked,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 13] = [
+    pub const ALL: [Planted; 14] = [
         Planted::AcknowledgeBeforeSync,
         Planted::TornTailAccepted,
         Planted::CheckpointLacksLastEntry,
@@ -52,6 +54,7 @@ impl Planted {
         Planted::VoteForgotten,
         Planted::CheckpointLacksTokens,
         Planted::RetryWithoutToken,
+        Planted::RestUnasked,
     ];
 
     pub fn name(self) -> &'static str {
@@ -69,6 +72,7 @@ impl Planted {
             Planted::ReadWithoutRound => "read-without-round",
             Planted::CheckpointLacksTokens => "checkpoint-lacks-tokens",
             Planted::RetryWithoutToken => "retry-without-token",
+            Planted::RestUnasked => "rest-unasked",
         }
     }
 

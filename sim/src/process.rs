@@ -220,6 +220,7 @@ impl Process {
             seed,
             secret: [7; 32],
             replaces,
+            rest: plan.rest(planted),
             link_limits: LinkLimits { piece_bytes: plan.piece_bytes, ..LinkLimits::default() },
             may_damage: true,
         };

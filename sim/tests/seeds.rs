@@ -13,7 +13,7 @@ const TWICE: u64 = if cfg!(debug_assertions) { 20 } else { 100 };
 
 /// Seeds within which each planted bug must be found, with so many nodes, and the rule that is then broken, if it is always that
 /// one: a lease that is too long must be seen by what clients read.
-const PLANTED: [(Planted, usize, u64, &str); 15] = [
+const PLANTED: [(Planted, usize, u64, &str); 16] = [
     (Planted::AcknowledgeBeforeSync, 1, 200, ""),
     (Planted::TornTailAccepted, 1, 200, ""),
     (Planted::CheckpointLacksLastEntry, 1, 200, ""),
@@ -25,6 +25,7 @@ const PLANTED: [(Planted, usize, u64, &str); 15] = [
     (Planted::ForwardTwice, 3, 1_000, ""),
     (Planted::RetryWithoutToken, 3, 1_000, "INV-SIM-15"),
     (Planted::VoteForgotten, 3, 1_000, ""),
+    (Planted::RestUnasked, 3, 1_000, ""),
     (Planted::LeaseClockStops, 3, 40, "INV-SIM-15"),
     (Planted::LeaseCheckedEarly, 3, 40, "INV-SIM-15"),
     (Planted::LeaseByWallClock, 3, 40, "INV-SIM-15"),

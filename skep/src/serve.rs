@@ -9,7 +9,7 @@ use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
-use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, Status};
+use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, RestPace, Status};
 use skep_server::{Clock, Counts, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
@@ -232,6 +232,7 @@ fn identity(
         secret: random_bytes(),
         replaces,
         link_limits: LinkLimits::default(),
+        rest: RestPace::default(),
         may_damage: may_damage(),
     }
 }

@@ -1,5 +1,6 @@
 //! What a group is told when it is made: who it is, its pace and its limits.
 
+use crate::RestPace;
 use skep_base::{GroupId, NodeId};
 
 /// Fixed for the life of a [`Group`](crate::Group).
@@ -20,6 +21,8 @@ pub struct GroupConfig {
     pub election_ticks: usize,
     /// Ticks between two heartbeats of a leader.
     pub heartbeat_ticks: usize,
+    /// `None`: it never rests. Else the node tells its groups [`Input::Vouched`](crate::Input::Vouched).
+    pub rest: Option<RestPace>,
     pub limits: Limits,
 }
 
@@ -68,6 +71,7 @@ impl GroupConfig {
             tick_ms: 25,
             election_ticks: 9,
             heartbeat_ticks: 2,
+            rest: None,
             limits: Limits::default(),
         }
     }

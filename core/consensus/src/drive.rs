@@ -243,6 +243,7 @@ impl Group {
             self.stats.role_changes += 1;
         }
         self.role_told = (role, term, leader);
+        self.stir();
         out.push(Output::RoleChanged { role, term, leader });
     }
 }

@@ -23,6 +23,9 @@ pub enum Input {
     /// A message with a [`checkpoint`](Message::checkpoint) was given to the group of `to`, or it was given up. Nothing
     /// else is sent to `to` until this is told.
     CheckpointSent { to: NodeId, arrived: bool },
+    /// The node of `leader` said, a moment ago at the most, that it leads in `term` and rests, with the log up to `last`; see
+    /// [`leads_at_rest`](crate::Group::leads_at_rest). A follower rests while it is told so again and again.
+    Vouched { leader: NodeId, term: Term, last: LogIndex },
     /// The connection to a node broke: what was sent may be lost, checkpoints too.
     Unreachable(NodeId),
 }
@@ -180,6 +183,8 @@ pub struct Stats {
     pub ticks: u64,
     pub role_changes: u64,
     pub reads: u64,
+    /// How often it began to rest as leader.
+    pub rests: u64,
     pub log_entries: u64,
     /// Payload bytes of the entries in memory.
     pub log_bytes: u64,

@@ -6,6 +6,7 @@ use crate::lease::{Lease, NO_STAMP, Promise};
 use crate::membership::{self, CHANGES_MAX, History};
 use crate::message::{PAYLOAD_BYTES_MAX, travels};
 use crate::reads::{READS_MAX, Reads};
+use crate::rest::{AWAKE, Rest};
 use crate::store::Store;
 use crate::{
     GroupConfig, Input, MembershipRefusal, Message, Note, Output, ProposeRefusal, ReadId, ReadRefusal, Role,
@@ -48,6 +49,7 @@ pub struct Group {
     begun: bool,
     pub(crate) promise: Promise,
     pub(crate) lease: Lease,
+    pub(crate) rest: Rest,
     /// Before this instant the state machine may be read as it is; kept up to date by `drive::settle_reads`.
     pub(crate) readable_until: Millis,
     pub(crate) may_campaign: bool,
@@ -135,6 +137,7 @@ impl Group {
             begun: false,
             promise: Promise::new(promised),
             lease: Lease::new(),
+            rest: Rest::default(),
             readable_until: Millis(0),
             may_campaign: true,
             next_tick: None,
@@ -167,6 +170,7 @@ impl Group {
             Input::Persisted(ticket) => self.on_persisted(ticket, out),
             Input::Checkpointed { at } => self.on_checkpointed(at, out),
             Input::CheckpointSent { to, arrived } => self.on_checkpoint_sent(to, arrived),
+            Input::Vouched { leader, term, last } => self.on_vouched(leader, term, last, out),
             Input::Unreachable(node) => {
                 self.raw.report_unreachable(node.0);
                 self.on_checkpoint_sent(node, false);
@@ -216,6 +220,7 @@ impl Group {
         if let Some(entry) = entries.iter().find(|entry| entry.data.len() > PAYLOAD_BYTES_MAX) {
             return Err(ProposeRefusal::TooLarge { bytes: entry.data.len(), bytes_max: PAYLOAD_BYTES_MAX });
         }
+        self.stir();
         let count = entries.len() as u64;
         let first = LogId { term: self.term(), index: self.last_index().next() };
         self.append(entries)
@@ -250,6 +255,7 @@ impl Group {
             return Err(ReadRefusal::LeaderTooNew);
         }
         self.begin(now);
+        self.stir();
         let (read, context) = self.reads.add(now.plus(self.config.election_timeout_ms()));
         self.stats.reads += 1;
         self.raw.read_index(context);
@@ -293,6 +299,7 @@ impl Group {
         if let Err(error) = raft::Changer::new(self.raw.raft.prs()).enter_joint(false, &change.changes) {
             return invalid(error.to_string());
         }
+        self.stir();
         let at = LogId { term: self.term(), index: self.last_index().next() };
         let accepted = self.raw.propose_conf_change(Vec::new(), change);
         // Refused only when too many bytes wait; a change is a few bytes, so room will come soon.
@@ -323,13 +330,14 @@ impl Group {
         if to == self.config.node || !self.membership().voters.contains(&to) {
             return Err(TransferRefusal::NotAVoter { to });
         }
+        self.stir();
         self.raw.transfer_leader(to.0);
         self.pump(out);
         Ok(())
     }
 
     /// The next instant at which `handle` wants [`Input::Tick`], if nothing else arrives. `None` for a leader without other
-    /// replicas: an idle group of one costs nothing.
+    /// replicas, or at rest: an idle group costs nothing.
     pub fn next_wakeup(&self) -> Option<Millis> {
         if self.begun { self.next_tick } else { Some(Millis(0)) }
     }
@@ -394,7 +402,9 @@ impl Group {
                 let lacks = raft.raft_log.last_index().saturating_sub(progress.matched);
                 // The library leaves a node that was out of reach in `Probe` until there is a new entry for it.
                 let flows = progress.state == ProgressState::Replicate || lacks == 0;
-                node == self.config.node || flows && progress.recent_active && lacks <= CAUGHT_UP_ENTRIES_MAX
+                // At rest all have answered lately, though the library may just have begun to look anew.
+                let answers = progress.recent_active || self.is_resting();
+                node == self.config.node || flows && answers && lacks <= CAUGHT_UP_ENTRIES_MAX
             })
     }
 
@@ -451,6 +461,7 @@ impl Group {
     /// timeout. Nothing happens if it does not lead.
     pub fn resign(&mut self, out: &mut Vec<Output>) {
         if self.is_leader() {
+            self.stir();
             let term = self.raw.raft.term;
             self.raw.raft.become_follower(term, raft::INVALID_ID);
             self.pump(out);
@@ -521,7 +532,20 @@ impl Group {
         if message.msg_type == MessageType::MsgAppend && self.membership().voters.is_empty() {
             return self.ask_for_checkpoint(&message, out);
         }
+        // While its leader is vouched for, as while a promise holds.
+        if self.is_resting() && !self.is_leader() && breaks_promise(&message) {
+            out.push(Output::Note(Note::VoteWithheld { to: from }));
+            return;
+        }
         let mut message = message;
+        let is_beat_answer = message.msg_type == MessageType::MsgHeartbeatResponse;
+        if is_beat_answer && &message.context[..] == AWAKE {
+            message.context = Bytes::new();
+            self.stir();
+        } else if !(is_beat_answer && message.term == self.raw.raft.term) {
+            // The answer to the last heartbeat comes when its leader rests already.
+            self.stir();
+        }
         if message.msg_type == MessageType::MsgAppendResponse && message.reject {
             if &message.context[..] == WANTS_CHECKPOINT {
                 message.request_snapshot = FIRST_INDEX;
@@ -630,6 +654,10 @@ impl Group {
     }
 
     fn on_checkpoint_sent(&mut self, to: NodeId, arrived: bool) {
+        // Whether a follower's leader is gone its own node tells.
+        if self.is_leader() {
+            self.stir();
+        }
         let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
         self.raw.report_snapshot(to.0, status);
     }
@@ -696,6 +724,7 @@ impl Group {
             self.applied,
             log.committed
         );
+        self.assert_rest();
         self.raw.store().assert_bounds();
         assert_eq!(
             *self.membership(),

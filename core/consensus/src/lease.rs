@@ -87,6 +87,12 @@ impl Lease {
         self.stale = true;
     }
 
+    /// The newest stamp that `node` echoed in this term.
+    pub fn stamp_of(&self, node: NodeId) -> Millis {
+        let found = self.stamps.binary_search_by_key(&node, |(node, _)| *node);
+        found.map_or(NO_STAMP, |found| self.stamps[found].1)
+    }
+
     /// The membership changed: other nodes' promises count.
     pub fn reconsider(&mut self) {
         self.stale = true;
@@ -122,10 +128,7 @@ impl Lease {
 
     /// The newest stamp that a majority of `voters` echoed; the leader itself votes for nobody while it leads.
     fn quorum_stamp(&self, myself: NodeId, voters: &[NodeId]) -> Millis {
-        let of = |node: NodeId| {
-            let found = self.stamps.binary_search_by_key(&node, |(node, _)| *node);
-            if node == myself { FOR_EVER } else { found.map_or(NO_STAMP, |found| self.stamps[found].1) }
-        };
+        let of = |node: NodeId| if node == myself { FOR_EVER } else { self.stamp_of(node) };
         // The newest one that enough others are not older than: a handful of voters needs no sorting.
         let majority = voters.len() / 2 + 1;
         let enough = |stamp: &Millis| voters.iter().filter(|node| of(**node) >= *stamp).count() >= majority;

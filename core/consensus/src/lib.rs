@@ -14,6 +14,7 @@ mod membership;
 mod message;
 mod pace;
 mod reads;
+mod rest;
 mod store;
 
 pub use config::{GroupConfig, Limits};
@@ -21,3 +22,4 @@ pub use event::{Input, Note, Output, ProposeRefusal, ReadId, ReadRefusal, Role, 
 pub use group::Group;
 pub use membership::{CHANGES_MAX, MembershipRefusal, Standing, TransferRefusal};
 pub use message::{CONTEXT_BYTES_MAX, MESSAGE_ENTRIES_MAX, Message, PAYLOAD_BYTES_MAX, payload};
+pub use rest::RestPace;

@@ -20,6 +20,9 @@ impl Group {
     /// Keeps the next tick while ticks are wanted. It is counted from the last one given, never caught up: a follower that
     /// aged faster than time would break its leader's lease.
     pub(crate) fn schedule(&mut self, now: Millis) {
+        if self.is_resting() {
+            return;
+        }
         let alone = self.is_leader() && self.raw.raft.prs().iter().len() == 1;
         if alone {
             self.next_tick = None;
@@ -34,6 +37,10 @@ impl Group {
             return;
         }
         self.next_tick = None;
+        if self.is_resting() {
+            // Its leader's word has ended.
+            return self.stir();
+        }
         self.stats.ticks += 1;
         self.promise.tick();
         // To campaign the library would look for entries that the checkpoint has replaced.
@@ -75,7 +82,9 @@ impl Group {
         let interval = now.0 / (self.config.tick_ms * self.config.heartbeat_ticks as u64);
         if interval != self.beat_last {
             self.beat_last = interval;
-            self.raw.ping();
+            if !self.lies_down(now) {
+                self.raw.ping();
+            }
         }
     }
 

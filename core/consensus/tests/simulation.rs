@@ -1,12 +1,14 @@
 //! Groups of one to five replicas under loss, delay, reordering, repetition, partitions, pauses, crashes that lose what
 //! was not flushed, changes of membership and leadership.
 //!
-//! A failing history names its seed; `SEED=n cargo test -p skep-consensus --test simulation one_seed` repeats it alone.
+//! A failing history names its seed; `SEED=n cargo test -p skep-consensus --test simulation one_seed` repeats it alone,
+//! without and with rests.
 //! `SEEDS=n cargo test -p skep-consensus --release --test simulation` runs more of them.
 
 mod world;
 
 use skep_base::{NodeId, Rng};
+use skep_consensus::Group;
 use std::collections::{BTreeMap, BTreeSet};
 use world::{Faults, World};
 
@@ -23,9 +25,14 @@ const TROUBLE_MS: u64 = 6_000;
 const HEALING_MS: u64 = 6_000;
 
 fn run(seed: u64) -> World {
+    run_with(seed, false)
+}
+
+fn run_with(seed: u64, rests: bool) -> World {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let against_leases = seed % 2 == 1;
     let faults = if against_leases { Faults::against_leases(&mut rng) } else { Faults::draw(&mut rng) };
+    let faults = if rests { faults.with_rests(&mut rng) } else { faults };
     let nodes = if faults.membership > 0 { 5 } else { 3 };
     // Some grow from one node, as a cluster does.
     let founders = if seed % 8 >= 6 { 1 } else { 3 };
@@ -82,6 +89,29 @@ fn no_history_breaks_an_invariant_and_every_group_recovers() {
     assert!(installs > seeds / 4, "hardly any checkpoint was installed: {installs}");
     assert!(reads_by_lease > seeds * 1000, "hardly any lease was had: {reads_by_lease}");
     assert!(reads > seeds * 20, "hardly any read was answered: {reads}");
+}
+
+#[test]
+fn groups_that_rest_break_no_invariant_and_wake() {
+    let (mut rests, mut followers, mut leaders, mut reads, mut by_lease) = (0, 0, 0, 0, 0);
+    let seeds = number_from(option_env!("SEEDS")).unwrap_or(SEEDS);
+    for seed in 0..seeds {
+        let announce = Announce(seed);
+        let world = run_with(seed, true);
+        rests += world.checks.rests;
+        followers += world.checks.followers_at_rest;
+        leaders += world.checks.leader_count();
+        reads += world.checks.reads;
+        by_lease += world.checks.reads_by_lease;
+        drop(announce);
+    }
+    println!(
+        "{seeds} histories: {rests} words of leaders at rest, {followers} ms of followers at rest, {leaders} leaders, {reads} reads, {by_lease} by lease"
+    );
+    assert!(rests > seeds * 5, "hardly any group rested: {rests}");
+    assert!(followers > seeds * 500, "hardly any follower rested: {followers} ms");
+    assert!(leaders as u64 > seeds * 2, "hardly any leader was lost: {leaders}");
+    assert!(by_lease > seeds * 100, "hardly any lease was had: {by_lease}");
 }
 
 #[test]
@@ -152,10 +182,12 @@ fn a_membership_that_changes_all_the_time_breaks_no_lease() {
 }
 
 /// From the death of a leader to the first entry that its successor committed, in milliseconds, sorted.
-fn pauses(same_clock: bool) -> Vec<u64> {
+fn pauses(same_clock: bool, rest_after_ms: Option<u64>) -> Vec<u64> {
     let mut pauses: Vec<u64> = (0..PAUSES)
         .map(|seed| {
-            let faults = Faults { delay_ms_max: 1, propose: 10, ..Faults::default() };
+            let quiet = rest_after_ms.map_or(1, |_| 1_000_000);
+            let (propose, read) = (10 * quiet, 20 * quiet);
+            let faults = Faults { delay_ms_max: 1, propose, read, rest_after_ms, ..Faults::default() };
             let mut world = World::new(seed, 3, 3, faults);
             if same_clock {
                 world.nodes.iter_mut().for_each(|node| node.clock_ms = seed);
@@ -165,6 +197,8 @@ fn pauses(same_clock: bool) -> Vec<u64> {
                 world.step();
             }
             let leader = world.leader_that_reads().expect("just seen");
+            let rests = world.nodes.iter().all(|node| node.group.as_ref().is_some_and(Group::is_resting));
+            assert_eq!(rests, rest_after_ms.is_some(), "seed {seed} at {} ms", world.now);
             world.crash(leader, u64::MAX / 2);
             let died = world.now;
             while world.leader_that_reads().is_none() {
@@ -180,10 +214,16 @@ fn pauses(same_clock: bool) -> Vec<u64> {
 
 #[test]
 fn writes_resume_soon_after_a_leader_dies() {
-    for same_clock in [false, true] {
-        let pauses = pauses(same_clock);
+    for (same_clock, rest_after_ms) in [(false, None), (true, None), (false, Some(200)), (true, Some(200))] {
+        let pauses = pauses(same_clock, rest_after_ms);
         let of = |percent: usize| pauses[(pauses.len() * percent / 100).min(pauses.len() - 1)];
-        println!("same clock {same_clock}: p50 {} p99 {} most {} ms", of(50), of(99), of(100));
+        println!(
+            "same clock {same_clock}, at rest {}: p50 {} p99 {} most {} ms",
+            rest_after_ms.is_some(),
+            of(50),
+            of(99),
+            of(100)
+        );
         assert!(of(99) < 400, "{pauses:?}");
     }
 }
@@ -193,5 +233,6 @@ fn one_seed() {
     let seed = number_from(option_env!("SEED")).unwrap_or(1);
     let announce = Announce(seed);
     run(seed);
+    run_with(seed, true);
     drop(announce);
 }

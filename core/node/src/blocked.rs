@@ -360,6 +360,8 @@ impl Node {
                 self.wait_elsewhere(at, waiting);
                 continue;
             }
+            // Who waits uses the shard: that there was nothing in the end is told under a lease, which a group at rest has not.
+            self.shards[at].leading().into_iter().for_each(|replica| replica.group.note_used());
             while let Some((_, db, key)) = self.shards[at].take_held_back(self.now.mono) {
                 self.offer(at, db, &key, false);
             }

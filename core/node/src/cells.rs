@@ -15,7 +15,7 @@ mod report;
 mod tests;
 mod wide;
 
-use skep_base::{ConnId, GroupId};
+use skep_base::{ConnId, GroupId, Millis};
 
 pub use mail::Mail;
 pub(crate) use mail::{Message, Ops, Replies, View};
@@ -64,6 +64,8 @@ pub(crate) struct Cells {
     wide: Wide,
     /// The hub: what each other cell said last.
     reports: Vec<Report>,
+    /// The hub: when it said that.
+    reported_at: Vec<Millis>,
     /// The hub: what the others were told last.
     told: Option<View>,
     /// Not the hub: what it said last.
@@ -96,6 +98,7 @@ impl Cells {
             bytes_elsewhere: 0,
             wide: Wide::default(),
             reports: vec![Report::default(); count],
+            reported_at: vec![Millis(0); count],
             told: None,
             view: View::default(),
             reported: Report::default(),

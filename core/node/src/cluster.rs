@@ -120,6 +120,11 @@ struct AskingClient {
     heard: bool,
 }
 
+/// The next multiple of an interval: what all is due each 100 ms shares turns with the other cells', and the groups' ticks.
+pub(crate) fn after(now: Millis, interval_ms: u64) -> Millis {
+    Millis((now.0 + 1).next_multiple_of(interval_ms))
+}
+
 impl Node {
     // ---- changes of the meta state -----------------------------------------------------------------------------------
 
@@ -522,7 +527,7 @@ impl Node {
         if self.meta.tick_at > self.now.mono {
             return;
         }
-        self.meta.tick_at = self.now.mono.plus(TICK_MS);
+        self.meta.tick_at = after(self.now.mono, TICK_MS);
         self.meta.tick_count += 1;
         self.tick_join(out);
         self.tick_fetch(out);

@@ -138,3 +138,6 @@ impl Node {
         self.note_leader(group, out);
     }
 }
+
+#[cfg(test)]
+mod tests;

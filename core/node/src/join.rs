@@ -214,7 +214,8 @@ impl Node {
     }
 
     pub(crate) fn new_group(&self, group: GroupId, log: GroupLog) -> Group {
-        Group::new(GroupConfig::new(group, self.id, self.incarnation, self.seed), log)
+        let config = GroupConfig::new(group, self.id, self.incarnation, self.seed);
+        Group::new(GroupConfig { rest: Some(self.rest), ..config }, log)
     }
 
     /// Lets the groups that were recovered, or made, begin.

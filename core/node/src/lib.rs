@@ -60,6 +60,7 @@ mod withdraw;
 use std::collections::VecDeque;
 
 use skep_base::{ConnId, GroupId, LinkId, LogId, Millis, NodeId, Rng};
+pub use skep_consensus::RestPace;
 use skep_keyspace::Garbage;
 use skep_log::{Membership, NodeIdentity, Record};
 pub use skep_peer::LinkLimits;
@@ -314,6 +315,7 @@ pub struct Node {
     replaces: Option<NodeId>,
     /// See [`Identity::may_damage`].
     may_damage: bool,
+    rest: RestPace,
     /// Another in each run.
     incarnation: u64,
     seed: u64,

@@ -13,6 +13,7 @@ use skep_resp::{Protocol, Reply};
 use crate::answer::{Desk, desk};
 use crate::batch::{Call, CallWait, Origin};
 use crate::cells::{HUB, Message};
+use crate::cluster::after;
 use crate::operation::operation;
 use crate::peers::Up;
 use crate::shard::Inbound;
@@ -241,7 +242,7 @@ impl Node {
             }
             PeerMessage::StateDigest { group, at, digest } => self.on_digest(node, group, at, digest, out),
             PeerMessage::Beat { groups, may_lead, .. } => {
-                self.on_beat(node, groups, may_lead);
+                self.on_beat(node, groups, may_lead, out);
                 self.offer_if_passed_over(node, out);
             }
             PeerMessage::KeyEvents { batch } => self.on_key_events_of(&batch, out),
@@ -284,7 +285,7 @@ impl Node {
         }
     }
 
-    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool) {
+    fn on_beat(&mut self, node: NodeId, groups: Vec<GroupBeat>, may_lead: bool, out: &mut Vec<Output>) {
         for beat in groups.iter().filter(|beat| !beat.rebuilding) {
             if self.peers.is_rebuilding(node, beat.group)
                 && let Some(at) = self.shard_of_group(beat.group)
@@ -292,8 +293,13 @@ impl Node {
                 self.shards[at].digests.ask_soon();
             }
         }
-        for (group, term) in groups.iter().filter_map(|beat| Some((beat.group, beat.leads?))) {
-            self.on_heard_leader(group, Some(node), term);
+        for beat in &groups {
+            let Some(term) = beat.leads else { continue };
+            self.on_heard_leader(beat.group, Some(node), term);
+            if beat.rests && !self.is_doubted(beat.group) {
+                let vouched = consensus::Input::Vouched { leader: node, term, last: beat.applied };
+                self.group_input(beat.group, vouched, out);
+            }
         }
         self.peers.on_beat(node, groups, may_lead);
     }
@@ -450,14 +456,14 @@ impl Node {
         self.flush_answers();
         if !self.cells.is_hub() {
             if self.peers.beat_at <= self.now.mono {
-                self.peers.beat_at = self.now.mono.plus(BEAT_MS);
+                self.peers.beat_at = after(self.now.mono, BEAT_MS);
                 self.tell_floors();
             }
             return self.send_through_hub();
         }
         let now = self.now.mono;
         if self.peers.beat_at <= now {
-            self.peers.beat_at = now.plus(BEAT_MS);
+            self.peers.beat_at = after(now, BEAT_MS);
             let links: Vec<LinkId> = self.peers.all_up().map(|(link, _)| link).collect();
             links.into_iter().for_each(|link| self.send_beat(link));
             self.tell_floors();
@@ -483,7 +489,7 @@ impl Node {
 
     fn send_beat(&mut self, link: LinkId) {
         let mut groups = self.own_beats();
-        groups.extend(self.cells.reports().flat_map(|report| &report.groups));
+        groups.extend(self.cells.beats(self.now.mono));
         let may_lead = !self.disk_slow && !self.disk_full && self.handing_over.is_none();
         self.peers.links.send(link, &PeerMessage::Beat { groups, may_lead });
     }
@@ -493,6 +499,7 @@ impl Node {
         let beat = |(group, rebuilding): (&consensus::Group, bool)| GroupBeat {
             group: group.id(),
             leads: (group.is_leader() && !rebuilding).then(|| group.term()),
+            rests: group.leads_at_rest() && !rebuilding,
             applied: group.applied(),
             rebuilding,
         };

@@ -5,6 +5,7 @@ use std::fmt;
 
 use skep_base::varint::Malformed;
 use skep_base::{GroupId, LogId, NodeId, Rng};
+use skep_consensus::RestPace;
 use skep_keyspace::{Keyspace, Restore, RestoreError};
 use skep_log::{GroupLog, NodeIdentity};
 use skep_peer::{LinkInput, LinkLimits, Links};
@@ -52,6 +53,8 @@ pub struct Identity {
     /// The node whose damaged data this one had before; it is gone, and this one takes its place.
     pub replaces: Option<NodeId>,
     pub link_limits: LinkLimits,
+    /// When groups rest that nobody uses.
+    pub rest: RestPace,
     /// Tests may change the state of this copy alone, by `DEBUG UNLOGGED command ..`, and have copies compared at once, by
     /// `DEBUG COMPARE` at the leader. Off wherever skep is used.
     pub may_damage: bool,
@@ -215,6 +218,7 @@ impl Node {
             identity: identity.saved,
             replaces: identity.replaces,
             may_damage: identity.may_damage,
+            rest: identity.rest,
             incarnation: identity.incarnation,
             seed,
             run_id: identity.run_id,

@@ -173,10 +173,14 @@ impl Replica {
         self.group.is_leader() && self.rebuild.is_none()
     }
 
-    /// True if its state answers reads at once; see [`Group::may_read`].
+    /// True if its state answers reads at once; see [`Group::may_read`]. Who asks reads.
     #[inline]
     pub fn may_read(&self, now: Millis) -> bool {
-        self.group.may_read(now) && self.rebuild.is_none()
+        let may = self.group.may_read(now) && self.rebuild.is_none();
+        if may {
+            self.group.note_used();
+        }
+        may
     }
 
     /// What is left of the state, to be dropped where it stalls nobody.

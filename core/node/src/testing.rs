@@ -78,6 +78,7 @@ impl World {
             secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
+            rest: crate::RestPace::default(),
             may_damage: false,
         };
         let mut out = Vec::new();

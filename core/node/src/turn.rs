@@ -96,12 +96,21 @@ impl Node {
         let now = self.now.mono;
         let due = |group: &consensus::Group| group.next_wakeup().is_some_and(|at| at <= now);
         if self.meta.group.as_ref().is_some_and(due) {
-            self.group_input(GroupId::META, consensus::Input::Tick, out);
+            self.tick_group(GroupId::META, out);
         }
         for at in 0..self.shards.len() {
             if self.shards[at].replica.as_ref().is_some_and(|r| due(&r.group)) {
-                self.group_input(self.shards[at].id, consensus::Input::Tick, out);
+                self.tick_group(self.shards[at].id, out);
             }
+        }
+    }
+
+    fn tick_group(&mut self, group: GroupId, out: &mut Vec<Output>) {
+        self.group_input(group, consensus::Input::Tick, out);
+        // A leader that rests does not tick, so it began to: its followers hear of it in place of the next heartbeat.
+        if self.group(group).is_some_and(consensus::Group::leads_at_rest) {
+            self.peers.beat_at = self.now.mono;
+            self.cells.beat_due = true;
         }
     }
 

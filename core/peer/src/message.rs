@@ -208,6 +208,8 @@ pub struct GroupBeat {
     pub group: GroupId,
     /// The term in which it leads, which is not 0.
     pub leads: Option<Term>,
+    /// It leads, sends no heartbeats, and has nothing but what is applied: this beat stands for one.
+    pub rests: bool,
     /// The last entry that it has applied.
     pub applied: LogIndex,
     /// Its state is known to be wrong and is being replaced: it shall not lead, nor does it serve.
@@ -364,11 +366,11 @@ impl PeerMessage {
                 assert!(count <= BEAT_GROUPS_MAX, "beat of {count} groups, limit is {BEAT_GROUPS_MAX}");
                 out.push(u8::from(*may_lead));
                 put(out, count as u64);
-                for GroupBeat { group, leads, applied, rebuilding } in groups {
+                for GroupBeat { group, leads, rests, applied, rebuilding } in groups {
                     put(out, group.0);
                     put(out, leads.map_or(0, |term| term.0));
                     put(out, applied.0);
-                    out.push(u8::from(*rebuilding));
+                    out.push(u8::from(*rebuilding) | u8::from(*rests) << 1);
                 }
             }
             PeerMessage::StateDigest { group, at, digest } => {
@@ -554,7 +556,12 @@ fn group_beats(r: &mut Reader<'_>) -> Result<Vec<GroupBeat>, Malformed> {
     let beat = |_| {
         let group = GroupId(r.varint()?);
         let leads = Some(Term(r.varint()?)).filter(|term| *term != Term(0));
-        Ok(GroupBeat { group, leads, applied: LogIndex(r.varint()?), rebuilding: flag(r)? })
+        let applied = LogIndex(r.varint()?);
+        let flags = r.u8()?;
+        if flags > 3 || flags & 2 != 0 && leads.is_none() {
+            return r.malformed("what a replica does");
+        }
+        Ok(GroupBeat { group, leads, rests: flags & 2 != 0, applied, rebuilding: flags & 1 != 0 })
     };
     (0..count).map(beat).collect()
 }

@@ -132,10 +132,11 @@ fn any_checkpoint() -> impl Strategy<Value = PeerMessage> {
 }
 
 fn any_cluster() -> impl Strategy<Value = PeerMessage> {
-    let beat = (any_group(), any_term(), any::<u64>(), any::<bool>()).prop_map(
-        |(group, term, applied, rebuilding)| GroupBeat {
+    let beat = (any_group(), any_term(), any::<u64>(), any::<bool>(), any::<bool>()).prop_map(
+        |(group, term, applied, rests, rebuilding)| GroupBeat {
             group,
             leads: Some(term).filter(|term| *term != Term(0)),
+            rests: rests && term != Term(0),
             applied: LogIndex(applied),
             rebuilding,
         },

@@ -12,7 +12,7 @@ use std::time::Duration;
 use skep_base::NodeUuid;
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, KnownPeers, LogWriter, NodeFiles, open_log};
 use skep_log::{NodeIdentity, WalConfig};
-use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, Restoring, Status};
+use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RestPace, Restoring, Status};
 use skep_server::{Busy, CALLS_MAX, Clock, Inside, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::Settings;
 
@@ -87,6 +87,7 @@ fn run(
         secret: [7; 32],
         replaces: None,
         link_limits: LinkLimits::default(),
+        rest: RestPace::default(),
         may_damage: false,
     };
     let wake = || {

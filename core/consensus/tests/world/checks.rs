@@ -24,6 +24,10 @@ pub struct Checks {
     pub reads: u64,
     pub reads_by_lease: u64,
     pub installs: u64,
+    /// Words of leaders at rest.
+    pub rests: u64,
+    /// Milliseconds, of all followers together.
+    pub followers_at_rest: u64,
     /// How often each kind of note was met, so that a run can show that it met the rare ones.
     pub notes: BTreeMap<&'static str, u64>,
 }

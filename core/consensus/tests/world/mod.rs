@@ -10,7 +10,7 @@ pub use checks::Checks;
 pub use disk::Disk;
 use skep_base::hash;
 use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Rng};
-use skep_consensus::{Group, GroupConfig, Input, Message, Output, ReadId, Role, Standing};
+use skep_consensus::{Group, GroupConfig, Input, Message, Output, ReadId, RestPace, Role, Standing};
 use skep_log::{GroupLog, Membership};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,10 +38,17 @@ pub struct Faults {
     pub hang: u64,
     /// Proposals; each makes a leader heard.
     pub propose: u64,
+    /// Reads that ask a quorum; each wakes a group that rests. 0 is the usual number.
+    pub read: u64,
+    /// How long a leader that is asked for nothing waits before it rests.
+    pub rest_after_ms: Option<u64>,
 }
 
 /// The usual number of milliseconds between two proposals.
 const PROPOSE: u64 = 10;
+const READ: u64 = 20;
+/// How often a node tells the others that it leads and rests.
+const BEAT_MS: u64 = 100;
 /// The first byte of an order to campaign. Every second one is late where any message is: leases depend on it.
 const TIMEOUT_NOW: u8 = 7;
 /// The longest that a late message takes: several elections.
@@ -66,7 +73,15 @@ impl Faults {
             checkpoint: rare(some(400)),
             hang: rare(some(1500)),
             propose: PROPOSE,
+            read: READ,
+            rest_after_ms: None,
         }
+    }
+
+    /// A group that is asked for something now and then, in the same troubles, so that it rests between them.
+    pub fn with_rests(self, rng: &mut Rng) -> Faults {
+        let (propose, read) = (rng.below(2_000) + 100, rng.below(4_000) + 100);
+        Faults { propose, read, rest_after_ms: Some([30, 100, 400][rng.below(3) as usize]), ..self }
     }
 
     /// A fast network between nodes that lose each other, die and stop all the time: many leaders, each sure of its lease.
@@ -89,6 +104,7 @@ impl Faults {
             transfer: rare(some(300)),
             hang: rare(some(600)),
             propose: quiet * PROPOSE,
+            read: READ,
             ..Faults::default()
         }
     }
@@ -130,6 +146,8 @@ pub struct World {
     founders: usize,
     /// By time of arrival, then by number.
     flying: BTreeMap<(u64, u64), (NodeId, NodeId, Vec<u8>)>,
+    /// The words of nodes that lead and rest, likewise: from whom, to whom.
+    vouching: BTreeMap<(u64, u64), (usize, usize, Input)>,
     sent: u64,
     /// Answers to the senders of checkpoints, by time and number.
     reports: BTreeMap<(u64, u64), (usize, Input)>,
@@ -169,6 +187,7 @@ impl World {
             faults,
             founders,
             flying: BTreeMap::new(),
+            vouching: BTreeMap::new(),
             reports: BTreeMap::new(),
             sent: 0,
             cut: BTreeSet::new(),
@@ -207,6 +226,8 @@ impl World {
             let (_, (from, to, bytes)) = self.flying.pop_first().expect("it was there");
             self.deliver(from, to, &bytes);
         }
+        self.vouch();
+        self.count_rests();
         for at in 0..self.nodes.len() {
             let may_campaign = self.nodes[at].hangs_until <= self.now;
             if let Some(group) = &mut self.nodes[at].group {
@@ -226,6 +247,7 @@ impl World {
         let mut config = GroupConfig::new(GROUP, NodeId(at as u64 + 1), node.incarnation, self.seed);
         // Some histories keep next to nothing behind a checkpoint, so that whoever lags needs one.
         config.limits.kept_bytes_max = [0, 1_000, 30_000][self.seed as usize % 3];
+        config.rest = self.faults.rest_after_ms.map(|after_ms| RestPace { after_ms, ..RestPace::default() });
         let group = Group::new(config, recovered);
         self.checks.on_start(at, group.applied());
         node.group = Some(group);
@@ -403,6 +425,41 @@ impl World {
         }
     }
 
+    fn count_rests(&mut self) {
+        for group in self.nodes.iter().filter_map(|node| node.group.as_ref()) {
+            self.checks.followers_at_rest += u64::from(group.is_resting() && !group.is_leader());
+        }
+    }
+
+    /// What nodes tell each other beside their groups: that they are there, and lead at rest.
+    fn vouch(&mut self) {
+        for at in 0..self.nodes.len() {
+            let due = (self.now + 17 * at as u64).is_multiple_of(BEAT_MS);
+            let Some(group) = self.nodes[at].group.as_ref().filter(|_| due && self.awake(at)) else {
+                continue;
+            };
+            if !group.leads_at_rest() {
+                continue;
+            }
+            self.checks.rests += 1;
+            let (leader, term, last) = (group.node(), group.term(), group.applied());
+            for to in (0..self.nodes.len()).filter(|to| *to != at) {
+                if self.rng.below(100) >= self.faults.loss_percent {
+                    self.sent += 1;
+                    let due = self.now + 1 + self.rng.below(self.faults.delay_ms_max.max(1));
+                    let vouched = Input::Vouched { leader, term, last };
+                    self.vouching.insert((due, self.sent), (at, to, vouched));
+                }
+            }
+        }
+        while self.vouching.first_key_value().is_some_and(|((due, _), _)| *due <= self.now) {
+            let (_, (from, to, vouched)) = self.vouching.pop_first().expect("it was there");
+            if self.awake(to) && !self.cut.contains(&(from, to)) {
+                self.handle(to, vouched);
+            }
+        }
+    }
+
     fn make_trouble(&mut self) {
         let strikes = |rng: &mut Rng, one_in: u64| one_in > 0 && rng.one_in(one_in);
         let Faults { crash, pause, partition, membership, transfer, checkpoint, hang, .. } = self.faults;
@@ -508,7 +565,8 @@ impl World {
                 self.propose(at);
             }
         }
-        if self.rng.one_in(20) {
+        let read = if self.faults.read == 0 { READ } else { self.faults.read };
+        if self.rng.one_in(read) {
             let at = self.rng.below(self.nodes.len() as u64) as usize;
             let now = self.clock(at);
             let mut out = Vec::new();
@@ -550,7 +608,9 @@ impl World {
     /// Ends all trouble and waits until every member has applied an entry proposed after it ended.
     pub fn heal(&mut self, within_ms: u64) {
         let transfers = self.faults.transfer > 0;
-        self.faults = Faults { delay_ms_max: 2, propose: PROPOSE, ..Faults::default() };
+        let rest_after_ms = self.faults.rest_after_ms;
+        let (propose, read) = if rest_after_ms.is_some() { (1_000, 1_000) } else { (PROPOSE, READ) };
+        self.faults = Faults { delay_ms_max: 2, propose, read, rest_after_ms, ..Faults::default() };
         self.cut.clear();
         for node in &mut self.nodes {
             (node.down_until, node.paused_until, node.hangs_until, node.dies_at) = (0, 0, 0, None);

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use skep_base::{GroupId, NodeId};
+use skep_base::{GroupId, Millis, NodeId};
 use skep_peer::GroupBeat;
 
-use super::{Message, View};
+use super::{Cells, Message, View};
 use crate::{Node, Output};
+
+/// A cell says something each 100 ms; one that said nothing for this long may hang.
+const HEARD_MS: u64 = 150;
 
 /// What a cell tells the hub.
 #[derive(Clone, Default)]
@@ -36,6 +39,18 @@ impl Report {
     fn is_news(&self, told: &Report) -> bool {
         let flags = |r: &Report| [r.slow, r.evicts, r.short, r.handed_over, r.drained, r.finished];
         flags(self) != flags(told) || (self.serving, self.clients_gone) != (told.serving, told.clients_gone)
+    }
+}
+
+impl Cells {
+    /// What the other cells have to say of their replicas. For a cell that has not been heard of the hub does not vouch.
+    pub fn beats(&self, now: Millis) -> impl Iterator<Item = GroupBeat> {
+        let is_heard = move |at: &Millis| now.since(*at) < HEARD_MS;
+        let of = self.reports.iter().zip(&self.reported_at).skip(1);
+        of.flat_map(move |(report, at)| {
+            let heard = is_heard(at);
+            report.groups.iter().map(move |beat| GroupBeat { rests: beat.rests && heard, ..*beat })
+        })
     }
 }
 
@@ -72,7 +87,12 @@ impl Node {
     }
 
     pub(crate) fn on_report(&mut self, from: usize, report: Report, out: &mut Vec<Output>) {
+        let resting = |report: &Report| report.groups.iter().filter(|beat| beat.rests).count();
+        if resting(&report) > resting(&self.cells.reports[from]) {
+            self.peers.beat_at = self.now.mono;
+        }
         self.cells.reports[from] = report;
+        self.cells.reported_at[from] = self.now.mono;
         self.memory.others_evict = self.cells.reports().any(|report| report.evicts);
         self.go_on_starting(out);
     }

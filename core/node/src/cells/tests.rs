@@ -45,6 +45,7 @@ impl Cells {
             secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
+            rest: crate::RestPace::default(),
             may_damage: false,
         };
         let mut all = Cells {

@@ -30,6 +30,7 @@ impl World {
             secret: [7; 32],
             replaces: None,
             link_limits: skep_peer::LinkLimits::default(),
+            rest: crate::RestPace::default(),
             may_damage: self.node.may_damage,
         };
         self.now.mono = Millis(self.now.mono.0 + 1_000);
