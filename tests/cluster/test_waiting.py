@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness.cluster import Cluster, Node
+from harness.cluster import Cluster, Node, until
 from harness.resp import Connection, ConnectionLost
 
 ELEMENTS = 400
@@ -77,3 +77,51 @@ def test_waiting_clients_of_the_others_notice_nothing_of_a_leader_that_goes(how:
             allowed = WAITERS_PER_NODE if how == "kill" else 0
             assert len(missing) <= allowed, missing
             assert connection.call("LLEN", "jobs") == (":", 0)
+
+
+class Echo(threading.Thread):
+    """Asks for writes whose replies nobody else's has, one after the other, and notes every reply that is another's."""
+
+    def __init__(self, node: Node, name: str, waits: bool) -> None:
+        super().__init__(daemon=True)
+        self.node = node
+        self.name = name
+        self.waits = waits
+        self.over = threading.Event()
+        self.asked = 0
+        self.wrong: list[str] = []
+        self.start()
+
+    def run(self) -> None:
+        with self.node.connect() as connection:
+            while not self.over.is_set():
+                self.asked += 1
+                if self.waits:
+                    reply = connection.call("BLPOP", f"nothing-for-{self.name}", "0.05")
+                    is_own = reply == ("*", None)
+                else:
+                    reply = connection.call("GETSET", self.name, f"{self.name}-{self.asked}")
+                    is_own = reply[1] is None or reply[1].startswith(f"{self.name}-".encode())
+                if not is_own and reply[0] != "-":
+                    self.wrong.append(f"{self.name}, {self.asked}: {reply}")
+
+
+def test_no_client_gets_the_reply_to_another_when_a_leader_dies() -> None:
+    with Cluster() as cluster:
+        steady = cluster.others(cluster.wait_leader())[0]
+        clients = [Echo(steady, f"client-{number}", waits=number % 3 == 0) for number in range(24)]
+        for _ in range(3):
+            before = [client.asked for client in clients]
+            until(lambda before=before: all(c.asked > b + 20 for c, b in zip(clients, before, strict=True)), "all go on")
+            leader = cluster.leader()
+            if leader is None or leader is steady:
+                leader = cluster.others(steady)[0]
+            leader.kill()
+            cluster.wait_writes(steady)
+            leader.begin()
+            cluster.wait_whole()
+        for client in clients:
+            client.over.set()
+        for client in clients:
+            client.join()
+        assert [wrong for client in clients for wrong in client.wrong] == []
