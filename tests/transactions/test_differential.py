@@ -1,8 +1,7 @@
 """Transactions answer as in redis-server: random sessions of several connections, the same to both, the same replies back.
 
-Left out are the two rules of ours that differ and are documented: a write that changes nothing counts as a change of a watched
-key, and a key that was away, came and went again does not. So the writes here always change something, and a watched key is
-never put where nothing was and removed again between WATCH and EXEC (`Session.may_differ`).
+Left out is the one rule of ours that differs and is documented: a key that was away, came and went again does not count as changed.
+So a watched key is never put where nothing was and removed again between WATCH and EXEC (`would_differ`).
 """
 
 from __future__ import annotations
@@ -34,6 +33,11 @@ def writes(rng: random.Random) -> tuple[str, ...]:
             ("RPUSH", key, fresh),
             ("HSET", key, fresh, fresh),
             ("SADD", key, fresh),
+            ("SADD", key, "same"),
+            ("SREM", key, "none"),
+            ("HSETNX", key, "same", fresh),
+            ("LREM", key, "0", "none"),
+            ("ZADD", key, "1", "same"),
             ("ZADD", key, fresh, fresh),
             ("DEL", key),
             ("RENAME", key, other),
