@@ -13,8 +13,11 @@ from .scene import PRODUCER, Library, Outcome, Scene, in_node, in_python
 LIBRARIES = {
     library.name: library
     for library in [
-        # Huey pops a job and then has it; what is in a reply that a dead node never sends is gone.
+        # Celery, RQ, Dramatiq and Huey pop a job and then have it; what is in a reply that a dead node never sends is gone.
+        in_python("celery", 0, "celery -A tasks worker --concurrency 2 -l warning", steady=True),
         in_python("huey", 1, "huey_consumer tasks.huey -k thread -w 4", steady=True),
+        in_python("rq", 2, *["rq worker high default --with-scheduler --url {url} --maintenance-interval 5"] * 2, steady=True),
+        in_python("dramatiq", 3, "dramatiq tasks --processes 2 --threads 4", steady=True),
         in_python("arq", 4, "python -m arq tasks.WorkerSettings"),
         in_node("bullmq", 5, 2),
         in_node("bull", 6, 2),
@@ -22,18 +25,14 @@ LIBRARIES = {
         in_python("taskiq", 8, "taskiq worker tasks:broker --workers 2"),
         in_python("flask", 9, *["python server.py"] * 2),
         in_python("django", 10, *["python server.py"] * 2),
+        in_node("express", 11, 2, producer=PRODUCER),
     ]
 }
 
-# The first four do not pass each time that a node is killed, and it is not known yet whose fault that is; docs/libraries.md says what
-# was seen. The others need Debian's Ruby and PHP, which the project's tests do not install.
+# These need Debian's Ruby and PHP, which the project's tests do not install.
 BY_HAND = {
     library.name: library
     for library in [
-        in_python("celery", 0, "celery -A tasks worker --concurrency 2 -l warning", steady=True),
-        in_python("rq", 2, *["rq worker high default --with-scheduler --url {url} --maintenance-interval 5"] * 2, steady=True),
-        in_python("dramatiq", 3, "dramatiq tasks --processes 2 --threads 4", steady=True),
-        in_node("express", 11, 2, producer=PRODUCER),
         Library("sidekiq", 12, (tuple("sidekiq -r ./tasks.rb -c 4 -q high -q default".split()),), ("ruby", "producer.rb"), steady=True),
         Library("laravel", 13, (("php", "worker.php"),) * 2, ("php", "producer.php")),
     ]
