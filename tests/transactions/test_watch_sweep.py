@@ -421,7 +421,7 @@ def both(redis_server: Redis, quick_skep: Skep) -> Iterator[tuple[Watched, Watch
         yield Watched(redis_server, stack), Watched(quick_skep, stack)
 
 
-@pytest.mark.parametrize("line", lines(CASES))
+@pytest.mark.parametrize("line", list(lines(CASES)))
 def test_a_write_stops_the_same_transactions_as_in_redis(both: tuple[Watched, Watched], line: str) -> None:
     redis, skep = both
     (left, by_redis), (right, by_skep) = redis.stopped_by(line), skep.stopped_by(line)

@@ -8,6 +8,9 @@ from django.core.cache import cache
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - what redis-py calls them
+from redis.retry import Retry
 from web import serve
 from work import DB, HOST, PORT
 
@@ -19,7 +22,14 @@ settings.configure(
         "default": {
             "BACKEND": "django_redis.cache.RedisCache",
             "LOCATION": f"redis://{HOST}:{PORT}/{DB}",
-            "OPTIONS": {"CLIENT_CLASS": "django_redis.client.DefaultClient"},
+            # Django's cache sessions take an error for a session that is not there, and begin another.
+            "OPTIONS": {
+                "CLIENT_CLASS": "django_redis.client.DefaultClient",
+                "CONNECTION_POOL_KWARGS": {
+                    "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 40),
+                    "retry_on_error": [ConnectionError, TimeoutError],
+                },
+            },
         }
     },
     SESSION_ENGINE="django.contrib.sessions.backends.cache",
