@@ -57,11 +57,12 @@ def stands_still(process: int) -> bool:
 
 
 def wake(cluster: Cluster, outside: Outside, fleet: Fleet) -> None:
-    """Who stands still goes on once another has done its job, or if there is no other."""
-    asleep = [worker for worker in fleet.workers if stands_still(worker.pid)]
+    """Who stands still goes on once another has done its job, or if all who live stand still."""
+    living = [worker for worker in fleet.workers if worker.poll() is None]
+    asleep = [worker for worker in living if stands_still(worker.pid)]
     for worker in asleep:
         [(job,)] = outside.rows(f"SELECT job FROM asleep WHERE process = {worker.pid} ORDER BY rowid DESC LIMIT 1")
-        if is_done(cluster, job) or len(asleep) == len(fleet.workers):
+        if is_done(cluster, job) or len(asleep) == len(living):
             worker.send_signal(signal.SIGCONT)
 
 
