@@ -104,8 +104,19 @@ def test_each_job_of_a_fleet_is_accepted_once_while_nodes_and_workers_are_killed
                 fleet.workers[dies] = fleet.worker(dies)
             for producer in fleet.producers:
                 until(lambda producer=producer: producer.poll() is not None or reached(b"added", total), "the producers have added all")
-            until(lambda: reached(b"done", total), lambda: f"all are done: {info(cluster, 'fleet')}")
-            until(lambda: not any(stands_still(worker.pid) for worker in fleet.workers) or wake(cluster, outside, fleet), "all are awake")
+
+            def all_are_done(count: int) -> None:
+                until(lambda: reached(b"done", count), lambda: f"{count} are done: {info(cluster, 'fleet')}")
+                until(lambda: not any(stands_still(worker.pid) for worker in fleet.workers) or wake(cluster, outside, fleet), "all are awake")
+
+            all_are_done(total)
+            # Any of those who stood still so far may have been killed, or woken because all did. Nobody is killed from here on,
+            # and one at a time leaves others awake: one is fenced out for certain, and one comes too late with its answer.
+            for last in ("before", "after"):
+                assert cluster.node(1).call("QADD", "fleet", last, "ID", f"last-{last}")[0] == "*"
+                outside.note("added", f"last-{last}")
+                total += 1
+                all_are_done(total)
             assert [producer.wait(60) for producer in fleet.producers] == [0] * PRODUCERS
             assert all(worker.poll() is None for worker in fleet.workers), "no worker met an answer that it did not expect"
             found = info(cluster, "fleet")
