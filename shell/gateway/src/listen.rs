@@ -194,7 +194,7 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
         None => Stream::Tcp(stream),
         Some(tls) => {
             let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&tls.config));
-            Stream::Tls(Box::new(timeout(patience, Box::pin(acceptor.accept(stream))).await??))
+            Stream::Tls(Box::new(timeout(patience, Box::pin(acceptor.accept(stream))).await??.into()))
         }
     };
     connection.peer.secure = stream.is_secure();

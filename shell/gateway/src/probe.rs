@@ -82,7 +82,7 @@ fn is_expected(rule: &Health, status: StatusCode) -> bool {
 }
 
 /// The protocol of `grpc.health.v1.Health/Check`, for the server as a whole.
-async fn ask_grpc(upstream: &Upstream, socket: crate::upstream::Socket) -> Option<bool> {
+async fn ask_grpc(upstream: &Upstream, socket: crate::stream::Stream) -> Option<bool> {
     let (mut sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(socket)).await.ok()?;
     let _connection = Aborted(spawn_local(async move { _ = connection.await }));
     let request = Request::post(format!("http://{}/grpc.health.v1.Health/Check", upstream.key.address))

@@ -1,4 +1,4 @@
-//! A client's connection, with or without TLS, and bytes that were read from one too early.
+//! A connection to a client or an upstream, with or without TLS, and bytes that were read from one too early.
 
 use std::io;
 use std::pin::Pin;
@@ -7,9 +7,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// A client's connection.
+/// A connection.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),

@@ -27,7 +27,7 @@ use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
 use crate::mailbox::Command;
 use crate::stream::{Rewound, Stream};
-use crate::upstream::{Socket, Upstream, connect};
+use crate::upstream::{Upstream, connect};
 
 /// What the gate is told when an upstream has taken a connection: that is well, and no status of HTTP is meant.
 const WELL: u16 = 200;
@@ -126,13 +126,13 @@ async fn read_name(stream: &mut Stream, first: &mut BytesMut) -> io::Result<Opti
     }
 }
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>>>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Stream>>>>;
 
 /// Connects as the gate says.
 ///
 /// # Errors
 /// Why no upstream could be had; the gate has ended the request.
-async fn find(in_flight: &mut InFlight) -> Result<(Socket, Rc<Upstream>), Why> {
+async fn find(in_flight: &mut InFlight) -> Result<(Stream, Rc<Upstream>), Why> {
     let core = Rc::clone(&in_flight.core);
     let request = in_flight.id;
     let mut running: Option<(u32, Rc<Upstream>, Connecting)> = None;

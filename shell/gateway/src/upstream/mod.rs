@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
 use tokio::sync::Notify;
 
-pub(crate) use connect::{Place, Socket, UpstreamTls, connect};
+pub(crate) use connect::{Place, UpstreamTls, connect};
 
 use crate::figures::UpstreamFigures;
 use crate::source::Sending;
