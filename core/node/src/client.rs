@@ -319,9 +319,9 @@ impl Clients {
     /// Takes in a connection of the process itself: no socket, no limit, everything allowed, replies in RESP3.
     pub fn add_inside(&mut self, now: Millis) -> ConnId {
         let login = Login { user: (*b"(gateway)").into(), rights: None, authenticated: true };
-        let id = self.place(INSIDE, "(gateway)".to_owned(), String::new(), login, now);
+        let id = self.add(INSIDE, "(gateway)".to_owned(), String::new(), login, now);
         let client = self.get_mut(id).expect("it was just placed");
-        (client.inside, client.protocol) = (true, Protocol::Resp3);
+        client.protocol = Protocol::Resp3;
         id
     }
 
@@ -333,19 +333,10 @@ impl Clients {
         login: Login,
         now: Millis,
     ) -> ConnId {
-        self.accepted += 1;
-        self.count += 1;
-        self.place(number, address, local_address, login, now)
-    }
-
-    fn place(
-        &mut self,
-        number: u64,
-        address: String,
-        local_address: String,
-        login: Login,
-        now: Millis,
-    ) -> ConnId {
+        if number != INSIDE {
+            self.accepted += 1;
+            self.count += 1;
+        }
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { turn: 0, client: None });
             (self.places.len() - 1) as u32
@@ -356,7 +347,7 @@ impl Clients {
         slot.client = Some(Box::new(Client {
             id,
             number,
-            inside: false,
+            inside: number == INSIDE,
             address,
             local_address,
             name: Vec::new(),

@@ -123,20 +123,8 @@ pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Vec<GatewayVersion>, Malf
 
 #[cfg(test)]
 mod tests {
-    use skep_base::{NodeId, NodeUuid};
-
     use super::*;
-    use crate::{MetaCommand, NodeRecord};
-
-    fn founded() -> MetaState {
-        let mut state = MetaState::default();
-        let record = NodeRecord { name: "n1".into(), ..NodeRecord::default() };
-        let (node, uuid) = (NodeId(1), NodeUuid(1));
-        state
-            .apply(MetaCommand::Found { cluster_id: "c".into(), replicas: 1, shards: 1, node, uuid, record })
-            .unwrap();
-        state
-    }
+    use crate::MetaCommand;
 
     fn version(version: u64, text: &str) -> GatewayVersion {
         let (by, what) = ("ann".to_owned(), format!("v{version}.toml"));
@@ -156,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_version_follows_the_newest_and_no_other() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         assert_eq!(state.gateway_version(), 0);
         set(&mut state, version(1, "[gateway]")).unwrap();
         set(&mut state, version(2, "[gateway] # 2")).unwrap();
@@ -171,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_change_that_is_asked_again_is_made_once_even_after_another() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         set(&mut state, version(1, "a")).unwrap();
         set(&mut state, version(1, "a")).unwrap();
         set(&mut state, version(2, "b")).unwrap();
@@ -182,7 +170,7 @@ mod tests {
 
     #[test]
     fn old_versions_go_by_number_and_by_bytes_but_never_the_last_two() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         for at in 1..=30 {
             set(&mut state, version(at, "small")).unwrap();
         }
@@ -203,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_state_of_the_release_before_is_read_and_a_broken_one_is_not() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         let mut bytes = Vec::new();
         state.encode(&mut bytes);
         bytes[0] = 3;

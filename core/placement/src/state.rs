@@ -59,6 +59,17 @@ impl fmt::Debug for SlotTable {
 }
 
 impl MetaState {
+    /// A cluster of one node, for tests.
+    #[cfg(test)]
+    pub(crate) fn founded() -> MetaState {
+        let mut state = MetaState::default();
+        let record = crate::NodeRecord { name: "n1".into(), ..crate::NodeRecord::default() };
+        let (cluster_id, node, uuid) = ("c".into(), NodeId(1), NodeUuid(1));
+        let found = crate::MetaCommand::Found { cluster_id, replicas: 1, shards: 1, node, uuid, record };
+        state.apply(found).expect("an empty state takes a first node");
+        state
+    }
+
     pub fn is_founded(&self) -> bool {
         !self.cluster_id.is_empty()
     }

@@ -88,20 +88,8 @@ pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Users, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use skep_base::{NodeId, NodeUuid};
-
     use super::*;
-    use crate::{MetaCommand, NodeRecord};
-
-    fn founded() -> MetaState {
-        let mut state = MetaState::default();
-        let record = NodeRecord { name: "n1".into(), ..NodeRecord::default() };
-        let (node, uuid) = (NodeId(1), NodeUuid(1));
-        state
-            .apply(MetaCommand::Found { cluster_id: "c".into(), replicas: 1, shards: 1, node, uuid, record })
-            .unwrap();
-        state
-    }
+    use crate::MetaCommand;
 
     fn set(state: &mut MetaState, name: &str, rules: &[&str]) -> Result<(), String> {
         let texts = |rules: &[&str]| rules.iter().map(|rule| rule.as_bytes().to_vec()).collect();
@@ -113,7 +101,7 @@ mod tests {
 
     #[test]
     fn users_are_made_changed_and_forgotten_and_survive_in_the_checkpoint() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         set(&mut state, "ann", &["on", "~a*", "+get"]).unwrap();
         set(&mut state, "ann", &["+@write", "(~b +config|get)"]).unwrap();
         set(&mut state, "bob", &[]).unwrap();
@@ -135,7 +123,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_changes_nothing() {
-        let mut state = founded();
+        let mut state = MetaState::founded();
         set(&mut state, "bob", &[]).unwrap();
         let before = state.clone();
         assert!(set(&mut state, "a b", &[]).unwrap_err().contains("spaces"));
@@ -152,10 +140,10 @@ mod tests {
     #[test]
     fn a_state_of_the_release_before_users_is_read() {
         let mut bytes = Vec::new();
-        founded().encode(&mut bytes);
+        MetaState::founded().encode(&mut bytes);
         bytes[0] = 2;
         // No users, and no versions of the gateway.
         bytes.truncate(bytes.len() - 2);
-        assert_eq!(MetaState::decode(&bytes).unwrap(), founded());
+        assert_eq!(MetaState::decode(&bytes).unwrap(), MetaState::founded());
     }
 }
