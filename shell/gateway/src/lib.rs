@@ -22,6 +22,7 @@ mod reply;
 mod snapshot;
 mod source;
 mod stream;
+mod task;
 mod tcp;
 mod tls;
 mod udp;

@@ -13,6 +13,7 @@ use tokio::task::spawn_local;
 
 use crate::control::duration;
 use crate::core::Core;
+use crate::task::Owned;
 use crate::upstream::{LocalExecutor, Upstream, connect};
 
 /// What a probe's answer may be long.
@@ -57,14 +58,14 @@ async fn ask(upstream: &Upstream, rule: &Health) -> bool {
                     (parts.uri, parts.version) = (uri, Version::HTTP_2);
                     let shaken = http2::handshake(LocalExecutor, TokioIo::new(socket)).await;
                     let Ok((mut sender, connection)) = shaken else { return false };
-                    let _connection = Aborted(spawn_local(async move { _ = connection.await }));
+                    let _connection = Owned::spawn(async move { _ = connection.await });
                     sender.send_request(Request::from_parts(parts, body)).await.map(|r| r.status())
                 }
                 false => {
                     let Ok((mut sender, connection)) = http1::handshake(TokioIo::new(socket)).await else {
                         return false;
                     };
-                    let _connection = Aborted(spawn_local(async move { _ = connection.await }));
+                    let _connection = Owned::spawn(async move { _ = connection.await });
                     sender.send_request(request).await.map(|r| r.status())
                 }
             };
@@ -84,7 +85,7 @@ fn is_expected(rule: &Health, status: StatusCode) -> bool {
 /// The protocol of `grpc.health.v1.Health/Check`, for the server as a whole.
 async fn ask_grpc(upstream: &Upstream, socket: crate::stream::Stream) -> Option<bool> {
     let (mut sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(socket)).await.ok()?;
-    let _connection = Aborted(spawn_local(async move { _ = connection.await }));
+    let _connection = Owned::spawn(async move { _ = connection.await });
     let request = Request::post(format!("http://{}/grpc.health.v1.Health/Check", upstream.key.address))
         .version(Version::HTTP_2)
         .header("content-type", "application/grpc")
@@ -96,13 +97,4 @@ async fn ask_grpc(upstream: &Upstream, socket: crate::stream::Stream) -> Option<
     let body = Limited::new(reply.into_body(), BODY_BYTES_MAX).collect().await.ok()?;
     let is_ok = body.trailers().and_then(|t| t.get("grpc-status")).is_some_and(|status| status == "0");
     Some(is_ok && body.to_bytes().get(5..) == Some(SERVING))
-}
-
-/// The task of a probe's connection, which ends with the probe.
-struct Aborted(tokio::task::JoinHandle<()>);
-
-impl Drop for Aborted {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

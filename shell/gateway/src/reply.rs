@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use skep_gate::Input;
 use skep_gate::resilience::retry::Failure;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::in_flight::InFlight;
-use crate::upstream::Lease;
+use crate::upstream::Arriving;
 
 /// Why a reply broke after its head was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,12 +39,10 @@ pub(crate) enum Reply {
     Forwarded(Box<Forwarded>),
 }
 
-/// An upstream's reply that goes through. When it ends, the gate is told and the connection given back; when it is dropped
-/// before, the client is gone.
+/// An upstream's reply that goes through. When it ends, the gate is told; when it is dropped before, the client is gone.
 pub(crate) struct Forwarded {
-    body: Incoming,
+    body: Arriving,
     in_flight: InFlight,
-    lease: Option<Lease>,
     idle: Duration,
     late: Option<Pin<Box<Sleep>>>,
     ended: bool,
@@ -56,8 +53,8 @@ impl Reply {
         Reply::Whole(Some(body.into()))
     }
 
-    pub(crate) fn forwarded(body: Incoming, in_flight: InFlight, lease: Lease, idle: Duration) -> Reply {
-        let mut forwarded = Forwarded { body, in_flight, lease: Some(lease), idle, late: None, ended: false };
+    pub(crate) fn forwarded(body: Arriving, in_flight: InFlight, idle: Duration) -> Reply {
+        let mut forwarded = Forwarded { body, in_flight, idle, late: None, ended: false };
         if forwarded.body.is_end_stream() {
             forwarded.end();
         }
@@ -70,9 +67,6 @@ impl Forwarded {
         self.ended = true;
         self.late = None;
         self.in_flight.end(|request| Input::Done { request });
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
     }
 
     fn fail(&mut self, fault: ReplyFault) -> ReplyFault {

@@ -136,6 +136,11 @@ impl Source {
         self.length.is_some_and(|n| n > self.size_max)
     }
 
+    /// Its length, if its head told.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.length == Some(0)
     }

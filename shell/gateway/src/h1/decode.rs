@@ -1,4 +1,4 @@
-//! The body of an HTTP/1.1 request, out of the bytes of its connection.
+//! The body of an HTTP/1.1 request or reply, out of the bytes of its connection.
 //!
 //! Invariant: not a byte behind the body is taken.
 
@@ -22,6 +22,8 @@ pub(crate) enum Decoder {
     Chunk(u64),
     /// Trailers come; so many bytes of them were read.
     Trailers(usize),
+    /// A reply's, which ends with its connection.
+    UntilClose,
     Done,
 }
 
@@ -62,6 +64,12 @@ impl Decoder {
                     let left = left - take as u64;
                     *self = if left == 0 { Decoder::Done } else { Decoder::Length(left) };
                     return Ok(Piece::Data(input.split_to(take).freeze()));
+                }
+                Decoder::UntilClose => {
+                    return Ok(match input.is_empty() {
+                        true => Piece::NeedMore,
+                        false => Piece::Data(input.split().freeze()),
+                    });
                 }
                 Decoder::Size => {
                     let Some(line) = line(input, SIZE_LINE_MAX)? else { return Ok(Piece::NeedMore) };

@@ -48,7 +48,7 @@ fn bad_status(status: StatusCode, what: &'static str) -> Bad {
 }
 
 /// The length of the head that `input` begins with, its empty line included; none if it is not all there.
-fn end(input: &[u8]) -> Option<usize> {
+pub(crate) fn end(input: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(found) = input[at..].iter().position(|b| *b == b'\n') {
         let line_end = at + found + 1;
@@ -126,14 +126,7 @@ fn parse(head: &Bytes) -> Result<Head, Bad> {
     }
     let target = slice(request.path.unwrap_or("").as_bytes());
     let uri = Uri::from_maybe_shared(target).map_err(|_| bad("the request target is malformed"))?;
-    let mut headers = HeaderMap::with_capacity(request.headers.len() + 8);
-    for line in request.headers.iter() {
-        let name =
-            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| bad("a header's name is malformed"))?;
-        let value = HeaderValue::from_maybe_shared(slice(line.value))
-            .map_err(|_| bad("a header's value has a byte that none may have"))?;
-        headers.append(name, value);
-    }
+    let mut headers = header_map(head, request.headers)?;
     check_host(&mut headers, &uri, version)?;
     let framing = framing(&headers, version)?;
     let keep_alive = match version {
@@ -150,6 +143,19 @@ fn parse(head: &Bytes) -> Result<Head, Bad> {
     Ok(Head { parts, framing, keep_alive, expects })
 }
 
+/// The header lines that were found in `head`, without a copy of their values.
+pub(crate) fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
+    let mut headers = HeaderMap::with_capacity(lines.len() + 8);
+    for line in lines {
+        let name =
+            HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| bad("a header's name is malformed"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(line.value))
+            .map_err(|_| bad("a header's value has a byte that none may have"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
 /// Whether the request line has three parts, of which the last is a version, whichever.
 fn has_version(head: &[u8]) -> bool {
     let line = head.split(|b| *b == b'\r').next().unwrap_or(b"");
@@ -158,7 +164,7 @@ fn has_version(head: &[u8]) -> bool {
 }
 
 /// Whether `Connection` has this word.
-fn names(headers: &HeaderMap, word: &str) -> bool {
+pub(crate) fn names(headers: &HeaderMap, word: &str) -> bool {
     let has = |value: &HeaderValue| {
         value.as_bytes().split(|b| *b == b',').any(|w| w.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
@@ -196,7 +202,7 @@ fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<()
     }
 }
 
-fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Bad> {
+pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Bad> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match ((lengths.next(), lengths.next()), (codings.next(), codings.next())) {

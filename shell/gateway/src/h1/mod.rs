@@ -4,7 +4,7 @@
 //! holds no buffer.
 
 mod decode;
-mod head;
+pub(crate) mod head;
 mod tunnel;
 mod wire;
 mod write;
@@ -27,8 +27,11 @@ use crate::proxy::{self, Answered};
 use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::Stream;
-use head::{Bad, Framing, Head};
+pub(crate) use decode::{Decoder, Piece};
+pub(crate) use head::Framing;
+use head::{Bad, Head};
 pub(crate) use wire::{BodyFault, Wire};
+pub(crate) use write::put_hex;
 use write::{Asked, write};
 
 /// A client that is told that its request is no good may go on sending for so long; closing at once would take the answer

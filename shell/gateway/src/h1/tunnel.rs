@@ -5,9 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
 use skep_gate::Input;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -16,19 +14,13 @@ use crate::copy::copy_both;
 use crate::proxy::Tunnel;
 use crate::stream::Rewound;
 
-/// How long the upstream may take to hand its side over.
-const HAND_OVER_TIME: Duration = Duration::from_secs(10);
-
 /// Carries an upgraded connection to its end, and tells the gate.
 pub(super) async fn carry(wire: &Rc<RefCell<Wire>>, tunnel: Tunnel) {
-    let Tunnel { upgrade, mut in_flight, idle } = tunnel;
+    let Tunnel { upstream, mut in_flight, idle } = tunnel;
     let first = std::mem::take(&mut wire.borrow_mut().input);
-    if let Ok(Ok(upstream)) = tokio::time::timeout(HAND_OVER_TIME, upgrade).await {
-        let client = Borrowed(Rc::clone(wire));
-        let client = Rewound { first, stream: client };
-        let (_, sent) = copy_both(client, TokioIo::new(upstream), idle).await;
-        in_flight.record.bytes_sent = sent;
-    }
+    let client = Rewound { first, stream: Borrowed(Rc::clone(wire)) };
+    let (_, sent) = copy_both(client, upstream, idle).await;
+    in_flight.record.bytes_sent = sent;
     in_flight.end(|request| Input::Done { request });
 }
 

@@ -59,7 +59,12 @@ pub(super) async fn write(
         None => Form::UntilClose,
     };
     let keep_alive = asked.keep_alive && form != Form::UntilClose;
-    let mut out = BytesMut::with_capacity(1024);
+    // Room for a head and for a body that is joined to it.
+    let joined = match form {
+        Form::Length(n) if n <= JOINED_BYTES_MAX as u64 => n as usize,
+        _ => 0,
+    };
+    let mut out = BytesMut::with_capacity(1024 + joined);
     put_head(&mut out, asked, &parts, form, keep_alive);
     if bodiless {
         // What the upstream sends in spite of that is not for anybody.
@@ -127,7 +132,8 @@ async fn put_piece(
     Ok(())
 }
 
-fn put_hex(out: &mut BytesMut, n: usize) {
+/// The line with a chunk's size.
+pub(crate) fn put_hex(out: &mut BytesMut, n: usize) {
     use std::fmt::Write;
     write!(out, "{n:x}\r\n").expect("a buffer takes every write");
 }

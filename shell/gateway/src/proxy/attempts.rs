@@ -6,9 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::Response;
 use http::header::RETRY_AFTER;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use skep_base::Micros;
 use skep_gate::resilience::retry::Failure;
 use skep_gate::{Input, RequestId, Why};
@@ -19,16 +18,15 @@ use crate::core::Core;
 use crate::figures::count;
 use crate::in_flight::InFlight;
 use crate::mailbox::Command;
-use crate::source::{Sending, Source, SourceFault};
-use crate::upstream::{Lease, SendFault, Upstream};
+use crate::source::{Source, SourceFault};
+use crate::upstream::{Arriving, Asking, SendFault, Upstream};
 
 /// Connections that turn out to be closed before a byte was written, before a new one is made.
 const STALE_MAX: usize = 3;
 
 /// A reply that goes to the client.
 pub(super) struct Found {
-    pub(super) response: Response<Incoming>,
-    pub(super) lease: Lease,
+    pub(super) response: Response<Arriving>,
     pub(super) upstream: Rc<Upstream>,
     pub(super) stick_to: Option<u64>,
     pub(super) idle: Duration,
@@ -44,7 +42,7 @@ pub(super) enum Outcome {
     ClientFault(SourceFault),
 }
 
-type Attempt = Pin<Box<dyn Future<Output = Result<(Response<Incoming>, Lease), Failure>>>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<Response<Arriving>, Failure>>>>;
 
 struct Running {
     number: u32,
@@ -55,8 +53,7 @@ struct Running {
 struct Held {
     number: u32,
     upstream: Rc<Upstream>,
-    response: Response<Incoming>,
-    lease: Lease,
+    response: Response<Arriving>,
 }
 
 /// Does what the gate says about a request that has arrived there, until it is answered.
@@ -91,13 +88,13 @@ impl Attempts<'_> {
             let Running { number, upstream, .. } = self.running.remove(at);
             let request = in_flight.id;
             match result {
-                Ok((response, lease)) => {
+                Ok(response) => {
                     let status = response.status().as_u16();
                     if status >= 500 {
                         count(&upstream.figures.errors);
                     }
                     let retry_after = retry_after(&response);
-                    self.held.push(Held { number, upstream, response, lease });
+                    self.held.push(Held { number, upstream, response });
                     core.tell(Input::Replied { request, attempt: number, status, retry_after });
                 }
                 Err(failure) => {
@@ -116,9 +113,9 @@ impl Attempts<'_> {
             Command::Try { attempt, upstream, left } => {
                 count(&upstream.figures.attempts);
                 in_flight.record.note(|line| line.attempts = attempt);
-                let request = self.template.request(&upstream, attempt, left, self.source);
+                let asking = self.template.asking(&upstream, attempt, left, self.source);
                 let future =
-                    Box::pin(run(Rc::clone(core), in_flight.id, attempt, Rc::clone(&upstream), request));
+                    Box::pin(run(Rc::clone(core), in_flight.id, attempt, Rc::clone(&upstream), asking));
                 self.running.push(Running { number: attempt, upstream, future });
                 None
             }
@@ -132,9 +129,9 @@ impl Attempts<'_> {
                 let held = self.held.remove(at.expect("the gate forwards a reply that it was told of"));
                 in_flight.set_attempt(attempt);
                 in_flight.record.note(|line| line.upstream.clone_from(&held.upstream.key.address));
-                let Held { response, lease, upstream, .. } = held;
+                let Held { response, upstream, .. } = held;
                 let idle = duration(idle);
-                Some(Outcome::Reply(Box::new(Found { response, lease, upstream, stick_to, idle })))
+                Some(Outcome::Reply(Box::new(Found { response, upstream, stick_to, idle })))
             }
             Command::Answer { why, retry_after } => Some(Outcome::Answer { why, retry_after }),
         }
@@ -146,24 +143,25 @@ async fn run(
     id: RequestId,
     attempt: u32,
     upstream: Rc<Upstream>,
-    mut request: Request<Sending>,
-) -> Result<(Response<Incoming>, Lease), Failure> {
+    mut asking: Asking,
+) -> Result<Response<Arriving>, Failure> {
     let mut stale = 0;
     loop {
         let taken = upstream.take().await;
-        let mut lease = taken.map_err(|error| {
+        let lease = taken.map_err(|error| {
             tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
             Failure::NotSent
         })?;
         if stale == 0 {
             core.tell(Input::Connected { request: id, attempt });
         }
-        match lease.send(request).await {
-            Ok(response) => return Ok((response, lease)),
-            Err(SendFault::NotSent(Some(again))) if lease.is_used && stale < STALE_MAX => {
+        let is_used = lease.is_used;
+        match lease.send(asking).await {
+            Ok(response) => return Ok(response),
+            Err(SendFault::NotSent(Some(again))) if is_used && stale < STALE_MAX => {
                 // The upstream closed a connection that rested; nothing of the request was written.
                 stale += 1;
-                request = *again;
+                asking = again;
             }
             Err(SendFault::NotSent(_)) => return Err(Failure::NotSent),
             Err(SendFault::Reset) => return Err(Failure::Reset),
@@ -172,7 +170,7 @@ async fn run(
 }
 
 /// `Retry-After` in seconds; a date is not read.
-fn retry_after(response: &Response<Incoming>) -> Option<Micros> {
+fn retry_after(response: &Response<Arriving>) -> Option<Micros> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     let good = !text.is_empty() && text.len() <= 9 && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|_| good).map(Micros::from_secs)

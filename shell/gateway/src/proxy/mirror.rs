@@ -58,7 +58,6 @@ pub(super) fn start(
                 let read = async { while let Some(Ok(_)) = reply.frame().await {} };
                 if tokio::time::timeout(REPLY_TIME, read).await.is_ok() {
                     in_flight.end(|request| Input::Done { request });
-                    found.lease.give_back();
                 }
             }
             Outcome::Answer { .. } => in_flight.has_ended(),

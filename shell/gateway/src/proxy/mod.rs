@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use http::header::{HOST, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
 use skep_base::Micros;
 use skep_gate::balance::sticky::{Session, cookie, session};
 use skep_gate::config::Named;
@@ -38,6 +37,7 @@ use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
 use crate::reply::Reply;
 use crate::source::{Inbound, Source};
+use crate::stream::{Rewound, Stream};
 use attempts::Outcome;
 use headers::{Lines, apply_changes, strip};
 use own::{Own, said};
@@ -51,7 +51,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// A connection that speaks another protocol from here on.
 pub(crate) struct Tunnel {
-    pub(crate) upgrade: OnUpgrade,
+    pub(crate) upstream: Rewound<Stream>,
     pub(crate) in_flight: InFlight,
     pub(crate) idle: Duration,
 }
@@ -317,7 +317,6 @@ async fn send(
         Outcome::Reply(found) => {
             let (mut reply, body) = found.response.into_parts();
             let upgrades = reply.status == StatusCode::SWITCHING_PROTOCOLS;
-            let upgrade = reply.extensions.remove::<OnUpgrade>();
             strip(&mut reply.headers, upgrades);
             if let Some(name) = found.stick_to
                 && let Some(line) = sticky_line(core, &found.upstream, name, connection.peer.secure)
@@ -326,9 +325,9 @@ async fn send(
             }
             in_flight.record.status = reply.status.as_u16();
             if upgrades {
-                return match upgrade.filter(|_| template.upgrades) {
-                    Some(upgrade) => {
-                        let tunnel = Tunnel { upgrade, in_flight, idle: found.idle };
+                return match body.into_upgraded().filter(|_| template.upgrades) {
+                    Some(upstream) => {
+                        let tunnel = Tunnel { upstream, in_flight, idle: found.idle };
                         Answered {
                             response: Response::from_parts(reply, Reply::whole("")),
                             tunnel: Some(tunnel),
@@ -343,7 +342,7 @@ async fn send(
                     }
                 };
             }
-            let reply_body = Reply::forwarded(body, in_flight, found.lease, found.idle);
+            let reply_body = Reply::forwarded(body, in_flight, found.idle);
             let mut response = Response::new(reply_body);
             *response.status_mut() = reply.status;
             *response.headers_mut() = reply.headers;

@@ -2,7 +2,8 @@
 
 use std::rc::Rc;
 
-use http::header::{HOST, HeaderValue, TE};
+use bytes::{BufMut, BytesMut};
+use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use skep_base::Micros;
@@ -15,7 +16,10 @@ use super::{ATTEMPT, Asked, REQUEST_ID, set};
 use crate::core::Plan;
 use crate::listen::Connection;
 use crate::source::{Sending, Source};
-use crate::upstream::Upstream;
+use crate::upstream::{Asking, Upstream, h1};
+
+/// Room for the head of most requests.
+const HEAD_BYTES_USUAL: usize = 1 << 10;
 
 /// A request without its body.
 #[derive(Clone)]
@@ -68,7 +72,47 @@ impl Template {
     }
 
     /// The request of one attempt, with `left` as what is left of its time.
-    pub(super) fn request(
+    pub(super) fn asking(
+        &self,
+        upstream: &Upstream,
+        attempt: u32,
+        left: Micros,
+        source: &Rc<Source>,
+    ) -> Asking {
+        match upstream.is_http2() {
+            true => Asking::H2(Box::new(self.for_http2(upstream, attempt, left, source))),
+            false => Asking::H1(self.for_http1(attempt, left, source)),
+        }
+    }
+
+    fn for_http1(&self, attempt: u32, left: Micros, source: &Rc<Source>) -> h1::Request {
+        let mut head = BytesMut::with_capacity(HEAD_BYTES_USUAL);
+        let target = self.target.as_str();
+        for part in [self.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+            head.put_slice(part.as_bytes());
+        }
+        let mut line = |name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+                head.put_slice(part);
+            }
+        };
+        for (name, value) in &self.headers {
+            // How its body is framed is said below; what is set here is set for this attempt.
+            let kept = !matches!(*name, TE | CONTENT_LENGTH) && name != ATTEMPT && name != deadline::HEADER;
+            if kept && !(self.is_grpc && name == deadline::GRPC_HEADER) {
+                line(name.as_str(), value.as_bytes());
+            }
+        }
+        line(deadline::HEADER, deadline::format(left).as_bytes());
+        if self.is_grpc {
+            line(deadline::GRPC_HEADER, deadline::format_grpc(left).as_bytes());
+        }
+        line(ATTEMPT, attempt.to_string().as_bytes());
+        h1::end_head(&mut head, &self.method, source);
+        h1::Request { head: head.freeze(), method: self.method.clone(), source: Rc::clone(source) }
+    }
+
+    fn for_http2(
         &self,
         upstream: &Upstream,
         attempt: u32,
@@ -77,28 +121,18 @@ impl Template {
     ) -> Request<Sending> {
         let mut request = Request::new(Sending::new(source));
         *request.method_mut() = self.method.clone();
+        *request.version_mut() = Version::HTTP_2;
         let mut headers = self.headers.clone();
-        if let Ok(value) = HeaderValue::from_str(&deadline::format(left)) {
-            headers.insert(deadline::HEADER, value);
-        }
-        if self.is_grpc
-            && let Ok(value) = HeaderValue::from_str(&deadline::format_grpc(left))
-        {
-            headers.insert(deadline::GRPC_HEADER, value);
+        set(&mut headers, deadline::HEADER, &deadline::format(left));
+        if self.is_grpc {
+            set(&mut headers, deadline::GRPC_HEADER, &deadline::format_grpc(left));
         }
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
-        let uri = if upstream.is_http2() {
-            *request.version_mut() = Version::HTTP_2;
-            headers.remove(HOST);
-            let scheme = if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-            let uri = Uri::builder().scheme(scheme).path_and_query(self.target.clone());
-            let authority = self.authority.clone().unwrap_or_else(|| Authority::from_static("localhost"));
-            uri.authority(authority).build()
-        } else {
-            headers.remove(TE);
-            Uri::builder().path_and_query(self.target.clone()).build()
-        };
-        *request.uri_mut() = uri.expect("parts that were read make a URI");
+        headers.remove(HOST);
+        let scheme = if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = self.authority.clone().unwrap_or_else(|| Authority::from_static("localhost"));
+        let uri = Uri::builder().scheme(scheme).path_and_query(self.target.clone()).authority(authority);
+        *request.uri_mut() = uri.build().expect("parts that were read make a URI");
         *request.headers_mut() = headers;
         request
     }

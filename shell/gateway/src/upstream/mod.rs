@@ -4,14 +4,20 @@
 //! the gate's time for connecting runs.
 
 mod connect;
+pub(crate) mod h1;
 
 use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
 use tokio::sync::Notify;
@@ -20,6 +26,7 @@ pub(crate) use connect::{Place, UpstreamTls, connect};
 
 use crate::figures::UpstreamFigures;
 use crate::source::Sending;
+use crate::stream::Rewound;
 
 /// Streams of one HTTP/2 connection, as many as every server should allow (RFC 9113, section 6.5.2).
 const STREAMS_MAX: usize = 100;
@@ -77,9 +84,14 @@ impl Drop for Counted {
 
 #[derive(Debug)]
 struct Resting {
-    sender: http1::SendRequest<Sending>,
+    connection: Rc<RefCell<h1::Connection>>,
     since: Instant,
-    counted: Counted,
+}
+
+impl Resting {
+    fn is_quiet(&self) -> bool {
+        self.connection.borrow_mut().is_quiet()
+    }
 }
 
 /// An HTTP/2 connection.
@@ -92,7 +104,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Stream(Rc<Shared>);
+pub(crate) struct Stream(Rc<Shared>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -104,11 +116,11 @@ impl Drop for Stream {
 
 #[derive(Debug)]
 enum Held {
-    H1 { sender: http1::SendRequest<Sending>, counted: Counted },
-    H2 { stream: Stream },
+    H1(Rc<RefCell<h1::Connection>>),
+    H2(Stream),
 }
 
-/// A connection, or a stream of one, that is in use. Dropped, it is closed.
+/// A connection, or a stream of one, that is to be used. Dropped, it is closed.
 #[derive(Debug)]
 pub(crate) struct Lease {
     held: Held,
@@ -116,12 +128,61 @@ pub(crate) struct Lease {
     pub(crate) is_used: bool,
 }
 
+/// A request in the form that its upstream reads.
+pub(crate) enum Asking {
+    H1(h1::Request),
+    H2(Box<Request<Sending>>),
+}
+
 /// Why a request has no reply.
 pub(crate) enum SendFault {
     /// Not a byte of it was written; here it is again, if it could be had back.
-    NotSent(Option<Box<Request<Sending>>>),
+    NotSent(Option<Asking>),
     /// It may have run.
     Reset,
+}
+
+/// The body of a reply. At its end the connection rests, or the stream is free; dropped before, it is closed.
+#[derive(Debug)]
+pub(crate) enum Arriving {
+    H1(h1::Arriving),
+    H2 { body: Incoming, _stream: Stream },
+}
+
+impl Arriving {
+    /// The connection, after the upstream has agreed to another protocol over it.
+    pub(crate) fn into_upgraded(self) -> Option<Rewound<crate::stream::Stream>> {
+        match self {
+            Arriving::H1(body) => body.into_upgraded(),
+            Arriving::H2 { .. } => None,
+        }
+    }
+}
+
+impl Body for Arriving {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.get_mut() {
+            Arriving::H1(body) => body.poll(cx).map_ok(Frame::data),
+            Arriving::H2 { body, .. } => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Arriving::H1(body) => body.has_ended(),
+            Arriving::H2 { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Arriving::H1(body) => body.size_hint(),
+            Arriving::H2 { body, .. } => body.size_hint(),
+        }
+    }
 }
 
 impl Upstream {
@@ -179,7 +240,7 @@ impl Upstream {
         // Dropping a connection touches this upstream, so it happens after the borrow.
         let old: Vec<Resting> = {
             let mut resting = self.resting.borrow_mut();
-            resting.extract_if(.., |r| r.since.elapsed() >= idle || r.sender.is_closed()).collect()
+            resting.extract_if(.., |r| r.since.elapsed() >= idle || !r.is_quiet()).collect()
         };
         let old_shared: Vec<Rc<Shared>> = {
             let mut shared = self.shared.borrow_mut();
@@ -195,7 +256,7 @@ impl Upstream {
     ///
     /// # Errors
     /// There is none to be had.
-    pub(crate) async fn take(self: &Rc<Self>) -> std::io::Result<Lease> {
+    pub(crate) async fn take(self: &Rc<Self>) -> io::Result<Lease> {
         match self.key.http2 {
             false => self.take_h1().await,
             true => self.take_h2().await,
@@ -207,28 +268,22 @@ impl Upstream {
         Counted(Rc::clone(self))
     }
 
-    async fn take_h1(self: &Rc<Self>) -> std::io::Result<Lease> {
+    async fn take_h1(self: &Rc<Self>) -> io::Result<Lease> {
         if !self.resting.borrow().is_empty() {
-            // Lets the tasks of connections see what came for them: an upstream that has closed one is found out before it
-            // is used, as far as that can be.
+            // Lets the runtime hear what came meanwhile: an upstream that has closed a connection is found out before that is
+            // used, as far as that can be.
             tokio::task::yield_now().await;
         }
         loop {
             while let Some(resting) = self.resting_one() {
-                if resting.sender.is_ready() {
-                    let held = Held::H1 { sender: resting.sender, counted: resting.counted };
-                    return Ok(Lease { held, is_used: true });
+                if resting.is_quiet() {
+                    return Ok(Lease { held: Held::H1(resting.connection), is_used: true });
                 }
             }
             if self.open.get() < self.connections_max.get() {
                 let counted = self.count();
-                let socket = connect(&self.place, self.tls.as_ref()).await?;
-                let shaken = http1::handshake(TokioIo::new(socket)).await;
-                let (sender, connection) = shaken.map_err(std::io::Error::other)?;
-                tokio::task::spawn_local(async move {
-                    let _ = connection.with_upgrades().await;
-                });
-                return Ok(Lease { held: Held::H1 { sender, counted }, is_used: false });
+                let stream = connect(&self.place, self.tls.as_ref()).await?;
+                return Ok(Lease { held: Held::H1(h1::Connection::new(stream, counted)), is_used: false });
             }
             self.freed.notified().await;
         }
@@ -238,7 +293,17 @@ impl Upstream {
         self.resting.borrow_mut().pop()
     }
 
-    async fn take_h2(self: &Rc<Self>) -> std::io::Result<Lease> {
+    /// The reply over this connection has ended: it rests until it is needed again, if it can be used.
+    fn rest(connection: Rc<RefCell<h1::Connection>>) {
+        let upstream = Rc::clone(&connection.borrow().counted.0);
+        if connection.borrow().is_reusable() && !upstream.retired.get() {
+            connection.borrow_mut().rest();
+            upstream.resting.borrow_mut().push(Resting { connection, since: Instant::now() });
+            upstream.freed.notify_one();
+        }
+    }
+
+    async fn take_h2(self: &Rc<Self>) -> io::Result<Lease> {
         loop {
             let found = {
                 let shared = self.shared.borrow();
@@ -247,7 +312,7 @@ impl Upstream {
             };
             if let Some(shared) = found {
                 shared.streams.set(shared.streams.get() + 1);
-                return Ok(Lease { held: Held::H2 { stream: Stream(shared) }, is_used: true });
+                return Ok(Lease { held: Held::H2(Stream(shared)), is_used: true });
             }
             if self.connecting.get() || self.open.get() >= self.connections_max.get() {
                 self.freed.notified().await;
@@ -261,7 +326,7 @@ impl Upstream {
                 .keep_alive_interval(Duration::from_secs(20))
                 .handshake(TokioIo::new(socket))
                 .await;
-            let (sender, connection) = shaken.map_err(std::io::Error::other)?;
+            let (sender, connection) = shaken.map_err(io::Error::other)?;
             tokio::task::spawn_local(async move {
                 let _ = connection.await;
             });
@@ -271,7 +336,7 @@ impl Upstream {
                 self.shared.borrow_mut().push(Rc::clone(&shared));
             }
             drop(connecting);
-            return Ok(Lease { held: Held::H2 { stream: Stream(shared) }, is_used: false });
+            return Ok(Lease { held: Held::H2(Stream(shared)), is_used: false });
         }
     }
 }
@@ -299,32 +364,28 @@ impl Lease {
     ///
     /// # Errors
     /// [`SendFault`]; the connection is of no more use.
-    pub(crate) async fn send(&mut self, request: Request<Sending>) -> Result<Response<Incoming>, SendFault> {
-        let sent = match &mut self.held {
-            Held::H1 { sender, .. } => sender.try_send_request(request).await,
-            Held::H2 { stream } => {
+    ///
+    /// # Panics
+    /// If the request is of the other protocol: both are the upstream's.
+    pub(crate) async fn send(self, asking: Asking) -> Result<Response<Arriving>, SendFault> {
+        match (self.held, asking) {
+            (Held::H1(connection), Asking::H1(request)) => {
+                let response = h1::send(connection, request).await?;
+                Ok(response.map(Arriving::H1))
+            }
+            (Held::H2(stream), Asking::H2(request)) => {
                 let mut sender = stream.0.sender.clone();
-                sender.try_send_request(request).await
+                let response = sender.try_send_request(*request).await.map_err(why)?;
+                Ok(response.map(|body| Arriving::H2 { body, _stream: stream }))
             }
-        };
-        sent.map_err(why)
-    }
-
-    /// The reply has ended: an HTTP/1.1 connection rests until it is needed again.
-    pub(crate) fn give_back(self) {
-        if let Held::H1 { sender, counted } = self.held {
-            let upstream = Rc::clone(&counted.0);
-            if !sender.is_closed() && !upstream.retired.get() {
-                upstream.resting.borrow_mut().push(Resting { sender, since: Instant::now(), counted });
-                upstream.freed.notify_one();
-            }
+            _ => unreachable!("a request is made for its upstream"),
         }
     }
 }
 
 fn why(mut fault: TrySendError<Request<Sending>>) -> SendFault {
     if let Some(request) = fault.take_message() {
-        return SendFault::NotSent(Some(Box::new(request)));
+        return SendFault::NotSent(Some(Asking::H2(Box::new(request))));
     }
     // RFC 9113, section 8.7: the upstream says that it did not touch it.
     let error = fault.into_error();

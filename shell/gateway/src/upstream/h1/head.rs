@@ -1,0 +1,149 @@
+//! The head of an upstream's reply.
+//!
+//! Invariant: a reply that is taken has one framing (RFC 9112, section 6.3); two lengths, a length beside `Transfer-Encoding` and
+//! a coding that is not `chunked` are refused.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+
+use crate::h1::Decoder;
+use crate::h1::head::{end, framing, header_map, names};
+
+const LINES_MAX: usize = 256;
+const SIZE_MAX: usize = 256 << 10;
+
+/// A reply's head, and how to read its body.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) parts: Parts,
+    pub(super) decoder: Decoder,
+    /// The upstream lets the connection be used again.
+    pub(super) keep_alive: bool,
+}
+
+/// Takes the head of a reply to a request with `method` from the beginning of `input`; none if more bytes are needed.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+    match end(input) {
+        Some(len) if len <= SIZE_MAX => parse(&input.split_to(len).freeze(), method).map(Some),
+        None if input.len() <= SIZE_MAX => Ok(None),
+        _ => Err("its head is too large"),
+    }
+}
+
+fn parse(head: &Bytes, method: &Method) -> Result<Head, &'static str> {
+    let mut lines = [const { MaybeUninit::uninit() }; LINES_MAX];
+    let mut reply = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default();
+    match parsed.parse_response_with_uninit_headers(&mut reply, head, &mut lines) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err("its head is broken"),
+        Err(httparse::Error::TooManyHeaders) => return Err("it has too many header lines"),
+        Err(_) => return Err("its status line or a header line is malformed"),
+    }
+    let version = if reply.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let status = StatusCode::from_u16(reply.code.unwrap_or(0)).map_err(|_| "its status is no number")?;
+    let headers = header_map(head, reply.headers).map_err(|bad| bad.what)?;
+    let decoder = decoder(&headers, version, status, method)?;
+    let keep_alive = match version {
+        Version::HTTP_11 => !names(&headers, "close"),
+        _ => names(&headers, "keep-alive"),
+    };
+    let (mut parts, ()) = Response::new(()).into_parts();
+    (parts.status, parts.version, parts.headers) = (status, version, headers);
+    Ok(Head { parts, decoder, keep_alive })
+}
+
+fn decoder(
+    headers: &HeaderMap,
+    version: Version,
+    status: StatusCode,
+    method: &Method,
+) -> Result<Decoder, &'static str> {
+    let bodiless = status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+        || *method == Method::HEAD;
+    if bodiless {
+        return Ok(Decoder::Done);
+    }
+    match headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+        true => framing(headers, version).map(Decoder::new).map_err(|bad| bad.what),
+        false => Ok(Decoder::UntilClose),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::Framing;
+
+    fn read(text: &str, method: &Method) -> Result<Option<Head>, &'static str> {
+        take(&mut BytesMut::from(text), method)
+    }
+
+    #[test]
+    fn a_body_is_framed_by_method_status_and_headers() {
+        let chunked = Decoder::new(Framing::Chunked);
+        for (method, text, decoder, keep_alive) in [
+            (Method::GET, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Decoder::Length(5), true),
+            (Method::GET, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunked, true),
+            (Method::GET, "HTTP/1.1 200\r\n\r\n", Decoder::UntilClose, true),
+            (
+                Method::GET,
+                "HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 0\r\n\r\n",
+                Decoder::Done,
+                false,
+            ),
+            (Method::GET, "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Decoder::Length(5), false),
+            (
+                Method::GET,
+                "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\n",
+                Decoder::Length(5),
+                true,
+            ),
+            (Method::HEAD, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Decoder::Done, true),
+            (Method::GET, "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Decoder::Done, true),
+            (
+                Method::POST,
+                "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Decoder::Done,
+                true,
+            ),
+            (Method::POST, "HTTP/1.1 200 OK\nContent-Length: 7\n\n", Decoder::Length(7), true),
+        ] {
+            for cut in 0..text.len() {
+                assert!(read(&text[..cut], &method).unwrap().is_none(), "{text:?} at {cut}");
+            }
+            let head = read(text, &method).unwrap().unwrap();
+            assert_eq!((head.decoder, head.keep_alive), (decoder, keep_alive), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_no_reply() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX : a\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        ] {
+            assert!(read(text, &Method::GET).is_err(), "{text:?}");
+        }
+        assert!(read(&"x".repeat(SIZE_MAX + 1), &Method::GET).is_err());
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(LINES_MAX + 1));
+        assert!(read(&many, &Method::GET).is_err());
+    }
+}

@@ -1,0 +1,140 @@
+//! A request on its way to an upstream: its head, and its body in pieces as the client sends them.
+
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::Method;
+use http_body::Body;
+use tokio::io::AsyncWrite;
+
+use crate::h1::put_hex;
+use crate::source::{Sending, Source};
+use crate::stream::Stream;
+
+/// Up to this a piece is copied behind what leaves before it, so that both leave as one write.
+const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// Writes the end of a request's head: how long its body is, and the empty line.
+pub(crate) fn end_head(head: &mut BytesMut, method: &Method, source: &Source) {
+    use std::fmt::Write;
+    match source.length() {
+        // A body is not expected of these (RFC 9110, section 8.6).
+        Some(0) if matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS) => {}
+        Some(n) => write!(head, "content-length: {n}\r\n").expect("a buffer takes every write"),
+        None => head.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    head.put_slice(b"\r\n");
+}
+
+/// Why a request could not be sent whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Broken {
+    /// The connection, before a byte was written.
+    Untouched,
+    /// The connection, after that.
+    Cut,
+    /// The client's body.
+    Client,
+}
+
+/// What is left of a request.
+pub(super) struct Upload {
+    body: Sending,
+    chunked: bool,
+    ended: bool,
+    /// What leaves next.
+    out: BytesMut,
+    /// What leaves behind it, without a copy.
+    piece: Bytes,
+    untouched: bool,
+}
+
+impl Upload {
+    pub(super) fn new(head: Bytes, body: Sending) -> Upload {
+        let chunked = body.size_hint().exact().is_none();
+        let ended = !chunked && is_empty(&body);
+        Upload { body, chunked, ended, out: BytesMut::from(head), piece: Bytes::new(), untouched: true }
+    }
+
+    /// Sends until all of it is sent.
+    ///
+    /// # Errors
+    /// [`Broken`]. What the upstream has said before can be read all the same.
+    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            self.gather(cx)?;
+            if self.out.is_empty() && self.piece.is_empty() {
+                return match self.ended {
+                    true => Pin::new(stream).poll_flush(cx).map_err(|_| Broken::Cut),
+                    false => Poll::Pending,
+                };
+            }
+            let wrote = match self.piece.is_empty() {
+                true => Pin::new(&mut *stream).poll_write(cx, &self.out),
+                false => {
+                    let both = [IoSlice::new(&self.out), IoSlice::new(&self.piece)];
+                    Pin::new(&mut *stream).poll_write_vectored(cx, &both)
+                }
+            };
+            match ready!(wrote) {
+                Ok(n) if n > 0 => self.wrote(n),
+                _ => return Poll::Ready(Err(if self.untouched { Broken::Untouched } else { Broken::Cut })),
+            }
+        }
+    }
+
+    /// Takes in as much of the body as is there and leaves with one write.
+    fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        while !self.ended && self.piece.is_empty() && self.out.len() < JOINED_BYTES_MAX {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => break,
+                // Trailers of a request stay here.
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => self.put(data),
+                    _ => {}
+                },
+                Poll::Ready(Some(Err(_))) => return Err(Broken::Client),
+                Poll::Ready(None) if self.chunked => {
+                    self.ended = true;
+                    self.out.put_slice(b"0\r\n\r\n");
+                }
+                // It is shorter than its head told.
+                Poll::Ready(None) => return Err(Broken::Client),
+            }
+            self.ended |= !self.chunked && is_empty(&self.body);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, data: Bytes) {
+        if self.chunked {
+            put_hex(&mut self.out, data.len());
+        }
+        if self.out.len() + data.len() > JOINED_BYTES_MAX {
+            self.piece = data;
+            return;
+        }
+        self.out.put_slice(&data);
+        if self.chunked {
+            self.out.put_slice(b"\r\n");
+        }
+    }
+
+    fn wrote(&mut self, n: usize) {
+        self.untouched = false;
+        let of_out = n.min(self.out.len());
+        self.out.advance(of_out);
+        if n > of_out {
+            self.piece.advance(n - of_out);
+            if self.piece.is_empty() && self.chunked {
+                self.out.put_slice(b"\r\n");
+            }
+        }
+    }
+}
+
+fn is_empty(body: &Sending) -> bool {
+    body.size_hint().exact() == Some(0)
+}
