@@ -1,7 +1,8 @@
 """Which write commands stop a transaction that watches their keys: as in redis-server, command by command.
 
-Each case is one command on the same small keyspace, each of whose keys is watched by a connection of its own, on both servers. What a
-write that changes nothing does is the point of most cases: Redis lets the transaction go on but where its source says otherwise.
+Each case is one command, or several, on the same small keyspace, each of whose keys is watched by a connection of its own, on both servers. What a
+write that changes nothing does is the point of most cases: Redis lets the transaction go on but where its source says otherwise. What
+comes and is gone again has changed.
 """
 
 from __future__ import annotations
@@ -372,6 +373,37 @@ CASES = """
     EVAL "redis.call('hset', 'hash', 'f', '1') redis.call('sadd', 'set', '1')" 2 hash set
 """
 
+COME_AND_GONE = """
+    SET none x; DEL none
+    SET none x; GETDEL none
+    SET none x; EXPIRE none -1
+    SET none x; RENAME none str
+    SET none x; RENAMENX none new
+    SET none x; MOVE none 1
+    SET none x; SWAPDB 0 1; FLUSHALL
+    SET none x; FLUSHDB
+    SET none x; SUNIONSTORE none new
+    RENAME str none; RENAME none str
+    COPY str none; UNLINK none
+    RPUSH none a; LPOP none
+    RPUSH none a; LMOVE none list LEFT LEFT
+    RPUSH none a; LTRIM none 5 9
+    HSET none f 1; HDEL none f
+    SADD none 1; SPOP none
+    SADD none 1; SMOVE none set 1
+    ZADD none 1 a; ZPOPMIN none
+    ZADD none 1 a; ZREMRANGEBYRANK none 0 -1
+    XADD none 1-1 f v; DEL none
+    PFADD none a; DEL none
+    EVAL "redis.call('set', 'none', '1') redis.call('del', 'none')" 1 none
+    MULTI; SET none x; DEL none; EXEC
+    SWAPDB 0 1; SWAPDB 0 1
+    SWAPDB 0 1; SET none x; DEL none; SWAPDB 0 1
+    SWAPDB 1 2; SWAPDB 2 1
+    LMOVE list new LEFT LEFT; LMOVE new list LEFT LEFT
+    DEL str; SET str ten
+"""
+
 NOT_SWEPT = {
     "function|delete", "function|flush", "function|load", "function|restore",  # no keys
     "migrate", "pfdebug", "restore-asking",  # not there
@@ -401,7 +433,7 @@ class Watched:
         self.dump: bytes = self.writer.call("DUMP", "dumped")[1]
 
     def stopped_by(self, line: str) -> tuple[Reply, list[str]]:
-        """The reply to the command, and the keys whose watchers it stopped."""
+        """The reply to the last command, and the keys whose watchers it stopped."""
         setup = [words_of(each, b"") for each in ["FLUSHALL", *lines(KEYSPACE)]]
         for command, reply in zip(setup, self.writer.pipeline(setup), strict=True):
             assert not is_error(reply), f"{command}: {reply}"
@@ -409,7 +441,8 @@ class Watched:
             watcher.send([[b"WATCH", key.encode()], [b"MULTI"], [b"PING"]])
         for watcher in self.watchers.values():
             assert [watcher.read() for _ in range(3)] == [("+", b"OK"), ("+", b"OK"), ("+", b"QUEUED")]
-        reply = self.writer.call(*words_of(line, self.dump))
+        for part in line.split("; "):
+            reply = self.writer.call(*words_of(part, self.dump))
         for watcher in self.watchers.values():
             watcher.send([[b"EXEC"]])
         return reply, [key for key, watcher in self.watchers.items() if watcher.read()[1] is None]
@@ -421,7 +454,7 @@ def both(redis_server: Redis, quick_skep: Skep) -> Iterator[tuple[Watched, Watch
         yield Watched(redis_server, stack), Watched(quick_skep, stack)
 
 
-@pytest.mark.parametrize("line", list(lines(CASES)))
+@pytest.mark.parametrize("line", [*lines(CASES), *lines(COME_AND_GONE)])
 def test_a_write_stops_the_same_transactions_as_in_redis(both: tuple[Watched, Watched], line: str) -> None:
     redis, skep = both
     (left, by_redis), (right, by_skep) = redis.stopped_by(line), skep.stopped_by(line)

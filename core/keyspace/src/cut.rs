@@ -20,7 +20,7 @@ use crate::scripts::{Place, Scripts};
 use crate::small::SmallBytes;
 use crate::types::queue::Numbers;
 use crate::value::{Kind, Value};
-use crate::versions::{Changes, Version};
+use crate::versions::{Changes, Removals, Version};
 
 /// Kinds of records in a checkpoint. Part of the format.
 const RECORD_STATE: u8 = 0;
@@ -32,6 +32,7 @@ const RECORD_ONCE: u8 = 3;
 const RECORD_PIECE: u8 = 4;
 const RECORD_ENTRY: u8 = 5;
 const RECORD_SCRIPT: u8 = 6;
+const RECORD_REMOVALS: u8 = 7;
 
 /// Bytes of the length in front of each record.
 const LENGTH_BYTES: usize = 8;
@@ -59,7 +60,7 @@ pub(crate) struct Cut {
     once_next: once::Place,
     /// Records of `ONCE` from this number on came after the cut was begun.
     once_end: u64,
-    /// Keys, records of `ONCE` and pieces written.
+    /// Records written, but for the first and the last.
     entries: u64,
     stamp: Millis,
     numbers: Numbers,
@@ -67,6 +68,10 @@ pub(crate) struct Cut {
     /// As they were when the cut was begun; `None` once they are written.
     scripts: Option<Arc<Scripts>>,
     scripts_place: Place,
+    /// As they were when the cut was begun.
+    removals: Removals,
+    /// What is written of them.
+    removals_next: usize,
     digest: DigestSum,
     /// Bytes of records made since the end of the last step.
     step_bytes: usize,
@@ -143,6 +148,16 @@ impl Cut {
         self.record(place.seed(), |out| out.extend_from_slice(&bytes));
         self.entries += 1;
         (self.scripts, self.scripts_place) = (Some(scripts), place);
+        true
+    }
+
+    /// Saves the next counts of removed keys; false if there are none left.
+    fn save_removals(&mut self) -> bool {
+        let mut bytes = vec![RECORD_REMOVALS];
+        let Some(next) = self.removals.put_record(self.removals_next, &mut bytes) else { return false };
+        self.record(0, |out| out.extend_from_slice(&bytes));
+        self.entries += 1;
+        self.removals_next = next;
         true
     }
 
@@ -228,6 +243,7 @@ impl Keyspace {
             changes,
             once_end,
             scripts: Some(self.scripts.clone()),
+            removals: self.removals.clone(),
             ..Cut::default()
         };
     }
@@ -256,7 +272,7 @@ impl Keyspace {
                 self.garbage.tables.push(vec![table]);
             } else if self.cut.next.0 < DB_COUNT {
                 self.cut_next_slot();
-            } else if !self.cut.save_script() && !self.cut_next_once() {
+            } else if !self.cut.save_script() && !self.cut.save_removals() && !self.cut_next_once() {
                 break;
             }
         }
@@ -307,6 +323,14 @@ impl Keyspace {
             record.push(RECORD_SCRIPT);
             let Some(next) = self.scripts.put_record(&place, &mut record) else { break };
             digest.add(next.seed(), &record);
+            place = next;
+        }
+        let mut place = 0;
+        loop {
+            record.clear();
+            record.push(RECORD_REMOVALS);
+            let Some(next) = self.removals.put_record(place, &mut record) else { break };
+            digest.add(0, &record);
             place = next;
         }
         for ((deadline, _), once) in self.once.from(once::Place::default()) {
@@ -523,6 +547,10 @@ impl Restore {
                 self.keyspace.scripts_mut().restore(&mut input).map_err(fail)?;
                 self.entries += 1;
             }
+            RECORD_REMOVALS => {
+                self.keyspace.removals.restore(&mut input).map_err(fail)?;
+                self.entries += 1;
+            }
             RECORD_PIECE => {
                 self.piece(&mut input).map_err(fail)?;
                 self.entries += 1;
@@ -534,7 +562,7 @@ impl Restore {
                 }
                 self.ended = true;
             }
-            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 6" })),
+            _ => return Err(fail(Malformed { offset: 0, expected: "a record of kind 0 to 7" })),
         }
         input.end().map_err(fail)
     }

@@ -20,7 +20,7 @@ use crate::small::SmallBytes;
 use crate::transaction::Terms;
 use crate::types::queue::{Next, Numbers, Schedule, Settled};
 use crate::value::{Typed, Value};
-use crate::versions::{Changes, Edit};
+use crate::versions::{Changes, Edit, Removals};
 
 /// Numbered databases, as Redis has by default.
 pub const DB_COUNT: u8 = 16;
@@ -35,6 +35,8 @@ pub struct Keyspace {
     pub(crate) numbers: Numbers,
     /// Changes of entries so far, for `WATCH`.
     pub(crate) changes: Changes,
+    /// Removals of keys so far, for `WATCH` of what is not there.
+    pub(crate) removals: Removals,
     /// The newest edit in place, while it may turn out to be none. No state.
     edit: Option<Edit>,
     /// Shared with a cut that has not written them.
@@ -134,6 +136,7 @@ impl Default for Keyspace {
             stamp: Millis(0),
             numbers: Numbers::default(),
             changes: Changes::default(),
+            removals: Removals::default(),
             edit: None,
             scripts: Arc::default(),
             interpreter: RefCell::new(None),
@@ -399,6 +402,7 @@ impl Keyspace {
                 entry.access.set(fresh);
                 entry.version = version;
                 if !was_live {
+                    self.removals.add(db, key);
                     self.note_expired(db, key, old.1);
                     self.events.key(db, Class::New, "new", key);
                 }
@@ -511,9 +515,10 @@ impl Keyspace {
         empty
     }
 
-    /// Removes every key of `db`.
+    /// Removes every key of `db`. Cost: as [`Keyspace::count_all_removed`].
     pub fn flush(&mut self, db: u8) {
         self.coming.set(None);
+        self.count_all_removed(db);
         let label = self.db(db).cut_label;
         let tables = self.dbs[usize::from(db)].take_tables();
         let garbage = self.cut.adopt(label, tables);
@@ -544,6 +549,12 @@ impl Keyspace {
 
     /// Exchanges the contents of two databases.
     pub fn swap(&mut self, a: u8, b: u8) {
+        if a != b {
+            for db in [a, b] {
+                self.count_all_removed(db);
+                self.removals.add_swap(db);
+            }
+        }
         self.dbs.swap(usize::from(a), usize::from(b));
         self.events.database(a, Whole::Swapped);
         self.events.database(b, Whole::Swapped);
@@ -687,6 +698,7 @@ impl Keyspace {
 
     fn remove_at(&mut self, db: u8, slot: u16, at: usize) -> Entry {
         let entry = self.table_mut(db, slot).entries.remove_at(at);
+        self.removals.add(db, entry.key());
         let database = &mut self.dbs[usize::from(db)];
         unindex(database, slot, entry.deadline, entry.value.next_deadline());
         if entry.value.wants_tick() == Some(true) {

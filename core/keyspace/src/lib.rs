@@ -48,5 +48,5 @@ pub use small::SmallBytes;
 pub use transaction::{EXEC_READ, Head, Terms, Watched, first_queued, put_queued};
 pub use types::{Hash, List, Queue, Set, Str, Stream, StreamId, ZSet};
 pub use value::{Kind, Typed, Value};
-pub use versions::Version;
+pub use versions::Seen;
 pub use waits::{Wait, WaitKind, addition};

@@ -1,4 +1,4 @@
-//! A transaction on its way: the commands between `MULTI` and `EXEC` with the versions of the watched keys, as the arguments
+//! A transaction on its way: the commands between `MULTI` and `EXEC` with what was seen of the watched keys, as the arguments
 //! of one `exec` command. So it is logged, forwarded and answered like any other.
 //!
 //! The arguments are the name, the commands, and the [`Head`]. A client's own `EXEC` has none, so it cannot pass for one.
@@ -10,7 +10,7 @@ use skep_command::CommandSpec;
 
 use crate::dispatch::Handler;
 use crate::keyspace::DB_COUNT;
-use crate::versions::Version;
+use crate::versions::Seen;
 
 /// `EXEC` of commands that only read: it need not be logged.
 pub const EXEC_READ: Handler = Handler::Read(crate::commands::transactions::exec_read);
@@ -20,8 +20,8 @@ pub const EXEC_READ: Handler = Handler::Read(crate::commands::transactions::exec
 pub struct Watched {
     pub db: u8,
     pub key: Vec<u8>,
-    /// What it had when `WATCH` looked.
-    pub version: Version,
+    /// What `WATCH` saw of it.
+    pub seen: Seen,
 }
 
 /// What scripts among the commands may do. It comes with the operation, since it rests on what the node knows that takes the
@@ -61,10 +61,10 @@ impl Head {
         out.push(if self.grows { GROWS } else { 0 } | if self.single { SINGLE } else { 0 });
         varint::put(out, self.commands as u64);
         varint::put(out, self.watched.len() as u64);
-        for Watched { db, key, version } in &self.watched {
+        for Watched { db, key, seen } in &self.watched {
             out.push(*db);
             varint::put_bytes(out, key);
-            varint::put(out, u64::from(version.0));
+            varint::put(out, seen.bits());
         }
         varint::put(out, self.terms.slots.len() as u64);
         for (first, last) in &self.terms.slots {
@@ -92,7 +92,7 @@ impl Head {
         for _ in 0..input.count(3)? {
             let db = database(&mut input)?;
             let key = input.bytes()?.to_vec();
-            head.watched.push(Watched { db, key, version: Version::read(&mut input)? });
+            head.watched.push(Watched { db, key, seen: Seen::from_bits(input.varint()?) });
         }
         let slot = |input: &mut Reader<'_>| match u16::try_from(input.varint()?) {
             Ok(slot) if slot < SLOT_COUNT => Ok(slot),
@@ -213,8 +213,8 @@ mod tests {
         put_queued(&mut commands, 3, set.args());
         put_queued(&mut commands, 0, get.args());
         let watched = [
-            Watched { db: 15, key: b"k".to_vec(), version: Version(u32::MAX) },
-            Watched { db: 0, key: Vec::new(), version: Version::ABSENT },
+            Watched { db: 15, key: b"k".to_vec(), seen: Seen::from_bits(u64::MAX) },
+            Watched { db: 0, key: Vec::new(), seen: Seen::from_bits(0) },
         ];
         let terms = Terms { slots: vec![(0, 99), (16_000, 16_383)] };
         let written = Head { commands: 2, grows: true, single: true, watched: watched.to_vec(), terms };

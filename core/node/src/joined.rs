@@ -24,7 +24,7 @@ pub(crate) struct Joined {
 
 /// What the client's reply is made of.
 pub(crate) enum Becomes {
-    /// The versions of keys that the client watches from then on.
+    /// What is seen of keys that the client watches from then on.
     Watched { db: u8, keys: Vec<Vec<u8>> },
     /// The same was asked of all shards.
     OfAll,

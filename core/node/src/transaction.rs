@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Refusal};
 use skep_command::{CommandId, CommandSpec, id_of};
-use skep_keyspace::Version;
+use skep_keyspace::Seen;
 use skep_resp::Reply;
 
 use crate::local::Local;
@@ -41,7 +41,7 @@ pub(crate) struct Transaction {
     /// A command was refused: `EXEC` will be, too.
     failed: bool,
     /// By database and key.
-    watched: BTreeMap<(u8, Vec<u8>), Version>,
+    watched: BTreeMap<(u8, Vec<u8>), Seen>,
     watched_bytes: usize,
     /// The shard of its keys.
     shard: Option<GroupId>,

@@ -17,7 +17,7 @@ pub const COMMANDS: Group = &[("exec", Write(exec)), ("watch", Read(watch))];
 /// as it was: nothing is run then.
 fn exec(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let head = Head::of(args)?;
-    if head.watched.iter().any(|watched| cx.keyspace.has_changed(watched.db, &watched.key, watched.version)) {
+    if head.watched.iter().any(|watched| cx.keyspace.has_changed(watched.db, &watched.key, watched.seen)) {
         reply.null_array();
         return Ok(());
     }
@@ -59,9 +59,9 @@ fn run_queued(
 /// [`exec`] of reads, as a read.
 pub fn exec_read(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let head = Head::of(args)?;
-    // By the time of the read, which meets what is due by it, and says so.
-    let version = |watched: &Watched| cx.keyspace.version(watched.db, &watched.key, cx.now);
-    if head.watched.iter().any(|watched| version(watched) != watched.version) {
+    let changed =
+        |watched: &Watched| cx.keyspace.looks_changed(watched.db, &watched.key, watched.seen, cx.now);
+    if head.watched.iter().any(changed) {
         reply.null_array();
         return Ok(());
     }
@@ -100,10 +100,10 @@ fn unknown(args: Args) -> Refusal {
     Refusal::format(format!("ERR '{name}' cannot be part of a transaction"))
 }
 
-/// The versions of the keys, for the node that keeps them until EXEC.
+/// What is seen of the keys, for the node that keeps it until EXEC.
 fn watch(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let keys = args.from(1);
     reply.array(keys.len());
-    keys.iter().for_each(|key| reply.int(i64::from(cx.keyspace.version(cx.db, key, cx.now).0)));
+    keys.iter().for_each(|key| reply.int(cx.keyspace.seen(cx.db, key, cx.now).bits() as i64));
     Ok(())
 }

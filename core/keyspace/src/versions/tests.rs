@@ -1,9 +1,12 @@
-//! Which writes count as changes of a key.
+//! Which writes count as changes of a key, there or not.
 
-use skep_base::Millis;
-
+use super::{Removals, Seen, Version, WALKED_KEYS_MAX};
 use crate::commands::testing::Bench;
+use crate::db::NEVER;
 use crate::dense::Keyed;
+use crate::types::Str;
+use crate::value::Typed;
+use crate::{Keyspace, Restore};
 
 /// What is there before each line of the table, and lines that change something at once.
 const KEYSPACE: &str = "
@@ -61,6 +64,22 @@ fn versions(bench: &Bench) -> Vec<(String, u32)> {
     entries.map(|e| (String::from_utf8_lossy(e.key()).into_owned(), e.version.0)).collect()
 }
 
+fn seen(bench: &Bench, key: &str) -> Seen {
+    bench.keyspace.seen(bench.db, key.as_bytes(), bench.keyspace.stamp())
+}
+
+fn changed(bench: &Bench, key: &str, seen: Seen) -> bool {
+    bench.keyspace.has_changed(bench.db, key.as_bytes(), seen)
+}
+
+fn restored(keyspace: &mut Keyspace) -> Keyspace {
+    let (mut bytes, mut restore) = (Vec::new(), Restore::default());
+    keyspace.begin_cut();
+    while !keyspace.cut_step(&mut bytes, 1) {}
+    restore.feed(&bytes).unwrap();
+    restore.finish().unwrap()
+}
+
 #[test]
 fn a_write_that_changes_nothing_leaves_versions_as_they_are() {
     for line in SPARED.trim().lines().map(str::trim) {
@@ -93,20 +112,19 @@ fn a_change_of_before_is_not_undone_by_a_later_command_that_changes_nothing() {
 #[test]
 fn of_a_member_that_is_moved_to_where_it_is_only_the_source_changes() {
     let mut bench = bench();
-    let version = |bench: &Bench, key: &[u8]| bench.keyspace.version(0, key, Millis(1_000_000));
-    let (set, more) = (version(&bench, b"set"), version(&bench, b"more"));
+    let (set, more) = (seen(&bench, "set"), seen(&bench, "more"));
     assert_eq!(bench.run("SMOVE set more 2"), ":1");
-    assert_ne!(version(&bench, b"set"), set);
-    assert_eq!(version(&bench, b"more"), more);
+    assert_ne!(seen(&bench, "set"), set);
+    assert_eq!(seen(&bench, "more"), more);
 }
 
 #[test]
 fn a_write_that_changes_nothing_but_meets_a_field_that_is_due_counts() {
     let mut bench = bench();
-    let before = bench.keyspace.version(0, b"fading", bench.keyspace.stamp());
+    let before = seen(&bench, "fading");
     bench.pass(101);
     assert_eq!(bench.run("HDEL fading zzz"), ":0");
-    assert_ne!(bench.keyspace.version(0, b"fading", bench.keyspace.stamp()), before);
+    assert_ne!(seen(&bench, "fading"), before);
 }
 
 #[test]
@@ -118,4 +136,162 @@ fn what_counts_as_a_change_does_not_depend_on_whether_events_are_recorded() {
         told.run(line);
         assert_eq!(versions(&quiet), versions(&told), "{line}");
     }
+}
+
+/// Each puts `new` where nothing was, and takes it away again; `+` lets a second pass, `sweep` stands for what an entry ends with.
+const COME_AND_GONE: &str = "
+    SET new 1, DEL new
+    SET new 1, UNLINK new
+    SET new 1, GETDEL new
+    SET new 1, EXPIRE new -1
+    SET new 1, RENAME new str
+    SET new 1, RENAMENX new other
+    SET new 1, MOVE new 1
+    SET new 1, SWAPDB 0 1
+    SWAPDB 0 1, SET new 1, SWAPDB 1 0
+    SET new 1, FLUSHDB
+    SET new 1, FLUSHALL
+    SET new 1, SUNIONSTORE new none
+    RENAME str new, RENAME new str
+    COPY str new, DEL new
+    MSET new 1 other 1, DEL other new
+    SET new 1 PX 100, +, sweep
+    SET new 1 PX 100, +, SET new 1, DEL new
+    SET new 1 PX 100, +, HGET new f
+    SET new 1 PX 100, +, SADD new 1, SPOP new
+    SET new 1, PEXPIRE new 100, +, sweep
+    HSET new f 1, HPEXPIRE new 100 FIELDS 1 f, +, sweep
+    HSET new f 1, HDEL new f
+    RPUSH new a, LPOP new
+    RPUSH new a, LMOVE new list LEFT LEFT
+    RPUSH new a, LTRIM new 5 9
+    SADD new 1, SPOP new
+    SADD new 1, SREM new 1
+    SADD new 1, SMOVE new set 1
+    ZADD new 1 a, ZPOPMIN new
+    ZADD new 1 a, ZREMRANGEBYRANK new 0 -1
+    XADD new 1-1 f v, DEL new
+    QADD new job, DEL new";
+
+fn run_steps(bench: &mut Bench, steps: &str) {
+    for step in steps.split(',').map(str::trim) {
+        match step {
+            "+" => bench.pass(1_000),
+            "sweep" => _ = bench.keyspace.sweep(100),
+            line => assert!(!bench.run(line).starts_with('-'), "{line} of {steps}"),
+        }
+    }
+}
+
+#[test]
+fn a_key_that_was_not_there_has_changed_once_it_came_and_is_gone_again() {
+    for steps in COME_AND_GONE.trim().lines().map(str::trim) {
+        let mut bench = bench();
+        let (new, never) = (seen(&bench, "new"), seen(&bench, "never"));
+        run_steps(&mut bench, steps);
+        assert_eq!(bench.run("EXISTS new"), ":0", "{steps}");
+        assert!(changed(&bench, "new", new), "{steps}");
+        assert!(!changed(&bench, "never", never), "{steps}");
+        let copy = restored(&mut bench.keyspace);
+        assert_eq!(copy.digest(), bench.keyspace.digest(), "{steps}");
+        assert!(copy.has_changed(0, b"new", new), "{steps}, then a checkpoint");
+        assert!(!copy.has_changed(0, b"never", never), "{steps}, then a checkpoint");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_there_is_as_it_was_after_what_does_not_bring_it() {
+    let spared = SPARED.trim().lines().map(str::trim).filter(|line| !line.starts_with("QDROP"));
+    for line in spared.chain([
+        "DEL new",
+        "SET other 1, DEL other",
+        "FLUSHALL",
+        "SWAPDB 0 0",
+        "SWAPDB 0 1",
+        "SET new 1 XX",
+    ]) {
+        let mut bench = bench();
+        let new = seen(&bench, "new");
+        line.split(',').for_each(|line| _ = bench.run(line));
+        assert!(!changed(&bench, "new", new), "{line}");
+    }
+}
+
+#[test]
+fn a_key_past_its_deadline_that_is_removed_while_it_is_watched_has_not_changed() {
+    for key in ["vol", "hash"] {
+        let mut bench = Bench::new();
+        bench.run("SET vol 1 PX 100");
+        bench.run("HSET hash f 1");
+        bench.run("HPEXPIRE hash 100 FIELDS 1 f");
+        let before = seen(&bench, key);
+        bench.pass(101);
+        let dead = seen(&bench, key);
+        assert!(changed(&bench, key, before), "{key}");
+        assert!(!changed(&bench, key, dead), "{key} before the sweep");
+        bench.keyspace.sweep(100);
+        assert!(!changed(&bench, key, dead), "{key} after the sweep");
+        bench.run(&format!("SET {key} 1"));
+        bench.run(&format!("DEL {key}"));
+        assert!(changed(&bench, key, dead), "{key} came again");
+    }
+}
+
+#[test]
+fn a_key_that_was_exchanged_and_is_back_as_it_was_has_changed() {
+    let mut bench = bench();
+    let list = seen(&bench, "list");
+    bench.run("SWAPDB 1 2");
+    assert!(!changed(&bench, "list", list));
+    bench.run("SWAPDB 0 1");
+    bench.run("SWAPDB 1 0");
+    assert_eq!(bench.run("LLEN list"), ":2");
+    assert!(changed(&bench, "list", list));
+    assert!(restored(&mut bench.keyspace).has_changed(0, b"list", list));
+}
+
+#[test]
+fn a_database_too_large_for_a_walk_that_is_emptied_changes_all_keys_that_are_not_in_it() {
+    for (keys, sees_all) in [(WALKED_KEYS_MAX, false), (WALKED_KEYS_MAX + 1, true)] {
+        for line in ["FLUSHDB", "SWAPDB 3 4"] {
+            let mut bench = Bench::new();
+            bench.db = 3;
+            (0..keys).for_each(|i| {
+                bench.keyspace.put(3, format!("k{i}").as_bytes(), Str::new(b"v").into_value(), NEVER)
+            });
+            let before = ["none", "never"].map(|key| seen(&bench, key));
+            let elsewhere = bench.keyspace.seen(5, b"none", bench.keyspace.stamp());
+            bench.run(line);
+            let after = ["none", "never"].map(|key| seen(&bench, key));
+            assert_eq!(after != before, sees_all, "{line} of {keys} keys");
+            assert!(!bench.keyspace.has_changed(5, b"none", elsewhere));
+        }
+    }
+}
+
+#[test]
+fn what_was_seen_before_removals_were_counted_is_compared_as_it_was_then() {
+    let mut bench = bench();
+    let old = |seen: Seen| Seen::from_bits(u64::from(seen.bits() as u32));
+    let (absent, there) = (old(seen(&bench, "new")), old(seen(&bench, "list")));
+    assert_eq!(absent, Seen { version: Version(0), tally: 0 });
+    for line in ["SET new 1", "DEL new", "SWAPDB 0 1", "SWAPDB 0 1"] {
+        bench.run(line);
+    }
+    assert!(!changed(&bench, "new", absent));
+    assert!(!changed(&bench, "list", there));
+    bench.run("RPUSH list x");
+    bench.run("SET new 1");
+    assert!(changed(&bench, "new", absent));
+    assert!(changed(&bench, "list", there));
+}
+
+#[test]
+fn a_checkpoint_of_a_version_that_did_not_count_removals_is_read() {
+    let mut bench = bench();
+    bench.run("DEL str");
+    bench.keyspace.removals = Removals::default();
+    let copy = restored(&mut bench.keyspace);
+    assert_eq!(copy.digest(), bench.keyspace.digest());
+    assert!(!copy.has_changed(0, b"str", seen(&bench, "str")));
 }

@@ -100,7 +100,7 @@ impl Node {
             commands: tx.keyed_count,
             grows: tx.grows,
             single: false,
-            watched: watched.map(|((db, key), version)| Watched { db, key, version }).collect(),
+            watched: watched.map(|((db, key), seen)| Watched { db, key, seen }).collect(),
             terms: if tx.runs_scripts { self.terms_of(group) } else { Terms::default() },
         };
         head.put(&mut tx.keyed);

@@ -1,10 +1,10 @@
-//! `WATCH`, `UNWATCH`: the versions of keys that must be the same when `EXEC` is carried out.
+//! `WATCH`, `UNWATCH`: what was seen of keys that must look the same when `EXEC` is carried out.
 
 use std::collections::btree_map::Entry;
 
 use skep_base::{Args, ConnId, Refusal};
 use skep_command::{CommandId, id_of};
-use skep_keyspace::{Version, Watched, handler_of};
+use skep_keyspace::{Seen, Watched, handler_of};
 use skep_resp::{Reply, Value};
 
 use crate::joined::Becomes;
@@ -13,7 +13,7 @@ use crate::on_client::Flow;
 use crate::run::{Asked, not_ready};
 use crate::{Node, Output};
 
-/// `WATCH key ...`: asks the shard for the keys' versions. The client waits for them: `EXEC` needs them.
+/// `WATCH key ...`: asks the shard how the keys look. The client waits for them: `EXEC` needs them.
 pub(super) fn watch(node: &mut Node, conn: ConnId, args: Args<'_>, out: &mut Vec<Output>) -> Flow {
     const WATCH: CommandId = id_of("watch");
     let client = node.client(conn);
@@ -74,7 +74,7 @@ fn unwatched(_: &mut Node, call: LocalCall) -> Result<(), Refusal> {
 }
 
 impl Node {
-    /// The versions of keys that a client wanted to watch are here, or an error.
+    /// What is seen of keys that a client wanted to watch is here, or an error.
     pub(crate) fn begin_watching(
         &mut self,
         conn: ConnId,
@@ -84,19 +84,19 @@ impl Node {
         output: &mut Vec<u8>,
     ) {
         let parsed = Value::parse(reply).ok().flatten();
-        let versions = parsed.as_ref().and_then(|(value, _)| value.as_elements());
-        let Some(versions) = versions.filter(|versions| versions.len() == keys.len()) else {
+        let seen = parsed.as_ref().and_then(|(value, _)| value.as_elements());
+        let Some(seen) = seen.filter(|seen| seen.len() == keys.len()) else {
             return output.extend_from_slice(reply);
         };
         let client = self.client(conn);
         let protocol = client.protocol;
         let tx = client.transaction.get_or_insert_default();
-        for (key, version) in keys.into_iter().zip(versions) {
-            let version = Version(version.as_int().unwrap_or_default() as u32);
-            // What it had when it was watched first is what counts.
+        for (key, seen) in keys.into_iter().zip(seen) {
+            let seen = Seen::from_bits(seen.as_int().unwrap_or_default() as u64);
+            // What was seen when it was watched first is what counts.
             let bytes = size_of::<Watched>() + key.len();
             if let Entry::Vacant(place) = tx.watched.entry((db, key)) {
-                place.insert(version);
+                place.insert(seen);
                 tx.watched_bytes += bytes;
             }
         }
