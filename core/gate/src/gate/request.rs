@@ -104,9 +104,10 @@ impl Gate {
             pool: Some(arrival.pool),
             deadline: arrival.deadline.map_or(own, |d| d.min(own)),
             timeout,
-            attempts: Vec::new(),
+            // Most requests need one attempt.
+            attempts: Vec::with_capacity(1),
             sent: 0,
-            tried: Vec::new(),
+            tried: Vec::with_capacity(1),
             state: State::Running,
             hedge_at: None,
             holds_bulkhead: None,

@@ -63,24 +63,24 @@ pub fn client(peer: Peer, trusted: &Nets, hops: u32, headers: &dyn Headers) -> C
 /// `x-forwarded-for`, `-proto`, `-host`, `forwarded`.
 pub fn lines(style: ForwardedStyle, client: &Client, peer: Peer, host: &str) -> Vec<(&'static str, String)> {
     // The client, those in between, and the peer unless it is the client.
-    let hops: Vec<IpAddr> = match client.address == peer.address && client.chain.is_empty() {
-        true => vec![peer.address],
-        false => {
-            [client.address].into_iter().chain(client.chain.iter().copied()).chain([peer.address]).collect()
-        }
-    };
+    let peer = Some(peer.address).filter(|peer| client.address != *peer || !client.chain.is_empty());
+    let hops = || [client.address].into_iter().chain(client.chain.iter().copied()).chain(peer);
     let host = client.host.as_deref().unwrap_or(host);
     let proto = if client.secure { "https" } else { "http" };
-    let mut lines = Vec::new();
+    let mut lines = Vec::with_capacity(4);
     if style != ForwardedStyle::Standard {
-        let list: Vec<String> = hops.iter().map(|hop| hop.to_canonical().to_string()).collect();
-        lines.push(("x-forwarded-for", list.join(", ")));
+        let mut list = String::new();
+        for (at, hop) in hops().enumerate() {
+            let separator = if at == 0 { "" } else { ", " };
+            write!(list, "{separator}{}", hop.to_canonical()).expect("writing to a String cannot fail");
+        }
+        lines.push(("x-forwarded-for", list));
         lines.push(("x-forwarded-proto", proto.to_owned()));
         lines.push(("x-forwarded-host", host.to_owned()));
     }
     if style != ForwardedStyle::X {
         let mut line = String::new();
-        for (at, hop) in hops.iter().enumerate() {
+        for (at, hop) in hops().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
             match hop.to_canonical() {
                 IpAddr::V4(v4) => write!(line, "{separator}for={v4}"),

@@ -4,11 +4,12 @@
 //! same thread. Never both at once: heads are read only when the body before is done.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::decode::{Decoder, Piece};
@@ -180,14 +181,19 @@ impl Wire {
             self.done = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        while self.input.len() < AHEAD_BYTES_MAX {
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(n)) if n > 0 => {}
-                Poll::Ready(_) => return Poll::Ready(()),
+        // As a rule nothing comes, and no room is made for it.
+        let mut room = [MaybeUninit::uninit(); 1 << 10];
+        while self.input.len() < AHEAD_BYTES_MAX && !self.closed {
+            let mut ahead = ReadBuf::uninit(&mut room);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut ahead) {
+                Poll::Ready(Ok(())) if !ahead.filled().is_empty() => {
+                    self.input.extend_from_slice(ahead.filled())
+                }
+                Poll::Ready(_) => self.closed = true,
                 Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Pending
+        if self.closed { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// Writes some of `first`, then `second`.

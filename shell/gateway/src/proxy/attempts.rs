@@ -58,7 +58,8 @@ struct Held {
 
 /// Does what the gate says about a request that has arrived there, until it is answered.
 pub(super) async fn carry(in_flight: &mut InFlight, template: &Template, source: &Rc<Source>) -> Outcome {
-    let mut attempts = Attempts { template, source, running: Vec::new(), held: Vec::new() };
+    let mut attempts =
+        Attempts { template, source, running: Vec::with_capacity(1), held: Vec::with_capacity(1) };
     poll_fn(|cx| attempts.poll(cx, in_flight)).await
 }
 

@@ -12,7 +12,7 @@ mod template;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{HOST, HeaderValue, RETRY_AFTER, SET_COOKIE};
+use http::header::{HOST, HeaderName, HeaderValue, RETRY_AFTER, SET_COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use skep_base::Micros;
@@ -386,9 +386,11 @@ fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Sets a header whose name is written in small letters, if the value can be one.
 fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
+        // Found by its text, a name that HTTP does not define would be copied.
+        headers.insert(HeaderName::from_static(name), value);
     }
 }
 
@@ -404,6 +406,17 @@ fn host(parts: &Parts) -> Option<String> {
     }
 }
 
+/// All 32 digits.
+fn hex(n: u128) -> String {
+    let mut text = String::with_capacity(32);
+    for byte in n.to_be_bytes() {
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    text
+}
+
 fn request_id(core: &Core, headers: &HeaderMap) -> String {
     let good = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -413,7 +426,7 @@ fn request_id(core: &Core, headers: &HeaderMap) -> String {
         Some(id) => id.to_owned(),
         None => {
             let mut rng = core.rng.borrow_mut();
-            format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64())
+            hex(u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64()))
         }
     }
 }
