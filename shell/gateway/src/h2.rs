@@ -42,10 +42,11 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let connection = Rc::new(connection);
     let service = service_fn(|request: Request<Incoming>| {
         let connection = Rc::clone(&connection);
-        async move {
+        // On the heap at once: its task would move it there, and out again at its end.
+        Box::pin(async move {
             let answered = proxy::carry(&connection, request.map(Inbound::H2)).await;
             Ok::<Response<Reply>, Infallible>(answered.response)
-        }
+        })
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let result = tokio::select! {
