@@ -74,8 +74,6 @@ pub fn judge(words: &Words, tells: Tells, reply: &Plain) -> Result<(), String> {
     let wrong = || Err(format!("INV-SIM-23: {} was answered {reply:?}", show(words)));
     match (tells, reply) {
         (Tells::Nothing, _) | (Tells::All, Plain::Nil) => Ok(()),
-        // A command was refused while it was queued.
-        (Tells::All, Plain::Error(text)) if text.starts_with(b"EXECABORT") => Ok(()),
         (Tells::All, Plain::List(all)) => {
             let amount = |of: &Plain| match of {
                 Plain::Nil => Some(0),

@@ -9,12 +9,14 @@ use skep_base::Rng;
 use skep_resp::write_command;
 
 use crate::bank::{self, Tells};
+use crate::carried::Carrier;
 use crate::history::{HISTORY_DB, Histories, OpRef};
-use crate::jobs::JOB_QUEUES;
-use crate::ledger::{Before, LEDGER_DB, Ledger, QUEUES};
+use crate::jobs::{JOB_QUEUES, done_key};
+use crate::ledger::{Before, LEDGER_DB, Ledger, NOTES, QUEUES};
 use crate::model::{Model, Words, show};
-use crate::plan::Plan;
+use crate::plan::{Fault, Plan};
 use crate::process::Conn;
+use crate::streams::STREAMS;
 use crate::workload::{PRIVATE_DB, WILD_DBS, Workload};
 
 /// How far the client is.
@@ -42,10 +44,15 @@ enum Kind {
     /// On the client's own keys of some epoch.
     Private(u64),
     Expiring(u64),
-    Ledger(Before),
+    Ledger(Before, Carrier),
     /// On accounts.
     Bank(Tells),
     History(OpRef),
+    /// Watches a key that is to be replaced only if it is what the read behind it finds.
+    Watch,
+    ReadWatched(OpRef),
+    /// Ends the transaction that replaces it.
+    Replace(OpRef),
     Barrier,
     Show,
     /// Shows keys of an epoch that is over, by its place in [`Client::over`].
@@ -104,6 +111,8 @@ pub struct Client {
     pub to_client_at: u64,
     workload: Workload,
     db: u8,
+    /// What it watches was answered to be watched; `None` if it watches nothing.
+    watches: Option<bool>,
     sent: VecDeque<Sent>,
     unread: Vec<u8>,
     /// What its keys may hold; one model unless something is uncertain.
@@ -137,6 +146,7 @@ impl Client {
             to_client_at: 0,
             workload: Workload::new(number, plan.value_bytes_max),
             db: 0,
+            watches: None,
             sent: VecDeque::new(),
             unread: Vec::new(),
             candidates: vec![Model::default()],
@@ -168,7 +178,7 @@ impl Client {
     /// The first bytes of a new connection: a barrier, then reads of all its keys.
     pub fn begin_sync(&mut self, rng: &mut Rng, around: &mut Surroundings<'_>) -> Vec<u8> {
         self.state = State::Syncing;
-        self.db = 0;
+        (self.db, self.watches) = (0, None);
         let mut bytes = Vec::new();
         if rng.one_in(2) {
             self.send(&mut bytes, vec![b"HELLO".to_vec(), b"3".to_vec()], Kind::Any, around.wall_min);
@@ -206,6 +216,13 @@ impl Client {
             let words = ["QINFO", queue].map(|w| w.as_bytes().to_vec()).to_vec();
             self.send(bytes, words, Kind::Audit(queue), around.wall_min);
         }
+        for stream in STREAMS {
+            let words =
+                ["XINFO", "STREAM", stream, "FULL", "COUNT", "0"].map(|w| w.as_bytes().to_vec()).to_vec();
+            self.send(bytes, words, Kind::Audit(stream), around.wall_min);
+        }
+        let noted = vec![b"SCARD".to_vec(), done_key().into_bytes()];
+        self.send(bytes, noted, Kind::Audit(NOTES), around.wall_min);
         if self.number == 0 {
             self.select(bytes, HISTORY_DB, around.wall_min);
             for (words, op) in around.histories.final_reads(self.session(), around.at) {
@@ -231,6 +248,9 @@ impl Client {
             _ => rng.below(u64::from(WILD_DBS)) as u8,
         };
         self.select(&mut bytes, db, around.wall_min);
+        // A copy that was damaged has other versions of what was written after that: where it leads, a watch fails or holds wrongly
+        // until it is found.
+        let replaces = db == HISTORY_DB && !around.plan.has(Fault::Damage);
         let most = if around.plan.refuses() { around.plan.burst_max.min(6) } else { around.plan.burst_max };
         for _ in 0..1 + rng.below(most) {
             if db == LEDGER_DB && rng.one_in(3) {
@@ -239,19 +259,19 @@ impl Client {
                 }
                 continue;
             }
+            if db == LEDGER_DB {
+                self.use_ledger(&mut bytes, rng, around);
+                continue;
+            }
+            if replaces && self.watches.is_none() && rng.one_in(4) {
+                self.watch(&mut bytes, rng, around);
+                continue;
+            }
             let (words, kind) = match domain {
                 0..3 if rng.one_in(5) => {
                     (self.workload.expiring(rng, around.wall), Kind::Expiring(self.epoch))
                 }
                 0..3 => (self.workload.private(rng), Kind::Private(self.epoch)),
-                3..5 => {
-                    let words = match rng.one_in(2) {
-                        true => around.ledger.next_of_jobs(rng),
-                        false => self.workload.ledger(rng),
-                    };
-                    let before = around.ledger.on_sent(&words, around.at);
-                    (words, Kind::Ledger(before))
-                }
                 5..8 if histories => {
                     let (words, op) = around.histories.next(rng, self.session(), around.at);
                     (words, Kind::History(op))
@@ -270,6 +290,54 @@ impl Client {
         let (words, op) = around.histories.probe(writes, self.session(), around.at);
         self.send(&mut bytes, words, Kind::History(op), around.wall_min);
         bytes
+    }
+
+    /// A command on keys that all clients share, carried in one way or another.
+    fn use_ledger(&mut self, bytes: &mut Vec<u8>, rng: &mut Rng, around: &mut Surroundings<'_>) {
+        let words = match rng.below(3) {
+            0 => around.ledger.next_of_jobs(rng),
+            1 => around.ledger.next_of_streams(rng),
+            _ => self.workload.ledger(rng),
+        };
+        let carrier = Carrier::draw(&words, around.ledger.notes_apart(), rng);
+        let before = around.ledger.on_sent(&words, around.at);
+        let (commands, answered) = carrier.commands(&words);
+        for (place, command) in commands.into_iter().enumerate() {
+            match place == answered {
+                true => {
+                    write_command(bytes, command.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                    let kind = Kind::Ledger(before.clone(), carrier);
+                    self.sent.push_back(Sent { words: words.clone(), kind, wall_min: around.wall_min });
+                }
+                false => self.send(bytes, command, Kind::Any, around.wall_min),
+            }
+        }
+    }
+
+    /// Begins to replace a key by what nobody else may have replaced it with meanwhile; see [`Client::replace`].
+    fn watch(&mut self, bytes: &mut Vec<u8>, rng: &mut Rng, around: &mut Surroundings<'_>) {
+        let (words, op) = around.histories.read_to_replace(rng, self.session(), around.at);
+        self.watches = Some(around.histories.forgets_watch());
+        if !around.histories.forgets_watch() {
+            let watch = vec![b"WATCH".to_vec(), words[1].clone()];
+            self.send(bytes, watch, Kind::Watch, around.wall_min);
+        }
+        self.send(bytes, words, Kind::ReadWatched(op), around.wall_min);
+    }
+
+    /// Goes on with what was read, or lets it be.
+    fn replace(&mut self, bytes: &mut Vec<u8>, op: OpRef, around: &mut Surroundings<'_>) {
+        let watched = self.watches == Some(true);
+        let session = self.session();
+        let next = watched.then(|| around.histories.replace(op, session, around.at)).flatten();
+        let words = |word: &str| vec![word.as_bytes().to_vec()];
+        let Some((set, op)) = next else {
+            self.watches = None;
+            return self.send(bytes, words("UNWATCH"), Kind::Any, around.wall_min);
+        };
+        self.send(bytes, words("MULTI"), Kind::Any, around.wall_min);
+        self.send(bytes, set, Kind::Any, around.wall_min);
+        self.send(bytes, words("EXEC"), Kind::Replace(op), around.wall_min);
     }
 
     fn select(&mut self, bytes: &mut Vec<u8>, db: u8, wall: u64) {

@@ -18,10 +18,13 @@ const OPS_PER_KEY: usize = OPS_MAX - 8;
 const UNCERTAIN_PER_KEY: usize = 10;
 /// Marks the sessions of operations that were sent again, which are told apart by their tokens.
 const RETRIED: u64 = 1 << 63;
+/// The place of the register that is only replaced.
+const GUARDED: usize = 2;
 /// Keys in use at a time.
-const PLACES: [(Kind, &str); 5] = [
+const PLACES: [(Kind, &str); 6] = [
     (Kind::Register, "r0"),
     (Kind::Register, "r1"),
+    (Kind::Guarded, "w0"),
     (Kind::Counter, "c0"),
     (Kind::Queue, "q0"),
     (Kind::Queue, "q1"),
@@ -30,6 +33,8 @@ const PLACES: [(Kind, &str); 5] = [
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Register,
+    /// A register that is written only by those who watched it since they read it.
+    Guarded,
     Counter,
     Queue,
 }
@@ -80,15 +85,23 @@ pub struct Histories {
     to_retry: Vec<OpRef>,
     /// For a planted bug: they are sent again without their token.
     forgets_tokens: bool,
+    /// For a planted bug: what is replaced was not watched.
+    forgets_watch: bool,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
 }
 
 impl Histories {
     pub fn new(planted: Option<Planted>) -> Histories {
-        let forgets_tokens = planted == Some(Planted::RetryWithoutToken);
-        let (keys, current, to_retry) = (Vec::new(), Vec::new(), Vec::new());
-        let mut histories = Histories { keys, current, tokens: 0, to_retry, forgets_tokens, lossy: false };
+        let mut histories = Histories {
+            keys: Vec::new(),
+            current: Vec::new(),
+            tokens: 0,
+            to_retry: Vec::new(),
+            forgets_tokens: planted == Some(Planted::RetryWithoutToken),
+            forgets_watch: planted == Some(Planted::WatchLeftOut),
+            lossy: false,
+        };
         for place in 0..PLACES.len() {
             histories.current.push(place);
             histories.open(place);
@@ -113,6 +126,29 @@ impl Histories {
         self.tokens += 1;
         let op = if writes { Op::Set(self.tokens) } else { Op::Get };
         self.send_to(0, op, session, at, false)
+    }
+
+    /// A read of a register that is to be replaced, see [`Histories::replace`].
+    pub fn read_to_replace(&mut self, rng: &mut Rng, session: u64, at: u64) -> (Words, OpRef) {
+        let place = if rng.one_in(2) { GUARDED } else { rng.below(2) as usize };
+        self.send_to(place, Op::Get, session, at, false)
+    }
+
+    /// What replaces a register in a transaction, if it is still what was read; `None` if it is to be left as it is.
+    pub fn replace(&mut self, read: OpRef, session: u64, at: u64) -> Option<(Words, OpRef)> {
+        let key = &self.keys[read.key];
+        let Fate::Answered(_, seen) = &key.history[read.op].fate else { return None };
+        if key.history.len() >= OPS_PER_KEY || key.open >= UNCERTAIN_PER_KEY {
+            return None;
+        }
+        let seen = if let Outcome::Value(token) = seen { Some(*token) } else { None };
+        self.tokens += 1;
+        Some(self.send(read.key, Op::Replace(seen, self.tokens), session, at, false))
+    }
+
+    /// True if clients do not watch what they replace.
+    pub fn forgets_watch(&self) -> bool {
+        self.forgets_watch
     }
 
     fn send_to(&mut self, place: usize, op: Op, session: u64, at: u64, once: bool) -> (Words, OpRef) {
@@ -186,6 +222,19 @@ impl Histories {
         (answered as u64, all().filter(|r| matches!(r.fate, Fate::Uncertain(_))).count() as u64)
     }
 
+    /// Registers that were replaced while they were watched, and attempts that were stopped.
+    pub fn replaced(&self) -> (u64, u64) {
+        let ended = |with: Outcome| {
+            let all = self.keys.iter().flat_map(|key| &key.history);
+            let is_one = |r: &&Recorded| {
+                matches!(r.op, Op::Replace(..))
+                    && matches!(&r.fate, Fate::Answered(_, outcome) if *outcome == with)
+            };
+            all.filter(is_one).count() as u64
+        };
+        (ended(Outcome::Done), ended(Outcome::Nil))
+    }
+
     /// Checks all histories. Gives the number of keys.
     ///
     /// # Errors
@@ -227,6 +276,8 @@ impl Recorded {
         let Recorded { session, op, invoked, .. } = *self;
         let (answered, told) = match &self.fate {
             Fate::Refused => return None,
+            // It was stopped, as it may be for a change in front of the read, too.
+            Fate::Answered(_, Outcome::Nil) if matches!(op, Op::Replace(..)) => return None,
             Fate::Waiting => (None, u64::MAX),
             Fate::Uncertain(told) => (None, *told),
             Fate::Answered(at, outcome) => (Some((*at, outcome.clone())), u64::MAX),
@@ -242,6 +293,7 @@ fn draw(kind: Kind, token: Token, rng: &mut Rng) -> Op {
         (Kind::Register, 7) => Op::GetSet(token),
         (Kind::Register, 8) => Op::SetNx(token),
         (Kind::Register, _) => Op::Del,
+        (Kind::Guarded, _) => Op::Get,
         (Kind::Counter, 0..3) => Op::Get,
         (Kind::Counter, _) => Op::Incr,
         (Kind::Queue, 0..5) => Op::Push(token),
@@ -253,7 +305,7 @@ fn draw(kind: Kind, token: Token, rng: &mut Rng) -> Op {
 fn words(key: &[u8], op: Op, once: Option<Token>) -> Words {
     let name = match op {
         Op::Get => "GET",
-        Op::Set(_) => "SET",
+        Op::Set(_) | Op::Replace(..) => "SET",
         Op::GetSet(_) => "GETSET",
         Op::SetNx(_) => "SETNX",
         Op::Del => "DEL",
@@ -268,7 +320,7 @@ fn words(key: &[u8], op: Op, once: Option<Token>) -> Words {
     }
     words.extend([name.as_bytes().to_vec(), key.to_vec()]);
     match op {
-        Op::Set(token) | Op::GetSet(token) | Op::SetNx(token) | Op::Push(token) => {
+        Op::Set(token) | Op::Replace(_, token) | Op::GetSet(token) | Op::SetNx(token) | Op::Push(token) => {
             words.push(token.to_string().into_bytes());
         }
         Op::Range => words.extend([b"0".to_vec(), b"-1".to_vec()]),
@@ -282,6 +334,8 @@ fn outcome(kind: Kind, op: Op, reply: &Plain) -> Option<Outcome> {
     let token = |text: &[u8]| std::str::from_utf8(text).ok()?.parse::<Token>().ok();
     Some(match (op, reply) {
         (Op::Set(_), Plain::Text(text)) if text == b"OK" => Outcome::Done,
+        (Op::Replace(..), Plain::List(done)) if *done == [Plain::Text(b"OK".to_vec())] => Outcome::Done,
+        (Op::Replace(..), Plain::Nil) => Outcome::Nil,
         (Op::Get | Op::GetSet(_) | Op::Pop, Plain::Nil) => Outcome::Nil,
         (Op::Get, Plain::Text(text)) if kind == Kind::Counter => Outcome::Number(i64::from(token(text)?)),
         (Op::Get | Op::GetSet(_) | Op::Pop, Plain::Text(text)) => Outcome::Value(token(text)?),

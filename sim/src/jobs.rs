@@ -1,5 +1,6 @@
 //! What all clients together know of a few shared queues of leased jobs: nothing added twice or lost, nothing handed out twice
-//! without a cause, at most one completion, tokens that only grow (INV-SIM-21).
+//! without a cause, at most one completion, tokens that only grow (INV-SIM-21). Of one of them each completion is noted by the
+//! script that acknowledges the job, so that at the end as many are noted as are done.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,6 +10,14 @@ use crate::model::{Plain, Words, show};
 
 /// The queues, in the ledger's database.
 pub const JOB_QUEUES: [&str; 2] = ["j0", "j1"];
+
+/// The one of which completions are noted.
+pub const COUNTED: &str = "j1";
+
+/// Where they are noted: in the same slot.
+pub fn done_key() -> String {
+    format!("{{{COUNTED}}}done")
+}
 
 /// Long enough that what is done is remembered to the end.
 const KEEP_MS: u64 = 86_400_000;
@@ -29,6 +38,8 @@ pub struct Jobs {
     /// The greatest token heard of, by queue.
     newest: BTreeMap<Vec<u8>, i64>,
     next_id: u64,
+    /// Jobs of [`COUNTED`] that are done, as was told at the end.
+    done_told: Option<usize>,
 }
 
 struct Lease {
@@ -83,6 +94,9 @@ impl Jobs {
                 let words = ["QTAKE", "1", "", "COUNT", &count.to_string(), "LEASE", &lease.to_string()];
                 let mut words: Words = words.into_iter().map(text).collect();
                 words[2] = queue;
+                if rng.one_in(3) {
+                    words.extend([text("BLOCK"), (1 + rng.below(300)).to_string().into_bytes()]);
+                }
                 words
             }
             chosen => {
@@ -216,16 +230,15 @@ impl Jobs {
     }
 
     /// Compares what a queue says of itself at the end, by QINFO, with what is known.
-    pub fn audit(&self, queue: &str, told: &[Plain]) -> Result<(), String> {
-        let number = |name: &str| {
-            let at = told.iter().step_by(2).position(|n| *n == Plain::Text(text(name)))?;
-            if let Plain::Int(value) = told.get(2 * at + 1)? { Some(*value as usize) } else { None }
-        };
+    pub fn audit(&mut self, queue: &str, told: &[Plain]) -> Result<(), String> {
         let there: Option<usize> =
-            ["ready", "delayed", "leased", "dead", "done"].into_iter().map(number).sum();
-        let (Some(there), Some(added)) = (there, number("added")) else {
+            ["ready", "delayed", "leased", "dead", "done"].into_iter().map(|name| number(told, name)).sum();
+        let (Some(there), Some(added)) = (there, number(told, "added")) else {
             return Err(format!("INV-SIM-21: {queue} says of itself {told:?}"));
         };
+        if queue == COUNTED {
+            self.done_told = number(told, "done");
+        }
         let none = BTreeSet::new();
         let sent = self.sent.get(queue.as_bytes()).unwrap_or(&none).len();
         let sure = self.added.get(queue.as_bytes()).unwrap_or(&none).len();
@@ -236,4 +249,19 @@ impl Jobs {
         }
         Ok(())
     }
+
+    /// Compares how many jobs are done with how many were noted to be, after [`Jobs::audit`].
+    pub fn audit_notes(&self, noted: &Plain) -> Result<(), String> {
+        match (self.done_told, noted) {
+            (None, Plain::Int(_)) => Ok(()),
+            (Some(done), Plain::Int(noted)) if done as i64 == *noted => Ok(()),
+            (done, _) => Err(format!("INV-SIM-21: {done:?} jobs of {COUNTED} are done, noted are {noted:?}")),
+        }
+    }
+}
+
+/// A number that QINFO tells.
+fn number(told: &[Plain], name: &str) -> Option<usize> {
+    let at = told.iter().step_by(2).position(|n| *n == Plain::Text(text(name)))?;
+    if let Plain::Int(value) = told.get(2 * at + 1)? { Some(*value as usize) } else { None }
 }

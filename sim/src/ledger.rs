@@ -7,10 +7,14 @@ use skep_base::Rng;
 
 use crate::jobs::{JOB_QUEUES, Jobs};
 use crate::model::{Plain, Words, show};
+use crate::planted::Planted;
+use crate::streams::{STREAMS, Streams};
 
 /// The database of these keys, which nothing else touches.
 pub const LEDGER_DB: u8 = 6;
 pub const QUEUES: [&str; 2] = ["q0", "q1"];
+/// What is compared of the completions of jobs.
+pub const NOTES: &str = "notes";
 
 /// Everything known of the shared keys.
 #[derive(Default)]
@@ -27,6 +31,9 @@ pub struct Ledger {
     registers: BTreeMap<Vec<u8>, Vec<Write>>,
     /// Queues of leased jobs.
     jobs: Jobs,
+    streams: Streams,
+    /// For a planted bug.
+    notes_apart: bool,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
     pub checked: u64,
@@ -47,6 +54,21 @@ pub struct Before {
 }
 
 impl Ledger {
+    pub fn new(planted: Option<Planted>) -> Ledger {
+        let notes_apart = planted == Some(Planted::NotedApart);
+        Ledger { streams: Streams::new(planted), notes_apart, ..Ledger::default() }
+    }
+
+    /// True if clients note the completion of a job apart from it.
+    pub fn notes_apart(&self) -> bool {
+        self.notes_apart
+    }
+
+    /// Something to do with streams.
+    pub fn next_of_streams(&mut self, rng: &mut Rng) -> Words {
+        self.streams.next(rng)
+    }
+
     /// Something to do with leased jobs.
     pub fn next_of_jobs(&mut self, rng: &mut Rng) -> Words {
         self.jobs.next(rng)
@@ -57,6 +79,10 @@ impl Ledger {
         if is_of_jobs(words) {
             self.jobs.on_sent(words);
             return Before { at, counter: self.jobs.newest(job_queue(words)) };
+        }
+        if is_of_streams(words) {
+            self.streams.on_sent(words);
+            return Before { at, counter: 0 };
         }
         let key = &words[1];
         match &words[0][..] {
@@ -78,6 +104,9 @@ impl Ledger {
         if is_of_jobs(words) {
             let known = (before.at, before.counter);
             return if self.lossy { Ok(()) } else { self.jobs.on_reply(words, known, reply, at) };
+        }
+        if is_of_streams(words) {
+            return if self.lossy { Ok(()) } else { self.streams.on_reply(words, before.at, reply, at) };
         }
         let key = &words[1];
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
@@ -165,6 +194,9 @@ impl Ledger {
 
     /// A command was not carried out and never will be: nobody may see what it would have written.
     pub fn on_refused(&mut self, words: &Words) {
+        if is_of_streams(words) {
+            return self.streams.on_refused(words);
+        }
         let key = &words[1];
         match &words[0][..] {
             b"RPUSH" => {
@@ -199,10 +231,17 @@ impl Ledger {
     }
 
     /// Compares a queue's content at the end with all that was pushed and popped.
-    pub fn audit(&self, queue: &str, left: &[Plain]) -> Result<(), String> {
+    pub fn audit(&mut self, queue: &str, reply: &Plain) -> Result<(), String> {
         if self.lossy {
             return Ok(());
         }
+        if STREAMS.contains(&queue) {
+            return self.streams.audit(queue, reply);
+        }
+        if queue == NOTES {
+            return self.jobs.audit_notes(reply);
+        }
+        let Plain::List(left) = reply else { return Err(format!("INV-SIM-5: {queue} is {reply:?}")) };
         if JOB_QUEUES.contains(&queue) {
             return self.jobs.audit(queue, left);
         }
@@ -242,6 +281,11 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+/// True for commands on streams.
+fn is_of_streams(words: &Words) -> bool {
+    words[0].starts_with(b"X")
 }
 
 /// The queues that a blocking pop waits for.

@@ -6,6 +6,7 @@
 
 mod agreed;
 mod bank;
+mod carried;
 mod client;
 mod disk_threads;
 mod history;
@@ -19,6 +20,7 @@ mod plan;
 mod planted;
 mod process;
 mod shadow;
+mod streams;
 mod trace;
 mod wire;
 mod workload;

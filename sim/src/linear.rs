@@ -24,6 +24,8 @@ const CONFIGURATIONS_MAX: usize = 400_000;
 pub enum Op {
     Get,
     Set(Token),
+    /// A value is replaced, or absence is, if the key holds just that.
+    Replace(Option<Token>, Token),
     GetSet(Token),
     SetNx(Token),
     Del,
@@ -91,7 +93,7 @@ enum State {
 }
 
 impl State {
-    /// The state after an operation and what it answers; `None` if the key holds another type.
+    /// The state after an operation and what it answers; `None` if the key holds what it does not apply to.
     fn apply(&self, op: Op) -> Option<(State, Outcome)> {
         let held = match self {
             State::Absent => Outcome::Nil,
@@ -101,6 +103,9 @@ impl State {
         };
         Some(match (op, self) {
             (Op::Set(token), _) => (State::Value(token), Outcome::Done),
+            (Op::Replace(seen, token), _) if held == seen.map_or(Outcome::Nil, Outcome::Value) => {
+                (State::Value(token), Outcome::Done)
+            }
             (Op::Del, _) => (State::Absent, Outcome::Number(i64::from(*self != State::Absent))),
             (Op::Range, State::Absent) => (State::Absent, Outcome::List(Vec::new())),
             (Op::Range, State::List(_)) | (Op::Get, State::Absent | State::Value(_) | State::Number(_)) => {
@@ -313,6 +318,22 @@ mod tests {
         assert!(!passes(&back));
         assert!(!passes(&[write.clone(), ok(2, 60, 70, Op::Get, Nil)]), "a stale read");
         assert!(!passes(&[write, ok(2, 0, 5, Op::Get, Value(1))]), "a read from the future");
+    }
+
+    #[test]
+    fn of_two_that_replace_what_both_have_read_one_may_succeed() {
+        let read = |session, at, value| ok(session, at, at + 1, Op::Get, value);
+        let replace = |session, at, seen, token| ok(session, at, at + 9, Op::Replace(seen, token), Done);
+        let both = [ok(1, 0, 1, Op::Set(1), Done), read(1, 2, Value(1)), read(2, 3, Value(1))];
+        let with = |more: &[Operation]| passes(&[&both[..], more].concat());
+        assert!(with(&[replace(1, 10, Some(1), 2), read(3, 30, Value(2))]));
+        assert!(!with(&[replace(1, 10, Some(1), 2), replace(2, 12, Some(1), 3)]), "an update is lost");
+        assert!(with(&[replace(1, 10, Some(1), 2), replace(2, 12, Some(2), 3), read(3, 30, Value(3))]));
+        let late = uncertain(1, 10, Op::Replace(Some(1), 2));
+        assert!(with(&[late.clone(), replace(2, 12, Some(1), 3), read(3, 30, Value(3))]));
+        assert!(!with(&[late, replace(2, 12, Some(1), 3), read(3, 30, Value(3)), read(3, 40, Value(2))]));
+        assert!(passes(&[replace(1, 0, None, 1), read(2, 20, Value(1))]));
+        assert!(!passes(&[replace(1, 0, None, 1), replace(2, 0, None, 2)]));
     }
 
     #[test]

@@ -37,7 +37,8 @@ Usage: sim [--seeds N] [--first-seed S] [--seed S] [--nodes K] [--focus WHAT] [-
                     checkpoint-lacks-last-entry, log-truncated-beyond-checkpoint,
                     acknowledge-before-majority, lease-clock-stops, lease-checked-early,
                     lease-by-wall-clock, read-without-round, forward-twice, vote-forgotten,
-                    checkpoint-lacks-tokens, retry-without-token, rest-unasked";
+                    checkpoint-lacks-tokens, retry-without-token, watch-left-out, group-rewound,
+                    noted-apart, rest-unasked";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {

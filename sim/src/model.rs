@@ -39,7 +39,7 @@ impl Plain {
 
     /// The text of an error that says that nothing was done and the client may try again.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Plain::Error(t) if t.starts_with(b"TRYAGAIN") || t.starts_with(b"OOM") || t.starts_with(b"UNBLOCKED"))
+        matches!(self, Plain::Error(t) if t.starts_with(b"TRYAGAIN") || t.starts_with(b"OOM") || t.starts_with(b"UNBLOCKED") || t.starts_with(b"EXECABORT"))
     }
 
     /// The text of an error that says that the command may or may not be carried out.

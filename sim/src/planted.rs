@@ -37,10 +37,16 @@ pub enum Planted {
     RetryWithoutToken,
     /// A follower rests for ever, whatever becomes of the node that its leader is on.
     RestUnasked,
+    /// Clients replace what they have read without having watched it.
+    WatchLeftOut,
+    /// The group that reads a stream is set back to its beginning.
+    GroupRewound,
+    /// The completion of a job is noted by a command beside the one that acknowledges it.
+    NotedApart,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 14] = [
+    pub const ALL: [Planted; 17] = [
         Planted::AcknowledgeBeforeSync,
         Planted::TornTailAccepted,
         Planted::CheckpointLacksLastEntry,
@@ -55,6 +61,9 @@ impl Planted {
         Planted::CheckpointLacksTokens,
         Planted::RetryWithoutToken,
         Planted::RestUnasked,
+        Planted::WatchLeftOut,
+        Planted::GroupRewound,
+        Planted::NotedApart,
     ];
 
     pub fn name(self) -> &'static str {
@@ -73,6 +82,9 @@ impl Planted {
             Planted::CheckpointLacksTokens => "checkpoint-lacks-tokens",
             Planted::RetryWithoutToken => "retry-without-token",
             Planted::RestUnasked => "rest-unasked",
+            Planted::WatchLeftOut => "watch-left-out",
+            Planted::GroupRewound => "group-rewound",
+            Planted::NotedApart => "noted-apart",
         }
     }
 

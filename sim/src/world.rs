@@ -186,7 +186,7 @@ impl World {
             spoiled: BTreeMap::new(),
             rewriters: BTreeMap::new(),
             clients,
-            ledger: Ledger::default(),
+            ledger: Ledger::new(planted),
             histories: Histories::new(planted),
             agreed: Agreed::default(),
             operator: Operator::default(),

@@ -13,19 +13,22 @@ const TWICE: u64 = if cfg!(debug_assertions) { 20 } else { 100 };
 
 /// Seeds within which each planted bug must be found, with so many nodes, and the rule that is then broken, if it is always that
 /// one: a lease that is too long must be seen by what clients read.
-const PLANTED: [(Planted, usize, u64, &str); 16] = [
+const PLANTED: [(Planted, usize, u64, &str); 19] = [
     (Planted::AcknowledgeBeforeSync, 1, 200, ""),
     (Planted::TornTailAccepted, 1, 200, ""),
     (Planted::CheckpointLacksLastEntry, 1, 200, ""),
     (Planted::LogTruncatedBeyondCheckpoint, 1, 200, ""),
     (Planted::CheckpointLacksTokens, 1, 200, ""),
-    (Planted::AcknowledgeBeforeSync, 3, 1_000, ""),
-    (Planted::CheckpointLacksLastEntry, 3, 1_000, ""),
-    (Planted::AcknowledgeBeforeMajority, 3, 1_000, ""),
-    (Planted::ForwardTwice, 3, 1_000, ""),
-    (Planted::RetryWithoutToken, 3, 1_000, "INV-SIM-15"),
-    (Planted::VoteForgotten, 3, 1_000, ""),
-    (Planted::RestUnasked, 3, 1_000, ""),
+    (Planted::AcknowledgeBeforeSync, 3, 200, ""),
+    (Planted::CheckpointLacksLastEntry, 3, 200, ""),
+    (Planted::AcknowledgeBeforeMajority, 3, 200, ""),
+    (Planted::ForwardTwice, 3, 200, ""),
+    (Planted::RetryWithoutToken, 3, 200, "INV-SIM-15"),
+    (Planted::WatchLeftOut, 3, 100, "INV-SIM-15"),
+    (Planted::GroupRewound, 3, 100, "INV-SIM-24"),
+    (Planted::NotedApart, 3, 100, "INV-SIM-21"),
+    (Planted::VoteForgotten, 3, 400, ""),
+    (Planted::RestUnasked, 3, 400, ""),
     (Planted::LeaseClockStops, 3, 40, "INV-SIM-15"),
     (Planted::LeaseCheckedEarly, 3, 40, "INV-SIM-15"),
     (Planted::LeaseByWallClock, 3, 40, "INV-SIM-15"),

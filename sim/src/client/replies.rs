@@ -43,6 +43,15 @@ impl Client {
         reply: &Plain,
         around: &mut Surroundings<'_>,
     ) -> Result<Vec<u8>, String> {
+        let reply = &match &sent.kind {
+            Kind::Ledger(_, carrier) => carrier.unwrap(&sent.words, reply)?,
+            // Its only command was refused when its turn came.
+            Kind::Replace(_) => match reply {
+                Plain::List(done) if matches!(done[..], [Plain::Error(_)]) => done[0].clone(),
+                _ => reply.clone(),
+            },
+            _ => reply.clone(),
+        };
         if reply.is_refusal() || reply.is_uncertain() {
             return self.on_refused(sent, reply, around);
         }
@@ -69,7 +78,7 @@ impl Client {
                 }
             }
             Kind::Expiring(epoch) if *epoch == self.epoch => self.on_expiring(sent, reply, around)?,
-            Kind::Ledger(before) if judges => {
+            Kind::Ledger(before, _) if judges => {
                 around.ledger.on_reply(&sent.words, before, reply, around.at)?
             }
             Kind::Bank(tells) if judges => {
@@ -80,10 +89,21 @@ impl Client {
                 self.judged += 1;
                 around.histories.on_reply(around.at, *op, &sent.words, reply)?;
             }
-            Kind::Audit(queue) if judges => {
-                let Plain::List(left) = reply else { return Err(format!("INV-SIM-5: {queue} is {reply:?}")) };
-                around.ledger.audit(queue, left)?;
+            Kind::Watch if *reply == Plain::Text(b"OK".to_vec()) => self.watches = Some(true),
+            Kind::Watch => return Err(format!("INV-SIM-9: WATCH was answered {reply:?}")),
+            Kind::ReadWatched(op) => {
+                self.judged += 1;
+                around.histories.on_reply(around.at, *op, &sent.words, reply)?;
+                let mut bytes = Vec::new();
+                self.replace(&mut bytes, *op, around);
+                return Ok(bytes);
             }
+            Kind::Replace(op) => {
+                self.judged += 1;
+                self.watches = None;
+                around.histories.on_reply(around.at, *op, &sent.words, reply)?;
+            }
+            Kind::Audit(queue) if judges => around.ledger.audit(queue, reply)?,
             _ => {}
         }
         Ok(Vec::new())
@@ -103,9 +123,19 @@ impl Client {
                     self.begin_epoch();
                 }
             }
-            Kind::Ledger(_) if reply.is_uncertain() => around.ledger.on_lost(&sent.words),
-            Kind::Ledger(_) => around.ledger.on_refused(&sent.words),
+            Kind::Ledger(..) if reply.is_uncertain() => around.ledger.on_lost(&sent.words),
+            Kind::Ledger(..) => around.ledger.on_refused(&sent.words),
             Kind::History(op) => around.histories.on_reply(around.at, *op, &sent.words, reply)?,
+            Kind::ReadWatched(op) => {
+                around.histories.on_reply(around.at, *op, &sent.words, reply)?;
+                self.watches = Some(false);
+                self.replace(&mut bytes, *op, around);
+            }
+            Kind::Replace(op) => {
+                self.watches = None;
+                around.histories.on_reply(around.at, *op, &sent.words, reply)?;
+            }
+            Kind::Watch => self.watches = Some(false),
             // These change nothing, so they can be sent again; where there are other nodes, to any of them after a while.
             Kind::Barrier | Kind::Show | Kind::ShowOver(_) | Kind::Audit(_) => match around.plan.alone() {
                 true => self.send_again(&mut bytes, sent, around),

@@ -31,8 +31,8 @@ impl Client {
                     uncertain = true;
                     self.expiring.insert(sent.words[1].clone(), Expiring::Unknown);
                 }
-                Kind::Ledger(_) => around.ledger.on_lost(&sent.words),
-                Kind::History(op) => around.histories.on_lost(op),
+                Kind::Ledger(..) => around.ledger.on_lost(&sent.words),
+                Kind::History(op) | Kind::ReadWatched(op) | Kind::Replace(op) => around.histories.on_lost(op),
                 _ => {}
             }
         }

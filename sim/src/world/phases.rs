@@ -72,6 +72,9 @@ impl World {
                 let keys = self.histories.check()?;
                 let (answered, uncertain) = self.histories.counts();
                 self.count_by("keys with a history", keys);
+                let (replaced, stopped) = self.histories.replaced();
+                self.count_by("registers replaced while watched", replaced);
+                self.count_by("replacements stopped", stopped);
                 self.count_by("operations in histories", answered);
                 self.count_by("operations in histories, uncertain", uncertain);
                 self.phase = Phase::Converging;
