@@ -125,3 +125,33 @@ def test_no_client_gets_the_reply_to_another_when_a_leader_dies() -> None:
         for client in clients:
             client.join()
         assert [wrong for client in clients for wrong in client.wrong] == []
+
+
+def test_wait_counts_the_copies_that_live() -> None:
+    with Cluster() as cluster:
+        leader = cluster.wait_leader()
+        one, two = cluster.others(leader)
+        for node in (leader, one):
+            with node.connect() as connection:
+                assert connection.call("SET", "k", "v") == ("+", b"OK")
+                assert connection.call("WAIT", 2, 0) == (":", 2)
+        two.kill()
+        with leader.connect() as first, one.connect() as second:
+            for connection in (first, second):
+                assert connection.call("SET", "k", "w") == ("+", b"OK")
+                assert connection.call("WAIT", 1, 0) == (":", 1), "a majority has it"
+                begun = time.monotonic()
+                assert connection.call("WAITAOF", 1, 2, 300) == ("*", ((":", 1), (":", 1)))
+                assert time.monotonic() - begun >= 0.3
+                connection.send([[b"WAIT", b"2", b"0"]])
+            two.begin()
+            for connection in (first, second):
+                assert connection.read() == (":", 2)
+            # Who waits when the leader dies goes on at the next one.
+            two.kill()
+            assert second.call("SET", "k", "x") == ("+", b"OK")
+            second.send([[b"WAIT", b"2", b"0"]])
+            leader.kill()
+            two.begin()
+            leader.begin()
+            assert second.read() == (":", 2)

@@ -16,7 +16,7 @@ from harness.server import Redis, Skep
 from .comparing import pairs
 
 NEWER_COMMANDS = set(
-    "client|no-touch client|setinfo cluster|myshardid hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist".split()
+    "client|no-touch client|setinfo cluster|myshardid hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist waitaof".split()
 )
 """Redis has them since 7.2 and 7.4."""
 
@@ -37,6 +37,8 @@ NEWER_FACTS = {
     ("migrate", "flags"): "KEYS is not looked for: it is refused anyway",
     ("migrate", "words"): "the empty key is not among the words",
     ("bitop", "words"): "Redis names no operations before 7.2",
+    ("wait", "flags"): "7.2 added blocking",
+    ("wait", "categories"): "7.2 added blocking",
 }
 
 ON_PURPOSE = {

@@ -269,3 +269,12 @@ def test_handshake_says_redis_74(connection: Connection) -> None:
     assert fields[b("mode")] == b("standalone")
     assert fields[b("role")] == b("master")
     assert fields[b("modules")] == ("*", ())
+
+
+def test_waitaof_tells_of_this_disk_and_of_others(connection: Connection) -> None:
+    connection.call("SET", "k", "v")
+    assert connection.call("WAITAOF", 1, 0, 0) == ints(1, 0)
+    assert connection.call("WAITAOF", 1, 1, 20) == ints(1, 0)
+    assert connection.call("WAITAOF", 2, 1, 20) == error("ERR value is out of range, value must between 0 and 1")
+    assert connection.call("WAITAOF", 1, -1, 20) == error("ERR value is out of range, must be positive")
+    assert connection.call("WAITAOF", 1, 1, -1) == error("ERR timeout is negative")

@@ -231,3 +231,27 @@ def test_waiting_clients_of_any_kind_get_what_redis_gives(redis_server: Redis, s
                 command = any_command(chance)
             play.step(name, command)
         play.end()
+
+
+def test_wait_of_a_server_without_replicas_answers_as_redis_does(redis_server: Redis, skep: Skep) -> None:
+    calls = "WAIT 0 0|SET k v|WAIT 0 0|WAIT -1 0|WAIT 1 30|WAIT|WAIT 1|WAIT 1 2 3|WAIT x 0|WAIT x y|WAIT 1 y|WAIT 1 -1|WAIT 1.5 0|WAIT 1 1.5"
+    transaction = "|MULTI|SET k v|WAIT 1 0|WAIT x 0|EXEC"
+    with redis_server.connect() as left, skep.connect() as right:
+        for call in (calls + transaction).split("|"):
+            begun = time.monotonic()
+            one, two = (side.call(*call.split()) for side in (left, right))
+            assert one == two, f"{call}: redis {show(one)}, skep {show(two)}"
+            assert call != "WAIT 1 30" or time.monotonic() - begun >= 0.06
+
+
+@pytest.mark.parametrize("how", ["TIMEOUT", "ERROR"])
+def test_wait_is_unblocked_as_in_redis(redis_server: Redis, skep: Skep, how: str) -> None:
+    answers = []
+    for server in (redis_server, skep):
+        side = Side(server.port, "p", 2)
+        side.connections["p"].send([[b"WAIT", b"1", b"0"]])
+        assert not side.settled("p")
+        assert side.control.call("CLIENT", "UNBLOCK", side.ids["p"], how) == (":", 1)
+        answers.append(side.connections["p"].read())
+        side.close()
+    assert answers[0] == answers[1]

@@ -33,6 +33,7 @@ mod versions;
 mod waits;
 
 pub use access::{Access, AccessClock, AccessMode};
+pub use commands::copies::CopiesWanted;
 pub use commands::parse::database as parse_database;
 pub use commands::queues::next_tick_call;
 pub use commands::scripts::{SCRIPT_READ, SCRIPT_WRITE, calls_script};

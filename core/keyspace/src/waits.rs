@@ -3,6 +3,7 @@
 use skep_base::{Args, Millis, Refusal, Unserved};
 use skep_command::CommandSpec;
 
+use crate::commands::copies::CopiesWanted;
 use crate::commands::queues::Take;
 use crate::commands::{lists, parse, zsets};
 use crate::keyspace::Keyspace;
@@ -16,6 +17,8 @@ pub enum WaitKind {
     ZSet,
     Stream,
     Queue,
+    /// No value: copies of what was written.
+    Copies,
 }
 
 /// How a call waits if there is nothing for it.
@@ -62,6 +65,7 @@ impl Wait {
             "xread" | "xreadgroup" => (WaitKind::Stream, parse::wait_ms(block_of_streams(args)?), false),
             "qtake" => (WaitKind::Queue, Ok(Take::parse(args).ok()?.block_ms?), false),
             "qget" if args.is(3, "block") => (WaitKind::Queue, parse::wait_ms(args.get(4)?), false),
+            "wait" | "waitaof" => (WaitKind::Copies, Ok(CopiesWanted::parse(args).ok()?.timeout_ms), false),
             _ => return None,
         };
         Some(Wait { kind, timeout_ms: timeout.ok()?, first_key_only })

@@ -16,6 +16,7 @@ use skep_resp::Reply;
 use crate::answer::{Desk, desk};
 use crate::batch::{Asker, Call, CallWait, Origin, Unblock};
 use crate::cells::Message;
+use crate::copies::{Target, waits_for_copies};
 use crate::waiting::{Place, Try, Waiter, waited_keys};
 use crate::{Node, Output};
 
@@ -264,6 +265,11 @@ impl Node {
                 let deadline = deadline_of(call, wait);
                 let place =
                     shard.waiting.add(asker, *call, OwnedArgs::copy(resolved), what, deadline, Try::None);
+                if wait.kind == WaitKind::Copies
+                    && let Some(target) = self.copies_target(at)
+                {
+                    self.shards[at].waiting.set_copies(place, target);
+                }
                 self.go_on_waiting(at, place);
             }
             _ => {
@@ -277,6 +283,9 @@ impl Node {
 
     /// A call has its place and no try on its way: it is told so, or ended if it should be.
     fn go_on_waiting(&mut self, at: usize, place: Place) {
+        if self.end_if_copied(at, place) {
+            return;
+        }
         let waiting = &mut self.shards[at].waiting;
         let Some(waiter) = waiting.get(place) else { return };
         let Some(wait) = waiter.call.wait else { return };
@@ -289,7 +298,7 @@ impl Node {
         match wait.end {
             Some(end) => {
                 let waiter = waiting.remove(place).expect("found above");
-                self.end_wait(at, &waiter.call, end);
+                self.end_wait(at, &waiter.call, waiter.copies, end);
             }
             None if wait.parked => {}
             None => self.note_parked(at, place),
@@ -330,7 +339,10 @@ impl Node {
     }
 
     /// Answers a call that has got nothing and waits no more.
-    pub(crate) fn end_wait(&mut self, at: usize, call: &Call, end: Unblock) {
+    pub(crate) fn end_wait(&mut self, at: usize, call: &Call, copies: Option<Target>, end: Unblock) {
+        if end == Unblock::Timeout && waits_for_copies(call.command) {
+            return self.end_with_copies(at, call, copies);
+        }
         let shard = &self.shards[at];
         let mut desk = desk!(self, shard.id, shard.led.unwrap_or_default());
         match end {
@@ -367,10 +379,14 @@ impl Node {
             }
             // "There was nothing" is a read: another leader may have been given something meanwhile.
             let mono = self.now.mono;
+            self.end_copied(at);
+            while let Some(waiter) = self.shards[at].waiting.take_overdue_for_copies(mono) {
+                self.end_wait(at, &waiter.call, waiter.copies, Unblock::Timeout);
+            }
             while self.shards[at].leading().is_some_and(|replica| replica.may_read(mono))
                 && let Some(waiter) = self.shards[at].waiting.take_overdue(mono)
             {
-                self.end_wait(at, &waiter.call, Unblock::Timeout);
+                self.end_wait(at, &waiter.call, waiter.copies, Unblock::Timeout);
             }
         }
         self.list_grown(out);
@@ -395,7 +411,7 @@ impl Node {
     /// Sends a call that has got nothing to whoever leads next, or gives it back to the node that it came from.
     pub(crate) fn wait_at_next(&mut self, at: usize, term: Term, mut call: Call, args: Args<'_>) {
         if let Some(end) = call.wait.and_then(|wait| wait.end) {
-            return self.end_wait(at, &call, end);
+            return self.end_wait(at, &call, None, end);
         }
         call.wait = call.wait.map(|wait| CallWait { again: true, parked: false, ..wait });
         match (call.origin, call.handler) {

@@ -11,6 +11,7 @@ use skep_base::{ConnId, GroupId, Millis};
 use skep_resp::{Decoder, Protocol};
 
 use crate::batch::Asker;
+use crate::copies::Written;
 use crate::joined::Joined;
 use crate::tracking::ClientTracking;
 use crate::transaction::Transaction;
@@ -33,6 +34,30 @@ pub struct Login {
     pub user: Arc<[u8]>,
     pub rights: Option<Arc<Rights>>,
     pub authenticated: bool,
+}
+
+/// Where an operation waits, or may.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum WaitsOn {
+    #[default]
+    Nowhere,
+    One(GroupId),
+    Many(Vec<GroupId>),
+}
+
+impl WaitsOn {
+    #[inline]
+    pub fn is_nowhere(&self) -> bool {
+        *self == WaitsOn::Nowhere
+    }
+
+    fn groups(&self) -> Vec<GroupId> {
+        match self {
+            WaitsOn::Nowhere => Vec::new(),
+            WaitsOn::One(group) => vec![*group],
+            WaitsOn::Many(groups) => groups.clone(),
+        }
+    }
 }
 
 /// One connection.
@@ -87,8 +112,8 @@ pub struct Client {
     writes_to: u64,
     /// True if `input` holds a command that waits until nothing is pending.
     pub waiting: bool,
-    /// The shard of the last operation, if that may wait; nothing follows it until it is answered.
-    pub waits_on: Option<GroupId>,
+    /// The shards of the last operation, if that may wait; nothing follows it until it is answered.
+    pub waits_on: WaitsOn,
     /// It does wait, as its leader said.
     pub blocked: bool,
     /// Replies, the first `sent` bytes of which have left.
@@ -102,6 +127,8 @@ pub struct Client {
     pub transaction: Option<Box<Transaction>>,
     /// Replies of which the reply to its command is made.
     pub joined: Option<Box<Joined>>,
+    /// Where there are several shards, those that it has written to.
+    pub written: Written,
 }
 
 impl Client {
@@ -177,16 +204,19 @@ impl Client {
         if self.pending() > 0 {
             return false;
         }
-        if self.waits_on.is_some() {
-            (self.waits_on, self.blocked) = (None, false);
+        if !self.waits_on.is_nowhere() {
+            (self.waits_on, self.blocked) = (WaitsOn::Nowhere, false);
         }
         self.waiting
     }
 
-    /// Whom the operation belongs to that the client waits with, and its shard.
-    pub fn wait(&self, cell: usize) -> Option<(GroupId, Asker)> {
+    /// Whom the operation belongs to that the client waits with, and its shards.
+    pub fn wait(&self, cell: usize) -> Option<(Vec<GroupId>, Asker)> {
+        if self.waits_on.is_nowhere() {
+            return None;
+        }
         let asker = Asker::Client { cell: cell as u16, conn: self.id, seq: self.next_op.checked_sub(1)? };
-        Some((self.waits_on?, asker))
+        Some((self.waits_on.groups(), asker))
     }
 
     /// Keeps the reply of an operation that is not the oldest open one.
@@ -379,7 +409,7 @@ impl Clients {
             parked_bytes: 0,
             writes_to: 0,
             waiting: false,
-            waits_on: None,
+            waits_on: WaitsOn::Nowhere,
             blocked: false,
             output: Vec::new(),
             sent: 0,
@@ -387,6 +417,7 @@ impl Clients {
             above_soft_limit: None,
             transaction: None,
             joined: None,
+            written: Written::default(),
         }));
         id
     }

@@ -7,6 +7,8 @@ use skep_keyspace::{Handler, ReadCx};
 use skep_resp::Reply;
 
 use crate::batch::{Call, Origin};
+use crate::client::Client;
+use crate::copies::least_copies;
 use crate::on_client::BATCH_BYTES_MAX;
 use crate::run::{Asked, call_of};
 use crate::scripting::reply_of_all;
@@ -30,6 +32,8 @@ pub(crate) enum Becomes {
     OfAll,
     /// The replies of a transaction's commands on keys, between which the node runs its own.
     Transaction(Vec<Step>),
+    /// How many copies each shard has of what the client wrote.
+    LeastCopies,
 }
 
 impl Joined {
@@ -38,6 +42,19 @@ impl Joined {
         self.replies.push(reply.to_vec());
         self.left -= 1;
         self.left == 0
+    }
+}
+
+impl Client {
+    /// The replies of `count` operations, which begin now, become one.
+    pub(crate) fn join_replies(
+        &mut self,
+        count: usize,
+        becomes: Becomes,
+        command: &'static CommandSpec,
+        silent: bool,
+    ) {
+        self.joined = Some(Box::new(Joined { left: count, replies: Vec::new(), becomes, command, silent }));
     }
 }
 
@@ -55,17 +72,19 @@ impl Node {
         let client = self.client(conn);
         assert_eq!(client.pending(), 0, "INV-NODE-1: replies are joined when nothing else is waited for");
         let silent = client.begin_command(command.name);
-        client.joined =
-            Some(Box::new(Joined { left: groups.len(), replies: Vec::new(), becomes, command, silent }));
+        client.join_replies(groups.len(), becomes, command, silent);
         if let (Handler::Read(_), [group]) = (handler, groups)
             && self.join_read(asked, *group, out)
         {
             return;
         }
-        let me = self.cells.me;
+        let (me, one_shard) = (self.cells.me, self.cells.one_shard);
         let client = self.client(conn);
         client.waiting = true;
         let call = call_of(client, me, asked, false);
+        if matches!(handler, Handler::Write(_)) && !one_shard {
+            groups.iter().for_each(|group| client.written.add(*group));
+        }
         for group in groups {
             self.give(*group, call, args, out);
         }
@@ -133,6 +152,10 @@ impl Node {
             Becomes::OfAll => {
                 let protocol = self.client(conn).protocol;
                 reply_of_all(command, &replies, &mut Reply::new(&mut output, protocol));
+            }
+            Becomes::LeastCopies => {
+                let protocol = self.client(conn).protocol;
+                least_copies(&replies, &mut Reply::new(&mut output, protocol));
             }
             Becomes::Transaction(steps) => {
                 self.finish_transaction(conn, steps, &replies[0], &mut output, out);

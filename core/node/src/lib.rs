@@ -19,6 +19,7 @@ mod checkpoint;
 mod client;
 mod cluster;
 mod configure;
+mod copies;
 mod digest;
 mod entry;
 mod evict;

@@ -83,7 +83,7 @@ impl Node {
 
     pub(crate) fn on_ended(&mut self, conn: ConnId, out: &mut Vec<Output>) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        if client.waits_on.is_some() {
+        if !client.waits_on.is_nowhere() {
             // As a rule it is gone, and nothing shall be taken for it.
             self.forget_client(conn);
             return out.push(Output::Close { conn });
@@ -111,8 +111,8 @@ impl Node {
             self.end_tracking(conn, tracking);
         }
         self.cells.clients_gone += u64::from(!client.inside);
-        if let Some((group, asker)) = client.wait(self.cells.me) {
-            self.withdraw(group, asker, Unblock::Gone);
+        if let Some((groups, asker)) = client.wait(self.cells.me) {
+            groups.into_iter().for_each(|group| self.withdraw(group, asker, Unblock::Gone));
         }
         Some(client)
     }

@@ -63,6 +63,16 @@ impl PersistProgress {
         self.waiting.is_empty() && self.records.is_empty()
     }
 
+    /// The number of the output with the last of the records that there are.
+    pub fn last_output(&self) -> u64 {
+        self.issued + u64::from(!self.records.is_empty())
+    }
+
+    /// The number of the last output that is durable, with all before it.
+    pub fn durable_to(&self) -> u64 {
+        self.waiting.front().map_or(self.issued, |waiting| waiting.number - 1)
+    }
+
     /// Since when records wait to be given out.
     pub fn since(&self) -> Option<Millis> {
         self.since

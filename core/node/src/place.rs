@@ -4,6 +4,7 @@ use skep_base::{Args, GroupId, Refusal, slot_of};
 use skep_command::{CommandSpec, Keys};
 
 use crate::Node;
+use crate::copies::waits_for_copies;
 use crate::run::not_ready;
 use crate::scripting::{concerns_all_shards, is_scripting};
 
@@ -15,6 +16,8 @@ pub(crate) enum Place {
     Elsewhere(GroupId),
     /// All shards.
     All,
+    /// Those that the client has written to.
+    Written,
 }
 
 impl Node {
@@ -38,6 +41,9 @@ impl Node {
         let Some(first) = shards.next() else {
             if is_scripting(command) {
                 return self.shard_of_scripts(command);
+            }
+            if waits_for_copies(command) {
+                return Ok(Place::Written);
             }
             let text = format!(
                 "ERR {} concerns all {} shards of this cluster; such commands are not available with more than one shard",

@@ -7,7 +7,7 @@ use skep_keyspace::{Handler, ReadCx, Wait, calls_script};
 use skep_resp::Reply;
 
 use crate::batch::{Call, CallWait, Origin};
-use crate::client::Client;
+use crate::client::{Client, WaitsOn};
 use crate::joined::weight_of;
 use crate::on_client::{BATCH_BYTES_MAX, Flow};
 use crate::place::Place;
@@ -51,6 +51,7 @@ impl Node {
             Place::Here(at) => at,
             Place::Elsewhere(group) => return self.run_elsewhere(asked, group),
             Place::All => return self.run_on_all(asked, out),
+            Place::Written => return self.run_on_written(asked),
         };
         match handler {
             Handler::Read(_) if command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some() => {
@@ -71,7 +72,10 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         let silent = client.begin_command(command.name);
         let mut call = call_of(client, self.cells.me, asked, silent);
-        call.let_wait(client, group, args, self.now.mono);
+        if write {
+            client.written.add(group);
+        }
+        call.let_wait(client, WaitsOn::One(group), args, self.now.mono);
         if let Origin::Client { weight, .. } = &mut call.origin {
             *weight = weight_of(args);
         }
@@ -127,7 +131,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         let silent = client.begin_command(command.name);
         let mut call = call_of(client, self.cells.me, asked, silent);
-        call.let_wait(client, group, args, mono);
+        call.let_wait(client, WaitsOn::One(group), args, mono);
         self.push_read(at, call, args);
         Flow::Done
     }
@@ -150,8 +154,11 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return Flow::Done };
         let silent = client.begin_command(command.name);
         let mut call = call_of(client, self.cells.me, asked, silent);
+        if !self.cells.one_shard {
+            client.written.add(self.shards[at].id);
+        }
         if command.flags.has(Flags::BLOCKING) {
-            call.let_wait(client, self.shards[at].id, args, self.now.mono);
+            call.let_wait(client, WaitsOn::One(self.shards[at].id), args, self.now.mono);
         }
         self.push_write(at, call, args);
         Flow::Done
@@ -196,10 +203,10 @@ pub(crate) fn call_of(client: &mut Client, cell: usize, asked: Asked<'_>, silent
 
 impl Call {
     /// Takes note that the call may wait, if it may: the client runs nothing else until it is answered.
-    fn let_wait(&mut self, client: &mut Client, group: GroupId, args: Args<'_>, now: Millis) {
+    pub(crate) fn let_wait(&mut self, client: &mut Client, on: WaitsOn, args: Args<'_>, now: Millis) {
         if self.command.flags.has(Flags::BLOCKING) && Wait::of(self.command, args).is_some() {
             self.wait = Some(CallWait { since: now, again: false, parked: false, end: None });
-            (client.waiting, client.waits_on) = (true, Some(group));
+            (client.waiting, client.waits_on) = (true, on);
         }
     }
 }

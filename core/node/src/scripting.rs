@@ -56,7 +56,7 @@ impl Node {
         let group = match place {
             Place::Here(at) => self.shards[at].id,
             Place::Elsewhere(group) => group,
-            Place::All => return self.run_at(asked, place, out),
+            Place::All | Place::Written => return self.run_at(asked, place, out),
         };
         let handler = match is_scripting(command) {
             true => self.script_handler(group, command, asked.handler, args),

@@ -13,6 +13,7 @@ use skep_base::{Args, Millis, NodeId};
 use skep_keyspace::{Handler, WaitKind};
 
 use crate::batch::{Asker, Call, Origin, Unblock};
+use crate::copies::Target;
 
 /// A place in the order: since when one has waited, by this node's monotonic clock, and a count of those who came.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -30,6 +31,8 @@ pub(crate) struct Waiter {
     /// When it is answered that there was nothing.
     pub deadline: Option<Millis>,
     pub trying: Try,
+    /// What copies are to hold, if it waits for that.
+    pub copies: Option<Target>,
 }
 
 /// Whether a try of a command that waits is on its way through the log.
@@ -51,6 +54,8 @@ pub(crate) struct Waiting {
     /// By database and key.
     keys: BTreeMap<u8, ByKey>,
     askers: BTreeMap<Asker, Place>,
+    /// Those who wait for copies.
+    for_copies: BTreeSet<Place>,
     /// Of those that no try is on its way of.
     deadlines: BTreeSet<(Millis, Place)>,
     count: u64,
@@ -116,9 +121,22 @@ impl Waiting {
         if let Some(deadline) = deadline.filter(|_| trying == Try::None) {
             self.deadlines.insert((deadline, place));
         }
-        let waiter = Waiter { call, args, kind, keys, deadline, trying };
+        let waiter = Waiter { call, args, kind, keys, deadline, trying, copies: None };
         self.order.insert(place, waiter);
         place
+    }
+
+    /// Takes note of what copies are to hold for a command that waits for that.
+    pub fn set_copies(&mut self, place: Place, target: Target) {
+        if let Some(waiter) = self.order.get_mut(&place) {
+            waiter.copies = Some(target);
+            self.for_copies.insert(place);
+        }
+    }
+
+    /// Those who wait for copies.
+    pub fn for_copies(&self) -> Vec<Place> {
+        self.for_copies.iter().copied().collect()
     }
 
     /// Where a command waits.
@@ -213,6 +231,7 @@ impl Waiting {
     /// Takes out who waits at a place.
     pub fn remove(&mut self, place: Place) -> Option<Waiter> {
         let waiter = self.order.remove(&place)?;
+        self.for_copies.remove(&place);
         if let Some(asker) = waiter.call.origin.asker() {
             self.askers.remove(&asker);
         }
@@ -266,6 +285,13 @@ impl Waiting {
     pub fn take_overdue(&mut self, now: Millis) -> Option<Waiter> {
         let (deadline, place) = *self.deadlines.first()?;
         if deadline <= now { self.remove(place) } else { None }
+    }
+
+    /// Takes out who waits for copies and is to be given up by `now`.
+    pub fn take_overdue_for_copies(&mut self, now: Millis) -> Option<Waiter> {
+        let is_overdue = |place: &&Place| self.order[place].deadline.is_some_and(|deadline| deadline <= now);
+        let place = *self.for_copies.iter().find(is_overdue)?;
+        self.remove(place)
     }
 
     /// Takes out all, who has waited longest first.

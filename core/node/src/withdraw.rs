@@ -27,7 +27,7 @@ impl Node {
                 return shard.waiting.set_end(place, end);
             }
             if let Some(waiter) = shard.waiting.remove(place) {
-                self.end_wait(at, &waiter.call, end);
+                self.end_wait(at, &waiter.call, waiter.copies, end);
             }
             return;
         }
@@ -64,8 +64,8 @@ impl Node {
     /// Ends the wait of a client of this cell. False if it does not wait.
     pub(crate) fn unblock(&mut self, conn: ConnId, end: Unblock) -> bool {
         let Some(client) = self.clients.get(conn).filter(|client| client.blocked) else { return false };
-        let Some((group, asker)) = client.wait(self.cells.me) else { return false };
-        self.withdraw(group, asker, end);
+        let Some((groups, asker)) = client.wait(self.cells.me) else { return false };
+        groups.into_iter().for_each(|group| self.withdraw(group, asker, end));
         true
     }
 }

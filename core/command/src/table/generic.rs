@@ -158,4 +158,12 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
         .syntax("key...")
         .docs("O(N) in the keys", "Deletes keys and frees their memory later."),
+    command("wait", 3, NOSCRIPT | BLOCKING, CONNECTION, "3.0.0")
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .syntax("numreplicas:integer timeout:integer")
+        .docs("O(1)", "Waits until so many more copies hold on disk what the connection wrote."),
+    command("waitaof", 4, NOSCRIPT | BLOCKING, CONNECTION, "7.2.0")
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .syntax("numlocal:integer numreplicas:integer timeout:integer")
+        .docs("O(1)", "As WAIT, and until the leader has it on disk."),
 ];

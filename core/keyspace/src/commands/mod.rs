@@ -3,6 +3,7 @@
 mod bitfield;
 mod bitmaps;
 mod choose;
+pub(crate) mod copies;
 mod dump;
 mod expire;
 mod geo;
@@ -37,6 +38,7 @@ pub type Group = &'static [(&'static str, Handler)];
 /// All groups.
 pub const ALL: &[Group] = &[
     bitmaps::COMMANDS,
+    copies::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
     geo::COMMANDS,

@@ -1,5 +1,7 @@
 //! The cells of one node, with a disk that a test plays; mail arrives when its receiver has its next turn.
 
+mod copies;
+
 use std::collections::VecDeque;
 
 use skep_base::{ConnId, Millis, NodeUuid};

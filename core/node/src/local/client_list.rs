@@ -220,7 +220,7 @@ impl Node {
             ('t', client.tracking.is_some()),
             ('R', client.tracking.as_ref().is_some_and(|tracking| tracking.broken)),
             ('B', client.tracking.as_ref().is_some_and(|tracking| tracking.mode == Mode::Broadcast)),
-            ('b', client.blocked || client.waiting && client.waits_on.is_none() && client.id != caller),
+            ('b', client.blocked || client.waiting && client.waits_on.is_nowhere() && client.id != caller),
             ('c', client.closing),
             ('e', client.no_evict),
             ('T', client.no_touch),

@@ -139,10 +139,13 @@ impl Node {
             return flow;
         }
         if tx.steps.is_empty() {
-            let me = self.cells.me;
+            let (me, one_shard) = (self.cells.me, self.cells.one_shard);
             let client = self.client(conn);
             let silent = client.begin_command(command.name);
             let call = call_of(client, me, asked, silent);
+            if tx.writes && !one_shard {
+                client.written.add(group);
+            }
             self.give(group, call, args, out);
         } else {
             let steps = std::mem::take(&mut tx.steps);

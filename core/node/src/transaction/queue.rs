@@ -7,6 +7,7 @@ use skep_keyspace::{Handler, parse_database, put_queued};
 
 use super::{NAME, Step, Transaction};
 use crate::Node;
+use crate::copies::{count_at_once, waits_for_copies};
 use crate::local::{Local, Route};
 use crate::on_client::Flow;
 use crate::place::Place;
@@ -66,6 +67,10 @@ impl Node {
             return Err(Refusal::format(text));
         }
         match route {
+            Route::Keyspace(_) if waits_for_copies(command) => {
+                self.queue_own(conn, command, count_at_once, args);
+                Ok(())
+            }
             Route::Keyspace(handler) => self.queue_keyed(conn, command, handler, args),
             Route::Local(_) if self.asks_cells() && self.routes.part_of(command).is_some() => {
                 let text = format!(
@@ -161,7 +166,7 @@ impl Node {
         Ok(match self.shard_for(command, args)? {
             Place::Here(at) => self.shards[at].id,
             Place::Elsewhere(group) => group,
-            Place::All => {
+            Place::All | Place::Written => {
                 let text = format!(
                     "ERR {} concerns all shards of this cluster; transactions over several shards are not available",
                     command.name
