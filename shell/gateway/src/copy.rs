@@ -1,15 +1,27 @@
 //! Bytes in both directions between two streams.
+//!
+//! Small things are copied. A direction of plain TCP that fills its buffer again and again goes through a pipe from there on,
+//! whose pages the kernel moves from socket to socket without a copy (splice(2)).
 
 use std::cell::Cell;
+use std::future::Future;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 /// As much as is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 const PIECE_BYTES_FIRST: usize = 4 << 10;
+/// After so many full pieces in a row a direction is worth a pipe.
+const FULL_PIECES: u32 = 2;
+/// Room in a pipe, if the system grants it.
+const PIPE_BYTES: usize = 256 << 10;
 
 /// Copies until both sides have ended, one broke, or nothing moved for `idle`. Gives the bytes that went from the first to the
 /// second, and back.
@@ -20,51 +32,124 @@ where
 {
     let (mut first_read, mut first_write) = tokio::io::split(first);
     let (mut second_read, mut second_write) = tokio::io::split(second);
-    let (there, back) = (Cell::new(0), Cell::new(0));
-    let moved = Cell::new(Instant::now());
+    let (there, back) = (Way::new(), Way::new());
     let both = async {
-        let forth = one_way(&mut first_read, &mut second_write, &there, &moved);
-        let back = one_way(&mut second_read, &mut first_write, &back, &moved);
+        let forth = there.copy(&mut first_read, &mut second_write, u32::MAX);
+        let back = back.copy(&mut second_read, &mut first_write, u32::MAX);
         tokio::try_join!(forth, back)
     };
+    until_silent(both, [&there, &back], idle).await;
+    (there.bytes.get(), back.bytes.get())
+}
+
+/// [`copy_both`] for plain TCP.
+pub(crate) async fn copy_both_tcp(mut first: TcpStream, mut second: TcpStream, idle: Duration) -> (u64, u64) {
+    let (first_read, first_write) = first.split();
+    let (second_read, second_write) = second.split();
+    let (there, back) = (Way::new(), Way::new());
+    let one_way = async |way: &Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>| {
+        if way.copy(&mut from, &mut to, FULL_PIECES).await? == Copied::Bulk {
+            way.splice(from.as_ref(), to.as_ref()).await?;
+            to.shutdown().await?;
+        }
+        Ok::<(), io::Error>(())
+    };
+    let both = async {
+        tokio::try_join!(one_way(&there, first_read, second_write), one_way(&back, second_read, first_write))
+    };
+    until_silent(both, [&there, &back], idle).await;
+    (there.bytes.get(), back.bytes.get())
+}
+
+/// Whichever way it ends, both connections are closed by being dropped.
+async fn until_silent<T>(both: impl Future<Output = io::Result<T>>, ways: [&Way; 2], idle: Duration) {
     let silence = async {
         loop {
-            let until = moved.get() + idle;
-            if until <= Instant::now() {
+            let moved = ways[0].moved.get().max(ways[1].moved.get());
+            if moved + idle <= Instant::now() {
                 return;
             }
-            sleep_until(until).await;
+            sleep_until(moved + idle).await;
         }
     };
     tokio::select! {
-        // Whichever way it ends, both connections are closed by being dropped.
         _ = both => {}
         () = silence => {}
     }
-    (there.get(), back.get())
 }
 
-async fn one_way(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    bytes: &Cell<u64>,
-    moved: &Cell<Instant>,
-) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(PIECE_BYTES_FIRST);
-    loop {
-        buffer.clear();
-        let n = from.read_buf(&mut buffer).await?;
-        if n == 0 {
-            // The other direction may go on: half-closed connections are whole.
-            return to.shutdown().await;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Copied {
+    /// To the end, which the other side was told.
+    All,
+    /// There is so much that another way is worth while.
+    Bulk,
+}
+
+/// One direction.
+struct Way {
+    bytes: Cell<u64>,
+    moved: Cell<Instant>,
+}
+
+impl Way {
+    fn new() -> Way {
+        Way { bytes: Cell::new(0), moved: Cell::new(Instant::now()) }
+    }
+
+    fn has_moved(&self, bytes: usize) {
+        self.moved.set(Instant::now());
+        self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+
+    async fn copy(
+        &self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        full_pieces: u32,
+    ) -> io::Result<Copied> {
+        let mut buffer = Vec::with_capacity(PIECE_BYTES_FIRST);
+        let mut full = 0;
+        while full < full_pieces {
+            buffer.clear();
+            let n = from.read_buf(&mut buffer).await?;
+            if n == 0 {
+                // The other direction may go on: half-closed connections are whole.
+                to.shutdown().await?;
+                return Ok(Copied::All);
+            }
+            self.has_moved(0);
+            to.write_all(&buffer).await?;
+            to.flush().await?;
+            self.has_moved(n);
+            full = if n >= PIECE_BYTES { full + 1 } else { 0 };
+            if n == buffer.capacity() && n < PIECE_BYTES {
+                buffer.reserve(PIECE_BYTES);
+            }
         }
-        moved.set(Instant::now());
-        to.write_all(&buffer).await?;
-        to.flush().await?;
-        moved.set(Instant::now());
-        bytes.set(bytes.get() + n as u64);
-        if n == buffer.capacity() && n < PIECE_BYTES {
-            buffer.reserve(PIECE_BYTES);
+        Ok(Copied::Bulk)
+    }
+
+    /// Moves what comes until the end.
+    async fn splice(&self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // A smaller one works as well.
+        let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
+        loop {
+            let mut left = from.async_io(Interest::READABLE, || move_pages(from, &into, PIPE_BYTES)).await?;
+            if left == 0 {
+                return Ok(());
+            }
+            self.has_moved(0);
+            while left > 0 {
+                let n = to.async_io(Interest::WRITABLE, || move_pages(&out, to, left)).await?;
+                self.has_moved(n);
+                left -= n;
+            }
         }
     }
+}
+
+fn move_pages(from: &impl AsFd, to: &impl AsFd, most: usize) -> io::Result<usize> {
+    Ok(splice(from, None, to, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
 }

@@ -20,13 +20,13 @@ use tokio::time::timeout;
 
 use crate::access_log::Line;
 use crate::control::duration;
-use crate::copy::copy_both;
+use crate::copy::{copy_both, copy_both_tcp};
 use crate::core::Plan;
 use crate::figures::count;
 use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
 use crate::mailbox::Command;
-use crate::stream::{Rewound, Stream};
+use crate::stream::Stream;
 use crate::upstream::{Upstream, connect};
 
 /// What the gate is told when an upstream has taken a connection: that is well, and no status of HTTP is meant.
@@ -87,17 +87,20 @@ pub(crate) async fn serve(
     let Ok((mut socket, upstream)) = find(&mut in_flight).await else { return Ok(()) };
     in_flight.record.status = WELL;
     in_flight.record.note(|line| line.upstream.clone_from(&upstream.key.address));
-    let header = proxy_header::write(upstream.send_proxy(), ends);
-    if !header.is_empty()
-        && let Err(error) = socket.write_all(&header).await
+    let mut ahead = proxy_header::write(upstream.send_proxy(), ends);
+    ahead.extend_from_slice(&first);
+    if !ahead.is_empty()
+        && let Err(error) = socket.write_all(&ahead).await
     {
         let attempt = in_flight.attempt();
         in_flight.end(|request| Input::Failed { request, attempt, failure: Failure::Broken });
         return Err(error);
     }
     let idle = duration(listener.idle);
-    let client = Rewound { first, stream };
-    let (_, sent) = copy_both(client, socket, idle).await;
+    let (_, sent) = match (stream, socket) {
+        (Stream::Tcp(client), Stream::Tcp(upstream)) => copy_both_tcp(client, upstream, idle).await,
+        (client, upstream) => copy_both(client, upstream, idle).await,
+    };
     in_flight.record.bytes_sent = sent;
     in_flight.end(|request| Input::Done { request });
     Ok(())
