@@ -161,6 +161,36 @@ def test_a_reply_that_breaks_off_breaks_off_for_the_client_too(pair: Pair) -> No
         pair.gateway.ask("GET", "/single/stalled")
 
 
+def test_a_large_reply_that_breaks_off_or_pauses_is_not_taken_for_a_whole_one(pair: Pair) -> None:
+    body = bytes(range(256)) * 4096
+    for path, ends in (("cut", True), ("stalled", False)):
+
+        def part(upstream: Upstream, request: Request, to: socket.socket, ends: bool = ends) -> bool:
+            to.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body[: len(body) // 2])
+            return False if ends else scene.hang(upstream, request, to)
+
+        pair.a.behave = part
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)) as broken:
+            pair.gateway.ask("GET", f"/single/{path}")
+        if isinstance(broken.value, http.client.IncompleteRead):
+            assert broken.value.partial == body[: len(body) // 2], "what came is there, and nothing else"
+
+
+def test_a_client_that_goes_in_the_middle_of_a_large_reply_takes_nothing_with_it(pair: Pair) -> None:
+    body = bytes(range(256)) * 32_768
+
+    def large(upstream: Upstream, request: Request, to: socket.socket) -> bool:
+        to.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        return True
+
+    pair.a.behave = large
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", pair.gateway.web), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(b"GET /single/large HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(100_000).startswith(b"HTTP/1.1 200")
+    assert pair.gateway.ask("GET", "/single/large").body == body
+
+
 def test_a_connection_that_the_upstream_closed_while_it_rested_is_not_noticed(pair: Pair) -> None:
     used: list[socket.socket] = []
 

@@ -153,6 +153,8 @@ def test_bodies_go_through_in_both_forms(gateway: Gateway, upstream: Upstream) -
     assert gateway.ask("GET", "/until-close").body == b"all of it"
     big = gateway.ask("GET", "/big")
     assert big.body == bytes(range(256)) * 4096 and big.header("content-length") == str(1 << 20)
+    twice = gateway.raw(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n" + b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert [part.partition(b"\r\n\r\n")[2] for part in twice.split(b"HTTP/1.1 200 OK\r\n")[1:]] == [big.body] * 2
     none = gateway.ask("GET", "/none")
     assert (none.status, none.body, none.header("x-hop"), none.header("x-end")) == (204, b"", None, "1")
     head = gateway.ask("HEAD", "/anything")

@@ -260,7 +260,7 @@ def test_bytes_go_through_in_both_directions_and_a_silent_connection_ends(scene:
         with socket.create_connection(("127.0.0.1", scene.gateway.ports["bytes"]), timeout=PATIENCE_SECONDS) as connection:
             own = connection.getsockname()[1]
             header = f"PROXY TCP4 127.0.0.1 127.0.0.1 {own} {scene.gateway.ports['bytes']}\r\n".encode()
-            sent = b"abc" * 50_000
+            sent = b"abc" * 1_000_000
             threading.Thread(target=connection.sendall, args=(sent,), daemon=True).start()
             got = b""
             while len(got) < len(header + sent):

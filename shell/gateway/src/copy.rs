@@ -1,27 +1,24 @@
 //! Bytes in both directions between two streams.
 //!
-//! Small things are copied. A direction of plain TCP that fills its buffer again and again goes through a pipe from there on,
-//! whose pages the kernel moves from socket to socket without a copy (splice(2)).
+//! Small things are copied. A direction of plain TCP that fills its buffer again and again goes through a [`Pipe`] from there on.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
+
+use crate::pipe::{PIPE_BYTES, Pipe};
 
 /// As much as is read at once.
 const PIECE_BYTES: usize = 64 << 10;
 const PIECE_BYTES_FIRST: usize = 4 << 10;
 /// After so many full pieces in a row a direction is worth a pipe.
 const FULL_PIECES: u32 = 2;
-/// Room in a pipe, if the system grants it.
-const PIPE_BYTES: usize = 256 << 10;
 
 /// Copies until both sides have ended, one broke, or nothing moved for `idle`. Gives the bytes that went from the first to the
 /// second, and back.
@@ -49,8 +46,13 @@ pub(crate) async fn copy_both_tcp(mut first: TcpStream, mut second: TcpStream, i
     let (there, back) = (Way::new(), Way::new());
     let one_way = async |way: &Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>| {
         if way.copy(&mut from, &mut to, FULL_PIECES).await? == Copied::Bulk {
-            way.splice(from.as_ref(), to.as_ref()).await?;
-            to.shutdown().await?;
+            match Pipe::open() {
+                Some(pipe) => {
+                    way.splice(from.as_ref(), to.as_ref(), pipe).await?;
+                    to.shutdown().await?;
+                }
+                None => _ = way.copy(&mut from, &mut to, u32::MAX).await?,
+            }
         }
         Ok::<(), io::Error>(())
     };
@@ -131,25 +133,17 @@ impl Way {
     }
 
     /// Moves what comes until the end.
-    async fn splice(&self, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
-        let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A smaller one works as well.
-        let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
+    async fn splice(&self, from: &TcpStream, to: &TcpStream, mut pipe: Pipe) -> io::Result<()> {
         loop {
-            let mut left = from.async_io(Interest::READABLE, || move_pages(from, &into, PIPE_BYTES)).await?;
-            if left == 0 {
+            let n = poll_fn(|cx| pipe.poll_fill(cx, from, PIPE_BYTES)).await?;
+            if n == 0 {
                 return Ok(());
             }
             self.has_moved(0);
-            while left > 0 {
-                let n = to.async_io(Interest::WRITABLE, || move_pages(&out, to, left)).await?;
+            while !pipe.is_empty() {
+                let n = poll_fn(|cx| pipe.poll_drain(cx, to)).await?;
                 self.has_moved(n);
-                left -= n;
             }
         }
     }
-}
-
-fn move_pages(from: &impl AsFd, to: &impl AsFd, most: usize) -> io::Result<usize> {
-    Ok(splice(from, None, to, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
 }

@@ -15,6 +15,7 @@ mod in_flight;
 mod listen;
 mod mailbox;
 mod missing;
+mod pipe;
 mod probe;
 mod proxy;
 mod proxy_header;

@@ -13,6 +13,7 @@ use skep_gate::resilience::retry::Failure;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::in_flight::InFlight;
+use crate::pipe::Pipe;
 use crate::upstream::Arriving;
 
 /// Why a reply broke after its head was sent.
@@ -62,6 +63,31 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// Bytes of the body that can be moved to the client without being looked at.
+    pub(crate) fn movable(&self) -> u64 {
+        match self {
+            Reply::Forwarded(forwarded) if !forwarded.ended => forwarded.body.movable(),
+            _ => 0,
+        }
+    }
+
+    /// Moves some of [`Self::movable`] into an empty pipe.
+    ///
+    /// # Errors
+    /// The reply broke.
+    pub(crate) fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<(), ReplyFault>> {
+        match self {
+            Reply::Forwarded(forwarded) => forwarded.poll_move(cx, pipe),
+            Reply::Whole(_) => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl Forwarded {
     fn end(&mut self) {
         self.ended = true;
@@ -77,29 +103,31 @@ impl Forwarded {
         fault
     }
 
+    /// The upstream says nothing at the moment.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ReplyFault> {
+        let idle = self.idle;
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
+        late.as_mut().poll(cx).map(|()| self.fail(ReplyFault::Late))
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if let Some(late) = &mut self.late {
+            late.as_mut().reset(Instant::now() + self.idle);
+        }
+        self.in_flight.sent(bytes);
+        if self.body.is_end_stream() {
+            self.end();
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
         if self.ended {
             return Poll::Ready(None);
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => {
-                let idle = self.idle;
-                let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
-                match late.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(self.fail(ReplyFault::Late)))),
-                    Poll::Pending => Poll::Pending,
-                }
-            }
+            Poll::Pending => self.poll_late(cx).map(|fault| Some(Err(fault))),
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(late) = &mut self.late {
-                    late.as_mut().reset(Instant::now() + self.idle);
-                }
-                if let Some(data) = frame.data_ref() {
-                    self.in_flight.sent(data.len());
-                }
-                if self.body.is_end_stream() {
-                    self.end();
-                }
+                self.came(frame.data_ref().map_or(0, Bytes::len));
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fail(ReplyFault::Broken)))),
@@ -107,6 +135,17 @@ impl Forwarded {
                 self.end();
                 Poll::Ready(None)
             }
+        }
+    }
+
+    fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<(), ReplyFault>> {
+        match self.body.poll_move(cx, pipe) {
+            Poll::Pending => self.poll_late(cx).map(Err),
+            Poll::Ready(Ok(bytes)) => {
+                self.came(bytes);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(self.fail(ReplyFault::Broken))),
         }
     }
 }

@@ -20,6 +20,14 @@ impl Stream {
     pub(crate) fn is_secure(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
+
+    /// The connection itself, if nothing but bytes of ours goes over it.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(_) => None,
+        }
+    }
 }
 
 impl AsyncRead for Stream {

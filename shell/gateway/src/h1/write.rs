@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
@@ -14,11 +14,17 @@ use http::response::Parts;
 use http::{Method, StatusCode, Version};
 use http_body::Body;
 
+use tokio::time::timeout;
+
 use super::wire::Wire;
+use crate::pipe::Pipe;
 use crate::reply::Reply;
 
 /// Up to this a piece is copied behind the head, so that both leave as one write.
 const JOINED_BYTES_MAX: usize = 16 << 10;
+
+/// A body of which as much is still to come is moved by the kernel, if that can be.
+const MOVED_BYTES_MIN: u64 = 128 << 10;
 
 /// What of the request decides about the form of its reply.
 pub(super) struct Asked {
@@ -43,10 +49,9 @@ pub(super) async fn write(
     wire: &Rc<RefCell<Wire>>,
     asked: &Asked,
     parts: Parts,
-    body: Reply,
+    mut body: Reply,
     patience: Duration,
 ) -> io::Result<bool> {
-    let mut body = pin!(body);
     let status = parts.status;
     let bodiless = status.is_informational()
         || status == StatusCode::NO_CONTENT
@@ -74,7 +79,7 @@ pub(super) async fn write(
     loop {
         // What is there at once leaves with the head.
         let mut first = true;
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+        let frame = poll_fn(|cx| match Pin::new(&mut body).poll_frame(cx) {
             Poll::Pending if first && !out.is_empty() => {
                 first = false;
                 Poll::Ready(None)
@@ -88,6 +93,13 @@ pub(super) async fn write(
             Some(Some(Ok(frame))) => {
                 let Ok(data) = frame.into_data() else { continue };
                 put_piece(wire, &mut out, data, form, patience).await?;
+                if body.movable() >= MOVED_BYTES_MIN
+                    && wire.borrow().stream.tcp().is_some()
+                    && let Some(pipe) = Pipe::open()
+                {
+                    write_all(wire, &mut out, Bytes::new(), patience).await?;
+                    move_all(wire, &mut body, pipe, patience).await?;
+                }
             }
             Some(Some(Err(fault))) => {
                 // The client must see that something is missing: what is there leaves, and the connection breaks.
@@ -102,6 +114,29 @@ pub(super) async fn write(
     }
     write_all(wire, &mut out, Bytes::new(), patience).await?;
     Ok(keep_alive)
+}
+
+/// Moves what is left of a body to the client without looking at it.
+///
+/// # Errors
+/// The client does not take it, or the reply broke; the connection is of no more use.
+async fn move_all(
+    wire: &Rc<RefCell<Wire>>,
+    body: &mut Reply,
+    mut pipe: Pipe,
+    patience: Duration,
+) -> io::Result<()> {
+    while body.movable() > 0 || !pipe.is_empty() {
+        if pipe.is_empty() {
+            poll_fn(|cx| body.poll_move(cx, &mut pipe)).await.map_err(io::Error::other)?;
+        }
+        let drain = poll_fn(|cx| match wire.borrow().stream.tcp() {
+            Some(client) => pipe.poll_drain(cx, client),
+            None => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        });
+        timeout(patience, drain).await??;
+    }
+    Ok(())
 }
 
 async fn put_piece(
@@ -235,7 +270,7 @@ pub(super) async fn write_all(
     .await?;
     poll_fn(|cx| {
         use tokio::io::AsyncWrite;
-        std::pin::Pin::new(&mut wire.borrow_mut().stream).poll_flush(cx)
+        Pin::new(&mut wire.borrow_mut().stream).poll_flush(cx)
     })
     .await
 }

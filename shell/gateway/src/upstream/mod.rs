@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 pub(crate) use connect::{Place, UpstreamTls, connect};
 
 use crate::figures::UpstreamFigures;
+use crate::pipe::Pipe;
 use crate::source::Sending;
 use crate::stream::Rewound;
 
@@ -155,6 +156,25 @@ impl Arriving {
         match self {
             Arriving::H1(body) => body.into_upgraded(),
             Arriving::H2 { .. } => None,
+        }
+    }
+
+    /// Bytes that can be moved to a client without being looked at.
+    pub(crate) fn movable(&self) -> u64 {
+        match self {
+            Arriving::H1(body) => body.movable(),
+            Arriving::H2 { .. } => 0,
+        }
+    }
+
+    /// Moves some of them into an empty pipe.
+    ///
+    /// # Errors
+    /// The reply broke.
+    pub(crate) fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        match self {
+            Arriving::H1(body) => body.poll_move(cx, pipe),
+            Arriving::H2 { .. } => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 }

@@ -27,6 +27,7 @@ use upload::{Broken, Upload};
 
 use super::{Asking, Counted, SendFault, Upstream};
 use crate::h1::{Decoder, Piece};
+use crate::pipe::{PIPE_BYTES, Pipe};
 use crate::source::{Sending, Source};
 use crate::stream::{Rewound, Stream};
 use crate::task::Owned;
@@ -290,6 +291,40 @@ impl Arriving {
             self.end();
         }
         Poll::Ready(found)
+    }
+
+    /// Bytes of the body that are still to come over plain TCP and can be moved without being looked at.
+    pub(super) fn movable(&self) -> u64 {
+        let Some(connection) = &self.connection else { return 0 };
+        let connection = connection.borrow();
+        match (connection.decoder, &connection.stream) {
+            (Decoder::Length(left), Stream::Tcp(_)) if connection.input.is_empty() => left,
+            _ => 0,
+        }
+    }
+
+    /// Moves what comes of [`Self::movable`] into an empty pipe.
+    ///
+    /// # Errors
+    /// The connection broke, or ended before the body did.
+    pub(super) fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        let Some(connection) = &self.connection else { return Poll::Ready(Ok(0)) };
+        let mut connection = connection.borrow_mut();
+        let (Decoder::Length(left), Stream::Tcp(stream)) = (connection.decoder, &connection.stream) else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(PIPE_BYTES);
+        let n = ready!(pipe.poll_fill(cx, stream, most))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        let left = left - n as u64;
+        connection.decoder = if left == 0 { Decoder::Done } else { Decoder::Length(left) };
+        drop(connection);
+        if left == 0 {
+            self.end();
+        }
+        Poll::Ready(Ok(n))
     }
 
     pub(super) fn has_ended(&self) -> bool {
