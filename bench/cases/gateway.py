@@ -1,4 +1,6 @@
-"""The gateway beside Debian's nginx and haproxy: processor time of the proxy for each request, handshake and MiB.
+"""The gateway beside Debian's nginx and haproxy: processor time of the proxy for each request, handshake and MiB; latency.
+
+HAProxy is there twice: passing requests on, and doing to each what a route of skep does ("same work").
 
 The proxy has one core with all its threads, load and upstream (an nginx of its own, which answers from files) share the other.
 What is compared is the time that the kernel counts for the proxy's processes, so that the load's own cost is in no figure.
@@ -126,10 +128,20 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 300; ssl
         yield Proxy("nginx", pids, {"http": http, "tls": tls})
 
 
+SAME_WORK = """
+  option forwardfor
+  unique-id-format %[uuid()]
+  unique-id-header X-Request-ID
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  use_backend http if { path_beg / }"""
+"""What a route of skep does to each request, so that it can be seen what that costs HAProxy."""
+
+
 @contextmanager
-def haproxy(directory: Path, to: int) -> Iterator[Proxy]:
+def haproxy(directory: Path, to: int, name: str = "haproxy", more: str = "") -> Iterator[Proxy]:
     http, tls, tcp = free_ports(3)
-    file = directory / "haproxy.cfg"
+    file = directory / f"{name}.cfg"
     file.write_text(f"""global
   nbthread 1
   maxconn 9000
@@ -140,11 +152,11 @@ defaults
   timeout server 300s
 frontend http
   mode http
-  bind 127.0.0.1:{http} backlog 4096
+  bind 127.0.0.1:{http} backlog 4096{more}
   default_backend http
 frontend tls
   mode http
-  bind 127.0.0.1:{tls} backlog 4096 ssl crt {directory}/both.pem alpn h2,http/1.1 no-tls-tickets
+  bind 127.0.0.1:{tls} backlog 4096 ssl crt {directory}/both.pem alpn h2,http/1.1 no-tls-tickets{more}
   default_backend http
 frontend tcp
   mode tcp
@@ -153,13 +165,19 @@ frontend tcp
 backend http
   mode http
   http-reuse always
-  server one 127.0.0.1:{to}
+  server one 127.0.0.1:{to}{" check observe layer7" if more else ""}
 backend tcp
   mode tcp
   server one 127.0.0.1:{to}
 """)
     with started(["haproxy", "-db", "-f", str(file)], SERVER_CORE, http, workers=False) as pids:
-        yield Proxy("haproxy", pids, {"http": http, "tls": tls, "tcp": tcp})
+        yield Proxy(name, pids, {"http": http, "tls": tls, "tcp": tcp})
+
+
+@contextmanager
+def haproxy_same_work(directory: Path, to: int) -> Iterator[Proxy]:
+    with haproxy(directory, to, "haproxy, same work", SAME_WORK) as proxy:
+        yield proxy
 
 
 class GatewaySkep(Skep):
@@ -235,6 +253,29 @@ def idle_bytes(proxy: Proxy) -> float:
     return (after - before) * 1024 / IDLE
 
 
+def latencies(port: int, rate: int, seconds: float, log: Path) -> list[int]:
+    """The times of requests that come at `rate` a second whether or not the last is answered, in microseconds, in order."""
+    each = max(1, rate // CONNECTIONS)
+    count = int(each * CONNECTIONS * seconds)
+    log.unlink(missing_ok=True)
+    line = ["taskset", "-c", LOAD_CORE, "h2load", "--h1", "-t", "1", "-c", str(CONNECTIONS), "-n", str(count), "--rps", str(each),
+            f"--log-file={log}", f"http://127.0.0.1:{port}/1k"]  # fmt: skip
+    done = subprocess.run(line, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert f" {count} succeeded, 0 failed" in done, done
+    return sorted(int(row.split("\t")[2]) for row in log.read_text().splitlines())
+
+
+def compare_latency(directory: Path, to: int, proxies: Sequence[Proxy], costs: dict[str, float], scale: float) -> None:
+    """Each proxy at half of what its core could carry, beside the upstream itself at that rate."""
+    rows: list[tuple[object, ...]] = []
+    for proxy in proxies:
+        rate = int(0.5e6 / costs[proxy.name])
+        alone, through = (latencies(port, rate, max(2.0, 20 * scale), directory / "times") for port in (to, proxy.ports["http"]))
+        p50, p99 = ((through[int(len(through) * q)] - alone[int(len(alone) * q)]) / 1000 for q in (0.5, 0.99))
+        rows.append((proxy.name, rate, p50, p99))
+    table("Latency that a proxy adds at half load, 1 KiB over HTTP/1.1, in ms", ("proxy", "requests/s", "p50", "p99"), rows)
+
+
 def compare(scale: float, repeats: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 16_384)), hard))
@@ -245,7 +286,8 @@ def compare(scale: float, repeats: int) -> None:
         certificate(directory)
         with ExitStack() as stack:
             to = stack.enter_context(upstream(directory))
-            proxies = [stack.enter_context(each(directory, to)) for each in (haproxy, nginx, skep)]
+            proxies = [stack.enter_context(each(directory, to)) for each in (haproxy, haproxy_same_work, nginx, skep)]
+            costs: dict[str, float] = {}
             rows: list[tuple[object, ...]] = []
             for load in LOADS:
                 can = [proxy for proxy in proxies if load.listener in proxy.ports and not (proxy.name == "nginx" and "-m" in load.options)]
@@ -254,9 +296,12 @@ def compare(scale: float, repeats: int) -> None:
                     for proxy in can:
                         found[proxy.name].append(microseconds(proxy, load, max(1_000, int(load.count * scale))))
                 middle = {name: median(values) for name, values in found.items()}
-                rows.append((load.name, middle["haproxy"], middle.get("nginx", "-"), middle["skep"], middle["skep"] / middle["haproxy"]))
+                costs = costs or middle
+                plain, same = (middle[name] for name in ("haproxy", "haproxy, same work"))
+                rows.append((load.name, plain, same, middle.get("nginx", "-"), middle["skep"], middle["skep"] / plain, middle["skep"] / same))
             title = f"Processor time of the proxy in us for each request: {CONNECTIONS} connections, one core"
-            table(title, ("load", "haproxy", "nginx", "skep", "skep to haproxy"), rows)
+            table(title, ("load", "haproxy", "same work", "nginx", "skep", "skep to haproxy", "to same work"), rows)
+            compare_latency(directory, to, proxies, costs, scale)
             idle = [(proxy.name, idle_bytes(proxy) / 1024) for proxy in proxies]
             table(f"KiB for each of {IDLE:,} connections at rest", ("proxy", "KiB"), idle)
     finally:
