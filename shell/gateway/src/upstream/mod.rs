@@ -289,13 +289,10 @@ impl Upstream {
     }
 
     async fn take_h1(self: &Rc<Self>) -> io::Result<Lease> {
-        if !self.resting.borrow().is_empty() {
-            // Lets the runtime hear what came meanwhile: an upstream that has closed a connection is found out before that is
-            // used, as far as that can be.
-            tokio::task::yield_now().await;
-        }
         loop {
             while let Some(resting) = self.resting_one() {
+                // What the runtime heard when it last asked the system, which was for this request or later: an upstream that
+                // has closed a connection is found out before that is used, as far as that can be.
                 if resting.is_quiet() {
                     return Ok(Lease { held: Held::H1(resting.connection), is_used: true });
                 }
