@@ -7,10 +7,13 @@
 //!    |--kept----------> the kept reply
 //!    '--under way-----> Waiting (looks again) --> one of these
 //! ```
+//! What the store did not answer in time is settled behind the client's answer, for a while ([`AFTER_TIME`]): a claim of an attempt
+//! that did not run is taken back, a reply that was not kept is offered again.
 
 use skep_base::Micros;
 
 use super::record::{self, Fingerprint, Kept, Record, Token};
+use super::refusal::Refusal;
 use super::store::{Ask, Told, is_own};
 use crate::config::idempotency::{Duplicate, Idempotency, Unknown};
 
@@ -18,8 +21,14 @@ use crate::config::idempotency::{Duplicate, Idempotency, Unknown};
 /// up to the longest.
 const PAUSE: Micros = Micros::from_millis(20);
 const PAUSE_MAX: Micros = Micros::from_millis(500);
-/// For which the reply of an upstream is offered to the store again and again. The upstream has run, so it is worth it.
+/// How long the store may take to answer before the upstream is called, tries and all. It answers in milliseconds, and has
+/// another leader in less than a second; without a majority a client learns soon that nothing was done.
+pub const STORE_TIME: Micros = Micros::from_secs(2);
+/// For which the reply of an upstream is offered to the store again and again while the client waits. The upstream has run, so it
+/// is worth it.
 const KEEP_TIME: Micros = Micros::from_secs(10);
+/// And for which the end of an attempt is offered to the store behind the client's answer.
+const AFTER_TIME: Micros = Micros::from_secs(60);
 /// An attempt's owner gives up so long before its lease ends: its reply is then kept, or it is not known.
 const LEASE_MARGIN: Micros = Micros::from_secs(5);
 
@@ -32,6 +41,11 @@ pub enum Input<'a> {
     Ran(&'a Ran),
     /// The time that [`Output::Wait`] named has come.
     Tick,
+    /// The client has the [`Output::Answer`].
+    Answered,
+    /// The client went away during an [`Output::Wait`]. Nothing else ends because of it: who has claimed a key carries its request
+    /// out, and the client may come again for the reply.
+    Gone,
 }
 
 /// What became of the request at the upstream, retries and all.
@@ -49,14 +63,16 @@ pub enum Ran {
 /// What to do next; exactly one thing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Output {
-    /// Ask the store.
-    Ask(Ask),
+    /// Ask the store; if it has not answered by then, that is [`Told::Unsure`].
+    Ask { ask: Ask, until: Micros },
     /// Carry the request out, as if it had no key.
     Run,
     /// Nothing, until then.
     Wait(Micros),
-    /// Answer the client. The attempt is over.
+    /// Answer the client, and say so with [`Input::Answered`].
     Answer(Answer),
+    /// The attempt is over.
+    End,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -66,50 +82,6 @@ pub enum Answer {
     /// The first attempt's reply, with `Idempotent-Replayed: true`.
     Replay(Kept),
     Refuse(Refusal),
-}
-
-/// Why a request with a key is not carried out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
-    /// The key was used for another request.
-    OtherRequest,
-    /// The first request with this key is under way.
-    UnderWay,
-    /// Whether the first was carried out is not known; it is not sent again.
-    Unknown,
-    /// The first was carried out, and its reply was too long to be kept.
-    Long,
-    /// The store did not answer in time, so the upstream was not called.
-    NoStore,
-    /// The upstream was called, and the store did not take its reply in time.
-    NotKept,
-}
-
-impl Refusal {
-    pub fn status(self) -> u16 {
-        match self {
-            Refusal::OtherRequest => 422,
-            Refusal::UnderWay | Refusal::Unknown | Refusal::Long => 409,
-            Refusal::NoStore => 503,
-            Refusal::NotKept => 504,
-        }
-    }
-
-    /// The value of `Idempotency-Status`, by which a client tells refusals of one status apart.
-    pub fn word(self) -> &'static str {
-        match self {
-            Refusal::OtherRequest => "other-request",
-            Refusal::UnderWay => "under-way",
-            Refusal::Unknown | Refusal::NotKept => "unknown",
-            Refusal::Long => "not-kept",
-            Refusal::NoStore => "not-run",
-        }
-    }
-
-    /// True if the same request may be sent again at once: it will be carried out, or answered.
-    pub fn may_repeat(self) -> bool {
-        matches!(self, Refusal::UnderWay | Refusal::NoStore)
-    }
 }
 
 /// The machine of one request.
@@ -122,6 +94,10 @@ pub struct Attempt {
     deadline: Micros,
     lease_ms: u64,
     pause: Micros,
+    /// When a store that has not answered is given up.
+    store_until: Micros,
+    /// A claim may have been made of which no answer came.
+    may_have_claimed: bool,
     state: State,
 }
 
@@ -138,6 +114,11 @@ enum State {
         until: Micros,
         then: Answer,
     },
+    /// The client is answered; this is asked until then.
+    After {
+        ask: Ask,
+        until: Micros,
+    },
     Over,
 }
 
@@ -152,8 +133,17 @@ impl Attempt {
         deadline: Micros,
     ) -> (Attempt, Output) {
         let lease_ms = deadline.since(now).plus(KEEP_TIME).plus(LEASE_MARGIN).0 / 1_000;
-        let state = State::Over;
-        let mut attempt = Attempt { rules, fingerprint, token, deadline, lease_ms, pause: PAUSE, state };
+        let mut attempt = Attempt {
+            rules,
+            fingerprint,
+            token,
+            deadline,
+            lease_ms,
+            pause: PAUSE,
+            store_until: now.plus(STORE_TIME).min(deadline),
+            may_have_claimed: false,
+            state: State::Over,
+        };
         let claim = attempt.claim();
         let output = attempt.ask(claim);
         (attempt, output)
@@ -166,25 +156,46 @@ impl Attempt {
     pub fn handle(&mut self, now: Micros, input: Input<'_>) -> Output {
         match (std::mem::replace(&mut self.state, State::Over), input) {
             (State::Asking(asked), Input::Stored(told)) => self.on_told(now, asked, told),
-            (State::Waiting(ask, too_late), Input::Tick) => match now < self.deadline {
-                true => self.ask(ask),
-                false => self.refuse(too_late),
-            },
+            (State::Waiting(ask, Refusal::NoStore), Input::Tick) if now < self.store_until => self.ask(ask),
+            (State::Waiting(ask, Refusal::UnderWay), Input::Tick) if now < self.deadline => {
+                self.store_until = now.plus(STORE_TIME);
+                self.ask(ask)
+            }
+            (State::Waiting(_, too_late), Input::Tick) => self.refuse_at(now, too_late),
+            (State::Waiting(..), Input::Gone) => {
+                self.take_back(now);
+                self.go_on_after()
+            }
             (State::Running, Input::Ran(ran)) => self.on_ran(now, ran),
             (State::Ending { ask, until, then }, Input::Tick) => {
                 self.state = State::Ending { ask: ask.clone(), until, then };
-                Output::Ask(ask)
+                Output::Ask { ask, until }
             }
             (State::Ending { ask, until, then }, Input::Stored(told)) => {
                 self.on_ended(now, ask, until, then, told)
             }
+            (state @ (State::After { .. } | State::Over), Input::Answered) => {
+                self.state = state;
+                self.go_on_after()
+            }
+            (state @ State::After { .. }, Input::Tick) => {
+                self.state = state;
+                self.go_on_after()
+            }
+            (State::After { ask, until }, Input::Stored(told)) => match told {
+                Told::NotDone | Told::Unsure if now < until => {
+                    self.state = State::After { ask, until };
+                    Output::Wait(self.pause(now).min(until))
+                }
+                _ => Output::End,
+            },
             (state, input) => panic!("INV-GATE-15: {input:?} in {state:?}"),
         }
     }
 
-    /// True from [`Output::Run`] on until [`Input::Ran`].
-    pub fn is_running(&self) -> bool {
-        self.state == State::Running
+    /// True while the attempt has nothing of its own under way: [`Input::Gone`] ends it.
+    pub fn ends_with_client(&self) -> bool {
+        matches!(self.state, State::Waiting(..))
     }
 
     fn claim(&self) -> Ask {
@@ -202,7 +213,7 @@ impl Attempt {
 
     fn ask(&mut self, ask: Ask) -> Output {
         self.state = State::Asking(ask.clone());
-        Output::Ask(ask)
+        Output::Ask { ask, until: self.store_until }
     }
 
     fn run(&mut self) -> Output {
@@ -214,34 +225,65 @@ impl Attempt {
         Output::Answer(Answer::Refuse(refusal))
     }
 
+    /// Refuses what did not run.
+    fn refuse_at(&mut self, now: Micros, refusal: Refusal) -> Output {
+        self.take_back(now);
+        self.refuse(refusal)
+    }
+
+    /// Settles behind the answer that a claim is not left which nobody carries out: its key would be taken, and then unknown.
+    fn take_back(&mut self, now: Micros) {
+        if self.may_have_claimed {
+            let ask = Ask::Release { begun: self.begun() };
+            self.state = State::After { ask, until: now.plus(AFTER_TIME) };
+        }
+    }
+
+    fn go_on_after(&mut self) -> Output {
+        match &self.state {
+            State::After { ask, until } => Output::Ask { ask: ask.clone(), until: *until },
+            _ => Output::End,
+        }
+    }
+
     fn pause(&mut self, now: Micros) -> Micros {
         let at = now.plus(self.pause);
         self.pause = self.pause.plus(self.pause).min(PAUSE_MAX);
         at
     }
 
-    /// Asks this again after a pause, or after the deadline answers instead.
-    fn later(&mut self, now: Micros, ask: Ask, too_late: Refusal) -> Output {
+    /// Looks again after a pause, or after the deadline answers instead.
+    fn look_later(&mut self, now: Micros) -> Output {
         if now >= self.deadline {
-            return self.refuse(too_late);
+            return self.refuse(Refusal::UnderWay);
         }
-        self.state = State::Waiting(ask, too_late);
+        self.state = State::Waiting(Ask::Look, Refusal::UnderWay);
         Output::Wait(self.pause(now).min(self.deadline))
     }
 
     fn on_told(&mut self, now: Micros, asked: Ask, told: Told) -> Output {
+        let claims = matches!(asked, Ask::Claim { .. } | Ask::TakeOver { .. });
+        if let Told::NotDone | Told::Unsure = told {
+            // If the claim was made after all, its token says so to the next one.
+            self.may_have_claimed |= claims && told == Told::Unsure;
+            if now >= self.store_until {
+                return self.refuse_at(now, Refusal::NoStore);
+            }
+            self.state = State::Waiting(asked, Refusal::NoStore);
+            return Output::Wait(self.pause(now).min(self.store_until));
+        }
+        self.store_until = now.plus(STORE_TIME);
+        self.may_have_claimed = false;
         match told {
             // Free: a look does not claim it.
-            Told::Yes if asked == Ask::Look => {
+            Told::Yes if !claims => {
                 let claim = self.claim();
                 self.ask(claim)
             }
             Told::Yes => self.run(),
-            // Somebody else took it over.
-            Told::No => self.later(now, Ask::Look, Refusal::UnderWay),
-            // If the claim was made after all, its token says so to the next one.
-            Told::NotDone | Told::Unsure => self.later(now, asked, Refusal::NoStore),
             Told::Known { bytes, now_ms } => self.on_known(now, bytes, now_ms),
+            // Somebody else took it over.
+            _ => self.look_later(now),
         }
     }
 
@@ -261,7 +303,7 @@ impl Attempt {
             Record::Long => self.refuse(Refusal::Long),
             Record::Begun { deadline_ms, .. } if now_ms < deadline_ms => match self.rules.duplicate {
                 Duplicate::Conflict => self.refuse(Refusal::UnderWay),
-                Duplicate::Wait => self.later(now, Ask::Look, Refusal::UnderWay),
+                Duplicate::Wait => self.look_later(now),
             },
             Record::Begun { .. } | Record::Unknown => match self.rules.unknown {
                 Unknown::Refuse => self.refuse(Refusal::Unknown),
@@ -286,8 +328,9 @@ impl Attempt {
             Ran::Unknown => keep(record::unknown(&self.fingerprint)),
         };
         self.pause = PAUSE;
-        self.state = State::Ending { ask: ask.clone(), until: now.plus(KEEP_TIME), then: Answer::Own };
-        Output::Ask(ask)
+        let until = now.plus(KEEP_TIME);
+        self.state = State::Ending { ask: ask.clone(), until, then: Answer::Own };
+        Output::Ask { ask, until }
     }
 
     fn on_ended(&mut self, now: Micros, ask: Ask, until: Micros, then: Answer, told: Told) -> Output {
@@ -301,9 +344,11 @@ impl Attempt {
                 self.state = State::Ending { ask, until, then };
                 Output::Wait(at)
             }
-            // What did nothing may be told as it is; that the key stays taken for a while harms nobody else.
-            _ if releases => Output::Answer(then),
-            _ => self.refuse(Refusal::NotKept),
+            _ => {
+                self.state = State::After { ask, until: now.plus(AFTER_TIME) };
+                // What did nothing may be told as it is.
+                Output::Answer(if releases { then } else { Answer::Refuse(Refusal::NotKept) })
+            }
         }
     }
 }

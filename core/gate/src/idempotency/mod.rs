@@ -9,12 +9,14 @@
 
 mod attempt;
 mod record;
+mod refusal;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use attempt::{Answer, Attempt, Input, Output, Ran, Refusal};
+pub use attempt::{Answer, Attempt, Input, Output, Ran, STORE_TIME};
 pub use record::{Fingerprint, Kept, Token};
+pub use refusal::Refusal;
 pub use store::{Ask, Told};
 
 /// Longest key.

@@ -65,7 +65,7 @@ fn reply(status: u16) -> Ran {
 
 /// Asks the store until something else is to be done.
 fn settle(attempt: &mut Attempt, store: &mut Store, now: Micros, mut output: Output) -> Output {
-    while let Output::Ask(ask) = output {
+    while let Output::Ask { ask, .. } = output {
         output = attempt.handle(now, Input::Stored(store.tell(&ask)));
     }
     output
@@ -78,7 +78,7 @@ fn twice(rules: &Idempotency, ran: &Ran) -> (Output, Output, Store) {
     assert_eq!(settle(&mut first, &mut store, Micros(0), output), Output::Run);
     assert!(store.record.is_some(), "it is recorded before the upstream is called");
     let output = first.handle(Micros(9), Input::Ran(ran));
-    assert!(matches!(output, Output::Ask(_)), "the reply is durable before the client has it");
+    assert!(matches!(output, Output::Ask { .. }), "the reply is durable before the client has it");
     let own = settle(&mut first, &mut store, Micros(9), output);
     let (mut second, output) = start(2, rules);
     let next = settle(&mut second, &mut store, Micros(10), output);
@@ -179,7 +179,7 @@ fn an_attempt_whose_gateway_died_is_told_or_taken_over_by_one() {
         let (mut third, mut fourth) = (start(3, &rules), start(4, &rules));
         let told = [&mut third, &mut fourth].map(|(attempt, output)| {
             // Both have seen the old record before either takes it over.
-            let Output::Ask(ask) = output else { panic!("it asks") };
+            let Output::Ask { ask, .. } = output else { panic!("it asks") };
             attempt.handle(Micros(0), Input::Stored(store.tell(ask)))
         });
         match unknown {
@@ -199,21 +199,89 @@ fn an_attempt_whose_gateway_died_is_told_or_taken_over_by_one() {
     }
 }
 
-#[test]
-fn without_the_store_nothing_is_carried_out() {
-    let (mut attempt, mut output) = start(1, &Idempotency::default());
-    let mut now = Micros(0);
+/// Goes on with a store that says nothing but this, until the attempt has an answer.
+fn starve(attempt: &mut Attempt, mut output: Output, mut now: Micros, told: &Told) -> (Answer, Micros) {
     loop {
         output = match output {
-            Output::Ask(_) => attempt.handle(now, Input::Stored(Told::NotDone)),
+            Output::Ask { until, .. } => {
+                // Of an answer that does not come it knows when it has waited for it.
+                now = if *told == Told::Unsure { now.max(until) } else { now };
+                attempt.handle(now, Input::Stored(told.clone()))
+            }
             Output::Wait(at) => {
                 now = at;
                 attempt.handle(now, Input::Tick)
             }
-            other => break assert_eq!(other, Output::Answer(Answer::Refuse(Refusal::NoStore))),
+            Output::Answer(answer) => return (answer, now),
+            other => panic!("{other:?}"),
         };
     }
-    assert_eq!(now, DEADLINE);
+}
+
+#[test]
+fn without_the_store_nothing_is_carried_out_and_the_client_learns_it_soon() {
+    for told in [Told::NotDone, Told::Unsure] {
+        let (mut attempt, output) = start(1, &Idempotency::default());
+        let (answer, at) = starve(&mut attempt, output, Micros(0), &told);
+        assert_eq!(answer, Answer::Refuse(Refusal::NoStore));
+        assert_eq!(at, STORE_TIME);
+        let after = attempt.handle(at, Input::Answered);
+        match told {
+            Told::NotDone => assert_eq!(after, Output::End),
+            // Should the claim be made after all, it is taken back, and the key is free.
+            _ => {
+                let mut store = Store::default();
+                let (mut twin, claim) = start(1, &Idempotency::default());
+                assert_eq!(settle(&mut twin, &mut store, Micros(0), claim), Output::Run);
+                assert_eq!(settle(&mut attempt, &mut store, at, after), Output::End);
+                assert_eq!(store.record, None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_duplicate_that_waits_is_refused_soon_if_the_store_goes_away() {
+    let (mut store, rules) = (Store::default(), Idempotency::default());
+    let (mut first, output) = start(1, &rules);
+    settle(&mut first, &mut store, Micros(0), output);
+    let (mut second, output) = start(2, &rules);
+    let output = settle(&mut second, &mut store, Micros(0), output);
+    let Output::Wait(at) = output else { panic!("it waits") };
+    let (answer, end) = starve(&mut second, output, Micros(0), &Told::NotDone);
+    assert_eq!(answer, Answer::Refuse(Refusal::NoStore));
+    assert_eq!(end, at.plus(STORE_TIME));
+    assert_eq!(second.handle(end, Input::Answered), Output::End);
+}
+
+#[test]
+fn a_reply_that_the_store_takes_late_is_kept_behind_the_answer() {
+    let (mut store, rules) = (Store::default(), Idempotency::default());
+    let (mut first, output) = start(1, &rules);
+    assert_eq!(settle(&mut first, &mut store, Micros(0), output), Output::Run);
+    let output = first.handle(Micros(9), Input::Ran(&reply(201)));
+    let (answer, at) = starve(&mut first, output, Micros(9), &Told::NotDone);
+    assert_eq!(answer, Answer::Refuse(Refusal::NotKept));
+    let after = first.handle(at, Input::Answered);
+    let Output::Ask { .. } = after else { panic!("{after:?}") };
+    let Output::Wait(at) = first.handle(at, Input::Stored(Told::NotDone)) else { panic!("it tries again") };
+    let output = first.handle(at, Input::Tick);
+    assert_eq!(settle(&mut first, &mut store, at, output), Output::End);
+    let (mut second, output) = start(2, &rules);
+    let output = settle(&mut second, &mut store, at, output);
+    assert!(matches!(output, Output::Answer(Answer::Replay(Kept { status: 201, .. }))), "{output:?}");
+}
+
+#[test]
+fn a_duplicate_whose_client_went_away_ends() {
+    let (mut store, rules) = (Store::default(), Idempotency::default());
+    let (mut first, output) = start(1, &rules);
+    settle(&mut first, &mut store, Micros(0), output);
+    assert!(!first.ends_with_client(), "what may run is carried to its end");
+    let (mut second, output) = start(2, &rules);
+    settle(&mut second, &mut store, Micros(0), output);
+    assert!(second.ends_with_client());
+    assert_eq!(second.handle(Micros(5), Input::Gone), Output::End);
 }
 
 /// Many requests with one key at gateways that die, against a store whose answers are lost or late. What the upstream saw is
@@ -244,7 +312,7 @@ fn whatever_is_lost_a_key_is_carried_out_once() {
                 continue;
             }
             let next = match output {
-                Output::Ask(ask) => {
+                Output::Ask { ask, .. } => {
                     let told = match rng.below(10) {
                         0 => Told::NotDone,
                         1 => {
@@ -263,6 +331,10 @@ fn whatever_is_lost_a_key_is_carried_out_once() {
                     let reply = Kept { status: 200, headers: Vec::new(), body };
                     attempt.handle(now, Input::Ran(&Ran::Replied(reply)))
                 }
+                // A client goes away.
+                Output::Wait(_) if attempt.ends_with_client() && rng.below(20) == 0 => {
+                    attempt.handle(now, Input::Gone)
+                }
                 Output::Wait(_) => attempt.handle(now, Input::Tick),
                 Output::Answer(answer) => {
                     match answer {
@@ -270,8 +342,9 @@ fn whatever_is_lost_a_key_is_carried_out_once() {
                         Answer::Replay(kept) => drop(bodies.insert(kept.body)),
                         Answer::Refuse(_) => {}
                     }
-                    continue;
+                    attempt.handle(now, Input::Answered)
                 }
+                Output::End => continue,
             };
             let at = if let Output::Wait(at) = next { at } else { now.plus(Micros(rng.below(5_000))) };
             attempts.insert(number, (attempt, next, at));

@@ -23,7 +23,7 @@ fn call(world: &mut World, conn: ConnId, words: &[Vec<u8>]) -> Vec<u8> {
 /// Goes on with an attempt until it needs something else than the store.
 fn settle(world: &mut World, conn: ConnId, attempt: &mut Attempt, mut output: Output) -> Output {
     let key = record_key("pay", &[b"ann"], b"key 1");
-    while let Output::Ask(ask) = &output {
+    while let Output::Ask { ask, .. } = &output {
         let reply = call(world, conn, &ask.words(&key));
         let told = Told::of(&reply);
         assert_ne!(told, Told::NotDone, "{}", String::from_utf8_lossy(&reply));
