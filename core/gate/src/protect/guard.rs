@@ -142,10 +142,11 @@ impl Guard {
     pub fn on_grant(&mut self, now: Micros, limit: LimitId, caller: u64, grant: Grant, out: &mut Vec<Word>) {
         let Some((_, _, _, shares)) = self.limits.get_mut(limit.at()) else { return };
         let Some(share) = shares.find(caller) else { return };
-        let (mut passes, _) = share.on_answer(now, grant);
+        let (mut passes, refused) = share.on_answer(now, grant);
+        let decided = (passes + refused) as usize;
         let mut mine = Vec::new();
         let mut at = 0;
-        while at < self.waiting.len() {
+        while at < self.waiting.len() && mine.len() < decided {
             match self.waiting[at].limit == limit && self.waiting[at].caller == caller {
                 true => mine.push(self.waiting.remove(at)),
                 false => at += 1,
@@ -389,6 +390,7 @@ deny = '192.0.2.0/24'
         assert_eq!(stage.guard.waiting(), 3);
         let said = stage.grant(caller, 0, 0);
         assert_eq!(rulings(&said), [(3, "cluster")]);
+        assert_eq!(stage.guard.waiting(), 2, "of other callers");
         assert_eq!(rulings(&stage.judge("10.0.0.1", "c")), [(7, "cluster")], "refused without a question");
         assert_eq!(stage.guard.waiting(), 2);
         stage.guard.on_gone(RequestId(5));

@@ -131,7 +131,8 @@ impl Share {
         Some(Ask { want: (ahead + self.waiting).saturating_sub(self.tokens).max(1), back })
     }
 
-    /// The store's answer. Returns how many of the waiting requests pass, the first of them, and how many are refused.
+    /// The store's answer. Returns how many of the waiting requests pass, the first of them, and how many are refused, those
+    /// behind them. None is while the bucket has tokens left: who came after the question waits for the next.
     pub fn on_answer(&mut self, now: Micros, grant: Grant) -> (u32, u32) {
         let Grant { granted, next, left } = grant;
         self.expire(now);
@@ -140,9 +141,9 @@ impl Share {
         self.tokens = self.tokens.saturating_add(granted);
         self.ends = now.plus(LOT_LIFE);
         let passes = self.waiting.min(self.tokens);
-        let refused = self.waiting - passes;
+        let refused = if left == 0 { self.waiting - passes } else { 0 };
         self.tokens -= passes;
-        self.waiting = 0;
+        self.waiting -= passes + refused;
         if refused > 0 || granted == 0 {
             self.empty_until = now.plus(next.max(EMPTY_PAUSE));
         }
@@ -274,6 +275,20 @@ mod tests {
         for (passed, demand) in passed.iter().zip(demands) {
             assert!((0.9..=1.1).contains(&(passed / demand)), "{passed} of {demand}");
         }
+    }
+
+    #[test]
+    fn who_comes_after_the_question_is_asked_for_by_the_next() {
+        let mut share = Share::new(Micros(0));
+        assert_eq!(share.take(Micros(0)), Take::Unknown);
+        assert_eq!(share.ask(Micros(0)).map(|ask| ask.want), Some(1));
+        assert_eq!([share.take(Micros(1)), share.take(Micros(2))], [Take::Unknown; 2]);
+        let grant = Grant { granted: 1, next: Micros(0), left: 98 };
+        assert_eq!(share.on_answer(Micros(3), grant), (1, 0), "the bucket is not empty");
+        assert_eq!(share.ask(Micros(3)).map(|ask| ask.want), Some(2));
+        let grant = Grant { granted: 1, next: Micros(9), left: 0 };
+        assert_eq!(share.on_answer(Micros(4), grant), (1, 1), "and here it is");
+        assert_eq!(share.ask(Micros::from_secs(1)), None);
     }
 
     #[test]
