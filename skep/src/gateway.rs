@@ -139,6 +139,7 @@ pub fn metrics(figures: &Figures) -> Vec<Metric> {
             figures.log_lines_lost,
         ),
     ];
+    all.extend(of_the_store(figures));
     all.extend(of_routes(figures));
     all.extend(of_upstreams(figures));
     let listener = |(name, count): (&String, &u64)| (vec![("listener", name.clone())], *count as f64);
@@ -148,6 +149,39 @@ pub fn metrics(figures: &Figures) -> Vec<Metric> {
         samples: Samples::Gauge(figures.connections.iter().map(listener).collect()),
     });
     all
+}
+
+/// What the gateway keeps in the store: rates of the cluster, and replies by idempotency key.
+fn of_the_store(figures: &Figures) -> Vec<Metric> {
+    let keyed = &figures.keyed;
+    let answer = |(kind, count): (&&str, &u64)| (vec![("kind", (*kind).to_owned())], *count);
+    vec![
+        Metric::counter(
+            "skep_gateway_rate_questions",
+            "Questions about cluster-wide rates to the store",
+            figures.rate_asks,
+        ),
+        Metric::counter(
+            "skep_gateway_rate_questions_unanswered",
+            "Of those, the ones that got no answer",
+            figures.rate_asks_unanswered,
+        ),
+        Metric {
+            name: "skep_gateway_keyed_answers",
+            help: "Answers to requests with an idempotency key; first, replayed, or why there was none",
+            samples: Samples::Counter(keyed.answers.iter().map(answer).collect()),
+        },
+        Metric::counter(
+            "skep_gateway_keyed_unknown",
+            "Requests with an idempotency key that were sent, and got no whole reply",
+            keyed.unknown,
+        ),
+        Metric::gauge(
+            "skep_gateway_keyed_in_flight",
+            "Requests with an idempotency key under way",
+            keyed.in_flight as f64,
+        ),
+    ]
 }
 
 fn of_routes(figures: &Figures) -> Vec<Metric> {

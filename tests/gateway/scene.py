@@ -120,6 +120,7 @@ class Upstream:
     connections: int = 0
     early: bytes = b""
     """Said to a request with a chunked body before that is read."""
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.ended = threading.Event()
@@ -131,14 +132,14 @@ class Upstream:
     def listen(self) -> None:
         self.listener = socket.socket()
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", self.port))
+        self.listener.bind((self.host, self.port))
         self.listener.listen(1024)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self.accept, args=(self.listener,), daemon=True).start()
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def accept(self, listener: socket.socket) -> None:
         while True:
@@ -250,13 +251,7 @@ class Gateway(Skep):
         return self.ports["web"]
 
     def ask(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, port: int = 0) -> "Answer":
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.web, timeout=PATIENCE_SECONDS)
-        try:
-            connection.request(method, path, body=body, headers=headers or {})
-            response = connection.getresponse()
-            return Answer(response.status, [(k.lower(), v) for k, v in response.getheaders()], response.read())
-        finally:
-            connection.close()
+        return ask("127.0.0.1", port or self.web, method, path, body, headers)
 
     def raw(self, sent: bytes, port: int = 0) -> bytes:
         """Sends these bytes and reads until the gateway closes, or has answered and closes nothing."""
@@ -276,6 +271,17 @@ class Gateway(Skep):
         connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=PATIENCE_SECONDS)
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()
+
+
+def ask(host: str, port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> "Answer":
+    """One request over a connection of its own."""
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_SECONDS)
+    try:
+        connection.request(method, path, body=body, headers=headers or {})
+        response = connection.getresponse()
+        return Answer(response.status, [(k.lower(), v) for k, v in response.getheaders()], response.read())
+    finally:
+        connection.close()
 
 
 @dataclass

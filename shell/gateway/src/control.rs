@@ -172,6 +172,7 @@ pub fn start(
             secret: surroundings.secret.clone(),
             seed: mix(surroundings.seed.wrapping_add(index as u64)),
             log,
+            store: surroundings.store.clone(),
             others: others.map(|(_, sender): (_, &UnboundedSender<ToCore>)| sender.clone()).collect(),
             drain: drained.clone(),
             snapshot: Arc::clone(&snapshot),

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use skep_base::{Micros, Rng};
 use skep_gate::balance::sticky::Secret;
-use skep_gate::protect::guard::Guard;
 use skep_gate::{Gate, Input, Note, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
@@ -18,9 +18,12 @@ use tokio::sync::{Notify, watch};
 use crate::access_log::AccessLog;
 use crate::control::ToCore;
 use crate::figures::{Figures, NAMES_MAX, NO_ROUTE, OTHERS, RouteFigures, UpstreamCounts};
+use crate::keyed::Keyed;
 use crate::mailbox::{Command, Mailbox};
+use crate::rates::Rates;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Key, Upstream};
+use crate::{Store, StoreError};
 
 /// What is in force, with what a core keeps for each part of it.
 pub(crate) struct Plan {
@@ -54,7 +57,9 @@ pub(crate) struct Core {
     pub(crate) cores: usize,
     started: Instant,
     gate: RefCell<Gate>,
-    pub(crate) guard: RefCell<Guard>,
+    pub(crate) rates: Rates,
+    pub(crate) keyed: Keyed,
+    store: Option<Arc<dyn Store>>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) secret: Secret,
     pub(crate) log: AccessLog,
@@ -85,6 +90,7 @@ pub(crate) struct Beginning {
     pub(crate) secret: Secret,
     pub(crate) seed: u64,
     pub(crate) log: AccessLog,
+    pub(crate) store: Option<Arc<dyn Store>>,
     pub(crate) others: Vec<UnboundedSender<ToCore>>,
     pub(crate) drain: watch::Receiver<bool>,
     pub(crate) snapshot: Arc<Snapshot>,
@@ -92,7 +98,7 @@ pub(crate) struct Beginning {
 
 impl Core {
     pub(crate) fn new(beginning: Beginning) -> Rc<Core> {
-        let Beginning { index, cores, zone, secret, seed, log, others, drain, snapshot } = beginning;
+        let Beginning { index, cores, zone, secret, seed, log, store, others, drain, snapshot } = beginning;
         let site =
             Site { zone, cores: cores as u32, gateways: cores as u32, zones: Vec::new(), probes: index == 0 };
         let config = (*snapshot.config).clone();
@@ -101,7 +107,9 @@ impl Core {
             cores,
             started: Instant::now(),
             gate: RefCell::new(Gate::new(Micros(0), config, site, secret.clone(), seed)),
-            guard: RefCell::new(Guard::new(&snapshot.config, cores as u32)),
+            rates: Rates::new(&snapshot.config, cores),
+            keyed: Keyed::default(),
+            store,
             rng: RefCell::new(Rng::new(seed ^ 1)),
             secret,
             log,
@@ -133,6 +141,22 @@ impl Core {
     /// Monotonic time since the core began.
     pub(crate) fn now(&self) -> Micros {
         Micros(self.started.elapsed().as_micros() as u64)
+    }
+
+    /// A time of the core as the runtime's timers know it.
+    pub(crate) fn instant(&self, at: Micros) -> tokio::time::Instant {
+        (self.started + Duration::from_micros(at.0)).into()
+    }
+
+    /// Carries out a command at the store.
+    ///
+    /// # Errors
+    /// [`StoreError`], which says whether it may have been carried out.
+    pub(crate) async fn call_store(&self, words: Vec<Vec<u8>>) -> Result<Vec<u8>, StoreError> {
+        let Some(store) = &self.store else {
+            return Err(StoreError::Unavailable("this gateway has none".to_owned()));
+        };
+        store.call(words.into_iter().map(Bytes::from).collect()).await
     }
 
     pub(crate) fn plan(&self) -> Rc<Plan> {
@@ -189,11 +213,11 @@ impl Core {
                 self.send(request, Command::Try { attempt, upstream, left });
             }
             Output::Abandon { request, attempt } => self.send(request, Command::Abandon { attempt }),
-            Output::Forward { request, attempt, stick_to, idle } => {
-                self.send(request, Command::Forward { attempt, stick_to, idle });
+            Output::Forward { request, attempt, ran, stick_to, idle } => {
+                self.send(request, Command::Forward { attempt, ran, stick_to, idle });
             }
-            Output::Answer { request, why, retry_after } => {
-                self.send(request, Command::Answer { why, retry_after });
+            Output::Answer { request, why, ran, retry_after } => {
+                self.send(request, Command::Answer { why, ran, retry_after });
             }
             Output::Probe { pool, upstream, probe } => crate::probe::start(self, pool, upstream, probe),
             Output::Health { pool, upstream, up } => {
@@ -254,9 +278,8 @@ impl Core {
     /// Puts a configuration in force; connections and requests go on.
     pub(crate) fn configure(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
         let config = (*snapshot.config).clone();
-        let mut words = Vec::new();
-        self.guard.borrow_mut().configure(self.now(), &config, self.cores as u32, &mut words);
         self.take_plan(snapshot);
+        self.configure_guard(&config);
         self.with_gate(|gate, now, out| gate.configure(now, config, out));
     }
 
@@ -308,10 +331,9 @@ impl Core {
             match due {
                 None => self.earlier.notified().await,
                 Some(due) => {
-                    let at = self.started + Duration::from_micros(due.0);
                     tokio::select! {
                         () = self.earlier.notified() => continue,
-                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = tokio::time::sleep_until(self.instant(due)) => {}
                     }
                     // What it was set for may have gone; then the next is later.
                     if self.due.get().is_some_and(|due| due <= self.now()) {
@@ -363,10 +385,13 @@ impl Core {
             ejected: stats.ejected,
             breakers_opened: stats.breakers_opened,
             log_lines_lost: self.log.lost(),
+            rate_asks: self.rates.asked.get(),
+            rate_asks_unanswered: self.rates.unanswered.get(),
+            keyed: self.keyed.counts(),
         }
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.gate.borrow().is_idle()
+        self.gate.borrow().is_idle() && self.keyed.is_idle()
     }
 }

@@ -70,6 +70,22 @@ pub struct Figures {
     pub breakers_opened: u64,
     /// Lines of the access log that were lost, since nobody took them.
     pub log_lines_lost: u64,
+    /// Questions about cluster-wide rates to the store.
+    pub rate_asks: u64,
+    /// Of those, the ones without an answer.
+    pub rate_asks_unanswered: u64,
+    pub keyed: KeyedCounts,
+}
+
+/// Of requests with an idempotency key, on routes that keep replies.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct KeyedCounts {
+    /// Answers by kind: `first`, `replayed`, or the `Idempotency-Status` of a refusal.
+    pub answers: BTreeMap<&'static str, u64>,
+    /// Attempts of which it is not known whether they ran.
+    pub unknown: u64,
+    /// Under way.
+    pub in_flight: u64,
 }
 
 impl Figures {
@@ -105,6 +121,13 @@ impl Figures {
         self.ejected += other.ejected;
         self.breakers_opened += other.breakers_opened;
         self.log_lines_lost += other.log_lines_lost;
+        self.rate_asks += other.rate_asks;
+        self.rate_asks_unanswered += other.rate_asks_unanswered;
+        for (kind, count) in &other.keyed.answers {
+            *self.keyed.answers.entry(kind).or_default() += count;
+        }
+        self.keyed.unknown += other.keyed.unknown;
+        self.keyed.in_flight += other.keyed.in_flight;
     }
 }
 

@@ -12,13 +12,14 @@ mod figures;
 mod h1;
 mod h2;
 mod in_flight;
+mod keyed;
 mod listen;
 mod mailbox;
-mod missing;
 mod pipe;
 mod probe;
 mod proxy;
 mod proxy_header;
+mod rates;
 mod reply;
 mod snapshot;
 mod source;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 pub use control::{InForce, Running, StartFault, Surroundings, start};
-pub use figures::{Board, Figures, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
+pub use figures::{Board, Figures, KeyedCounts, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
 use skep_gate::{Config, ConfigError};
 
 /// A configuration to be put in force.
@@ -47,13 +48,12 @@ pub struct Applied {
     pub config: Arc<Config>,
 }
 
-/// Reads `[gateway]` of a TOML text, and refuses what this release does not carry out: nothing that is accepted is without
-/// effect.
+/// Reads `[gateway]` of a TOML text. Nothing that is accepted is without effect.
 ///
 /// # Errors
 /// Everything that is wrong, each with its line and key.
 pub fn read(text: &str) -> Result<Config, Vec<ConfigError>> {
-    Config::parse_and(text, missing::missing)
+    Config::parse(text)
 }
 
 /// The node's replicated store, as the gateway uses it: for what must be the same at all nodes.

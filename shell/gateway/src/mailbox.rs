@@ -14,8 +14,8 @@ use crate::upstream::Upstream;
 pub(crate) enum Command {
     Try { attempt: u32, upstream: Rc<Upstream>, left: Micros },
     Abandon { attempt: u32 },
-    Forward { attempt: u32, stick_to: Option<u64>, idle: Micros },
-    Answer { why: Why, retry_after: Option<Micros> },
+    Forward { attempt: u32, ran: bool, stick_to: Option<u64>, idle: Micros },
+    Answer { why: Why, ran: bool, retry_after: Option<Micros> },
 }
 
 /// Commands in their order.

@@ -1,5 +1,6 @@
 //! The body of a reply on its way to the client.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +39,8 @@ impl std::error::Error for ReplyFault {}
 pub(crate) enum Reply {
     Whole(Option<Bytes>),
     Forwarded(Box<Forwarded>),
+    /// A reply that goes through, of which this was read before.
+    Resumed(VecDeque<Frame<Bytes>>, Box<Forwarded>),
 }
 
 /// An upstream's reply that goes through. When it ends, the gate is told; when it is dropped before, the client is gone.
@@ -61,6 +64,20 @@ impl Reply {
         }
         Reply::Forwarded(Box::new(forwarded))
     }
+
+    /// A forwarded reply of which `read` was taken already.
+    pub(crate) fn resumed(
+        read: VecDeque<Frame<Bytes>>,
+        body: Arriving,
+        mut in_flight: InFlight,
+        idle: Duration,
+    ) -> Reply {
+        read.iter().filter_map(Frame::data_ref).for_each(|data| in_flight.sent(data.len()));
+        match Reply::forwarded(body, in_flight, idle) {
+            Reply::Forwarded(rest) => Reply::Resumed(read, rest),
+            other => other,
+        }
+    }
 }
 
 impl Reply {
@@ -83,7 +100,7 @@ impl Reply {
     ) -> Poll<Result<(), ReplyFault>> {
         match self {
             Reply::Forwarded(forwarded) => forwarded.poll_move(cx, pipe),
-            Reply::Whole(_) => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }
@@ -164,6 +181,10 @@ impl Body for Reply {
                 Poll::Ready(body.map(|body| Ok(Frame::data(body))))
             }
             Reply::Forwarded(forwarded) => forwarded.poll(cx),
+            Reply::Resumed(read, rest) => match read.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => rest.poll(cx),
+            },
         }
     }
 
@@ -171,6 +192,7 @@ impl Body for Reply {
         match self {
             Reply::Whole(body) => body.as_ref().is_none_or(Bytes::is_empty),
             Reply::Forwarded(forwarded) => forwarded.ended,
+            Reply::Resumed(read, rest) => read.is_empty() && rest.ended,
         }
     }
 
@@ -179,6 +201,12 @@ impl Body for Reply {
             Reply::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |b| b.len() as u64)),
             Reply::Forwarded(forwarded) if forwarded.ended => SizeHint::with_exact(0),
             Reply::Forwarded(forwarded) => forwarded.body.size_hint(),
+            // Of a length that was told the rest is known, and with it all of it.
+            Reply::Resumed(read, rest) => {
+                let left = if rest.ended { SizeHint::with_exact(0) } else { rest.body.size_hint() };
+                let read: usize = read.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+                left.exact().map_or_else(SizeHint::new, |left| SizeHint::with_exact(left + read as u64))
+            }
         }
     }
 }

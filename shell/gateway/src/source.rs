@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -168,6 +169,15 @@ impl Source {
             }
         }
         Some(all.into())
+    }
+
+    /// Reads all of the body, of which all must be kept.
+    pub(crate) async fn hold(self: &Rc<Source>) -> Result<Bytes, SourceFault> {
+        let mut body = Sending::new(self);
+        while let Some(piece) = body.frame().await {
+            piece?;
+        }
+        self.whole().ok_or(SourceFault::TooLarge)
     }
 
     fn poll_at(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<Piece, SourceFault>>> {
@@ -325,7 +335,6 @@ impl Body for Sending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

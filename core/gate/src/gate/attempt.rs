@@ -20,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) pass: Option<Pass>,
     pub(super) route_pass: Option<Pass>,
     pub(super) is_retry: bool,
+    /// It was sent, as far as is known, and its upstream did not say that it did nothing.
+    pub(super) may_have_run: bool,
     pub(super) started: Micros,
     /// When it must have a connection; none once it has.
     pub(super) connect_until: Option<Micros>,
@@ -65,6 +67,7 @@ impl Gate {
             pass,
             route_pass,
             is_retry,
+            may_have_run: false,
             started: now,
             connect_until: Some(now.plus(request.timeout.connect)),
             reply_until: Some(now.plus(request.timeout.request)),
@@ -95,6 +98,7 @@ impl Gate {
     pub(super) fn on_connected(&mut self, id: RequestId, number: u32) {
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.connect_until = None;
+            attempt.may_have_run = true;
         }
     }
 
@@ -117,16 +121,20 @@ impl Gate {
         let latency = now.since(attempt.started);
         let failure = Failure::Status { status, retry_after };
         self.learn(now, id, number, speaks_against(status), failure, out);
-        let request = &self.requests[&id];
-        let rule = request.route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
-        let bad = rule.is_some_and(|r| retry::is_listed(&r.on, failure) || r.not_run.contains(&status));
+        let route = self.requests[&id].route;
+        let rule = route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
+        let did_nothing = rule.is_some_and(|r| r.not_run.contains(&status));
+        let bad = did_nothing || rule.is_some_and(|r| retry::is_listed(&r.on, failure));
+        if let Some(attempt) = self.attempt_mut(id, number) {
+            attempt.may_have_run = !did_nothing;
+        }
         if !bad {
-            if let Some(latencies) = request.route.and_then(|r| self.routes[r.at()].latencies.as_mut()) {
+            if let Some(latencies) = route.and_then(|r| self.routes[r.at()].latencies.as_mut()) {
                 latencies.add(now, latency);
             }
             return self.forward(now, id, number, out);
         }
-        if request.attempts.len() > 1 {
+        if self.requests[&id].attempts.len() > 1 {
             // The other one may still be well.
             return self.abandon(now, id, number, out);
         }
@@ -154,6 +162,9 @@ impl Gate {
         }
         let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
         let failure = if forwarding { Failure::Broken } else { failure };
+        if let Some(attempt) = self.attempt_mut(id, number) {
+            attempt.may_have_run = failure != Failure::NotSent;
+        }
         self.learn(now, id, number, true, failure, out);
         self.release(now, id, number, out);
         if forwarding {
@@ -335,6 +346,7 @@ impl Gate {
         let route = request.route;
         let at = request.attempts.iter().position(|a| a.number == number);
         let attempt = request.attempts.remove(at.expect("an attempt is released once"));
+        request.may_have_run |= attempt.may_have_run;
         if let (Some(route), Some(pass)) = (route, attempt.route_pass) {
             self.leave_route(now, route, pass, Outcome::Unknown, out);
         }

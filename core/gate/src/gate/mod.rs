@@ -190,6 +190,8 @@ pub enum Output {
     Forward {
         request: RequestId,
         attempt: u32,
+        /// It, or an attempt before it, may have run; false only if the upstream says that it did nothing (`retry.not-run`).
+        ran: bool,
         /// Set the pool's sticky cookie to this upstream's name.
         stick_to: Option<u64>,
         /// The longest pause between two pieces.
@@ -199,6 +201,8 @@ pub enum Output {
     Answer {
         request: RequestId,
         why: Why,
+        /// An attempt may have run at an upstream.
+        ran: bool,
         retry_after: Option<Micros>,
     },
     /// Ask an upstream how it is; without an answer in time it is not well.

@@ -42,6 +42,8 @@ pub(super) struct Request {
     /// Attempts so far.
     pub(super) sent: u32,
     pub(super) tried: Vec<(PoolId, UpstreamId)>,
+    /// Of the attempts that have ended, one may have run.
+    pub(super) may_have_run: bool,
     pub(super) state: State,
     pub(super) hedge_at: Option<Micros>,
     pub(super) holds_bulkhead: Option<RouteId>,
@@ -108,6 +110,7 @@ impl Gate {
             attempts: Vec::with_capacity(1),
             sent: 0,
             tried: Vec::with_capacity(1),
+            may_have_run: false,
             state: State::Running,
             hedge_at: None,
             holds_bulkhead: None,
@@ -261,6 +264,7 @@ impl Gate {
         request.state = State::Forwarding { attempt };
         request.hedge_at = None;
         let place = request.attempts[0].place;
+        let ran = request.may_have_run || request.attempts[0].may_have_run;
         let stick_to = place.and_then(|(pool, upstream)| {
             let pool = &self.pools[pool.at()];
             let address = &pool.config.upstreams[upstream.at()].address.0;
@@ -270,7 +274,7 @@ impl Gate {
         let idle = request.timeout.idle;
         self.timers.cancel(Timer::Request(id));
         self.stats.forwarded += 1;
-        out.push(Output::Forward { request: id, attempt, stick_to, idle });
+        out.push(Output::Forward { request: id, attempt, ran, stick_to, idle });
     }
 
     /// Answers by ourselves, and ends the request.
@@ -283,7 +287,8 @@ impl Gate {
             Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
             Why::Deadline | Why::Failed(..) => None,
         };
-        out.push(Output::Answer { request: id, why, retry_after });
+        let ran = self.requests[&id].may_have_run;
+        out.push(Output::Answer { request: id, why, ran, retry_after });
         self.end(id);
     }
 

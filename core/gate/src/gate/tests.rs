@@ -6,6 +6,8 @@ use super::*;
 struct Stage {
     gate: Gate,
     now: Micros,
+    /// Of the last words: whether the request may have run.
+    ran: Option<bool>,
 }
 
 const SECRET: Secret = Secret([3; 32]);
@@ -26,7 +28,7 @@ fn text(count: usize, route: &str, pool: &str) -> String {
 fn stage(count: usize, route: &str, pool: &str) -> Stage {
     let config = Config::parse(&text(count, route, pool)).unwrap_or_else(|e| panic!("{e:#?}"));
     let now = Micros::from_secs(100);
-    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now }
+    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None }
 }
 
 fn get() -> Arrival {
@@ -52,6 +54,10 @@ impl Stage {
         let mut out = Vec::new();
         self.gate.handle(self.now, input, &mut out);
         self.gate.assert_invariants();
+        self.ran = out.iter().find_map(|output| match output {
+            Output::Forward { ran, .. } | Output::Answer { ran, .. } => Some(*ran),
+            _ => None,
+        });
         short(&out)
     }
 
@@ -396,4 +402,35 @@ fn what_no_route_is_for_is_tried_elsewhere_only_if_it_was_not_sent() {
     assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, MayHaveRun)");
     stage.gate.configure(stage.now, Config::parse(&text(3, "", "")).unwrap(), &mut Vec::new());
     assert!(stage.gate.is_idle());
+}
+
+#[test]
+fn whether_a_request_may_have_run_is_told_with_its_end() {
+    let mut stage = stage(3, "retry.not-run = 429", "");
+    // No upstream took it.
+    stage.arrive(1, post());
+    for attempt in 1..=3 {
+        let mut said = stage.failed(1, attempt, Failure::NotSent);
+        while said.is_empty() {
+            said = stage.wait();
+        }
+    }
+    assert_eq!(stage.ran, Some(false));
+    // It was sent, and the connection broke.
+    stage.arrive(2, post());
+    stage.connected(2, 1);
+    assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, MayHaveRun)");
+    assert_eq!(stage.ran, Some(true));
+    // It was sent, and no answer came in time.
+    stage.arrive(3, post());
+    stage.connected(3, 1);
+    stage.wait_for_word();
+    assert_eq!(stage.ran, Some(true));
+    // The upstream answered, and did not say that it did nothing; or did.
+    for (id, status, ran) in [(4, 200, true), (5, 503, true), (6, 429, false)] {
+        stage.arrive(id, Arrival { nested: true, ..post() });
+        stage.connected(id, 1);
+        assert_eq!(stage.replied(id, 1, status), format!("forward {id}.1"));
+        assert_eq!(stage.ran, Some(ran), "{status}");
+    }
 }

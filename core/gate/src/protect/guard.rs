@@ -31,6 +31,9 @@ pub enum Ruling {
     Forbidden,
     /// 429: this limit is used up.
     Limited(LimitId, Verdict),
+    /// 503: the store did not say in time whether a limit of the cluster is used up, or too many wait for it. A limit may be
+    /// what keeps passwords from being guessed, so it does not open because something else has failed.
+    NotKnown,
 }
 
 /// What a guard says.
@@ -178,10 +181,9 @@ impl Guard {
     /// Asks again where an answer did not come, and refuses who waited too long.
     pub fn tick(&mut self, now: Micros, out: &mut Vec<Word>) {
         while let Some(late) = self.waiting.first().filter(|w| now.since(w.since) >= WAIT_MAX) {
-            let (request, limit, caller) = (late.request, late.limit, late.caller);
-            let verdict = self.cluster_verdict(now, limit, caller, false);
+            let request = late.request;
             self.on_gone(request);
-            out.push(Word::Ruled { request, ruling: Ruling::Limited(limit, verdict) });
+            out.push(Word::Ruled { request, ruling: Ruling::NotKnown });
         }
         let mut asked: Vec<(LimitId, u64)> = self.waiting.iter().map(|w| (w.limit, w.caller)).collect();
         asked.sort_unstable();
@@ -223,10 +225,11 @@ impl Guard {
                         self.waiting.push(Waiting { request, since: now, limit, caller, rest, least });
                         return self.ask(now, limit, caller, out);
                     }
-                    if take == Take::Unknown
-                        && let Some(share) = self.limits[limit.at()].3.find(caller)
-                    {
-                        share.give_up();
+                    if take == Take::Unknown {
+                        if let Some(share) = self.limits[limit.at()].3.find(caller) {
+                            share.give_up();
+                        }
+                        return out.push(Word::Ruled { request, ruling: Ruling::NotKnown });
                     }
                     let verdict = self.cluster_verdict(now, limit, caller, take == Take::Passes);
                     self.ask(now, limit, caller, out);
@@ -356,6 +359,7 @@ deny = '192.0.2.0/24'
         match word {
             Word::Ruled { request, ruling: Ruling::Passes(_) } => (request.0, "passes"),
             Word::Ruled { request, ruling: Ruling::Forbidden } => (request.0, "forbidden"),
+            Word::Ruled { request, ruling: Ruling::NotKnown } => (request.0, "not known"),
             Word::Ruled { request, ruling: Ruling::Limited(LimitId(0), _) } => (request.0, "node"),
             Word::Ruled { request, ruling: Ruling::Limited(..) } => (request.0, "cluster"),
             Word::Ask { .. } => (0, "ask"),
@@ -407,7 +411,7 @@ deny = '192.0.2.0/24'
             stage.now = stage.guard.next_wakeup().expect("somebody waits").max(stage.now);
             stage.guard.tick(stage.now, &mut out);
         }
-        assert_eq!(rulings(&out), [(0, "ask"), (0, "ask"), (0, "ask"), (1, "cluster")]);
+        assert_eq!(rulings(&out), [(0, "ask"), (0, "ask"), (0, "ask"), (1, "not known")]);
         assert_eq!(stage.now, start.plus(WAIT_MAX));
         assert_eq!(stage.guard.next_wakeup(), None);
     }

@@ -105,6 +105,7 @@ struct Client {
     is_post: bool,
     is_high: bool,
     begun: u32,
+    connected: bool,
     forwarded: bool,
     status: u16,
 }
@@ -220,6 +221,7 @@ impl World {
             Event::Worked { job, pool, upstream } => self.worked(job, pool, upstream),
             Event::Connected { job } if self.is_wanted(job) => {
                 let Job { gate, request, attempt } = job;
+                self.clients.get_mut(&(gate, request)).expect("it is wanted").connected = true;
                 self.tell(gate, Input::Connected { request, attempt });
             }
             Event::Reply { job, status } if self.is_wanted(job) => {
@@ -276,7 +278,15 @@ impl World {
         self.tally.arrived += 1;
         self.tally.arrived_posts += u64::from(is_post);
         self.tally.arrived_high += u64::from(is_high);
-        let client = Client { came: self.now, is_post, is_high, begun: 0, forwarded: false, status: 0 };
+        let client = Client {
+            came: self.now,
+            is_post,
+            is_high,
+            begun: 0,
+            connected: false,
+            forwarded: false,
+            status: 0,
+        };
         self.clients.insert((gate, request), client);
         self.after(self.load.patience, Event::LosePatience { gate, request });
         let traits = Traits { idempotent: !is_post, keyed: false, replayable: true };
@@ -388,9 +398,12 @@ impl World {
                 client.forwarded = true;
                 self.after(Micros(50), Event::Done { gate, request });
             }
-            Output::Answer { request, why, .. } => {
+            Output::Answer { request, why, ran, .. } => {
                 let client =
                     self.clients.remove(&(gate, request)).expect("INV-GATE-12: answered after its end");
+                // A shell tells of a connection before it sends; here that takes as long as the sending.
+                let may_have_run = client.connected && client.begun > 0;
+                assert!(ran || !may_have_run, "{request:?} was begun, and ended {why:?} as not run");
                 assert!(!client.forwarded, "INV-GATE-12: {request:?} was forwarded and answered");
                 let why = format!("{why:?}");
                 *self.tally.answered.entry(why).or_insert(0) += 1;

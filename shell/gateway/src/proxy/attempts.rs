@@ -28,14 +28,21 @@ const STALE_MAX: usize = 3;
 pub(super) struct Found {
     pub(super) response: Response<Arriving>,
     pub(super) upstream: Rc<Upstream>,
+    /// The request may have run.
+    pub(super) ran: bool,
     pub(super) stick_to: Option<u64>,
     pub(super) idle: Duration,
 }
 
-pub(super) enum Outcome {
-    Reply(Box<Found>),
+/// What came of a request at the gate.
+pub(super) type Outcome = Result<Box<Found>, NoReply>;
+
+/// Why no upstream's reply goes to the client.
+pub(super) enum NoReply {
     Answer {
         why: Why,
+        /// The request may have run.
+        ran: bool,
         retry_after: Option<Micros>,
     },
     /// The client's body failed.
@@ -100,7 +107,7 @@ impl Attempts<'_> {
                 }
                 Err(failure) => {
                     if let Some(fault) = self.source.fault() {
-                        return Poll::Ready(Outcome::ClientFault(fault));
+                        return Poll::Ready(Err(NoReply::ClientFault(fault)));
                     }
                     count(&upstream.figures.failures);
                     core.tell(Input::Failed { request, attempt: number, failure });
@@ -125,16 +132,16 @@ impl Attempts<'_> {
                 self.held.retain(|held| held.number != attempt);
                 None
             }
-            Command::Forward { attempt, stick_to, idle } => {
+            Command::Forward { attempt, ran, stick_to, idle } => {
                 let at = self.held.iter().position(|held| held.number == attempt);
                 let held = self.held.remove(at.expect("the gate forwards a reply that it was told of"));
                 in_flight.set_attempt(attempt);
                 in_flight.record.note(|line| line.upstream.clone_from(&held.upstream.key.address));
                 let Held { response, upstream, .. } = held;
                 let idle = duration(idle);
-                Some(Outcome::Reply(Box::new(Found { response, upstream, stick_to, idle })))
+                Some(Ok(Box::new(Found { response, upstream, ran, stick_to, idle })))
             }
-            Command::Answer { why, retry_after } => Some(Outcome::Answer { why, retry_after }),
+            Command::Answer { why, ran, retry_after } => Some(Err(NoReply::Answer { why, ran, retry_after })),
         }
     }
 }

@@ -13,7 +13,7 @@ use skep_gate::resilience::retry::Traits;
 use skep_gate::{Arrival, Input, PoolId};
 use tokio::task::spawn_local;
 
-use super::attempts::{self, Outcome};
+use super::attempts::{self, NoReply};
 use super::template::Template;
 use crate::core::Core;
 use crate::in_flight::{InFlight, Record};
@@ -53,15 +53,15 @@ pub(super) fn start(
     spawn_local(async move {
         let source = Source::new(Inbound::Whole(body), u64::MAX, u64::MAX, REPLY_TIME);
         match attempts::carry(&mut in_flight, &template, &source).await {
-            Outcome::Reply(found) => {
+            Ok(found) => {
                 let mut reply = found.response.into_body();
                 let read = async { while let Some(Ok(_)) = reply.frame().await {} };
                 if tokio::time::timeout(REPLY_TIME, read).await.is_ok() {
                     in_flight.end(|request| Input::Done { request });
                 }
             }
-            Outcome::Answer { .. } => in_flight.has_ended(),
-            Outcome::ClientFault(_) => {}
+            Err(NoReply::Answer { .. }) => in_flight.has_ended(),
+            Err(NoReply::ClientFault(_)) => {}
         }
     });
 }

@@ -38,9 +38,9 @@ impl Own {
         std::mem::replace(&mut self.record, Record::silent())
     }
 
-    pub(super) fn with(mut self, in_flight: &mut InFlight) -> Own {
+    /// Takes the record back, where no upstream's reply goes on with it.
+    pub(super) fn reclaim(&mut self, in_flight: &mut InFlight) {
         self.record = std::mem::replace(&mut in_flight.record, Record::silent());
-        self
     }
 
     /// A short text; for gRPC a status of its own, which clients of gRPC show rather than that of HTTP.
@@ -77,6 +77,8 @@ fn grpc_status(status: u16) -> u8 {
     match status {
         400 | 413 => 13,
         403 => 7,
+        409 => 10,
+        422 => 3,
         404 => 12,
         429 | 502 | 503 => 14,
         408 | 504 => 4,

@@ -1,0 +1,140 @@
+//! A reply that is held until it is whole, so that it can be kept before the client sees it.
+//!
+//! What is longer than may be kept, or has no end in sight, is passed on as it comes instead, with what was read of it before.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
+use http::{HeaderMap, Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt;
+use skep_base::Micros;
+use skep_gate::Input;
+use skep_gate::idempotency::{Kept, Ran};
+use skep_gate::resilience::retry::Failure;
+use tokio::time::{Instant, timeout_at};
+
+use super::attempts::Found;
+use super::forward::{sticky_line, unasked_upgrade};
+use super::headers::strip;
+use super::own::Own;
+use crate::in_flight::InFlight;
+use crate::reply::Reply;
+use crate::upstream::Arriving;
+
+/// What is held at most.
+pub(super) struct Limits {
+    /// By when it must be whole, in the core's time.
+    pub(super) deadline: Micros,
+    /// Bytes of its body.
+    pub(super) size: u64,
+}
+
+/// Reads the reply that goes to the client: what became of the request, and what the client gets once that is kept.
+pub(super) async fn hold(
+    own: &mut Own,
+    mut in_flight: InFlight,
+    found: Found,
+    limits: Limits,
+    secure: bool,
+) -> (Ran, Response<Reply>) {
+    let core = in_flight.core.clone();
+    let (mut head, mut body) = found.response.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return (Ran::Unknown, unasked_upgrade(own, in_flight));
+    }
+    strip(&mut head.headers, false);
+    let deadline = core.instant(limits.deadline);
+    let read = read(&mut body, &head.headers, limits.size, deadline, found.idle).await;
+    // The sticky cookie is the first client's own.
+    let kept_headers = head.headers.clone();
+    let cookie = found.stick_to.and_then(|name| sticky_line(&core, &found.upstream, name, secure));
+    if let Some(line) = cookie {
+        head.headers.append(SET_COOKIE, line);
+    }
+    in_flight.record.status = head.status.as_u16();
+    let (ran, reply) = match read {
+        Read::Whole(bytes) => {
+            in_flight.sent(bytes.len());
+            in_flight.end(|request| Input::Done { request });
+            own.reclaim(&mut in_flight);
+            // If nothing ran, the upstream said so by this reply.
+            let ran = match found.ran {
+                true => Ran::Replied(kept(head.status, &kept_headers, &bytes)),
+                false => Ran::NotRun,
+            };
+            (ran, Reply::whole(bytes))
+        }
+        Read::More(frames) => (Ran::Long, Reply::resumed(frames, body, in_flight, found.idle)),
+        Read::Broken(failure) => {
+            let attempt = in_flight.attempt();
+            in_flight.end(|request| Input::Failed { request, attempt, failure });
+            own.reclaim(&mut in_flight);
+            let status = if failure == Failure::Timeout { 504 } else { 502 };
+            return (Ran::Unknown, own.answer(status, "the upstream broke its reply off"));
+        }
+    };
+    let mut response = Response::new(reply);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    (ran, response)
+}
+
+fn kept(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Kept {
+    let lines = headers.iter().filter(|(name, _)| **name != CONTENT_LENGTH);
+    let lines = lines.map(|(name, value)| (name.as_str().as_bytes().to_vec(), value.as_bytes().to_vec()));
+    Kept { status: status.as_u16(), headers: lines.collect(), body: body.to_vec() }
+}
+
+enum Read {
+    Whole(Bytes),
+    /// It is not to be kept; this much was read.
+    More(VecDeque<Frame<Bytes>>),
+    Broken(Failure),
+}
+
+async fn read(
+    body: &mut Arriving,
+    headers: &HeaderMap,
+    size_max: u64,
+    deadline: Instant,
+    idle: Duration,
+) -> Read {
+    let mut frames = VecDeque::new();
+    let mut size = 0;
+    if is_stream(headers) || body.size_hint().lower() > size_max {
+        return Read::More(frames);
+    }
+    while !body.is_end_stream() {
+        let until = deadline.min(Instant::now() + idle);
+        let frame = match timeout_at(until, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(_))) => return Read::Broken(Failure::Reset),
+            Ok(None) => break,
+            Err(_) if until == deadline => return Read::More(frames),
+            Err(_) => return Read::Broken(Failure::Timeout),
+        };
+        let data = frame.data_ref().map(|data| data.len() as u64);
+        frames.push_back(frame);
+        match data {
+            Some(more) if size + more <= size_max => size += more,
+            // It is too long; or it ends with trailers, which are not kept.
+            _ => return Read::More(frames),
+        }
+    }
+    let mut whole = Vec::with_capacity(size as usize);
+    for data in frames.iter().filter_map(Frame::data_ref) {
+        whole.extend_from_slice(data);
+    }
+    Read::Whole(whole.into())
+}
+
+/// True for replies that are read piece by piece as they come.
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
+    })
+}
