@@ -28,6 +28,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
+pub use agreed::Agreed;
 pub use plan::Focus;
 pub use planted::Planted;
 
