@@ -378,3 +378,29 @@ def test_answers_are_counted_by_kind_and_a_first_request_is_two_writes() -> None
         names = [f'skep_gateway_keyed_answers_total{{kind="{kind}"}}' for kind in kinds]
         until(lambda: [metric(name) for name in names] == [count] * 3, "each is counted once")
         assert metric("skep_gateway_keyed_in_flight") == 0
+
+
+def test_a_node_that_stops_keeps_the_reply_that_nobody_waits_for() -> None:
+    with Upstream(behave=(gate := Gate())) as upstream, Gateway(SMALL.replace("A", upstream.address)) as gateway:
+        # The cluster keeps its first configuration, and with it the port.
+        port = gateway.web
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"POST /pay HTTP/1.1\r\nHost: a\r\nIdempotency-Key: stop\r\nContent-Length: 2\r\n\r\n{}")
+            assert gate.came.wait(PATIENCE_SECONDS)
+        assert gateway.process is not None
+        gateway.process.terminate()
+
+        def refused() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return False
+            except ConnectionRefusedError:
+                return True
+
+        until(refused, "it takes no more")
+        gate.go_on.set()
+        assert gateway.wait_end() == 0
+        gateway.start()
+        again = gateway.ask("POST", "/pay", b"{}", {"idempotency-key": "stop"}, port=port)
+        assert (again.status, again.header("idempotent-replayed")) == (201, "true")
+        assert len(upstream.seen("/pay")) == 1
