@@ -44,10 +44,10 @@ impl CommandStats {
         })
     }
 
-    /// Microseconds that so many of a thousand calls took at the most, to the next power of two. 0 if no call's time is known.
-    pub fn micros_of_fastest(&self, permille: u64) -> u64 {
+    /// Microseconds that so many of a hundred calls took at the most, to the next power of two. 0 if no call's time is known.
+    pub fn micros_of_fastest(&self, percent: f64) -> u64 {
         let known: u64 = self.spread.iter().map(|calls| u64::from(*calls)).sum();
-        let wanted = (known * permille).div_ceil(1_000);
+        let wanted = ((known as f64 * percent / 100.0).ceil() as u64).clamp(1, known.max(1));
         self.histogram().find(|(_, total)| *total >= wanted).map_or(0, |(micros, _)| micros)
     }
 

@@ -88,7 +88,7 @@ mod tests {
         let failed = |name: &str, why: &str| {
             format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
         };
-        let table: [(&[&str], String); 14] = [
+        let table: [(&[&str], String); 16] = [
             (&["maxmemory", "1gx"], failed("maxmemory", "argument must be a memory value")),
             (
                 &["maxmemory", "0", "nosuch", "1"],
@@ -112,6 +112,20 @@ mod tests {
                 failed(
                     "client-output-buffer-limit",
                     "Wrong number of arguments in buffer limit configuration.",
+                ),
+            ),
+            (
+                &["latency-tracking-info-percentiles", "50 x"],
+                failed(
+                    "latency-tracking-info-percentiles",
+                    "Invalid latency-tracking-info-percentiles parameters",
+                ),
+            ),
+            (
+                &["latency-tracking-info-percentiles", "50 100.1"],
+                failed(
+                    "latency-tracking-info-percentiles",
+                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]",
                 ),
             ),
             (

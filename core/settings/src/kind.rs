@@ -37,6 +37,8 @@ pub enum Kind {
     SavePoints,
     /// `notify-keyspace-events`: letters of event classes, or empty.
     EventClasses,
+    /// `latency-tracking-info-percentiles`: numbers from 0 to 100, or empty.
+    Percentiles,
     /// Any text up to 1024 bytes, for settings that are only remembered.
     Text,
     /// Another spelling of the setting with this name.
@@ -105,6 +107,7 @@ impl Kind {
             Kind::Listen => parse_listen(text).map(Value::Listen).ok_or(BadValue::Other("invalid address")),
             Kind::Peers => parse_peers(text).map(Value::Peers).ok_or(BadValue::Other("invalid addresses")),
             Kind::EventClasses => parse_event_classes(text).map(Value::Text),
+            Kind::Percentiles => parse_percentiles(text).map(Value::Text),
             Kind::Alias(_) | Kind::Derived(_) => Ok(Value::Nothing),
             _ => self.parse_text(text).map(Value::Text),
         }
@@ -159,6 +162,7 @@ impl Kind {
             }
             Kind::SavePoints => "pairs of seconds and changes".to_owned(),
             Kind::EventClasses => format!("letters of {EVENT_CLASSES}"),
+            Kind::Percentiles => "numbers from 0 to 100 with blanks between".to_owned(),
             Kind::Text => format!("at most {TEXT_BYTES_MAX} bytes"),
             Kind::Alias(name) => format!("as `{name}`"),
             Kind::Derived(_) => "left alone".to_owned(),
@@ -254,6 +258,25 @@ fn are_save_points(text: &str) -> bool {
         && words.chunks_exact(2).all(|pair| {
             pair[0].parse::<u32>().is_ok_and(|seconds| seconds > 0) && pair[1].parse::<u32>().is_ok()
         })
+}
+
+/// Puts one blank between the numbers, each as short as it can be.
+fn parse_percentiles(text: &str) -> Result<String, BadValue> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(BadValue::Other("invalid value"));
+    }
+    let mut numbers = Vec::new();
+    for word in text.split_ascii_whitespace() {
+        let number: f64 = word
+            .parse()
+            .map_err(|_| BadValue::Other("Invalid latency-tracking-info-percentiles parameters"))?;
+        if !(0.0..=100.0).contains(&number) {
+            let text = "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]";
+            return Err(BadValue::Other(text));
+        }
+        numbers.push(number.to_string());
+    }
+    Ok(numbers.join(" "))
 }
 
 /// Every letter of `notify-keyspace-events`, in the order in which Redis 7 names them.

@@ -290,6 +290,15 @@ impl Settings {
         }
     }
 
+    /// The percentiles that `INFO latencystats` shows, as text and as numbers.
+    pub fn latency_percentiles(&self) -> impl Iterator<Item = (&str, f64)> {
+        const AT: usize = index_of("latency-tracking-info-percentiles");
+        let Value::Text(numbers) = &self.values[AT] else {
+            panic!("latency-tracking-info-percentiles is {:?}", self.values[AT])
+        };
+        numbers.split(' ').filter_map(|text| Some((text, text.parse().ok()?)))
+    }
+
     /// How much a client may leave unread.
     pub fn output_limits(&self) -> OutputLimits {
         const AT: usize = index_of("client-output-buffer-limit");

@@ -294,6 +294,14 @@ pub const SETTINGS: &[SettingSpec] = &[
          classes of events, A for all. Empty: none.",
     ),
     row(
+        "latency-tracking-info-percentiles",
+        Percentiles,
+        "50 99 99.9",
+        Live,
+        "",
+        "The percentiles of each command's time that INFO latencystats shows. Empty: none.",
+    ),
+    row(
         "tracking-table-max-keys",
         count(),
         "1000000",
@@ -377,12 +385,6 @@ pub const SETTINGS: &[SettingSpec] = &[
     alias("repl-ping-slave-period", "repl-ping-replica-period"),
     // Remembered: what is watched and reported.
     remembered("latency-tracking", YesNo, "yes", "Latency is always measured."),
-    remembered(
-        "latency-tracking-info-percentiles",
-        Text,
-        "50 99 99.9",
-        "INFO latencystats shows these three.",
-    ),
     remembered(
         "loglevel",
         Choice(&["debug", "verbose", "notice", "warning"]),

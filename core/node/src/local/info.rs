@@ -365,14 +365,16 @@ fn commandstats(_: &Node, all: &Figures, lines: &mut Lines) {
 }
 
 /// Percentiles by command, in microseconds: upper bounds, which are powers of two.
-fn latencystats(_: &Node, all: &Figures, lines: &mut Lines) {
+fn latencystats(node: &Node, all: &Figures, lines: &mut Lines) {
     let commands = skep_command::commands().flat_map(|c| std::iter::once(c).chain(c.subcommands()));
     for command in commands {
         let of = all.stats.of(command);
         if of.timed() > 0 {
-            let [half, most, nearly_all] = [500, 990, 999].map(|permille| of.micros_of_fastest(permille));
+            let wanted = node.settings.latency_percentiles();
+            let shown =
+                wanted.map(|(text, percent)| format!("p{text}={}.000", of.micros_of_fastest(percent)));
             let name = format!("latency_percentiles_usec_{}", command.name);
-            lines.put(&name, format_args!("p50={half}.000,p99={most}.000,p99.9={nearly_all}.000"));
+            lines.put(&name, shown.collect::<Vec<_>>().join(","));
         }
     }
 }

@@ -183,6 +183,14 @@ fn latencies_are_shown_by_percentiles_of_each_command() {
     }
     assert_eq!(field(&mut w, "latency_percentiles_usec_get"), "p50=4.000,p99=128.000,p99.9=128.000");
     assert_eq!(field(&mut w, "latency_percentiles_usec_set"), "", "it was not called");
+    assert_eq!(w.ask(c, "CONFIG SET latency-tracking-info-percentiles 0"), "+OK");
+    assert_eq!(field(&mut w, "latency_percentiles_usec_get"), "p0=4.000");
+    let set =
+        b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$33\r\nlatency-tracking-info-percentiles\r\n$9\r\n98.8  100\r\n";
+    w.receive(c, &set[..]);
+    w.settle();
+    assert_eq!(w.replies(c), "+OK");
+    assert_eq!(field(&mut w, "latency_percentiles_usec_get"), "p98.8=4.000,p100=8192.000");
 }
 
 #[test]
