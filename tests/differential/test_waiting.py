@@ -157,6 +157,18 @@ SCENES = {
         "w: XGROUP DESTROY s g",
         "w: DEL s",
     ],
+    "a transaction": [
+        "p: BLPOP a 0",
+        "q: BLMOVE a b LEFT LEFT 0",
+        "r: BZPOPMIN z 0",
+        "w: MULTI",
+        "w: RPUSH a 1",
+        "w: LPOP a",
+        "w: RPUSH a 2 3",
+        "w: ZADD z 1 m",
+        "w: EXEC",
+        "w: EXISTS a b z",
+    ],
     "times": ["p: BLPOP a 0.01", "w: RPUSH a 1"],
     "bad times": [
         f"p: {command}"

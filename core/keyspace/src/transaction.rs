@@ -154,6 +154,14 @@ pub fn first_queued<T>(args: Args<'_>, look: impl FnOnce(Args<'_>) -> T) -> Resu
     Ok(look(queued.args(&spans)))
 }
 
+/// Calls `look` with each command of a transaction and the database that it is for.
+pub fn each_queued(args: Args<'_>, mut look: impl FnMut(u8, Args<'_>)) {
+    let (mut queued, mut spans) = (Queued::of(args), Vec::new());
+    while let Ok(db) = queued.next(&mut spans) {
+        look(db, queued.args(&spans));
+    }
+}
+
 /// The commands of a transaction, one after another.
 pub(crate) struct Queued<'a> {
     bytes: &'a [u8],

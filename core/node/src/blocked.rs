@@ -2,14 +2,12 @@
 //!
 //! A try is the command itself in an entry, behind the write that it waited for if that is known (INV-WAIT-3: who waits is
 //! served by the log, as every write, and by nothing else). One that finds nothing has changed nothing and goes back to its
-//! place. Commands that only read are tried on the state as it is applied. Who waits in which order is in `waiting.rs`.
-
-use std::collections::VecDeque;
+//! place. Commands that only read are tried on the state as it is applied. Who waits in which order is in `waiting.rs`,
+//! who gets a try when in `serving.rs`.
 
 use skep_base::args::OwnedArgs;
-use skep_base::{Args, NodeId, Term, Unserved};
-use skep_command::CommandSpec;
-use skep_keyspace::{Handler, ReadCx, Wait, WaitKind, addition};
+use skep_base::{Args, Term, Unserved};
+use skep_keyspace::{Handler, ReadCx, Wait, WaitKind};
 use skep_peer::Answer;
 use skep_resp::Reply;
 
@@ -19,9 +17,6 @@ use crate::cells::Message;
 use crate::copies::{Target, waits_for_copies};
 use crate::waiting::{Place, Try, Waiter, waited_keys};
 use crate::{Node, Output};
-
-/// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
-const HEARD_MS: u64 = 1_000;
 
 impl Node {
     /// Takes a write into the batch of its shard, and behind it those who wait for what it brings. One that may wait is left
@@ -101,136 +96,6 @@ impl Node {
             offered.iter().for_each(|key| self.offer(at, call.db, key, false));
         }
         waits
-    }
-
-    /// Puts those who wait for what a write brings into the batch behind it.
-    fn serve_behind(&mut self, at: usize, db: u8, command: &'static CommandSpec, args: Args<'_>) {
-        if self.shards[at].waiting.is_empty() || !self.shards[at].leads() {
-            return;
-        }
-        let Some((key, kind, count)) = addition(command, args) else { return };
-        let Some(key) = args.get(key) else { return };
-        let (chosen, mut is_held) = self.next_in_turn(at, (db, key), kind, count, false);
-        let mut chosen = VecDeque::from(chosen);
-        // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
-        // entry, if somebody here holds the turn.
-        while let Some(place) = chosen.pop_front() {
-            if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying != Try::None) {
-                continue; // chosen for another reason before
-            }
-            self.try_again(at, place, Try::Sure);
-            if is_held {
-                continue;
-            }
-            let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
-            let args = waiter.args.args();
-            if let Some((key, kind, count)) = addition(waiter.call.command, args)
-                && let Some(key) = args.get(key)
-            {
-                let (more, held) = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
-                chosen.extend(more);
-                is_held = held;
-            }
-        }
-    }
-
-    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
-    fn next_in_turn(
-        &self,
-        at: usize,
-        key: (u8, &[u8]),
-        kind: WaitKind,
-        count: usize,
-        in_all: bool,
-    ) -> (Vec<Place>, bool) {
-        let may = |waiter: &Waiter| match waiter.call.origin {
-            // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
-            Origin::Peer { node, incarnation, .. } => {
-                let reaches = self.reaches(node, incarnation);
-                if !reaches {
-                    self.shards[at].waiting.note_passed_over(node);
-                }
-                reaches
-            }
-            _ => true,
-        };
-        self.shards[at].waiting.next(key, kind, (count, in_all), may)
-    }
-
-    /// True if there is a way to a run of another node, which was heard a moment ago.
-    pub(crate) fn reaches(&self, node: NodeId, incarnation: u64) -> bool {
-        let is_heard = self.peers.heard(node).is_some_and(|at| self.now.mono.since(at) <= HEARD_MS);
-        is_heard && self.peers.is_linked(node) && self.peers.incarnation_of(node) == Some(incarnation)
-    }
-
-    /// Puts a try of a waiting write into the batch.
-    fn try_again(&mut self, at: usize, place: Place, trying: Try) {
-        let shard = &mut self.shards[at];
-        shard.waiting.set_trying(place, trying);
-        let Some(waiter) = shard.waiting.get(place) else { return };
-        let mut call = waiter.call;
-        call.wait = call.wait.map(|wait| CallWait { again: true, ..wait });
-        shard.batch.push_write(call, waiter.args.args());
-    }
-
-    /// Gives those who wait for `key` their turn, if it has something for them; `all` if it went away from some of them.
-    pub(crate) fn offer(&mut self, at: usize, db: u8, key: &[u8], all: bool) {
-        let now = self.now;
-        let shard = &mut self.shards[at];
-        let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return };
-        let time = replica.time(now);
-        let supply = replica.keyspace.supply(db, key, time);
-        self.note_held_back(at, db, key);
-        self.run_waiting_reads(at, db, key);
-        let chosen = match supply {
-            Some((WaitKind::Stream, _)) if !all => {
-                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true).0
-            }
-            Some((kind, count)) if kind != WaitKind::Stream => {
-                self.next_in_turn(at, (db, key), kind, count, true).0
-            }
-            // A group or its stream is gone, which each of its readers is told.
-            _ => {
-                let waiting = self.shards[at].waiting.of_key(db, key);
-                let is_reader =
-                    |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && w.trying == Try::None;
-                waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
-            }
-        };
-        chosen.into_iter().for_each(|place| self.try_again(at, place, Try::Unsure));
-    }
-
-    /// Takes note of when a queue's rate gives way, if that is all that holds it back.
-    fn note_held_back(&mut self, at: usize, db: u8, key: &[u8]) {
-        let now = self.now;
-        let shard = &mut self.shards[at];
-        let Some(replica) = &mut shard.replica else { return };
-        let time = replica.time(now);
-        if let Some(from) = replica.keyspace.supplies_from(db, key, time) {
-            shard.held_back.insert((replica.instant_after(from, now), db, key.into()));
-        }
-    }
-
-    /// Tries the reads that wait for a key.
-    fn run_waiting_reads(&mut self, at: usize, db: u8, key: &[u8]) {
-        let waiting = self.shards[at].waiting.of_key(db, key);
-        let reads: Vec<Place> = waiting.filter(|(_, w)| !is_write(w)).map(|(place, _)| place).collect();
-        for place in reads {
-            let shard = &mut self.shards[at];
-            let (Some(replica), Some(waiter)) = (&shard.replica, shard.waiting.get(place)) else { return };
-            let (call, keyspace) = (waiter.call, &replica.keyspace);
-            let (now, term) = (keyspace.stamp(), replica.group.term());
-            keyspace.access.set_paused(call.no_touch);
-            let mut bytes = Vec::new();
-            let mut reply = Reply::new(&mut bytes, call.protocol);
-            let mut cx = ReadCx { keyspace, db: call.db, now, rng: &mut self.rng };
-            let args = waiter.args.args();
-            if call.handler.attempt_read(&mut cx, args, &mut reply, true).is_none() {
-                shard.waiting.remove(place);
-                let mut desk = desk!(self, shard.id, term);
-                desk.answer(&call, |reply| reply.raw(&bytes));
-            }
-        }
     }
 
     /// Takes note of what came of a try in an entry of `term`: it was answered, or found nothing.
@@ -428,10 +293,6 @@ impl Node {
     pub(crate) fn blocked_clients(&self) -> usize {
         self.clients.iter().filter(|client| client.blocked).count()
     }
-}
-
-fn is_write(waiter: &Waiter) -> bool {
-    matches!(waiter.call.handler, Handler::Write(_))
 }
 
 fn deadline_of(call: &Call, wait: Wait) -> Option<skep_base::Millis> {

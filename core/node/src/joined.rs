@@ -98,7 +98,7 @@ impl Node {
                     self.drive_shard(at, out);
                 }
                 match call.handler {
-                    Handler::Write(_) => self.shards[at].batch.push_write(call, args),
+                    Handler::Write(_) => self.push_write(at, call, args),
                     Handler::Read(_) => self.shards[at].batch.push_read(call, args),
                 }
             }

@@ -43,6 +43,7 @@ mod recover;
 mod requests;
 mod run;
 mod scripting;
+mod serving;
 mod shard;
 mod slow;
 mod stats;

@@ -1,0 +1,221 @@
+//! Who waits gets his turn: behind the write that brings what he waits for, or when an entry turns out to have brought it.
+//!
+//! A try is the command itself in the batch; what comes of it is in `blocked.rs`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use skep_base::{Args, NodeId};
+use skep_command::CommandSpec;
+use skep_keyspace::{Handler, ReadCx, WaitKind, addition, each_queued};
+use skep_resp::Reply;
+
+use crate::Node;
+use crate::answer::{Desk, desk};
+use crate::batch::{CallWait, Origin};
+use crate::transaction::EXEC;
+use crate::waiting::{Place, Try, Waiter};
+
+/// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
+const HEARD_MS: u64 = 1_000;
+
+impl Node {
+    /// Puts those who wait for what a write brings into the batch behind it.
+    pub(crate) fn serve_behind(&mut self, at: usize, db: u8, command: &'static CommandSpec, args: Args<'_>) {
+        if self.shards[at].waiting.is_empty() || !self.shards[at].leads() {
+            return;
+        }
+        if command.id() == EXEC {
+            return self.serve_behind_transaction(at, args);
+        }
+        let Some((key, kind, count)) = addition(command, args) else { return };
+        let Some(key) = args.get(key) else { return };
+        self.serve_key(at, (db, key), kind, count, Try::Sure);
+    }
+
+    /// The same for a transaction, which may be stopped by what it watches, or take away again what it brings.
+    fn serve_behind_transaction(&mut self, at: usize, args: Args<'_>) {
+        let mut brought: BTreeMap<(u8, Box<[u8]>, WaitKind), usize> = BTreeMap::new();
+        each_queued(args, |db, args| {
+            if let Ok(command) = skep_command::resolve(args)
+                && let Some((key, kind, count)) = addition(command, args)
+                && let Some(key) = args.get(key)
+                && self.shards[at].waiting.holds_key(db, key)
+            {
+                *brought.entry((db, key.into(), kind)).or_default() += count;
+            }
+        });
+        for ((db, key, kind), count) in brought {
+            self.serve_key(at, (db, &key), kind, count, Try::Unsure);
+        }
+    }
+
+    /// Puts those who wait for what `key` gets for `count` calls into the batch.
+    fn serve_key(&mut self, at: usize, key: (u8, &[u8]), kind: WaitKind, count: usize, trying: Try) {
+        let (chosen, mut is_held) = self.next_in_turn(at, key, kind, count, false);
+        let mut chosen = VecDeque::from(chosen);
+        // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
+        // entry, if somebody here holds the turn.
+        while let Some(place) = chosen.pop_front() {
+            if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying != Try::None) {
+                continue; // chosen for another reason before
+            }
+            self.try_again(at, place, trying);
+            if is_held {
+                continue;
+            }
+            let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
+            let args = waiter.args.args();
+            if let Some((key, kind, count)) = addition(waiter.call.command, args)
+                && let Some(key) = args.get(key)
+            {
+                let (more, held) = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
+                chosen.extend(more);
+                is_held = held;
+            }
+        }
+    }
+
+    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
+    fn next_in_turn(
+        &self,
+        at: usize,
+        key: (u8, &[u8]),
+        kind: WaitKind,
+        count: usize,
+        in_all: bool,
+    ) -> (Vec<Place>, bool) {
+        let may = |waiter: &Waiter| match waiter.call.origin {
+            // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
+            Origin::Peer { node, incarnation, .. } => {
+                let reaches = self.reaches(node, incarnation);
+                if !reaches {
+                    self.shards[at].waiting.note_passed_over(node);
+                }
+                reaches
+            }
+            _ => true,
+        };
+        self.shards[at].waiting.next(key, kind, (count, in_all), may)
+    }
+
+    /// True if there is a way to a run of another node, which was heard a moment ago.
+    pub(crate) fn reaches(&self, node: NodeId, incarnation: u64) -> bool {
+        let is_heard = self.peers.heard(node).is_some_and(|at| self.now.mono.since(at) <= HEARD_MS);
+        is_heard && self.peers.is_linked(node) && self.peers.incarnation_of(node) == Some(incarnation)
+    }
+
+    /// Puts a try of a waiting write into the batch.
+    fn try_again(&mut self, at: usize, place: Place, trying: Try) {
+        let shard = &mut self.shards[at];
+        shard.waiting.set_trying(place, trying);
+        let Some(waiter) = shard.waiting.get(place) else { return };
+        let mut call = waiter.call;
+        call.wait = call.wait.map(|wait| CallWait { again: true, ..wait });
+        shard.batch.push_write(call, waiter.args.args());
+    }
+
+    /// Gives those who wait for `key` their turn, if it has something for them; `all` if it went away from some of them.
+    pub(crate) fn offer(&mut self, at: usize, db: u8, key: &[u8], all: bool) {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return };
+        let time = replica.time(now);
+        let supply = replica.keyspace.supply(db, key, time);
+        self.note_held_back(at, db, key);
+        self.run_waiting_reads(at, db, key);
+        let chosen = match supply {
+            Some((WaitKind::Stream, _)) if !all => {
+                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true).0
+            }
+            Some((kind, count)) if kind != WaitKind::Stream => {
+                self.next_in_turn(at, (db, key), kind, count, true).0
+            }
+            // A group or its stream is gone, which each of its readers is told.
+            _ => {
+                let waiting = self.shards[at].waiting.of_key(db, key);
+                let is_reader =
+                    |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && w.trying == Try::None;
+                waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
+            }
+        };
+        chosen.into_iter().for_each(|place| self.try_again(at, place, Try::Unsure));
+    }
+
+    /// Takes note of when a queue's rate gives way, if that is all that holds it back.
+    pub(crate) fn note_held_back(&mut self, at: usize, db: u8, key: &[u8]) {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        let Some(replica) = &mut shard.replica else { return };
+        let time = replica.time(now);
+        if let Some(from) = replica.keyspace.supplies_from(db, key, time) {
+            shard.held_back.insert((replica.instant_after(from, now), db, key.into()));
+        }
+    }
+
+    /// Tries the reads that wait for a key.
+    fn run_waiting_reads(&mut self, at: usize, db: u8, key: &[u8]) {
+        let waiting = self.shards[at].waiting.of_key(db, key);
+        let reads: Vec<Place> = waiting.filter(|(_, w)| !is_write(w)).map(|(place, _)| place).collect();
+        for place in reads {
+            let shard = &mut self.shards[at];
+            let (Some(replica), Some(waiter)) = (&shard.replica, shard.waiting.get(place)) else { return };
+            let (call, keyspace) = (waiter.call, &replica.keyspace);
+            let (now, term) = (keyspace.stamp(), replica.group.term());
+            keyspace.access.set_paused(call.no_touch);
+            let mut bytes = Vec::new();
+            let mut reply = Reply::new(&mut bytes, call.protocol);
+            let mut cx = ReadCx { keyspace, db: call.db, now, rng: &mut self.rng };
+            let args = waiter.args.args();
+            if call.handler.attempt_read(&mut cx, args, &mut reply, true).is_none() {
+                shard.waiting.remove(place);
+                let mut desk = desk!(self, shard.id, term);
+                desk.answer(&call, |reply| reply.raw(&bytes));
+            }
+        }
+    }
+}
+
+fn is_write(waiter: &Waiter) -> bool {
+    matches!(waiter.call.handler, Handler::Write(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{World, pipeline};
+
+    #[test]
+    fn what_a_transaction_brings_goes_to_those_who_wait_before_anybody_else() {
+        for durability in ["disk", "memory"] {
+            let mut w = World::new(&[("durability", durability)]);
+            let waiting = [(); 3].map(|()| w.connect());
+            for (conn, command) in waiting.iter().zip(["BLPOP k 0", "BLMOVE k l LEFT LEFT 0", "BZPOPMIN z 0"])
+            {
+                assert_eq!(w.ask(*conn, command), "");
+            }
+            let (writer, other) = (w.connect(), w.connect());
+            w.receive(
+                writer,
+                pipeline("MULTI\nRPUSH k a\nRPUSH k b c\nSELECT 1\nRPUSH k d\nSELECT 0\nZADD z 1 m\nEXEC"),
+            );
+            w.receive(other, pipeline("LPOP k\nLPOP k\nLPOP l\nZPOPMIN z\nSELECT 1\nLPOP k"));
+            w.settle();
+            assert_eq!(w.replies(writer).split(" *6 ").nth(1), Some(":1 :3 +OK :1 +OK :1"));
+            assert_eq!(waiting.map(|conn| w.replies(conn)), ["*2 $1 k $1 a", "$1 b", "*3 $1 z $1 m $1 1"]);
+            assert_eq!(w.replies(other), "$1 c $-1 $1 b *0 +OK $1 d", "{durability}");
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_is_stopped_or_takes_away_again_what_it_brought_serves_nobody() {
+        let mut w = World::new(&[]);
+        let (waits, writer, other) = (w.connect(), w.connect(), w.connect());
+        assert_eq!(w.ask(waits, "BLPOP k 0"), "");
+        assert_eq!(w.ask(writer, "WATCH s"), "+OK");
+        assert_eq!(w.ask(other, "SET s v"), "+OK");
+        assert_eq!(w.ask(writer, "MULTI\nRPUSH k a\nEXEC"), "+OK +QUEUED *-1");
+        assert_eq!(w.ask(writer, "MULTI\nRPUSH k a\nLPOP k\nEXEC"), "+OK +QUEUED +QUEUED *2 :1 $1 a");
+        assert_eq!(w.replies(waits), "");
+        assert_eq!(w.ask(other, "RPUSH k b\nLLEN k"), ":1 :0");
+        assert_eq!(w.replies(waits), "*2 $1 k $1 b");
+    }
+}
