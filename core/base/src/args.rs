@@ -90,7 +90,10 @@ pub struct OwnedArgs {
 
 impl OwnedArgs {
     pub fn copy(args: Args<'_>) -> OwnedArgs {
-        OwnedArgs::collect(args.iter())
+        let mut owned =
+            OwnedArgs { buffer: Vec::with_capacity(args.bytes()), spans: Vec::with_capacity(args.len()) };
+        args.iter().for_each(|arg| owned.push(arg));
+        owned
     }
 
     pub fn collect<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> OwnedArgs {

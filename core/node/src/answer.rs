@@ -28,6 +28,8 @@ pub(crate) struct Desk<'a> {
     pub grown: &'a mut Vec<ConnId>,
     /// For replies that do not go straight to a client's output.
     pub scratch: &'a mut Vec<u8>,
+    /// For replies of calls that may turn out to have none.
+    pub attempted: &'a mut Vec<u8>,
     /// Unsent bytes above which a client gets no more replies, since it is about to be dropped; 0 for no limit.
     pub output_max: u64,
     pub group: GroupId,
@@ -46,6 +48,7 @@ macro_rules! desk {
             to_resume: &mut $node.to_resume,
             grown: &mut $node.grown,
             scratch: &mut $node.answer_scratch,
+            attempted: &mut $node.attempt_scratch,
             output_max: $node.output_max,
             group: $group,
             term: $term,
@@ -85,12 +88,14 @@ impl Desk<'_> {
         cx: &mut WriteCx<'_>,
         args: Args<'_>,
     ) -> Option<Unserved> {
-        let mut bytes = Vec::new();
+        let mut bytes = std::mem::take(self.attempted);
+        bytes.clear();
         let mut reply = Reply::new(&mut bytes, call.protocol);
         let unserved = call.handler.attempt(cx, args, &mut reply, again);
         if unserved.is_none() {
             self.answer(call, |reply| reply.raw(&bytes));
         }
+        *self.attempted = bytes;
         unserved
     }
 

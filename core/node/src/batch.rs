@@ -131,13 +131,20 @@ pub struct InFlight {
 
 impl Default for Batch {
     fn default() -> Batch {
-        let mut payload = Vec::new();
+        Batch::with_room(entry::HEADER_BYTES, 0, 0)
+    }
+}
+
+impl Batch {
+    /// An empty batch with room for so much before anything has to be moved.
+    fn with_room(bytes: usize, ops: usize, spans: usize) -> Batch {
+        let mut payload = Vec::with_capacity(bytes);
         entry::begin(&mut payload);
         Batch {
             payload,
             reads: Vec::new(),
-            spans: Vec::new(),
-            ops: Vec::new(),
+            spans: Vec::with_capacity(spans),
+            ops: Vec::with_capacity(ops),
             evictions: 0,
             logged: 0,
             wants_entry: false,
@@ -236,15 +243,17 @@ impl Batch {
 
     /// Closes the batch. Empty afterwards.
     pub fn close(&mut self) -> InFlight {
-        let mut full = std::mem::take(self);
+        // Roughly as much comes in the next turn.
+        let next = Batch::with_room(
+            self.payload.len().clamp(entry::HEADER_BYTES, 1 << 20),
+            self.ops.len().min(4_096),
+            self.spans.len().min(16_384),
+        );
+        let mut full = std::mem::replace(self, next);
         if full.wants_digest {
             let none = OwnedArgs::default();
             entry::put_op(&mut full.payload, OpKind::Digest, 0, none.args(), &mut Vec::new());
         }
-        // Roughly as much comes in the next turn.
-        self.payload.reserve(full.payload.len().min(1 << 20));
-        self.ops.reserve(full.ops.len().min(4_096));
-        self.spans.reserve(full.spans.len().min(16_384));
         InFlight {
             ops: full.ops,
             order: 0,

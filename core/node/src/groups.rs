@@ -62,9 +62,11 @@ impl Node {
         effects: &mut Vec<consensus::Output>,
         out: &mut Vec<Output>,
     ) {
+        let mut carried = std::mem::take(&mut self.carried);
         while !effects.is_empty() {
             let mut persisted = None;
-            for effect in std::mem::take(effects) {
+            std::mem::swap(&mut carried, effects);
+            for effect in carried.drain(..) {
                 match effect {
                     consensus::Output::Persist { ticket, records, must_sync: _, then_send } => {
                         if self.persist(group, ticket, records, then_send) {
@@ -103,6 +105,7 @@ impl Node {
                 }
             }
         }
+        self.carried = carried;
     }
 
     /// Sends a group's message. A lost one is repeated by the groups themselves.

@@ -338,12 +338,15 @@ pub struct Node {
     with_output: VecDeque<ConnId>,
     /// Clients whose input waits for replies that have come.
     to_resume: Vec<ConnId>,
+    /// Empty; kept for its memory, as `carried` is.
+    resuming: Vec<ConnId>,
     /// Clients whose output has grown and was not looked at.
     grown: Vec<ConnId>,
     /// The hard limit on unsent replies; 0 for none.
     output_max: u64,
     /// Kept for their memory.
     answer_scratch: Vec<u8>,
+    attempt_scratch: Vec<u8>,
     reply_scratch: Vec<u8>,
     meta: cluster::Meta,
     shards: Vec<Shard>,
@@ -358,6 +361,7 @@ pub struct Node {
     new_cluster_id: String,
     /// Effects of a group being carried out; kept for its memory.
     effects: Vec<skep_consensus::Output>,
+    carried: Vec<skep_consensus::Output>,
     /// Checkpoints that a group sent and for which there is no link.
     undelivered: Vec<(GroupId, NodeId)>,
     persist: persist::PersistProgress,

@@ -119,7 +119,11 @@ impl Node {
 
     /// Goes on with clients whose wait is over.
     pub(crate) fn resume_clients(&mut self, out: &mut Vec<Output>) {
-        for conn in std::mem::take(&mut self.to_resume) {
+        if self.to_resume.is_empty() {
+            return;
+        }
+        let mut conns = std::mem::replace(&mut self.to_resume, std::mem::take(&mut self.resuming));
+        for conn in conns.drain(..) {
             if let Some(client) = self.clients.get_mut(conn)
                 && client.waiting
                 && client.pending() == 0
@@ -129,6 +133,7 @@ impl Node {
                 self.run_kept_input(conn, out);
             }
         }
+        self.resuming = conns;
     }
 
     /// Closes a connection that broke a rule, with what it is owed left unsent.

@@ -115,7 +115,12 @@ impl Waiting {
             let of_db = self.keys.entry(call.db).or_default();
             match of_db.get_mut(key) {
                 Some(places) => drop(places.insert(place)),
-                None => drop(of_db.insert(key.clone(), BTreeSet::from([place]))),
+                None => {
+                    // Not `from`, which sorts.
+                    let mut places = BTreeSet::new();
+                    places.insert(place);
+                    of_db.insert(key.clone(), places);
+                }
             }
         }
         if let Some(deadline) = deadline.filter(|_| trying == Try::None) {

@@ -67,6 +67,10 @@ const WAIT_MS_MAX: i64 = i64::MAX - (1 << 43);
 
 /// A time to wait in seconds, with a fraction; gives milliseconds, rounded up, 0 for no end.
 pub fn wait_seconds(arg: &[u8]) -> Result<u64, Refusal> {
+    // Nearly always whole seconds, and asked for several times on a call's way.
+    if arg.len() <= 9 && !arg.is_empty() && arg.iter().all(u8::is_ascii_digit) {
+        return Ok(arg.iter().fold(0, |seconds, digit| 10 * seconds + u64::from(digit - b'0')) * 1_000);
+    }
     let seconds =
         number::parse_f64(arg).ok_or(Refusal::text("ERR timeout is not a float or out of range"))?;
     // A double that is too large becomes the largest integer, which is refused below.
