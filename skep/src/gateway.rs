@@ -126,6 +126,11 @@ pub fn metrics(figures: &Figures) -> Vec<Metric> {
         ),
         counter("skep_gateway_malformed_requests", "Requests that were no good HTTP", figures.malformed),
         counter("skep_gateway_limited_requests", "Requests that a rate limit refused", figures.limited),
+        counter(
+            "skep_gateway_not_let_in",
+            "Requests whose caller was not proved, or may not",
+            figures.not_let_in,
+        ),
         counter("skep_gateway_retries", "Attempts after a failed one", figures.retries),
         counter("skep_gateway_hedges", "Attempts beside a slow one", figures.hedges),
         counter("skep_gateway_over_budget", "Retries that the budget forbade", figures.over_budget),

@@ -37,6 +37,7 @@ fn find_all(router: &Router, asks: &[(String, String)], headers: &dyn Headers, r
             query: None,
             headers,
             source: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            caller: None,
         };
         let route = router.find(&head).expect("each has a route");
         found += usize::from(matches!(route.action(&head, &mut rng), Action::Forward(_)));

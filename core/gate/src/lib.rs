@@ -3,6 +3,7 @@
 //! Owns what a configuration means and every choice that a request meets on its way. The shell reads and writes
 //! sockets, tells what happened, and does what it is told. See DESIGN.md beside this crate's `src`.
 
+pub mod auth;
 pub mod balance;
 pub mod config;
 pub mod gate;
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use config::{Config, ConfigError};
 pub use gate::{Arrival, Gate, Input, Note, Output, RequestId, Site, Stats, Why};
-pub use names::{LimitId, ListenerId, PoolId, RouteId, UpstreamId};
+pub use names::{AuthId, LimitId, ListenerId, PoolId, RouteId, UpstreamId};
 
 /// SHA-256 of parts that cannot run into each other.
 fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {

@@ -29,6 +29,8 @@ index! {
     ListenerId;
     /// A limit's place in `Config::limits`.
     LimitId;
+    /// A place in `Config::auths`.
+    AuthId;
 }
 
 /// A table from texts that a client may choose, under the process's secret seed. Its order is never seen.
@@ -43,7 +45,7 @@ impl<T> Default for Names<T> {
     }
 }
 
-impl<T: Default> Names<T> {
+impl<T> Names<T> {
     pub(crate) fn get(&self, name: &str) -> Option<&T> {
         self.table.find(hash::of(name.as_bytes()), |(n, _)| **n == *name).map(|(_, value)| value)
     }
@@ -51,7 +53,9 @@ impl<T: Default> Names<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
+}
 
+impl<T: Default> Names<T> {
     pub(crate) fn entry(&mut self, name: &str) -> &mut T {
         let hasher = |(n, _): &(Box<str>, T)| hash::of(n.as_bytes());
         let entry = self.table.entry(hash::of(name.as_bytes()), |(n, _)| **n == *name, hasher);

@@ -18,6 +18,8 @@ const LINES_MAX: usize = 10_000;
 pub(crate) struct Line {
     pub(crate) id: String,
     pub(crate) client: String,
+    /// The name of who proved to call.
+    pub(crate) caller: String,
     pub(crate) method: String,
     pub(crate) host: String,
     pub(crate) path: String,
@@ -96,6 +98,7 @@ impl AccessLog {
             "time_ms": now.map_or(0, |d| d.as_millis() as u64),
             "id": line.id,
             "client": line.client,
+            "caller": line.caller,
             "method": line.method,
             "host": line.host,
             "path": line.path,

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::access_log::{self, AccessLog};
+use crate::auth::{Ask, AuthPlan, Hashing, Sources};
 use crate::core::{Beginning, Core};
 use crate::figures::Board;
 use crate::listen::Listeners;
@@ -28,7 +29,7 @@ use crate::{Applied, Store};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 4096;
-/// How often files of certificates are looked at.
+/// How often files of certificates, users and keys are looked at.
 const FILES_TIME: Duration = Duration::from_secs(2);
 /// How often figures are left for others, and connections that rest looked at.
 const SWEEP_TIME: Duration = Duration::from_secs(1);
@@ -155,7 +156,8 @@ pub fn start(
     let Some(first) = applied.borrow_and_update().clone() else {
         return Err(StartFault::Config("the gateway has no configuration".to_owned()));
     };
-    let snapshot = Arc::new(Snapshot::compile(&first).map_err(StartFault::Config)?);
+    let (mut sources, asked) = Sources::new(mix(surroundings.seed));
+    let snapshot = Arc::new(Snapshot::compile(&first, &mut sources).map_err(StartFault::Config)?);
     let mut open = Vec::new();
     let opened = open_new(&snapshot, &mut open, cores)?;
     let logs = access_log::start(cores, surroundings.seed).map_err(StartFault::Thread)?;
@@ -163,6 +165,7 @@ pub fn start(
     let (drain, drained) = watch::channel(false);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| unbounded_channel()).unzip();
     let mut threads = Vec::new();
+    let hashing = Hashing::new();
     for (index, ((log, receiver), opened)) in logs.into_iter().zip(receivers).zip(opened).enumerate() {
         let others = senders.iter().enumerate().filter(|(at, _)| *at != index);
         let beginning = Beginning {
@@ -170,6 +173,7 @@ pub fn start(
             cores,
             zone: surroundings.zone.clone(),
             secret: surroundings.secret.clone(),
+            hashing: hashing.clone(),
             seed: mix(surroundings.seed.wrapping_add(index as u64)),
             log,
             store: surroundings.store.clone(),
@@ -187,8 +191,8 @@ pub fn start(
     let runtime = runtime().map_err(StartFault::Thread)?;
     let version = first.version;
     let (in_force, is_in_force) = watch::channel(InForce { version, problem: None });
-    let control = Control { cores, senders, open, last: first, snapshot, in_force };
-    let run = move || runtime.block_on(control.run(applied, drained));
+    let control = Control { cores, senders, open, last: first, snapshot, sources, in_force };
+    let run = move || LocalSet::new().block_on(&runtime, control.run(applied, drained, asked));
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run);
     threads.push(thread.map_err(StartFault::Thread)?);
     tracing::info!(cores, version, "the gateway serves");
@@ -249,6 +253,7 @@ struct Control {
     open: Vec<Address>,
     last: Applied,
     snapshot: Arc<Snapshot>,
+    sources: Sources,
     in_force: watch::Sender<InForce>,
 }
 
@@ -257,6 +262,7 @@ impl Control {
         mut self,
         mut applied: watch::Receiver<Option<Applied>>,
         mut drained: watch::Receiver<bool>,
+        mut asked: UnboundedReceiver<Ask>,
     ) {
         let mut files = tokio::time::interval(FILES_TIME);
         let mut follows = true;
@@ -272,11 +278,12 @@ impl Control {
                     Err(_) => follows = false,
                 },
                 _ = files.tick() => {
-                    if self.snapshot.listener_tls.iter().flatten().any(|tls| tls.is_outdated()) {
-                        tracing::info!("gateway: files of certificates have changed");
+                    if self.snapshot.is_outdated() {
+                        tracing::info!("gateway: files of certificates, users or keys have changed");
                         self.apply(self.last.clone());
                     }
                 }
+                () = self.sources.run(&mut asked) => {}
                 _ = drained.changed() => return,
             }
         }
@@ -286,10 +293,11 @@ impl Control {
     fn apply(&mut self, next: Applied) {
         let version = next.version;
         let mut open = self.open.clone();
-        let made = Snapshot::compile(&next).map_err(StartFault::Config).and_then(|snapshot| {
-            let opened = open_new(&snapshot, &mut open, self.cores)?;
-            Ok((Arc::new(snapshot), opened))
-        });
+        let made =
+            Snapshot::compile(&next, &mut self.sources).map_err(StartFault::Config).and_then(|snapshot| {
+                let opened = open_new(&snapshot, &mut open, self.cores)?;
+                Ok((Arc::new(snapshot), opened))
+            });
         let (snapshot, opened) = match made {
             Ok(made) => made,
             Err(fault) => {
@@ -305,6 +313,7 @@ impl Control {
             let _ = sender.send(ToCore::Configure { snapshot: Arc::clone(&snapshot), opened });
         }
         (self.open, self.last, self.snapshot) = (open, next, snapshot);
+        self.sources.retain(self.snapshot.auth.iter().flat_map(AuthPlan::sources));
         self.in_force.send_replace(InForce { version, problem: None });
         tracing::info!(version, "gateway: configuration in force");
     }

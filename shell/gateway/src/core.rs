@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skep_base::{Micros, Rng};
+use skep_gate::auth::Memory;
 use skep_gate::balance::sticky::Secret;
 use skep_gate::{Gate, Input, Note, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
+use crate::auth::Hashing;
 use crate::control::ToCore;
 use crate::figures::{Figures, NAMES_MAX, NO_ROUTE, OTHERS, RouteFigures, UpstreamCounts};
 use crate::keyed::Keyed;
@@ -62,6 +64,9 @@ pub(crate) struct Core {
     store: Option<Arc<dyn Store>>,
     pub(crate) rng: RefCell<Rng>,
     pub(crate) secret: Secret,
+    /// Proofs of callers that were right.
+    pub(crate) memory: RefCell<Memory>,
+    pub(crate) hashing: Hashing,
     pub(crate) log: AccessLog,
     plan: RefCell<Rc<Plan>>,
     route_figures: RefCell<HashMap<String, Rc<RouteFigures>>>,
@@ -80,6 +85,7 @@ pub(crate) struct Core {
     pub(crate) turned_away: Cell<u64>,
     pub(crate) malformed: Cell<u64>,
     pub(crate) limited: Cell<u64>,
+    pub(crate) not_let_in: Cell<u64>,
 }
 
 /// What a core begins with.
@@ -88,6 +94,7 @@ pub(crate) struct Beginning {
     pub(crate) cores: usize,
     pub(crate) zone: String,
     pub(crate) secret: Secret,
+    pub(crate) hashing: Hashing,
     pub(crate) seed: u64,
     pub(crate) log: AccessLog,
     pub(crate) store: Option<Arc<dyn Store>>,
@@ -98,7 +105,8 @@ pub(crate) struct Beginning {
 
 impl Core {
     pub(crate) fn new(beginning: Beginning) -> Rc<Core> {
-        let Beginning { index, cores, zone, secret, seed, log, store, others, drain, snapshot } = beginning;
+        let Beginning { index, cores, zone, secret, hashing, seed, log, store, others, drain, snapshot } =
+            beginning;
         let site =
             Site { zone, cores: cores as u32, gateways: cores as u32, zones: Vec::new(), probes: index == 0 };
         let config = (*snapshot.config).clone();
@@ -112,6 +120,8 @@ impl Core {
             store,
             rng: RefCell::new(Rng::new(seed ^ 1)),
             secret,
+            memory: RefCell::default(),
+            hashing,
             log,
             plan: RefCell::new(Rc::new(Plan {
                 snapshot: Arc::clone(&snapshot),
@@ -132,6 +142,7 @@ impl Core {
             turned_away: Cell::new(0),
             malformed: Cell::new(0),
             limited: Cell::new(0),
+            not_let_in: Cell::new(0),
         });
         core.take_plan(snapshot);
         core.arm(core.gate.borrow().next_wakeup());
@@ -378,6 +389,7 @@ impl Core {
             turned_away: self.turned_away.get(),
             malformed: self.malformed.get(),
             limited: self.limited.get(),
+            not_let_in: self.not_let_in.get(),
             retries: stats.retries,
             hedges: stats.hedges,
             over_budget: stats.over_budget,

@@ -62,6 +62,8 @@ pub struct Figures {
     pub malformed: u64,
     /// Requests that a limit refused.
     pub limited: u64,
+    /// Requests whose caller did not prove who it is, or may not.
+    pub not_let_in: u64,
     pub retries: u64,
     pub hedges: u64,
     pub over_budget: u64,
@@ -114,6 +116,7 @@ impl Figures {
         self.turned_away += other.turned_away;
         self.malformed += other.malformed;
         self.limited += other.limited;
+        self.not_let_in += other.not_let_in;
         self.retries += other.retries;
         self.hedges += other.hedges;
         self.over_budget += other.over_budget;

@@ -5,6 +5,7 @@
 //! configuration; a thread of control takes configurations in and opens and closes listeners.
 
 mod access_log;
+mod auth;
 mod control;
 mod copy;
 mod core;

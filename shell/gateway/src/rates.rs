@@ -61,6 +61,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Core {
+    /// Whether a client at this address may use a route.
+    pub(crate) fn lets_in(&self, route: RouteId, source: std::net::IpAddr) -> bool {
+        self.rates.guard.borrow().lets_in(route, source)
+    }
+
     /// Whether a request may pass its route: at once, or after an answer of the store.
     pub(crate) async fn judge(self: &Rc<Self>, route: RouteId, head: &Head<'_>) -> Ruled {
         let rates = &self.rates;

@@ -10,6 +10,7 @@ use skep_gate::protect::nets::Nets;
 use skep_gate::router::Router;
 
 use crate::Applied;
+use crate::auth::{AuthPlan, Sources};
 use crate::tls::{self, ListenerTls};
 use crate::upstream::UpstreamTls;
 
@@ -22,6 +23,8 @@ pub(crate) struct Snapshot {
     pub(crate) trusted: Nets,
     /// Whether any route asks who may pass; if none does, nobody is asked.
     pub(crate) has_rules: bool,
+    /// Who may call; none if no route could ask.
+    pub(crate) auth: Option<AuthPlan>,
     /// By listener.
     pub(crate) listener_tls: Vec<Option<Arc<ListenerTls>>>,
     /// By pool.
@@ -29,11 +32,11 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// Compiles a configuration, reading the files that it names.
+    /// Compiles a configuration, reading the files that it names and following its URLs.
     ///
     /// # Errors
     /// A sentence about the first thing that is wrong.
-    pub(crate) fn compile(applied: &Applied) -> Result<Snapshot, String> {
+    pub(crate) fn compile(applied: &Applied, sources: &mut Sources) -> Result<Snapshot, String> {
         let config = Arc::clone(&applied.config);
         let mut listener_tls = Vec::new();
         for listener in &config.listeners {
@@ -48,7 +51,9 @@ impl Snapshot {
             let made = pool.it.tls_name.as_ref().map(|name| upstream(name, http2)).transpose();
             upstream_tls.push(made.map_err(|what| format!("gateway.pool.{}.tls-name: {what}", pool.name))?);
         }
+        let auth = AuthPlan::compile(&config, sources)?;
         Ok(Snapshot {
+            auth,
             version: applied.version,
             router: Router::new(&config)?,
             trusted: Nets::new(&config.trusted_proxies),
@@ -60,6 +65,14 @@ impl Snapshot {
             upstream_tls,
             config,
         })
+    }
+}
+
+impl Snapshot {
+    /// True if a file that it names is another than the one that was read.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let tls = self.listener_tls.iter().flatten().any(|tls| tls.is_outdated());
+        tls || self.auth.as_ref().is_some_and(AuthPlan::is_outdated)
     }
 }
 

@@ -28,7 +28,8 @@ impl ListenerTls {
     }
 }
 
-fn changed(file: &str) -> Option<SystemTime> {
+/// When a file was changed, if it is there.
+pub(crate) fn changed(file: &str) -> Option<SystemTime> {
     std::fs::metadata(file).and_then(|m| m.modified()).ok()
 }
 

@@ -11,6 +11,10 @@ use toml::de::DeValue;
 
 /// A value that has one text form.
 pub trait Scalar: Clone + PartialEq + Debug {
+    /// Whether the value is left out of errors and differences: of a hash, or what stands in its place, they say its length
+    /// and a few digits of its own hash.
+    const IS_SECRET: bool = false;
+
     /// What it must be, for an error: `a time such as 250ms`.
     fn form() -> String;
     /// The value of one TOML value, or `None` if it is not of this form.

@@ -5,6 +5,7 @@
 //!
 //! INV-GATE-1: `Config::parse(config.text()) == Ok(config)` for every configuration that was parsed.
 
+pub mod auth;
 mod fields;
 pub mod idempotency;
 pub mod listener;
@@ -21,7 +22,9 @@ mod tests;
 use skep_settings::nearest_of;
 use toml::de::DeTable;
 
+use auth::Auth;
 pub use fields::Named;
+pub(crate) use fields::Scalar;
 use fields::{Fields, Section};
 use listener::{Listener, Protocol};
 use pool::Pool;
@@ -40,6 +43,7 @@ pub const LISTENERS_MAX: usize = 64;
 pub const POOLS_MAX: usize = 4_096;
 pub const ROUTES_MAX: usize = 65_536;
 pub const LIMITS_MAX: usize = 1_024;
+pub const AUTHS_MAX: usize = 256;
 
 words! {
     /// Which headers tell an upstream whom it serves.
@@ -66,6 +70,7 @@ pub struct Config {
     pub routes: Vec<Named<Route>>,
     pub pools: Vec<Named<Pool>>,
     pub limits: Vec<Named<Limit>>,
+    pub auths: Vec<Named<Auth>>,
     /// Lines about requests on standard output; none if absent.
     pub access_log: Option<AccessLog>,
 }
@@ -98,8 +103,16 @@ impl Section for Config {
         f.named("route", &mut self.routes, ROUTES_MAX);
         f.named("pool", &mut self.pools, POOLS_MAX);
         f.named("limit", &mut self.limits, LIMITS_MAX);
+        f.named("auth", &mut self.auths, AUTHS_MAX);
         f.maybe_section("access-log", &mut self.access_log);
     }
+}
+
+/// A digest of all that a section says, secrets included.
+pub(crate) fn digest_of<S: Section>(name: &str, section: &S) -> [u8; 32] {
+    let lines = show::lines(name, section, false);
+    let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key} = {}", value.text())).collect();
+    crate::digest(lines.iter().map(String::as_bytes))
 }
 
 impl Config {
@@ -205,6 +218,7 @@ impl Config {
         };
         let pools: Vec<&str> = self.pools.iter().map(|p| p.name.as_str()).collect();
         let limits: Vec<&str> = self.limits.iter().map(|l| l.name.as_str()).collect();
+        let auths: Vec<&str> = self.auths.iter().map(|a| a.name.as_str()).collect();
         let http = |l: &&Named<Listener>| l.it.protocol == Protocol::Http;
         let http: Vec<&str> = self.listeners.iter().filter(http).map(|l| l.name.as_str()).collect();
         for Named { name, it: route } in &self.routes {
@@ -221,6 +235,7 @@ impl Config {
             if let Some(failover) = &route.failover {
                 exists("pool", &pools, &key("failover.pool"), &failover.pool);
             }
+            route.auth.iter().for_each(|auth| exists("auth", &auths, &key("auth"), auth));
             route.limits.iter().for_each(|limit| exists("limit", &limits, &key("limits"), limit));
             route.listeners.iter().for_each(|l| exists("listener", &http, &key("listeners"), l));
         }

@@ -131,8 +131,11 @@ impl<'r> Reader<'r> {
     fn read<T: Scalar>(&self, path: &str, value: &Spanned<DeValue<'_>>) -> Option<T> {
         let read = T::read(value.get_ref());
         if read.is_none() {
-            let what = format!("is {}; it must be {}", shown(value.get_ref()), T::form());
-            self.found.wrong_at(value.span().start, path, what);
+            let is = match value.get_ref() {
+                DeValue::String(text) if T::IS_SECRET => format!("a text of {} bytes", text.len()),
+                value => shown(value),
+            };
+            self.found.wrong_at(value.span().start, path, format!("is {is}; it must be {}", T::form()));
         }
         read
     }
@@ -255,8 +258,10 @@ impl Fields for Reader<'_> {
             return;
         }
         let mut it = S::default();
-        if given.get_ref().as_bool() != Some(true) {
-            self.section_from(&path, given, &mut it);
+        match given.get_ref().as_bool() {
+            // Defaults alone may not be enough, so they are checked like all else.
+            Some(true) => section(self.found, &path, &DeTable::new(), &mut it),
+            _ => self.section_from(&path, given, &mut it),
         }
         *value = Some(it);
     }

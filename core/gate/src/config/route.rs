@@ -1,5 +1,6 @@
 //! `[gateway.route.NAME]`: which requests it takes, and what is done with them.
 
+use super::auth::Require;
 use super::fields::{Fields, Section};
 use super::idempotency::Idempotency;
 use super::protect::Net;
@@ -97,6 +98,10 @@ pub struct Route {
     /// trusted.
     pub importance_header: Option<HeaderName>,
 
+    /// Names of ways in which a caller may prove who it is; anybody may call if empty.
+    pub auth: Vec<String>,
+    /// What else is asked of a caller.
+    pub require: Option<Require>,
     /// Names of limits that all apply.
     pub limits: Vec<String>,
     /// Clients' addresses that are let in; all if empty.
@@ -136,6 +141,8 @@ impl Default for Route {
             idempotency: None,
             importance: Priority::Normal,
             importance_header: None,
+            auth: Vec::new(),
+            require: None,
             limits: Vec::new(),
             allow: Vec::new(),
             deny: Vec::new(),
@@ -282,6 +289,8 @@ impl Section for Route {
         f.maybe_section("idempotency", &mut self.idempotency);
         f.one("importance", &mut self.importance);
         f.maybe("importance-header", &mut self.importance_header);
+        f.list("auth", &mut self.auth, 10);
+        f.maybe_section("require", &mut self.require);
         f.list("limits", &mut self.limits, 10);
         f.list("allow", &mut self.allow, 10_000);
         f.list("deny", &mut self.deny, 10_000);
@@ -315,6 +324,9 @@ impl Section for Route {
         }
         if self.failover.is_some() && self.pool.is_none() {
             wrong.push(("failover", "needs pool, the primary that it stands in for".to_owned()));
+        }
+        if self.require.is_some() && self.auth.is_empty() {
+            wrong.push(("require", "needs auth, since nobody is known without".to_owned()));
         }
         if self.idempotency.is_some() && self.pool.is_none() && self.split.is_empty() {
             wrong.push(("idempotency", "needs pool or split, since nothing else is carried out".to_owned()));

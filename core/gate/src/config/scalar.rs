@@ -316,6 +316,8 @@ pub enum KeyOf {
     Source,
     Host,
     Path,
+    /// Who proved to call ([`crate::auth`]).
+    Caller,
     Header(HeaderName),
     Cookie(Parameter),
     Query(Parameter),
@@ -323,7 +325,7 @@ pub enum KeyOf {
 
 impl Scalar for KeyOf {
     fn form() -> String {
-        "source, host, path, header:NAME, cookie:NAME or query:NAME".to_owned()
+        "source, caller, host, path, header:NAME, cookie:NAME or query:NAME".to_owned()
     }
 
     fn read(value: &DeValue<'_>) -> Option<KeyOf> {
@@ -338,6 +340,7 @@ impl Scalar for KeyOf {
                 "source" => Some(KeyOf::Source),
                 "host" => Some(KeyOf::Host),
                 "path" => Some(KeyOf::Path),
+                "caller" => Some(KeyOf::Caller),
                 _ => None,
             },
         }
@@ -348,6 +351,7 @@ impl Scalar for KeyOf {
             KeyOf::Source => quoted("source"),
             KeyOf::Host => quoted("host"),
             KeyOf::Path => quoted("path"),
+            KeyOf::Caller => quoted("caller"),
             KeyOf::Header(name) => quoted(&format!("header:{}", name.0)),
             KeyOf::Cookie(name) => quoted(&format!("cookie:{}", name.0)),
             KeyOf::Query(name) => quoted(&format!("query:{}", name.0)),

@@ -15,7 +15,7 @@ pub(super) enum Shown {
 }
 
 impl Shown {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         match self {
             Shown::One(text) => text.clone(),
             Shown::List(items) => format!("[{}]", items.join(", ")),
@@ -23,9 +23,9 @@ impl Shown {
     }
 }
 
-/// All keys of `section` in order, absent ones left out.
-pub(super) fn lines<S: Section>(path: &str, section: &S) -> Vec<(String, Shown)> {
-    let mut writer = Writer { path: path.to_owned(), lines: Vec::new() };
+/// All keys of `section` in order, absent ones left out; secret ones as they may be seen, if `masked`.
+pub(super) fn lines<S: Section>(path: &str, section: &S, masked: bool) -> Vec<(String, Shown)> {
+    let mut writer = Writer { path: path.to_owned(), lines: Vec::new(), masked };
     section.clone().fields(&mut writer);
     writer.lines
 }
@@ -33,7 +33,7 @@ pub(super) fn lines<S: Section>(path: &str, section: &S) -> Vec<(String, Shown)>
 /// The configuration as TOML, one key a line.
 pub(super) fn text(config: &Config) -> String {
     let mut out = String::new();
-    for (key, value) in lines("gateway", config) {
+    for (key, value) in lines("gateway", config, false) {
         writeln!(out, "{key} = {}", value.text()).expect("writing to a String cannot fail");
     }
     out
@@ -43,7 +43,7 @@ pub(super) fn text(config: &Config) -> String {
 /// `~ key: + item` for lists. Empty if nothing changes. Keys with default values are shown too, since a default of today
 /// is what the cluster runs with.
 pub(super) fn difference(old: &Config, new: &Config) -> String {
-    let (old_lines, new_lines) = (lines("gateway", old), lines("gateway", new));
+    let (old_lines, new_lines) = (lines("gateway", old, true), lines("gateway", new, true));
     let index = |lines: &[(String, Shown)]| -> BTreeMap<String, usize> {
         lines.iter().enumerate().map(|(at, (key, _))| (key.clone(), at)).collect()
     };
@@ -89,9 +89,20 @@ fn same_items(a: &[String], b: &[String]) -> bool {
 struct Writer {
     path: String,
     lines: Vec<(String, Shown)>,
+    masked: bool,
 }
 
 impl Writer {
+    fn show<T: Scalar>(&self, value: &T) -> String {
+        let text = value.show();
+        if !(T::IS_SECRET && self.masked) {
+            return text;
+        }
+        // Enough to see that it is another.
+        let print: Vec<u8> = crate::hex(&crate::digest([text.as_bytes()])).take(8).collect();
+        format!("\"(a secret, {})\"", String::from_utf8_lossy(&print))
+    }
+
     fn push(&mut self, key: &str, value: Shown) {
         self.lines.push((format!("{}.{key}", self.path), value));
     }
@@ -107,7 +118,7 @@ impl Writer {
 
 impl Fields for Writer {
     fn one<T: Scalar>(&mut self, key: &'static str, value: &mut T) {
-        self.push(key, Shown::One(value.show()));
+        self.push(key, Shown::One(self.show(value)));
     }
 
     fn ranged<T: Scalar + PartialOrd>(&mut self, key: &'static str, value: &mut T, _: RangeInclusive<T>) {
@@ -116,17 +127,17 @@ impl Fields for Writer {
 
     fn maybe<T: Scalar>(&mut self, key: &'static str, value: &mut Option<T>) {
         if let Some(value) = value {
-            self.push(key, Shown::One(value.show()));
+            self.push(key, Shown::One(self.show(value)));
         }
     }
 
     fn list<T: Scalar>(&mut self, key: &'static str, value: &mut Vec<T>, _: usize) {
-        self.push(key, Shown::List(value.iter().map(T::show).collect()));
+        self.push(key, Shown::List(value.iter().map(|item| self.show(item)).collect()));
     }
 
     fn map<K: Scalar, T: Scalar>(&mut self, key: &'static str, value: &mut Vec<(K, T)>, _: usize) {
         for (name, item) in value {
-            self.push(&format!("{key}.{}", name.show()), Shown::One(item.show()));
+            self.push(&format!("{key}.{}", name.show()), Shown::One(self.show(item)));
         }
     }
 
@@ -150,7 +161,7 @@ impl Fields for Writer {
 
     fn sections<S: Section>(&mut self, key: &'static str, value: &mut Vec<S>, _: usize) {
         let inline = |section: &S| {
-            let keys = lines("", section);
+            let keys = lines("", section, self.masked);
             let keys: Vec<_> = keys.iter().map(|(k, v)| format!("{} = {}", &k[1..], v.text())).collect();
             format!("{{ {} }}", keys.join(", "))
         };

@@ -117,6 +117,12 @@ impl Guard {
         }
     }
 
+    /// Whether a client at this address may use a route.
+    pub fn lets_in(&self, route: RouteId, source: std::net::IpAddr) -> bool {
+        let (allow, deny, _) = &self.routes[route.at()];
+        may_enter(allow, deny, source)
+    }
+
     /// Judges a request of a route. It is ruled in `out` at once, or after an answer of the store.
     pub fn judge(
         &mut self,
@@ -340,8 +346,17 @@ deny = '192.0.2.0/24'
             let source: IpAddr = source.parse().unwrap();
             let headers = &Lines(if key.is_empty() { vec![] } else { vec![("x-key", key)] });
             let (listener, host, path) = (ListenerId(0), "h", "/");
-            let head =
-                Head { listener, secure: false, method: "GET", host, path, query: None, headers, source };
+            let head = Head {
+                listener,
+                secure: false,
+                method: "GET",
+                host,
+                path,
+                query: None,
+                headers,
+                source,
+                caller: None,
+            };
             let mut out = Vec::new();
             self.guard.judge(self.now, RequestId(self.id), RouteId(0), &head, &mut out);
             out
@@ -451,7 +466,17 @@ deny = '192.0.2.0/24'
         let headers = &Lines(vec![]);
         let source: IpAddr = "10.0.0.1".parse().unwrap();
         let (listener, host, path) = (ListenerId(0), "h", "/");
-        let head = Head { listener, secure: false, method: "GET", host, path, query: None, headers, source };
+        let head = Head {
+            listener,
+            secure: false,
+            method: "GET",
+            host,
+            path,
+            query: None,
+            headers,
+            source,
+            caller: None,
+        };
         for n in 0..10_000u64 {
             let now = Micros(n * 1_000);
             let guard = &mut guards[(n % 4) as usize];

@@ -36,6 +36,8 @@ pub struct Head<'a> {
     pub headers: &'a dyn Headers,
     /// The client's address, behind trusted proxies (`protect::forwarded`).
     pub source: IpAddr,
+    /// What tells the caller from others, if it proved who it is (`auth::Caller::key`).
+    pub caller: Option<u64>,
 }
 
 /// The seed of hashes that must be the same on all nodes and in all releases: a caller stays where it was.
@@ -47,7 +49,8 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
 }
 
 impl Head<'_> {
-    /// The hash of what `key` names, or `None` if the request has no such header, cookie or parameter. The same on all
+    /// The hash of what `key` names, or `None` if the request has no such header, cookie or parameter, or
+    /// its caller is not known. The same on all
     /// nodes.
     pub fn key(&self, key: &KeyOf) -> Option<u64> {
         let mut found = None;
@@ -62,6 +65,7 @@ impl Head<'_> {
             },
             KeyOf::Host => take(super::names::normal_host(self.host).as_bytes()),
             KeyOf::Path => take(self.path.as_bytes()),
+            KeyOf::Caller => return self.caller,
             KeyOf::Header(name) => self.headers.any(&name.0, &mut take),
             KeyOf::Cookie(name) => self.cookie(&name.0, &mut take),
             KeyOf::Query(name) => self.parameter(&name.0, &mut take),
@@ -94,7 +98,7 @@ impl Head<'_> {
 }
 
 /// A part of a query as a form writes it: `+` is a space, and `%` with two digits a byte; a bad escape stays.
-fn unescape(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn unescape(text: &str) -> Cow<'_, [u8]> {
     if !text.bytes().any(|b| b == b'%' || b == b'+') {
         return Cow::Borrowed(text.as_bytes());
     }

@@ -17,8 +17,10 @@ use std::cmp::Reverse;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use skep_base::Rng;
 
+pub(crate) use head::unescape;
 pub use head::{Head, Headers, stable_hash};
 pub use names::{BadPath, check_location, is_authority, is_host, normal_host, normal_path, split_port};
+pub(crate) use plan::Check;
 pub use plan::{Action, Forward, Plan};
 
 use crate::config::Config;

@@ -60,8 +60,9 @@ pub struct Plan {
     pub response_headers: HeaderChanges,
 }
 
+/// A [`Test`], compiled.
 #[derive(Debug)]
-enum Check {
+pub(crate) enum Check {
     Present,
     Absent,
     Is(Vec<u8>),
@@ -101,7 +102,7 @@ fn scaled(at: u64, total: u64) -> u64 {
 }
 
 impl Check {
-    fn new(test: &Test) -> Check {
+    pub(crate) fn new(test: &Test) -> Check {
         match test {
             Test::Present => Check::Present,
             Test::Absent => Check::Absent,
@@ -112,7 +113,8 @@ impl Check {
         }
     }
 
-    fn passes(&self, find: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool) -> bool {
+    /// Whether what `find` goes through passes.
+    pub(crate) fn passes(&self, find: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool) -> bool {
         match self {
             Check::Present => find(&mut |_| true),
             Check::Absent => !find(&mut |_| true),

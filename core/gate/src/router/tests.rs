@@ -49,6 +49,7 @@ fn with_head<T>(ask: &Ask<'_>, f: impl FnOnce(&Head<'_>) -> T) -> T {
         query,
         headers: &Lines(headers),
         source: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        caller: None,
     })
 }
 

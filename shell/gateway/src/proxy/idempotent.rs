@@ -86,7 +86,11 @@ pub(super) async fn send(
     let print = fingerprint(method, target.as_bytes(), &body);
     drop(body);
     let config = &plan.snapshot.config;
-    let caller = caller(rules, &asked.parts.headers);
+    let caller = match &asked.known {
+        // A token that was renewed meanwhile is the same caller's.
+        Some(known) => vec![known.caller.key.to_le_bytes().to_vec(), known.caller.name.clone().into_bytes()],
+        None => caller(rules, &asked.parts.headers),
+    };
     let caller: Vec<&[u8]> = caller.iter().map(Vec::as_slice).collect();
     let way = Way {
         version: plan.snapshot.version,

@@ -3,6 +3,7 @@
 //!
 //! Owns the order of these questions; their answers are `skep-gate`'s.
 
+mod admit;
 mod attempts;
 mod forward;
 mod headers;
@@ -22,6 +23,7 @@ use skep_gate::protect::forwarded::{self, Client};
 use skep_gate::router::{Action, Head, is_authority, normal_path};
 
 use crate::access_log::Line;
+use crate::auth::Known;
 use crate::core::Core;
 use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
@@ -89,7 +91,17 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         Err(bad) => return own.answer(400, &bad.to_string()).into(),
     };
     let lines = Lines(&parts.headers);
-    let asked = Asked { parts: &parts, lines: &lines, client: &client, host: &host, path: &path };
+    let mut asked =
+        Asked { parts: &parts, lines: &lines, client: &client, host: &host, path: &path, known: None };
+    let mut denied = None;
+    if plan.snapshot.auth.is_some() {
+        // On the heap, as the rest that few requests need.
+        match Box::pin(admit::admit(connection, &plan, &asked, &mut own)).await {
+            Ok(known) => asked.known = known,
+            // Limits count those who are refused as well.
+            Err(response) => denied = Some(response),
+        }
+    }
     let limited = match plan.snapshot.has_rules {
         false => Vec::new(),
         true => match rules::rule(connection, &plan, &asked, &mut own).await {
@@ -97,7 +109,15 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             Err(response) => return response.into(),
         },
     };
+    if let Some(response) = denied {
+        return response.into();
+    }
     // Another configuration may have come while the request waited; what follows is all by one, without a pause.
+    if core.plan().snapshot.auth.is_some()
+        && let Err(response) = Box::pin(admit::admit_again(connection, plan, &mut asked, &mut own)).await
+    {
+        return response.into();
+    }
     let plan = core.plan();
     let head = asked.head(connection);
     let Some(found) = plan.snapshot.router.find(&head) else {
@@ -150,6 +170,8 @@ struct Asked<'a> {
     client: &'a Client,
     host: &'a str,
     path: &'a str,
+    /// Who calls, if the route asks for it.
+    known: Option<Known>,
 }
 
 impl<'a> Asked<'a> {
@@ -163,6 +185,7 @@ impl<'a> Asked<'a> {
             query: self.parts.uri.query(),
             headers: self.lines,
             source: self.client.address,
+            caller: self.known.as_ref().map(|known| known.caller.key),
         }
     }
 }

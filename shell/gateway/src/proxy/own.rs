@@ -76,6 +76,7 @@ impl Own {
 fn grpc_status(status: u16) -> u8 {
     match status {
         400 | 413 => 13,
+        401 => 16,
         403 => 7,
         409 => 10,
         422 => 3,

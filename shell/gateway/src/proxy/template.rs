@@ -1,18 +1,21 @@
 //! A request as upstreams get it, made once and sent as often as the gate says.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TE};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use skep_base::Micros;
+use skep_gate::auth::{Rules, without_cookie, without_parameter};
 use skep_gate::protect::forwarded;
 use skep_gate::resilience::deadline;
 use skep_gate::router::{Forward, Plan as RoutePlan};
 
 use super::headers::{apply_changes, strip_request};
 use super::{ATTEMPT, Asked, REQUEST_ID, set};
+use crate::auth::Known;
 use crate::core::Plan;
 use crate::listen::Connection;
 use crate::source::{Sending, Source};
@@ -53,10 +56,17 @@ impl Template {
             set(&mut headers, name, &value);
         }
         set(&mut headers, REQUEST_ID, id);
+        if let Some(auth) = &plan.snapshot.auth {
+            identify(&mut headers, &auth.rules, asked.known.as_ref());
+        }
         apply_changes(&mut headers, &route.request_headers);
         let host = forward.host.unwrap_or(asked.host);
         set(&mut headers, HOST.as_str(), host);
-        let target = match parts.uri.query() {
+        let query = match (&plan.snapshot.auth, &asked.known) {
+            (Some(auth), Some(known)) => query(parts.uri.query(), &auth.rules, known),
+            _ => parts.uri.query().map(Cow::Borrowed),
+        };
+        let target = match query {
             Some(query) => PathAndQuery::try_from(format!("{}?{query}", forward.path)),
             None => PathAndQuery::try_from(&*forward.path),
         };
@@ -135,5 +145,41 @@ impl Template {
         *request.uri_mut() = uri.build().expect("parts that were read make a URI");
         *request.headers_mut() = headers;
         request
+    }
+}
+
+/// Tells the upstream who calls, and nothing that only the client says of it.
+fn identify(headers: &mut HeaderMap, rules: &Rules, known: Option<&Known>) {
+    rules.own_headers().for_each(|name| {
+        headers.remove(name);
+    });
+    let Some(known) = known else { return };
+    let hidden = rules.hidden(known.way);
+    if let Some(name) = hidden.header {
+        headers.remove(name);
+    }
+    if let Some(name) = hidden.cookie {
+        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+        headers.remove(COOKIE);
+        let kept = lines.iter().filter_map(|line| without_cookie(line.as_bytes(), name));
+        for line in kept.filter_map(|line| HeaderValue::from_bytes(&line).ok()) {
+            headers.append(COOKIE, line);
+        }
+    }
+    for (name, value) in &known.caller.headers {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value))
+        {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// The query without the proof that it holds.
+fn query<'q>(query: Option<&'q str>, rules: &Rules, known: &Known) -> Option<Cow<'q, str>> {
+    let query = query?;
+    match rules.hidden(known.way).query {
+        None => Some(Cow::Borrowed(query)),
+        Some(name) => Some(without_parameter(query, name)).filter(|query| !query.is_empty()),
     }
 }

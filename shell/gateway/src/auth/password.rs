@@ -1,0 +1,82 @@
+//! Checks of passwords, which are slow on purpose, beside the cores.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Semaphore;
+
+/// Checks at a time on a node.
+const AT_ONCE: usize = 2;
+/// Checks that wait on a node; the last of them does so for a few seconds.
+const WAITING_MAX: usize = 64;
+
+/// The node's checks.
+#[derive(Clone, Debug)]
+pub(crate) struct Hashing {
+    slots: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Counts one that waits for as long as it lives.
+struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Hashing {
+    pub(crate) fn new() -> Hashing {
+        Hashing { slots: Arc::new(Semaphore::new(AT_ONCE)), waiting: Arc::default() }
+    }
+
+    /// Whether a bcrypt hash is that of a password; none if too many wait.
+    pub(crate) async fn check(&self, hash: String, password: Vec<u8>) -> Option<bool> {
+        let waiting = Waiting(Arc::clone(&self.waiting));
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_MAX {
+            return None;
+        }
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok()?;
+        let check = move || {
+            // Kept until the end, also if the client goes meanwhile.
+            let _slot = slot;
+            bcrypt::verify(password, &hash).unwrap_or(false)
+        };
+        let found = tokio::task::spawn_blocking(check).await.unwrap_or(false);
+        drop(waiting);
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_right_or_wrong_and_too_many_are_turned_away() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let hash = bcrypt::hash("geheim", 4).unwrap();
+            let hashing = Hashing::new();
+            assert_eq!(hashing.check(hash.clone(), b"geheim".to_vec()).await, Some(true));
+            assert_eq!(hashing.check(hash.replace("$2b$", "$2y$"), b"geheim".to_vec()).await, Some(true));
+            assert_eq!(hashing.check(hash.clone(), b"geheim!".to_vec()).await, Some(false));
+            assert_eq!(hashing.check("no hash".to_owned(), b"geheim".to_vec()).await, Some(false));
+            let all = hashing.slots.clone().acquire_many_owned(AT_ONCE as u32).await.unwrap();
+            let mut tasks = tokio::task::JoinSet::new();
+            for _ in 0..WAITING_MAX {
+                let (hashing, hash) = (hashing.clone(), hash.clone());
+                tasks.spawn(async move { hashing.check(hash, b"geheim".to_vec()).await });
+            }
+            while hashing.waiting.load(Ordering::Relaxed) < WAITING_MAX {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(hashing.check(hash, b"geheim".to_vec()).await, None);
+            drop(all);
+            let found = tasks.join_all().await;
+            assert!(found.iter().all(|found| *found == Some(true)), "{found:?}");
+            assert_eq!(hashing.waiting.load(Ordering::Relaxed), 0);
+        });
+    }
+}
