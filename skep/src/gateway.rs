@@ -106,8 +106,8 @@ impl Gateway {
     }
 }
 
-/// What signs sticky cookies: the same at all nodes that share a password, and after any restart. Without a password
-/// anybody can choose the upstream of a session, and no more.
+/// What signs sticky cookies as long as the cluster has no secret of its own, which is only so if its configuration was made
+/// by a release that knew none: the same at all nodes that share a password, and after any restart.
 fn secret(settings: &Settings) -> Secret {
     let mut hash = Sha256::new();
     hash.update(b"skep gateway cookies");

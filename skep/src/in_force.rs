@@ -8,6 +8,7 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
+use skep_gate::balance::sticky::Secret;
 use skep_gateway::Applied;
 use skep_http::{GatewayEntry, StatusBoard};
 use skep_node::GatewayVersion;
@@ -80,7 +81,10 @@ async fn take_version(version: &GatewayVersion, gateway: &impl PutInForce, entry
     let number = version.version;
     entry.wanted = number;
     let outcome = match skep_gateway::read(&version.text) {
-        Ok(config) => gateway.put(Applied { version: number, config: Arc::new(config) }).await,
+        Ok(config) => {
+            let secret = version.secret.0.map(Secret);
+            gateway.put(Applied { version: number, config: Arc::new(config), secret }).await
+        }
         Err(mistakes) => {
             Err(format!("this release, {}, cannot read it: {}", env!("CARGO_PKG_VERSION"), mistakes[0]))
         }
@@ -119,7 +123,8 @@ mod tests {
     use skep_base::Millis;
 
     fn version(version: u64, text: &str) -> GatewayVersion {
-        GatewayVersion { version, at: Millis(0), by: "ann".into(), what: "g.toml".into(), text: text.into() }
+        let (by, what) = ("ann".into(), "g.toml".into());
+        GatewayVersion { version, at: Millis(0), by, what, text: text.into(), secret: Default::default() }
     }
 
     /// Takes what does not trust two hops.

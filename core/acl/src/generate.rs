@@ -27,15 +27,20 @@ impl Generator {
         let digits = bits.div_ceil(4) as usize;
         let mut text = String::new();
         while text.len() < digits {
-            let step = |mark: u8| -> [u8; 32] {
-                Sha256::new().chain_update(self.secret).chain_update([mark]).finalize().into()
-            };
-            let (block, next) = (step(0), step(1));
-            self.secret = next;
-            block.iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
+            self.bytes().iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
         }
         text.truncate(digits);
         text
+    }
+
+    /// 256 bits of chance.
+    pub fn bytes(&mut self) -> [u8; 32] {
+        let step = |mark: u8| -> [u8; 32] {
+            Sha256::new().chain_update(self.secret).chain_update([mark]).finalize().into()
+        };
+        let (block, next) = (step(0), step(1));
+        self.secret = next;
+        block
     }
 }
 

@@ -57,6 +57,8 @@ const REPLACE: u8 = 9;
 const SET_USER: u8 = 10;
 const DEL_USERS: u8 = 11;
 const SET_GATEWAY: u8 = 12;
+/// As 12, with a secret in front.
+const SET_GATEWAY_SECRET: u8 = 13;
 
 impl MetaCommand {
     pub fn encode(&self) -> Vec<u8> {
@@ -118,7 +120,14 @@ impl MetaCommand {
                 record::put_texts(&mut out, names);
             }
             MetaCommand::SetGateway(version) => {
-                out.push(SET_GATEWAY);
+                // While no secret is needed, releases that know none understand all.
+                match version.secret.0 {
+                    None => out.push(SET_GATEWAY),
+                    Some(_) => {
+                        out.push(SET_GATEWAY_SECRET);
+                        gateway::encode_secret(version.secret, &mut out);
+                    }
+                }
                 gateway::encode_one(version, &mut out);
             }
         }
@@ -167,7 +176,11 @@ impl MetaCommand {
             },
             DEL_USERS => MetaCommand::DelUsers { names: record::texts(&mut input)? },
             SET_GATEWAY => MetaCommand::SetGateway(gateway::decode_one(&mut input)?),
-            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 12" }),
+            SET_GATEWAY_SECRET => {
+                let secret = gateway::decode_secret(&mut input)?;
+                MetaCommand::SetGateway(GatewayVersion { secret, ..gateway::decode_one(&mut input)? })
+            }
+            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 13" }),
         };
         input.end()?;
         Ok(command)

@@ -4,8 +4,13 @@
 //! has read it. A version is made only from the one that was known (`base`), so that two people do not undo each other's work
 //! without knowing.
 //!
-//! INV-PLACE-11: versions ascend, and the newest is the one in force; none is ever another text than it was.
+//! With the first version that needs it comes the secret by which all gateways sign, for instance sticky cookies; each later
+//! version has the same. It is a part of the state and shown to nobody.
+//!
+//! INV-PLACE-11: versions ascend, and the newest is the one in force; none is ever another text than it was. Once there is a
+//! secret, it stays.
 
+use std::fmt;
 use std::sync::Arc;
 
 use skep_base::Millis;
@@ -25,6 +30,16 @@ pub const GATEWAY_KEPT_BYTES_MAX: usize = 4 << 20;
 pub const GATEWAY_WORDS_BYTES_MAX: usize = 256;
 const _: () = assert!(2 * GATEWAY_BYTES_MAX <= GATEWAY_KEPT_BYTES_MAX);
 
+/// What the cluster's gateways sign with, once one of them needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct GatewaySecret(pub Option<[u8; 32]>);
+
+impl fmt::Debug for GatewaySecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "a secret" } else { "no secret" })
+    }
+}
+
 /// One version of the gateway's configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GatewayVersion {
@@ -38,6 +53,15 @@ pub struct GatewayVersion {
     pub what: String,
     /// TOML with a table `gateway`.
     pub text: Arc<str>,
+    /// In a change, the one to begin with if there is none.
+    pub secret: GatewaySecret,
+}
+
+impl GatewayVersion {
+    /// The same change, whatever secret was there when it was made.
+    fn is_same(&self, other: &GatewayVersion) -> bool {
+        *self == GatewayVersion { secret: self.secret, ..other.clone() }
+    }
 }
 
 impl MetaState {
@@ -47,8 +71,8 @@ impl MetaState {
     }
 
     /// Makes `new` the newest, if it follows the newest. Asked again with the same it changes nothing, whatever came after.
-    pub(crate) fn set_gateway(&mut self, new: GatewayVersion) -> Result<(), String> {
-        if self.gateway.contains(&new) {
+    pub(crate) fn set_gateway(&mut self, mut new: GatewayVersion) -> Result<(), String> {
+        if self.gateway.iter().any(|known| known.is_same(&new)) {
             return Ok(());
         }
         if let Some(why) = refusal(&new) {
@@ -61,6 +85,9 @@ impl MetaState {
             ));
         }
         let kept = Arc::make_mut(&mut self.gateway);
+        if let Some(newest) = kept.last().filter(|newest| newest.secret.0.is_some()) {
+            new.secret = newest.secret;
+        }
         kept.push(new);
         while kept.len() > GATEWAY_VERSIONS_MAX || kept.len() > 2 && bytes(kept) > GATEWAY_KEPT_BYTES_MAX {
             kept.remove(0);
@@ -90,10 +117,12 @@ pub(crate) fn broken_rule(kept: &[GatewayVersion]) -> Option<&'static str> {
     let fits =
         kept.len() <= GATEWAY_VERSIONS_MAX && (kept.len() <= 2 || bytes(kept) <= GATEWAY_KEPT_BYTES_MAX);
     let sound = kept.iter().all(|version| refusal(version).is_none());
-    (!(ascends && fits && sound))
-        .then_some("INV-PLACE-11: versions of the gateway that ascend, within their limits")
+    let stays = kept.windows(2).all(|pair| pair[0].secret.0.is_none() || pair[0].secret == pair[1].secret);
+    (!(ascends && fits && sound && stays))
+        .then_some("INV-PLACE-11: versions of the gateway that ascend, within their limits, with one secret")
 }
 
+/// The bytes of a version without its secret, as the release had it that had none.
 pub(crate) fn encode_one(of: &GatewayVersion, out: &mut Vec<u8>) {
     varint::put(out, of.version);
     varint::put(out, of.at.0);
@@ -109,16 +138,45 @@ pub(crate) fn decode_one(input: &mut Reader<'_>) -> Result<GatewayVersion, Malfo
         by: record::text(input)?,
         what: record::text(input)?,
         text: record::text(input)?.into(),
+        secret: GatewaySecret::default(),
     })
+}
+
+pub(crate) fn encode_secret(secret: GatewaySecret, out: &mut Vec<u8>) {
+    varint::put_bytes(out, secret.0.as_ref().map_or(&[][..], |secret| secret));
+}
+
+pub(crate) fn decode_secret(input: &mut Reader<'_>) -> Result<GatewaySecret, Malformed> {
+    match input.bytes()? {
+        [] => Ok(GatewaySecret(None)),
+        bytes => match bytes.try_into() {
+            Ok(secret) => Ok(GatewaySecret(Some(secret))),
+            Err(_) => input.malformed("a secret of 32 bytes or none"),
+        },
+    }
+}
+
+/// Whether any of them has a secret, so that their bytes have another form.
+pub(crate) fn have_secret(kept: &[GatewayVersion]) -> bool {
+    kept.iter().any(|version| version.secret.0.is_some())
 }
 
 pub(crate) fn encode(kept: &[GatewayVersion], out: &mut Vec<u8>) {
     varint::put(out, kept.len() as u64);
     kept.iter().for_each(|version| encode_one(version, out));
+    if have_secret(kept) {
+        kept.iter().for_each(|version| encode_secret(version.secret, out));
+    }
 }
 
-pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Vec<GatewayVersion>, Malformed> {
-    (0..input.count(5)?).map(|_| decode_one(input)).collect()
+pub(crate) fn decode(input: &mut Reader<'_>, has_secret: bool) -> Result<Vec<GatewayVersion>, Malformed> {
+    let mut kept: Vec<_> = (0..input.count(5)?).map(|_| decode_one(input)).collect::<Result<_, _>>()?;
+    if has_secret {
+        for version in &mut kept {
+            version.secret = decode_secret(input)?;
+        }
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -128,7 +186,8 @@ mod tests {
 
     fn version(version: u64, text: &str) -> GatewayVersion {
         let (by, what) = ("ann".to_owned(), format!("v{version}.toml"));
-        GatewayVersion { version, at: Millis(version * 1_000), by, what, text: text.into() }
+        let (at, secret) = (Millis(version * 1_000), GatewaySecret::default());
+        GatewayVersion { version, at, by, what, text: text.into(), secret }
     }
 
     fn set(state: &mut MetaState, new: GatewayVersion) -> Result<(), String> {
@@ -187,6 +246,43 @@ mod tests {
         assert!(set(&mut state, long).unwrap_err().contains("author is 257 bytes, limit is 256"));
         let long = GatewayVersion { what: "x".repeat(257), ..version(37, "") };
         assert!(set(&mut state, long).unwrap_err().contains("reason is 257 bytes"));
+    }
+
+    #[test]
+    fn the_first_secret_stays_and_is_shown_to_nobody() {
+        let mut state = MetaState::founded();
+        let with = |at, text: &str, byte| GatewayVersion {
+            secret: GatewaySecret(Some([byte; 32])),
+            ..version(at, text)
+        };
+        set(&mut state, version(1, "a")).unwrap();
+        set(&mut state, with(2, "b", 7)).unwrap();
+        set(&mut state, version(3, "c")).unwrap();
+        set(&mut state, with(4, "d", 8)).unwrap();
+        let secrets: Vec<_> = state.gateway.iter().map(|v| v.secret.0.map(|s| s[0])).collect();
+        assert_eq!(secrets, [None, Some(7), Some(7), Some(7)]);
+        let before = state.clone();
+        set(&mut state, with(4, "d", 8)).unwrap();
+        assert_eq!(state, before, "asked again it changes nothing");
+        assert!(!format!("{state:?}").contains("7, 7"), "{state:?}");
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        assert_eq!(bytes[0], 5);
+        assert!((0..bytes.len()).all(|cut| MetaState::decode(&bytes[..cut]).is_err()));
+        Arc::make_mut(&mut state.gateway)[3].secret = GatewaySecret(Some([8; 32]));
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        assert!(MetaState::decode(&bytes).unwrap_err().to_string().contains("INV-PLACE-11"));
+    }
+
+    #[test]
+    fn without_a_secret_the_bytes_are_those_of_the_release_that_knows_none() {
+        let mut state = MetaState::founded();
+        set(&mut state, version(1, "a")).unwrap();
+        let mut bytes = Vec::new();
+        state.encode(&mut bytes);
+        assert_eq!(bytes[0], 4);
+        assert_eq!(MetaCommand::SetGateway(version(2, "b")).encode()[0], 12);
     }
 
     #[test]

@@ -19,7 +19,8 @@ mod users;
 pub use command::MetaCommand;
 pub use forming::{Decision, Forming, FormingInput, JoinReply, Offer};
 pub use gateway::{
-    GATEWAY_BYTES_MAX, GATEWAY_KEPT_BYTES_MAX, GATEWAY_VERSIONS_MAX, GATEWAY_WORDS_BYTES_MAX, GatewayVersion,
+    GATEWAY_BYTES_MAX, GATEWAY_KEPT_BYTES_MAX, GATEWAY_VERSIONS_MAX, GATEWAY_WORDS_BYTES_MAX, GatewaySecret,
+    GatewayVersion,
 };
 pub use leaders::better_leader;
 pub use membership::{Step, Wanted, is_settled, membership_step};

@@ -21,7 +21,9 @@ pub const SHARDS_MAX: u32 = 4096;
 const REMOVED_MAX: usize = 4096;
 /// Greatest id of a founder: far from the end of the numbers, so that joining never gets there.
 pub(crate) const FOUNDER_MAX: NodeId = NodeId(u32::MAX as u64);
-const STATE_VERSION: u8 = 4;
+const STATE_VERSION: u8 = 5;
+/// The version whose gateway had no secret. Still written while there is none, so that a release that knows none reads it.
+const STATE_VERSION_NO_SECRET: u8 = 4;
 /// The version that had no gateway.
 const STATE_VERSION_NO_GATEWAY: u8 = 3;
 /// The version that had no users.
@@ -138,7 +140,8 @@ impl MetaState {
 
     /// Appends the state's checkpoint form.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(STATE_VERSION);
+        let secret = gateway::have_secret(&self.gateway);
+        out.push(if secret { STATE_VERSION } else { STATE_VERSION_NO_SECRET });
         varint::put_bytes(out, self.cluster_id.as_bytes());
         varint::put(out, u64::from(self.replicas));
         varint::put(out, self.next_node.0);
@@ -173,7 +176,7 @@ impl MetaState {
         let mut input = Reader::new(bytes);
         let version = input.u8()?;
         if !(STATE_VERSION_MIN..=STATE_VERSION).contains(&version) {
-            return Err(Malformed { offset: 0, expected: "a meta state of version 2 to 4" });
+            return Err(Malformed { offset: 0, expected: "a meta state of version 2 to 5" });
         }
         let mut state = MetaState { cluster_id: record::text(&mut input)?, ..MetaState::default() };
         state.replicas = record::small(&mut input)?;
@@ -197,7 +200,7 @@ impl MetaState {
             state.users = Arc::new(users::decode(&mut input)?);
         }
         if version > STATE_VERSION_NO_GATEWAY {
-            state.gateway = Arc::new(gateway::decode(&mut input)?);
+            state.gateway = Arc::new(gateway::decode(&mut input, version > STATE_VERSION_NO_SECRET)?);
         }
         input.end()?;
         match state.broken_rule_of_shape() {

@@ -40,7 +40,7 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 pub struct Surroundings {
     /// The zone of this node; empty for none.
     pub zone: String,
-    /// The cluster's secret, by which sticky cookies are signed.
+    /// What signs sticky cookies for as long as the cluster has no secret.
     pub secret: Secret,
     /// The seed of all random choices.
     pub seed: u64,

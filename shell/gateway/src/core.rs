@@ -63,7 +63,8 @@ pub(crate) struct Core {
     pub(crate) keyed: Keyed,
     store: Option<Arc<dyn Store>>,
     pub(crate) rng: RefCell<Rng>,
-    pub(crate) secret: Secret,
+    /// Signs while the cluster has no secret.
+    own_secret: Secret,
     /// Proofs of callers that were right.
     pub(crate) memory: RefCell<Memory>,
     pub(crate) hashing: Hashing,
@@ -110,16 +111,17 @@ impl Core {
         let site =
             Site { zone, cores: cores as u32, gateways: cores as u32, zones: Vec::new(), probes: index == 0 };
         let config = (*snapshot.config).clone();
+        let signs = snapshot.secret.clone().unwrap_or_else(|| secret.clone());
         let core = Rc::new(Core {
             index,
             cores,
             started: Instant::now(),
-            gate: RefCell::new(Gate::new(Micros(0), config, site, secret.clone(), seed)),
+            gate: RefCell::new(Gate::new(Micros(0), config, site, signs, seed)),
             rates: Rates::new(&snapshot.config, cores),
             keyed: Keyed::default(),
             store,
             rng: RefCell::new(Rng::new(seed ^ 1)),
-            secret,
+            own_secret: secret,
             memory: RefCell::default(),
             hashing,
             log,
@@ -147,6 +149,11 @@ impl Core {
         core.take_plan(snapshot);
         core.arm(core.gate.borrow().next_wakeup());
         core
+    }
+
+    /// What cookies are signed with, and digests of proofs made.
+    pub(crate) fn secret(&self) -> Secret {
+        self.plan.borrow().snapshot.secret.clone().unwrap_or_else(|| self.own_secret.clone())
     }
 
     /// Monotonic time since the core began.
@@ -291,7 +298,11 @@ impl Core {
         let config = (*snapshot.config).clone();
         self.take_plan(snapshot);
         self.configure_guard(&config);
-        self.with_gate(|gate, now, out| gate.configure(now, config, out));
+        let secret = self.secret();
+        self.with_gate(|gate, now, out| {
+            gate.set_secret(secret);
+            gate.configure(now, config, out);
+        });
     }
 
     fn take_plan(&self, snapshot: Arc<Snapshot>) {

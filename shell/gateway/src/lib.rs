@@ -39,6 +39,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub use control::{InForce, Running, StartFault, Surroundings, start};
 pub use figures::{Board, Figures, KeyedCounts, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
+use skep_gate::balance::sticky::Secret;
 use skep_gate::{Config, ConfigError};
 
 /// A configuration to be put in force.
@@ -47,6 +48,8 @@ pub struct Applied {
     /// Grows with each change; for metrics and logs.
     pub version: u64,
     pub config: Arc<Config>,
+    /// What the cluster's gateways sign with, if it has one; else [`Surroundings::secret`] does.
+    pub secret: Option<Secret>,
 }
 
 /// Reads `[gateway]` of a TOML text. Nothing that is accepted is without effect.

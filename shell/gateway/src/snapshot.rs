@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use skep_gate::Config;
+use skep_gate::balance::sticky::Secret;
 use skep_gate::config::listener::Protocol;
 use skep_gate::config::pool::UpstreamProtocol;
 use skep_gate::protect::nets::Nets;
@@ -19,6 +20,8 @@ use crate::upstream::UpstreamTls;
 pub(crate) struct Snapshot {
     pub(crate) version: u64,
     pub(crate) config: Arc<Config>,
+    /// What the cluster signs with.
+    pub(crate) secret: Option<Secret>,
     pub(crate) router: Router,
     pub(crate) trusted: Nets,
     /// Whether any route asks who may pass; if none does, nobody is asked.
@@ -55,6 +58,7 @@ impl Snapshot {
         Ok(Snapshot {
             auth,
             version: applied.version,
+            secret: applied.secret.clone(),
             router: Router::new(&config)?,
             trusted: Nets::new(&config.trusted_proxies),
             has_rules: config.routes.iter().any(|route| {

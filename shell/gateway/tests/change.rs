@@ -30,7 +30,7 @@ impl Stage {
         loop {
             let web = free();
             let config = Arc::new(skep_gateway::read(&text(web)).unwrap());
-            let (applied, follows) = watch::channel(Some(Applied { version: 1, config }));
+            let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
             let surroundings =
                 Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
             match skep_gateway::start(2, follows, surroundings) {
@@ -48,7 +48,7 @@ impl Stage {
         in_force.mark_unchanged();
         self.version += 1;
         let config = Arc::new(skep_gateway::read(text).unwrap());
-        self.applied.send_replace(Some(Applied { version: self.version, config }));
+        self.applied.send_replace(Some(Applied { version: self.version, config, secret: None }));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime
             .block_on(async { tokio::time::timeout(PATIENCE, in_force.changed()).await.unwrap().unwrap() });

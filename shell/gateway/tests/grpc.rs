@@ -60,7 +60,7 @@ fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) 
         let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = skep_gateway::read(&text.replace("WEB", &address.to_string()));
         let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
-        let (applied, follows) = watch::channel(Some(Applied { version: 1, config }));
+        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
         let surroundings =
             Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
         match skep_gateway::start(2, follows, surroundings) {

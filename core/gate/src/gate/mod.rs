@@ -276,6 +276,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Another secret of the cluster, by which the next [`Gate::configure`] names upstreams.
+    pub fn set_secret(&mut self, secret: Secret) {
+        self.secret = secret;
+    }
+
     /// A gate that begins at `now`. `seed` decides all its random choices; `secret` is the cluster's.
     pub fn new(now: Micros, config: Config, site: Site, secret: Secret, seed: u64) -> Gate {
         let mut gate = Gate {

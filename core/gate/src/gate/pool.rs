@@ -94,11 +94,11 @@ impl Pool {
                 None => {
                     let since = (!is_new).then_some(now);
                     let load = Load { weight: own.weight, in_flight: 0, cost: Cost::new(now, mean), since };
-                    let name = upstream_name(secret, &own.address.0);
                     let record = Record::default();
-                    (load, Upstream { name, checks: None, record, breaker: None, compared: now })
+                    (load, Upstream { name: 0, checks: None, record, breaker: None, compared: now })
                 }
             };
+            upstream.name = upstream_name(secret, &own.address.0);
             load.weight = own.weight;
             // A rule that changed begins anew; what stays the same keeps what it has learned.
             upstream.checks = config.health.as_ref().map(|rule| match upstream.checks.take() {

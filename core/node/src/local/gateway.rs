@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 
 use skep_base::{Args, Refusal, number};
-use skep_gate::Config;
-use skep_placement::{GATEWAY_BYTES_MAX, GATEWAY_WORDS_BYTES_MAX, GatewayVersion, MetaCommand};
+use skep_gate::{Config, ConfigError};
+use skep_placement::{
+    GATEWAY_BYTES_MAX, GATEWAY_WORDS_BYTES_MAX, GatewaySecret, GatewayVersion, MetaCommand,
+};
 use skep_resp::Reply;
 
 use super::{Call, Group, Parts};
@@ -80,14 +82,15 @@ fn gateway_part(
     if !node.cells.is_hub() || !matches!(Wanted::of(args), Ok(Wanted::Set)) {
         return Ok(Part::Done);
     }
-    let new = node.next_gateway(&words(node.asked_by()), args)?;
+    let by = words(node.asked_by());
+    let new = node.next_gateway(&by, args)?;
     let version = new.version as usize;
     node.ask_meta_for_part(caller, MetaCommand::SetGateway(new), AskReply::Count(version))
 }
 
 impl Node {
     /// The version that `SET` asks for, read and found good.
-    fn next_gateway(&self, by: &str, args: Args<'_>) -> Result<GatewayVersion, Refusal> {
+    fn next_gateway(&mut self, by: &str, args: Args<'_>) -> Result<GatewayVersion, Refusal> {
         if !self.ready {
             return Err(not_ready());
         }
@@ -107,15 +110,16 @@ impl Node {
         let Ok(text) = std::str::from_utf8(&args[5]) else {
             return Err(Refusal::text("ERR the gateway's configuration is not UTF-8 text"));
         };
-        if let Err(mistakes) = Config::parse_alone(text) {
-            let told = mistakes.iter().take(MISTAKES_TOLD_MAX).map(ToString::to_string);
-            let more = mistakes.len().saturating_sub(MISTAKES_TOLD_MAX);
-            let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-            let told = told.collect::<Vec<_>>().join("; ");
-            return Err(Refusal::format(format!("ERR the gateway's configuration: {told}{more}")));
-        }
+        let config = match Config::parse_alone(text) {
+            Ok(config) => config,
+            Err(mistakes) => return Err(refusal(&mistakes)),
+        };
+        // Cookies that stick are the first thing that gateways sign.
+        let signs = config.pools.iter().any(|pool| pool.it.sticky.is_some());
+        let has_secret = self.meta.state.gateway.last().is_some_and(|newest| newest.secret.0.is_some());
+        let secret = GatewaySecret((signs && !has_secret).then(|| self.acl.generator.bytes()));
         let (at, what) = (self.now.wall, words(&args[4]));
-        Ok(GatewayVersion { version: base + 1, at, by: by.to_owned(), what, text: text.into() })
+        Ok(GatewayVersion { version: base + 1, at, by: by.to_owned(), what, text: text.into(), secret })
     }
 
     fn list_gateway(&self, reply: &mut Reply<'_>) {
@@ -168,6 +172,14 @@ impl Node {
             out.push(Output::Gateway(newest.clone()));
         }
     }
+}
+
+fn refusal(mistakes: &[ConfigError]) -> Refusal {
+    let told = mistakes.iter().take(MISTAKES_TOLD_MAX).map(ToString::to_string);
+    let more = mistakes.len().saturating_sub(MISTAKES_TOLD_MAX);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let told = told.collect::<Vec<_>>().join("; ");
+    Refusal::format(format!("ERR the gateway's configuration: {told}{more}"))
 }
 
 fn head(version: &GatewayVersion, reply: &mut Reply<'_>) {
@@ -230,6 +242,24 @@ mod tests {
         assert!(list.starts_with("*1 *10 $7 version :1") && !list.contains(TEXT), "{list}");
         let other = ask(&mut world, &["SKEP", "GATEWAY", "GET", "2"]);
         assert_eq!(other, "-ERR there is no version 2 of the gateway's configuration; there are 1 to 1");
+    }
+
+    #[test]
+    fn the_first_pool_whose_sessions_stick_brings_the_secret_which_is_shown_to_nobody() {
+        let mut world = World::new(&[]);
+        let pool = "gateway.pool.p.upstreams=\"127.0.0.1:1\"\n";
+        let sticky = format!("{pool}gateway.pool.p.sticky=true");
+        for (base, text) in [("0", pool), ("1", &sticky), ("2", pool), ("3", &sticky)] {
+            assert!(ask(&mut world, &["SKEP", "GATEWAY", "SET", base, "w", text]).starts_with(':'));
+        }
+        let secrets: Vec<_> = world.gateway.iter().map(|version| version.secret).collect();
+        assert!(secrets[0].0.is_none() && secrets[1].0.is_some_and(|secret| secret != [0; 32]));
+        assert!(secrets[2] == secrets[1] && secrets[3] == secrets[1]);
+        let digits: String = secrets[1].0.unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+        for command in [&["SKEP", "GATEWAY", "GET"][..], &["SKEP", "GATEWAY", "LIST"]] {
+            let shown = ask(&mut world, command);
+            assert!(!shown.contains("secret") && !shown.contains(&digits[..8]), "{shown}");
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ async fn by_password(
     (user, password): (&str, Vec<u8>),
 ) -> Result<Proved, Denied> {
     const WRONG: &str = "the name or the password is wrong";
-    let Some(check) = rules.password(way, &core.secret.0, user, &password) else { return Ok(Err(WRONG)) };
+    let Some(check) = rules.password(way, &core.secret().0, user, &password) else { return Ok(Err(WRONG)) };
     if let Some(caller) = core.memory.borrow_mut().get(&check.digest, now_secs()) {
         return Ok(Ok(caller));
     }
@@ -249,7 +249,7 @@ fn judge(
     token: &str,
 ) -> Option<Proved> {
     let now = now_secs();
-    let digest = auth.rules.token_digest(way, &core.secret.0, &keys.digest, token);
+    let digest = auth.rules.token_digest(way, &core.secret().0, &keys.digest, token);
     if let Some(caller) = core.memory.borrow_mut().get(&digest, now) {
         return Some(Ok(caller));
     }

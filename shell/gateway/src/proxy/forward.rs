@@ -36,7 +36,7 @@ pub(super) fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, he
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let mut found = None;
         head.cookie(&rule.cookie.0, &mut |value| {
-            found = session(&core.secret, &own.name, value, now).map(|session| session.upstream);
+            found = session(&core.secret(), &own.name, value, now).map(|session| session.upstream);
             found.is_some()
         });
         found
@@ -218,7 +218,7 @@ pub(super) fn sticky_line(core: &Core, upstream: &Upstream, name: u64, secure: b
     let rule = sticky.as_ref()?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
     let age = rule.max_age.0 / 1_000_000;
-    let value = cookie(&core.secret, &upstream.key.pool, Session { upstream: name, ends: now + age });
+    let value = cookie(&core.secret(), &upstream.key.pool, Session { upstream: name, ends: now + age });
     let secure = if secure { "; Secure" } else { "" };
     let line = format!("{}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Lax{secure}", rule.cookie.0);
     HeaderValue::from_str(&line).ok()
