@@ -26,6 +26,10 @@ address = "{web}"
 address = "{secure}"
 tls.certificates = [{ cert = "CERTS/a.pem", key = "CERTS/a.key" }, { cert = "CERTS/b.pem", key = "CERTS/b.key" }]
 
+[gateway.listener.mutual]
+address = "{mutual}"
+tls = { certificates = [{ cert = "CERTS/a.pem", key = "CERTS/a.key" }], client-ca = "CERTS/ca.pem" }
+
 [gateway.listener.proxied]
 address = "{proxied}"
 proxy-protocol = "required"
@@ -104,6 +108,31 @@ def certificate(directory: Path, name: str, host: str) -> None:
     )  # fmt: skip
 
 
+def authority(directory: Path, name: str) -> None:
+    """A certificate that may sign others."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+         "-addext", "keyUsage=critical,keyCertSign", "-keyout", directory / f"{name}.key", "-out", directory / f"{name}.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+def signed(directory: Path, name: str, ca: str) -> None:
+    """A client's certificate by an authority, which is made if it is not there."""
+    if not (directory / f"{ca}.pem").exists():
+        authority(directory, ca)
+    extensions = directory / "client.ext"
+    extensions.write_text("basicConstraints=critical,CA:FALSE\nextendedKeyUsage=clientAuth\n")
+    request = directory / f"{name}.csr"
+    for words in (
+        ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={name}",
+         "-keyout", directory / f"{name}.key", "-out", request],
+        ["x509", "-req", "-in", request, "-CA", directory / f"{ca}.pem", "-CAkey", directory / f"{ca}.key", "-CAcreateserial",
+         "-days", "2", "-extfile", extensions, "-out", directory / f"{name}.pem"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
 def tls_server(directory: Path, name: str, answer: bytes) -> socket.socket:
     """Answers each connection of TLS with `answer`, after it has said something."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -141,6 +170,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     own.certs = tmp_path_factory.mktemp("certs")
     for name, host in (("a", "a.test"), ("b", "b.test"), ("one", "one.test"), ("two", "x.two.test")):
         certificate(own.certs, name, host)
+    authority(own.certs, "ca")
+    for name, ca in (("friend", "ca"), ("foe", "foe-ca")):
+        signed(own.certs, name, ca)
     own.bytes_seen = []
     one, two = (tls_server(own.certs, name, name.encode()) for name in ("one", "two"))
     tls = tls_server(own.certs, "a", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\ntls")
@@ -182,7 +214,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         for word, of in (("ONE", one), ("TWO", two), ("BYTES", plain), ("NAMES", names)):
             text = text.replace(f'"{word}"', f'"{address(of)}"')
         text = text.replace("TLSPORT", str(tls.getsockname()[1]))
-        listeners = ["web", "secure", "proxied", "byname", "bytes", "names"]
+        listeners = ["web", "secure", "mutual", "proxied", "byname", "bytes", "names"]
         with Gateway(text, listeners, env={"SSL_CERT_FILE": str(own.certs / "a.pem")}) as gateway:
             own.gateway = gateway  # type: ignore[assignment]
             yield own
@@ -205,6 +237,23 @@ def test_certificates_are_chosen_by_name_and_both_protocols_are_offered(scene: S
             seen = secure(scene, host, "--cacert", scene.certs / f"{name}.pem", version, "-w", " %{http_version}")
             assert '["x-forwarded-proto", "https"]' in seen
             assert seen.endswith(" 2" if version == "--http2" else " 1.1")
+
+
+def test_only_clients_with_a_certificate_of_the_authority_are_served(scene: Scene) -> None:
+    port, before = scene.gateway.ports["mutual"], len(scene.web.requests)
+
+    def ask(*words: object) -> str:
+        trust = ("--resolve", f"a.test:{port}:127.0.0.1", "--cacert", scene.certs / "a.pem")
+        return curl(*trust, *words, f"https://a.test:{port}/mutual")
+
+    def by(name: str) -> str:
+        return ask("--cert", scene.certs / f"{name}.pem", "--key", scene.certs / f"{name}.key")
+
+    assert '"path": "/mutual"' in by("friend")
+    for refused in (ask, lambda: by("foe")):
+        with pytest.raises(subprocess.CalledProcessError):
+            refused()
+    assert len(scene.web.requests) == before + 1, "the others reached nobody"
 
 
 def test_a_certificate_that_changes_is_read_again(scene: Scene) -> None:

@@ -247,10 +247,11 @@ mod tests {
     #[test]
     fn the_first_pool_whose_sessions_stick_brings_the_secret_which_is_shown_to_nobody() {
         let mut world = World::new(&[]);
-        let pool = "gateway.pool.p.upstreams=\"127.0.0.1:1\"\n";
+        let pool = "gateway.pool.p.upstreams=[\"127.0.0.1:1\"]\n";
         let sticky = format!("{pool}gateway.pool.p.sticky=true");
         for (base, text) in [("0", pool), ("1", &sticky), ("2", pool), ("3", &sticky)] {
-            assert!(ask(&mut world, &["SKEP", "GATEWAY", "SET", base, "w", text]).starts_with(':'));
+            let reply = ask(&mut world, &["SKEP", "GATEWAY", "SET", base, "w", text]);
+            assert!(reply.starts_with(':'), "{reply}");
         }
         let secrets: Vec<_> = world.gateway.iter().map(|version| version.secret).collect();
         assert!(secrets[0].0.is_none() && secrets[1].0.is_some_and(|secret| secret != [0; 32]));
