@@ -10,7 +10,7 @@ use skep_resp::write_command;
 
 use crate::bank::{self, Tells};
 use crate::carried::Carrier;
-use crate::history::{HISTORY_DB, Histories, OpRef};
+use crate::history::{HISTORY_DB, Histories, OpRef, Sender};
 use crate::jobs::{JOB_QUEUES, done_key};
 use crate::ledger::{Before, LEDGER_DB, Ledger, NOTES, QUEUES};
 use crate::model::{Model, Words, show};
@@ -111,6 +111,8 @@ pub struct Client {
     pub to_client_at: u64,
     workload: Workload,
     db: u8,
+    /// Commands about the connection that it has sent.
+    stage: u64,
     /// What it watches was answered to be watched; `None` if it watches nothing.
     watches: Option<bool>,
     sent: VecDeque<Sent>,
@@ -146,6 +148,7 @@ impl Client {
             to_client_at: 0,
             workload: Workload::new(number, plan.value_bytes_max),
             db: 0,
+            stage: 0,
             watches: None,
             sent: VecDeque::new(),
             unread: Vec::new(),
@@ -225,15 +228,14 @@ impl Client {
         self.send(bytes, noted, Kind::Audit(NOTES), around.wall_min);
         if self.number == 0 {
             self.select(bytes, HISTORY_DB, around.wall_min);
-            for (words, op) in around.histories.final_reads(self.session(), around.at) {
+            for (words, op) in around.histories.final_reads(self.sender(), around.at) {
                 self.send(bytes, words, Kind::History(op), around.wall_min);
             }
         }
     }
 
-    /// One connection, among those of all clients.
-    fn session(&self) -> u64 {
-        (self.number as u64) << 32 | self.generation
+    fn sender(&self) -> Sender {
+        Sender { session: (self.number as u64) << 32 | self.generation, stage: self.stage }
     }
 
     /// The next burst of commands.
@@ -273,7 +275,7 @@ impl Client {
                 }
                 0..3 => (self.workload.private(rng), Kind::Private(self.epoch)),
                 5..8 if histories => {
-                    let (words, op) = around.histories.next(rng, self.session(), around.at);
+                    let (words, op) = around.histories.next(rng, self.sender(), around.at);
                     (words, Kind::History(op))
                 }
                 _ => (self.workload.wild(rng, around.wall), Kind::Any),
@@ -287,7 +289,7 @@ impl Client {
     pub fn probe(&mut self, writes: bool, around: &mut Surroundings<'_>) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.select(&mut bytes, HISTORY_DB, around.wall_min);
-        let (words, op) = around.histories.probe(writes, self.session(), around.at);
+        let (words, op) = around.histories.probe(writes, self.sender(), around.at);
         self.send(&mut bytes, words, Kind::History(op), around.wall_min);
         bytes
     }
@@ -316,7 +318,8 @@ impl Client {
 
     /// Begins to replace a key by what nobody else may have replaced it with meanwhile; see [`Client::replace`].
     fn watch(&mut self, bytes: &mut Vec<u8>, rng: &mut Rng, around: &mut Surroundings<'_>) {
-        let (words, op) = around.histories.read_to_replace(rng, self.session(), around.at);
+        self.stage += u64::from(!around.histories.forgets_watch());
+        let (words, op) = around.histories.read_to_replace(rng, self.sender(), around.at);
         self.watches = Some(around.histories.forgets_watch());
         if !around.histories.forgets_watch() {
             let watch = vec![b"WATCH".to_vec(), words[1].clone()];
@@ -328,8 +331,8 @@ impl Client {
     /// Goes on with what was read, or lets it be.
     fn replace(&mut self, bytes: &mut Vec<u8>, op: OpRef, around: &mut Surroundings<'_>) {
         let watched = self.watches == Some(true);
-        let session = self.session();
-        let next = watched.then(|| around.histories.replace(op, session, around.at)).flatten();
+        let from = self.sender();
+        let next = watched.then(|| around.histories.replace(op, from, around.at)).flatten();
         let words = |word: &str| vec![word.as_bytes().to_vec()];
         let Some((set, op)) = next else {
             self.watches = None;
@@ -343,6 +346,7 @@ impl Client {
     fn select(&mut self, bytes: &mut Vec<u8>, db: u8, wall: u64) {
         if self.db != db {
             self.db = db;
+            self.stage += 1;
             self.send(bytes, vec![b"SELECT".to_vec(), db.to_string().into_bytes()], Kind::Select, wall);
         }
     }

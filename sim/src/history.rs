@@ -64,8 +64,18 @@ enum Fate {
     Answered(u64, Outcome),
 }
 
+/// Who sends an operation.
+#[derive(Clone, Copy)]
+pub struct Sender {
+    /// One connection, among those of all clients.
+    pub session: u64,
+    /// Commands about the connection that were sent on it before.
+    pub stage: u64,
+}
+
 struct Recorded {
     session: u64,
+    stage: u64,
     op: Op,
     invoked: u64,
     fate: Fate,
@@ -109,8 +119,8 @@ impl Histories {
         histories
     }
 
-    /// A command for `session` that leaves at `at`.
-    pub fn next(&mut self, rng: &mut Rng, session: u64, at: u64) -> (Words, OpRef) {
+    /// A command that leaves at `at`.
+    pub fn next(&mut self, rng: &mut Rng, from: Sender, at: u64) -> (Words, OpRef) {
         if !self.to_retry.is_empty() && rng.one_in(3) {
             return self.retry(rng.below(self.to_retry.len() as u64) as usize);
         }
@@ -118,24 +128,24 @@ impl Histories {
         self.tokens += 1;
         let op = draw(PLACES[place].0, self.tokens, rng);
         let once = !op.is_read() && rng.one_in(3);
-        self.send_to(place, op, session, at, once)
+        self.send_to(place, op, from, at, once)
     }
 
     /// A write, or a read, of the key that shows best whether reads are stale.
-    pub fn probe(&mut self, writes: bool, session: u64, at: u64) -> (Words, OpRef) {
+    pub fn probe(&mut self, writes: bool, from: Sender, at: u64) -> (Words, OpRef) {
         self.tokens += 1;
         let op = if writes { Op::Set(self.tokens) } else { Op::Get };
-        self.send_to(0, op, session, at, false)
+        self.send_to(0, op, from, at, false)
     }
 
     /// A read of a register that is to be replaced, see [`Histories::replace`].
-    pub fn read_to_replace(&mut self, rng: &mut Rng, session: u64, at: u64) -> (Words, OpRef) {
+    pub fn read_to_replace(&mut self, rng: &mut Rng, from: Sender, at: u64) -> (Words, OpRef) {
         let place = if rng.one_in(2) { GUARDED } else { rng.below(2) as usize };
-        self.send_to(place, Op::Get, session, at, false)
+        self.send_to(place, Op::Get, from, at, false)
     }
 
     /// What replaces a register in a transaction, if it is still what was read; `None` if it is to be left as it is.
-    pub fn replace(&mut self, read: OpRef, session: u64, at: u64) -> Option<(Words, OpRef)> {
+    pub fn replace(&mut self, read: OpRef, from: Sender, at: u64) -> Option<(Words, OpRef)> {
         let key = &self.keys[read.key];
         let Fate::Answered(_, seen) = &key.history[read.op].fate else { return None };
         if key.history.len() >= OPS_PER_KEY || key.open >= UNCERTAIN_PER_KEY {
@@ -143,7 +153,7 @@ impl Histories {
         }
         let seen = if let Outcome::Value(token) = seen { Some(*token) } else { None };
         self.tokens += 1;
-        Some(self.send(read.key, Op::Replace(seen, self.tokens), session, at, false))
+        Some(self.send(read.key, Op::Replace(seen, self.tokens), from, at, false))
     }
 
     /// True if clients do not watch what they replace.
@@ -151,13 +161,13 @@ impl Histories {
         self.forgets_watch
     }
 
-    fn send_to(&mut self, place: usize, op: Op, session: u64, at: u64, once: bool) -> (Words, OpRef) {
+    fn send_to(&mut self, place: usize, op: Op, from: Sender, at: u64, once: bool) -> (Words, OpRef) {
         let key = &self.keys[self.current[place]];
         if key.history.len() >= OPS_PER_KEY || key.open >= UNCERTAIN_PER_KEY {
             self.current[place] = self.keys.len();
             self.open(place);
         }
-        self.send(self.current[place], op, session, at, once)
+        self.send(self.current[place], op, from, at, once)
     }
 
     /// An operation that is uncertain is sent once more with its token, on any connection.
@@ -172,11 +182,11 @@ impl Histories {
     }
 
     /// A read of each key for the end.
-    pub fn final_reads(&mut self, session: u64, at: u64) -> Vec<(Words, OpRef)> {
+    pub fn final_reads(&mut self, from: Sender, at: u64) -> Vec<(Words, OpRef)> {
         (0..self.keys.len())
             .map(|key| {
                 let op = if self.keys[key].kind == Kind::Queue { Op::Range } else { Op::Get };
-                self.send(key, op, session, at, false)
+                self.send(key, op, from, at, false)
             })
             .collect()
     }
@@ -262,18 +272,27 @@ impl Histories {
         self.keys.push(Key { name, kind, history: Vec::new(), open: 0 });
     }
 
-    fn send(&mut self, key: usize, op: Op, session: u64, at: u64, once: bool) -> (Words, OpRef) {
+    fn send(&mut self, key: usize, op: Op, from: Sender, at: u64, once: bool) -> (Words, OpRef) {
         let Key { name, history, open, .. } = &mut self.keys[key];
         *open += 1;
         let token = once.then_some(self.tokens);
-        history.push(Recorded { session, op, invoked: at, fate: Fate::Waiting, token, retried: false });
+        let Sender { session, stage } = from;
+        history.push(Recorded {
+            session,
+            stage,
+            op,
+            invoked: at,
+            fate: Fate::Waiting,
+            token,
+            retried: false,
+        });
         (words(name, op, token.filter(|_| !self.forgets_tokens)), OpRef { key, op: history.len() - 1 })
     }
 }
 
 impl Recorded {
     fn operation(&self) -> Option<Operation> {
-        let Recorded { session, op, invoked, .. } = *self;
+        let Recorded { session, stage, op, invoked, .. } = *self;
         let (answered, told) = match &self.fate {
             Fate::Refused => return None,
             // It was stopped, as it may be for a change in front of the read, too.
@@ -282,7 +301,7 @@ impl Recorded {
             Fate::Uncertain(told) => (None, *told),
             Fate::Answered(at, outcome) => (Some((*at, outcome.clone())), u64::MAX),
         };
-        Some(Operation { session, op, invoked, answered, told })
+        Some(Operation { session, stage, op, invoked, answered, told })
     }
 }
 
