@@ -6,6 +6,7 @@ import http.client
 import itertools
 import socket
 import threading
+import time
 
 import pytest
 
@@ -69,11 +70,19 @@ def post(node: Node, path: str, key: str) -> Answer | None:
         return None
 
 
+def insist(node: Node, path: str, key: str) -> Answer | None:
+    """Comes again as long as it is told to, as clients do."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while (answer := post(node, path, key)) is not None and told(answer) == (503, "unavailable") and time.monotonic() < end:
+        time.sleep(0.1)
+    return answer
+
+
 def swarm(nodes: Nodes, path: str, key: str) -> tuple[list[threading.Thread], list[Answer | None]]:
     """Many clients that post the same at once, spread over the nodes."""
     answers: list[Answer | None] = []
     threads = [
-        threading.Thread(target=lambda n=n: answers.append(post(nodes.nodes[n % 3], path, key)))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: answers.append(insist(nodes.nodes[n % 3], path, key)))  # type: ignore[misc]
         for n in range(CLIENTS)
     ]
     for thread in threads:
@@ -102,10 +111,8 @@ def test_the_same_key_a_hundred_times_while_a_node_dies_is_carried_out_once(kill
         assert len(upstream.seen("/pay/1")) == 1, "the upstream saw it once"
         got = [answer for answer in [*first, *answers] if answer is not None and answer.status == 201]
         assert len({answer.body for answer in got}) == 1 and first[0] in got
-        # Of those at living nodes, all that were not told to come again.
         refused = [told(answer) for answer in answers if answer is not None and answer.status != 201]
-        assert set(refused) <= {(503, "unavailable")}, refused
-        assert len(got) > CLIENTS // 3
+        assert not refused and len(got) >= CLIENTS * 2 // 3, "all at living nodes have the reply"
 
         # After the fail-over, and after a restart of all, it is still there.
         nodes.wait_writes(next(node for node in nodes.nodes if node is not victim))
