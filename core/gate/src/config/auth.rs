@@ -4,7 +4,7 @@ use skep_base::Micros;
 use toml::de::DeValue;
 
 use super::fields::{Fields, Scalar, Section};
-use super::scalar::{HeaderName, Parameter, Test, quoted};
+use super::scalar::{HeaderName, Parameter, Test, quoted, text_forms};
 
 /// Callers by key of one `[gateway.auth.NAME]`; users of one.
 pub const CALLERS_MAX: usize = 10_000;
@@ -264,42 +264,18 @@ fn plain(text: &str) -> bool {
     (1..=CALLER_BYTES_MAX).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
 }
 
-/// A text without spaces or control characters of ASCII.
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident, $form:literal, $accepts:expr;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-        pub struct $name(pub String);
-
-        impl Scalar for $name {
-            fn form() -> String {
-                $form.to_owned()
-            }
-
-            fn read(value: &DeValue<'_>) -> Option<$name> {
-                let accepts: fn(&str) -> bool = $accepts;
-                value.as_str().filter(|text| accepts(text)).map(|text| $name(text.to_owned()))
-            }
-
-            fn show(&self) -> String {
-                quoted(&self.0)
-            }
-        }
-    )*};
-}
-
-names! {
+text_forms! {
     /// The name of a caller or of a scope.
     CallerName, "1 to 256 printable characters of ASCII without spaces, : , \" or \\", |text| {
-        plain(text) && !text.contains([' ', ':', ',', '"', '\\'])
+        (plain(text) && !text.contains([' ', ':', ',', '"', '\\'])).then(|| text.to_owned())
     };
     /// The name of a claim, or the names of claims one inside the other with dots between them.
     ClaimName, "the name of a claim, such as sub or realm_access.roles", |text| {
-        plain(text) && !text.contains([' ', '"', '\\'])
+        (plain(text) && !text.contains([' ', '"', '\\'])).then(|| text.to_owned())
     };
     /// What a client shows to who is asked for a password.
     Realm, "1 to 256 printable characters of ASCII without \" or \\", |text| {
-        plain(text) && !text.contains(['"', '\\'])
+        (plain(text) && !text.contains(['"', '\\'])).then(|| text.to_owned())
     };
 }
 

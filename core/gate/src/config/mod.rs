@@ -121,18 +121,6 @@ impl Config {
     /// # Errors
     /// Every mistake found, in the order of lines; at least one. Nothing of a text with a mistake is used.
     pub fn parse(text: &str) -> Result<Config, Vec<ConfigError>> {
-        Config::parse_and(text, |_| Vec::new())
-    }
-
-    /// As [`Config::parse`]; a configuration that is right in itself is also given to `more`, whose pairs of a key and a
-    /// sentence become errors at the lines of the keys.
-    ///
-    /// # Errors
-    /// As [`Config::parse`].
-    pub fn parse_and(
-        text: &str,
-        more: impl FnOnce(&Config) -> Vec<(String, String)>,
-    ) -> Result<Config, Vec<ConfigError>> {
         let whole = |what: String| vec![ConfigError { line: 1, key: String::new(), what }];
         if text.len() > CONFIG_BYTES_MAX {
             return Err(whole(format!("the text is {} bytes, the limit is {CONFIG_BYTES_MAX}", text.len())));
@@ -164,9 +152,6 @@ impl Config {
             && let Err(what) = Router::new(&config)
         {
             found.wrong("gateway.route", what);
-        }
-        if found.is_clean() {
-            more(&config).into_iter().for_each(|(key, what)| found.wrong(&key, what));
         }
         match found.is_clean() {
             true => Ok(config),

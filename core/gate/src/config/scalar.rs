@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::fields::Scalar;
 
 /// The longest text of a value. An answer's body is the largest thing that is written into a configuration.
-const TEXT_BYTES_MAX: usize = 64 << 10;
+pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 /// A compiled pattern may take this much memory; more is a mistake or an attack.
 pub(crate) const PATTERN_BYTES_MAX: usize = 1 << 20;
 
@@ -196,7 +196,7 @@ macro_rules! text_forms {
 
             fn read(value: &DeValue<'_>) -> Option<$name> {
                 let accepts: fn(&str) -> Option<String> = $accepts;
-                accepts(value.as_str().filter(|text| text.len() <= TEXT_BYTES_MAX)?).map($name)
+                accepts(value.as_str().filter(|text| text.len() <= $crate::config::scalar::TEXT_BYTES_MAX)?).map($name)
             }
 
             fn show(&self) -> String {
@@ -205,6 +205,7 @@ macro_rules! text_forms {
         }
     )*};
 }
+pub(super) use text_forms;
 
 text_forms! {
     /// The name of a header, in lower case (RFC 9110, section 5.1).

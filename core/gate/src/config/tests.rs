@@ -235,17 +235,6 @@ proptest! {
 }
 
 #[test]
-fn what_a_caller_finds_wrong_is_told_with_its_line() {
-    let text = "[gateway.pool.a]\nupstreams = ['10.0.0.1:80']\nsticky = true\n";
-    let errors = Config::parse_and(text, |config| {
-        assert_eq!(config.pools.len(), 1);
-        vec![("gateway.pool.a.sticky".to_owned(), "is refused".to_owned())]
-    });
-    let errors = errors.expect_err("it is refused");
-    assert_eq!(errors[0].to_string(), "line 3: `gateway.pool.a.sticky` is refused");
-}
-
-#[test]
 fn a_text_for_the_cluster_holds_nothing_but_the_gateway() {
     assert!(Config::parse_alone("[gateway]\ntrusted-hops = 1").is_ok());
     let errors = Config::parse_alone("requirepass = \"secret\"\n[gateway]\n").unwrap_err();

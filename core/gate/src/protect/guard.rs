@@ -297,8 +297,6 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::super::share::Bucket;
     use super::*;
     use crate::names::ListenerId;
@@ -329,6 +327,20 @@ deny = '192.0.2.0/24'
         }
     }
 
+    fn head<'a>(source: &str, headers: &'a Lines) -> Head<'a> {
+        Head {
+            listener: ListenerId(0),
+            secure: false,
+            method: "GET",
+            host: "h",
+            path: "/",
+            query: None,
+            headers,
+            source: source.parse().unwrap(),
+            caller: None,
+        }
+    }
+
     struct Stage {
         guard: Guard,
         now: Micros,
@@ -343,22 +355,9 @@ deny = '192.0.2.0/24'
 
         fn judge(&mut self, source: &str, key: &'static str) -> Vec<Word> {
             self.id += 1;
-            let source: IpAddr = source.parse().unwrap();
-            let headers = &Lines(if key.is_empty() { vec![] } else { vec![("x-key", key)] });
-            let (listener, host, path) = (ListenerId(0), "h", "/");
-            let head = Head {
-                listener,
-                secure: false,
-                method: "GET",
-                host,
-                path,
-                query: None,
-                headers,
-                source,
-                caller: None,
-            };
+            let lines = Lines(if key.is_empty() { vec![] } else { vec![("x-key", key)] });
             let mut out = Vec::new();
-            self.guard.judge(self.now, RequestId(self.id), RouteId(0), &head, &mut out);
+            self.guard.judge(self.now, RequestId(self.id), RouteId(0), &head(source, &lines), &mut out);
             out
         }
 
@@ -463,20 +462,8 @@ deny = '192.0.2.0/24'
         let mut guards: Vec<Guard> = (0..4).map(|_| Guard::new(&config, 1)).collect();
         let mut bucket = Bucket::new(Micros(0), 10);
         let mut passed = 0;
-        let headers = &Lines(vec![]);
-        let source: IpAddr = "10.0.0.1".parse().unwrap();
-        let (listener, host, path) = (ListenerId(0), "h", "/");
-        let head = Head {
-            listener,
-            secure: false,
-            method: "GET",
-            host,
-            path,
-            query: None,
-            headers,
-            source,
-            caller: None,
-        };
+        let lines = Lines(vec![]);
+        let head = head("10.0.0.1", &lines);
         for n in 0..10_000u64 {
             let now = Micros(n * 1_000);
             let guard = &mut guards[(n % 4) as usize];
