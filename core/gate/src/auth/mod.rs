@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use basic::{Password, parse_users};
 pub use claims::{Claims, TokenFault};
 pub use memory::{Memory, Remembered};
-pub use offered::{Hidden, Offered, without_cookie, without_parameter};
+pub use offered::{Offered, Places, without_cookie, without_parameter};
 
 use crate::config::auth::{Auth, Jwt, Require};
 use crate::config::scalar::HeaderName;

@@ -74,26 +74,34 @@ impl Rules {
         }
     }
 
-    /// What of a proof does not go on to upstreams.
-    pub fn hidden(&self, auth: AuthId) -> Hidden<'_> {
+    /// Where a proof of this way may be.
+    pub fn places(&self, auth: AuthId) -> Places<'_> {
         let config = self.way(auth);
-        if let Some(keys) = config.keys.as_ref().filter(|keys| !keys.pass_on) {
+        if let Some(keys) = &config.keys {
             let query = keys.query.as_ref().map(|q| q.0.as_str());
-            return Hidden { header: Some(&keys.header.0), query, cookie: None };
+            return Places { header: Some(&keys.header.0), query, cookie: None };
         }
-        let tokens = config.jwt.as_ref().filter(|jwt| !jwt.pass_on);
-        let passwords = config.basic.as_ref().is_some_and(|basic| !basic.pass_on);
-        Hidden {
-            header: (passwords || tokens.is_some()).then_some("authorization"),
+        let tokens = config.jwt.as_ref();
+        Places {
+            header: Some("authorization"),
             query: tokens.and_then(|jwt| jwt.query.as_ref()).map(|q| q.0.as_str()),
             cookie: tokens.and_then(|jwt| jwt.cookie.as_ref()).map(|c| c.0.as_str()),
         }
+    }
+
+    /// What of a proof does not go on to upstreams.
+    pub fn hidden(&self, auth: AuthId) -> Places<'_> {
+        let config = self.way(auth);
+        let keys = config.keys.as_ref().is_some_and(|keys| keys.pass_on);
+        let passwords = config.basic.as_ref().is_some_and(|basic| basic.pass_on);
+        let tokens = config.jwt.as_ref().is_some_and(|jwt| jwt.pass_on);
+        if keys || passwords || tokens { Places::default() } else { self.places(auth) }
     }
 }
 
 /// Parts of a request that hold a proof.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Hidden<'r> {
+pub struct Places<'r> {
     pub header: Option<&'r str>,
     pub query: Option<&'r str>,
     pub cookie: Option<&'r str>,

@@ -256,7 +256,7 @@ fn a_token_is_taken_from_where_it_may_be_and_hidden_there() {
     assert_eq!(token("authorization", "Basic a.b.c", None), Offered::Nothing);
     let long = "x".repeat(17_000);
     assert_eq!(token("authorization", &format!("Bearer {long}"), None), Offered::Bad("it is no token"));
-    let hidden = Hidden { header: Some("authorization"), query: Some("token"), cookie: Some("session") };
+    let hidden = Places { header: Some("authorization"), query: Some("token"), cookie: Some("session") };
     assert_eq!(rules.hidden(APP), hidden);
     assert_eq!(without_parameter("a=1&token=x&b=2&t%6fken=y", "token"), "a=1&b=2");
     assert_eq!(without_parameter("a=1", "token"), "a=1");

@@ -19,6 +19,12 @@ pub use record::{Fingerprint, Kept, Token};
 pub use refusal::Refusal;
 pub use store::{Ask, Told};
 
+use std::borrow::Cow;
+
+use crate::auth::{Caller, without_parameter};
+use crate::config::idempotency::Idempotency;
+use crate::router::Headers;
+
 /// Longest key.
 pub const KEY_BYTES_MAX: usize = 255;
 
@@ -54,8 +60,34 @@ pub fn key<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Result<Option<&'v 
     }
 }
 
-/// The name of a key's record in the store: of this route, this caller (the values of the headers that tell callers apart, in
-/// the order of the configuration) and this key.
+/// Whose keys a request uses: those of the caller who was proved, by the way and the name, so that a token that was renewed is the
+/// same caller's and no header makes another of it. Without one, those of the values of the headers that tell callers apart, in
+/// the order of the configuration.
+pub fn owner(rules: &Idempotency, caller: Option<&Caller>, headers: &dyn Headers) -> Vec<Vec<u8>> {
+    if let Some(caller) = caller {
+        return vec![caller.key.to_le_bytes().to_vec(), caller.name.clone().into_bytes()];
+    }
+    let values = |name: &str| {
+        let mut values: Vec<Vec<u8>> = Vec::new();
+        headers.any(name, &mut |value| {
+            values.push(value.to_vec());
+            false
+        });
+        // No value holds a line feed, so different headers stay different.
+        values.join(&b'\n')
+    };
+    rules.by.iter().map(|name| values(&name.0)).collect()
+}
+
+/// The target of a request as its repeats must have it: without the parameter that held the proof of its caller, if one may,
+/// for a token is renewed.
+pub fn target(path: &str, query: Option<&str>, proof: Option<&str>) -> String {
+    let query = query.unwrap_or("");
+    let query = proof.map_or(Cow::Borrowed(query), |name| without_parameter(query, name));
+    [path, &query].join("?")
+}
+
+/// The name of a key's record in the store: of this route, this [`owner`] and this key.
 pub fn record_key(route: &str, caller: &[&[u8]], key: &[u8]) -> Vec<u8> {
     let parts = [route.as_bytes(), key].into_iter().chain(caller.iter().copied());
     let mut name = b"skep.gateway.once:".to_vec();

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
 use skep_base::{Micros, Rng};
 
 use super::*;
+use crate::auth::Rules;
+use crate::config::Config;
 use crate::config::idempotency::{Duplicate, Idempotency, Unknown};
+use crate::names::AuthId;
 
 const DEADLINE: Micros = Micros::from_secs(30);
 
@@ -380,4 +384,43 @@ fn records_of_different_callers_routes_and_keys_do_not_meet() {
     ];
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     assert_ne!(fingerprint(b"POST", b"/a", b"b"), fingerprint(b"POST", b"/ab", b""));
+}
+
+#[test]
+fn a_key_belongs_to_the_caller_who_was_proved_and_to_no_header() {
+    let jwt = "jwt = { jwks = 'http://a/keys', issuer = '*', audience = '*' }";
+    let text = format!("[gateway.auth.app]\n{jwt}\n[gateway.auth.other]\n{jwt}\n");
+    let rules = Rules::new(&Config::parse(&text).unwrap(), &[]).unwrap();
+    let caller = |way, name: &str, until: u64| {
+        rules.by_claims(AuthId(way), json!({ "sub": name, "exp": until }), 1).unwrap().0
+    };
+    let by_headers = Idempotency::default();
+    let (none, ann) = (Lines(&[]), Lines(&["Bearer ann"]));
+    let of = |caller: &Caller, headers: &Lines| owner(&by_headers, Some(caller), headers);
+    let first = of(&caller(0, "ann", 100), &ann);
+    assert_eq!(first, of(&caller(0, "ann", 200), &none), "a renewed token, shown elsewhere");
+    assert_ne!(first, of(&caller(0, "bob", 100), &ann), "another caller with the same headers");
+    assert_ne!(first, of(&caller(1, "ann", 100), &ann), "another way that knows the same name");
+    // Where nobody is proved, the headers tell.
+    let by = |headers: &Lines| owner(&by_headers, None, headers);
+    assert_eq!(by(&ann), vec![b"Bearer ann".to_vec()]);
+    assert_eq!(by(&none), vec![Vec::<u8>::new()]);
+    assert_ne!(by(&Lines(&["Bearer", "ann"])), by(&Lines(&["Bearerann"])));
+}
+
+/// Values of `Authorization`.
+struct Lines(&'static [&'static str]);
+
+impl Headers for Lines {
+    fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        name == "authorization" && self.0.iter().any(|value| test(value.as_bytes()))
+    }
+}
+
+#[test]
+fn a_proof_in_the_query_is_no_part_of_what_a_repeat_must_have() {
+    assert_eq!(target("/a", None, Some("token")), "/a?");
+    assert_eq!(target("/a", Some("x=1&token=t&y=2"), Some("token")), "/a?x=1&y=2");
+    assert_eq!(target("/a", Some("token=t"), Some("token")), target("/a", None, None));
+    assert_eq!(target("/a", Some("token=t"), None), "/a?token=t", "where it is no proof it counts");
 }

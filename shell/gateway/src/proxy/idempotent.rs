@@ -7,12 +7,13 @@
 use std::rc::Rc;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use skep_base::Micros;
 use skep_gate::config::idempotency::Idempotency;
 use skep_gate::config::route::Route;
 use skep_gate::idempotency::{
-    Answer, Attempt, Input, Kept, KeyError, Output, Ran, Refusal, Token, Told, fingerprint, key, record_key,
+    Answer, Attempt, Input, Kept, KeyError, Output, Ran, Refusal, Token, Told, fingerprint, key, owner,
+    record_key, target,
 };
 use skep_gate::{Arrival, PoolId, RouteId};
 use tokio::sync::oneshot;
@@ -82,22 +83,22 @@ pub(super) async fn send(
     };
 
     let method = asked.parts.method.as_str().as_bytes();
-    let target = [asked.path, asked.parts.uri.query().unwrap_or("")].join("?");
+    let proof = match (&plan.snapshot.auth, &asked.known) {
+        (Some(auth), Some(known)) => auth.rules.places(known.way).query,
+        _ => None,
+    };
+    let target = target(asked.path, asked.parts.uri.query(), proof);
     let print = fingerprint(method, target.as_bytes(), &body);
     drop(body);
     let config = &plan.snapshot.config;
-    let caller = match &asked.known {
-        // A token that was renewed meanwhile is the same caller's.
-        Some(known) => vec![known.caller.key.to_le_bytes().to_vec(), known.caller.name.clone().into_bytes()],
-        None => caller(rules, &asked.parts.headers),
-    };
-    let caller: Vec<&[u8]> = caller.iter().map(Vec::as_slice).collect();
+    let owner = owner(rules, asked.known.as_ref().map(|known| &*known.caller), asked.lines);
+    let owner: Vec<&[u8]> = owner.iter().map(Vec::as_slice).collect();
     let way = Way {
         version: plan.snapshot.version,
         route: config.routes[outbound.arrival.route.expect("it came by one").at()].name.clone(),
         pool: config.pools[outbound.arrival.pool.at()].name.clone(),
     };
-    let key = record_key(&way.route, &caller, key);
+    let key = record_key(&way.route, &owner, key);
     let (attempt, first) = Attempt::new(core.now(), rules.clone(), print, token(core), deadline);
     let carried = Carried {
         core: Rc::clone(core),
@@ -129,16 +130,6 @@ fn wrong(error: KeyError) -> &'static str {
         KeyError::Characters => "the Idempotency-Key holds something else than printable ASCII",
         KeyError::Several => "there is more than one Idempotency-Key",
     }
-}
-
-/// The values of the headers that tell callers apart.
-fn caller(rules: &Idempotency, headers: &HeaderMap) -> Vec<Vec<u8>> {
-    let values = |name: &str| {
-        let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
-        // No value holds a line feed, so different headers stay different.
-        values.join(&b'\n')
-    };
-    rules.by.iter().map(|name| values(&name.0)).collect()
 }
 
 fn token(core: &Core) -> Token {
