@@ -134,6 +134,9 @@ impl Node {
                         // What is queued was allowed by other rules.
                         transaction.fail();
                     }
+                    if !is_same && waits_for_what_it_may_not(client, known.rights.as_deref()) {
+                        gone.push(client.id);
+                    }
                     client.rights.clone_from(&known.rights);
                 }
                 None => gone.push(client.id),
@@ -165,7 +168,7 @@ impl Node {
     pub(crate) fn on_users_changed(&mut self, out: &mut Vec<Output>) {
         for conn in self.learn_users() {
             let Some(client) = self.clients.get_mut(conn) else { continue };
-            if client.pending() > 0 {
+            if client.pending() > 0 && client.waits_on.is_nowhere() {
                 // It gets what it is owed; one of these replies may be to its own ACL DELUSER.
                 client.closing = true;
             } else {
@@ -271,6 +274,14 @@ impl Node {
             (self.now.wall, usize::try_from(self.settings.acllog_max_len()).unwrap_or(usize::MAX));
         self.acl.log.add(reason, context, object, user, shown, now, max);
     }
+}
+
+/// True if a client waits for something that it may not ask for with the rights that it has from here on.
+fn waits_for_what_it_may_not(client: &Client, rights: Option<&Rights>) -> bool {
+    let Some(rights) = rights.filter(|_| !client.waits_on.is_nowhere()) else { return false };
+    let Some(waits_with) = &client.waits_with else { return true };
+    let args = waits_with.args();
+    resolve(args).is_ok_and(|command| rights.check(command, args).is_err())
 }
 
 /// SORT reads keys that are not among its arguments if it is told to; so it needs the right to read every key.

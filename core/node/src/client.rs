@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use skep_acl::Rights;
+use skep_base::args::OwnedArgs;
 use skep_base::{ConnId, GroupId, Millis};
 use skep_resp::{Decoder, Protocol};
 
@@ -114,6 +115,8 @@ pub struct Client {
     pub waiting: bool,
     /// The shards of the last operation, if that may wait; nothing follows it until it is answered.
     pub waits_on: WaitsOn,
+    /// The command that may wait, kept if the client's user may not do everything: its rights may change meanwhile.
+    pub waits_with: Option<Box<OwnedArgs>>,
     /// It does wait, as its leader said.
     pub blocked: bool,
     /// Replies, the first `sent` bytes of which have left.
@@ -205,7 +208,7 @@ impl Client {
             return false;
         }
         if !self.waits_on.is_nowhere() {
-            (self.waits_on, self.blocked) = (WaitsOn::Nowhere, false);
+            (self.waits_on, self.waits_with, self.blocked) = (WaitsOn::Nowhere, None, false);
         }
         self.waiting
     }
@@ -410,6 +413,7 @@ impl Clients {
             writes_to: 0,
             waiting: false,
             waits_on: WaitsOn::Nowhere,
+            waits_with: None,
             blocked: false,
             output: Vec::new(),
             sent: 0,

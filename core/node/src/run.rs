@@ -1,6 +1,7 @@
 //! A command of the keyspace that a client asks for: read at once under the lease, taken into the batch of its shard, or given to
 //! the cell that is the shard's home.
 
+use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Millis, Refusal};
 use skep_command::{CommandSpec, Flags};
 use skep_keyspace::{Handler, ReadCx, Wait, calls_script};
@@ -207,6 +208,7 @@ impl Call {
         if self.command.flags.has(Flags::BLOCKING) && Wait::of(self.command, args).is_some() {
             self.wait = Some(CallWait { since: now, again: false, parked: false, end: None });
             (client.waiting, client.waits_on) = (true, on);
+            client.waits_with = client.rights.is_some().then(|| Box::new(OwnedArgs::copy(args)));
         }
     }
 }

@@ -139,6 +139,28 @@ fn a_user_that_deletes_itself_gets_its_reply_first() {
 }
 
 #[test]
+fn who_waits_for_what_it_may_not_take_any_longer_is_closed_and_takes_nothing() {
+    let mut w = World::new(&[]);
+    let admin = w.connect();
+    assert_eq!(
+        w.ask(admin, "ACL SETUSER ann on nopass +@all ~*\nACL SETUSER bob on nopass +@all ~*"),
+        "+OK +OK"
+    );
+    assert_eq!(w.ask(admin, "ACL SETUSER eve on nopass +@all ~* -flushall"), "+OK");
+    let wait = |w: &mut World, user: &str| {
+        let conn = w.connect();
+        assert_eq!(w.ask(conn, &format!("AUTH {user} x\nBLPOP jobs 0")), "+OK");
+        conn
+    };
+    let (ann, bob, eve) = (wait(&mut w, "ann"), wait(&mut w, "bob"), wait(&mut w, "eve"));
+    assert_eq!(w.ask(admin, "ACL SETUSER eve -flushdb"), "+OK");
+    assert_eq!(w.ask(admin, "ACL DELUSER ann\nACL SETUSER bob resetkeys ~other"), ":1 +OK");
+    assert_eq!(w.closed, [ann, bob]);
+    assert_eq!(w.ask(admin, "RPUSH jobs a b\nLRANGE jobs 0 -1"), ":2 *1 $1 b");
+    assert_eq!(w.replies(eve), "*2 $4 jobs $1 a");
+}
+
+#[test]
 fn who_listens_to_what_it_may_not_hear_any_longer_is_closed() {
     let mut w = World::new(&[]);
     let (c, d, e) = (w.connect(), w.connect(), w.connect());
