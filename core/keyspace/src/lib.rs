@@ -50,4 +50,4 @@ pub use transaction::{EXEC_READ, Head, Terms, Watched, each_queued, first_queued
 pub use types::{Hash, List, Queue, Set, Str, Stream, StreamId, ZSet};
 pub use value::{Kind, Typed, Value};
 pub use versions::Seen;
-pub use waits::{Wait, WaitKind, addition};
+pub use waits::{Wait, WaitKind, addition, adds_for_certain};

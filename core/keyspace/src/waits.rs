@@ -98,8 +98,19 @@ pub fn addition(command: &CommandSpec, args: Args<'_>) -> Option<(usize, WaitKin
         "zadd" => Some((1, WaitKind::ZSet, (values / 2).max(1))),
         "zincrby" => Some((1, WaitKind::ZSet, 1)),
         "xadd" => Some((1, WaitKind::Stream, 1)),
-        "qadd" => Some((1, WaitKind::Queue, 1)),
+        // What is delayed comes when its time has come.
+        "qadd" if !(3..args.len()).any(|at| args.is(at, "delay")) => Some((1, WaitKind::Queue, 1)),
         _ => None,
+    }
+}
+
+/// True if a write of which [`addition`] tells brings it whatever is at the key, but for a value of another type.
+pub fn adds_for_certain(command: &CommandSpec, args: Args<'_>) -> bool {
+    match command.name {
+        "lpush" | "rpush" | "zincrby" | "xadd" | "qadd" => true,
+        // A member of that name costs no more than a turn.
+        "zadd" => !(2..args.len().min(6)).any(|at| args.is(at, "xx")),
+        _ => false,
     }
 }
 
@@ -125,6 +136,18 @@ impl Keyspace {
             Value::Queue(queue) => queue.takes_from().filter(|from| *from > now),
             _ => None,
         }
+    }
+
+    /// True if `key` has a value that is of no use to those who wait for `kind`.
+    pub fn is_of_another_kind(&self, kind: WaitKind, db: u8, key: &[u8], now: Millis) -> bool {
+        let Some(entry) = self.peek(db, key, now) else { return false };
+        !matches!(
+            (kind, &entry.value),
+            (WaitKind::List, Value::List(_))
+                | (WaitKind::ZSet, Value::ZSet(_))
+                | (WaitKind::Stream, Value::Stream(_))
+                | (WaitKind::Queue, Value::Queue(_))
+        )
     }
 
     /// True if it is certain, without a try, that a call that waits for `kind` finds nothing at `key`.

@@ -57,7 +57,9 @@ impl Node {
 
     fn apply_data(&mut self, at: usize, entry: &Entry, out: &mut Vec<Output>) {
         let own = self.settle(at, entry.id, out);
-        let (is_own, wants_events) = (own.is_some(), self.wants_events(at));
+        let is_own = own.is_some();
+        let batch = own.and_then(|proposed| proposed.batch);
+        let wants_events = batch.as_ref().is_some_and(|batch| batch.may_wait) || self.wants_events(at);
         let replica = self.shards[at].replica.as_mut().expect("what is applied has a replica");
         assert_eq!(entry.id.index, replica.applied.index.next(), "INV-APPLY-1: entries are applied in order");
         replica.applied = entry.id;
@@ -71,7 +73,7 @@ impl Node {
         let mut rng = begin_entry(&mut replica.keyspace, reader.decided);
         replica.keyspace.events.record(wants_events);
         self.notify.authors.clear();
-        let wants_digest = match own.and_then(|proposed| proposed.batch) {
+        let wants_digest = match batch {
             Some(batch) => {
                 self.apply_own(at, entry.id, &mut reader, &batch, &mut rng);
                 batch.wants_digest

@@ -103,6 +103,8 @@ pub struct Batch {
     /// It has reads that need not keep a place but for want of a lease.
     pub holds_reads: bool,
     wants_digest: bool,
+    /// Some of its operations may wait.
+    may_wait: bool,
     /// The forward whose operations are being added, and the place of the next one.
     source: Option<(NodeId, u64, u64, u32)>,
 }
@@ -121,6 +123,8 @@ pub struct InFlight {
     pub holds_reads: bool,
     /// The payload ends with a mark that asks for digests.
     pub wants_digest: bool,
+    /// Some of its operations may begin to wait while it is applied, and what follows in it may be what they wait for.
+    pub may_wait: bool,
     /// The payload while it can still be stamped.
     open: Vec<u8>,
     /// The payload once it is an entry's.
@@ -150,6 +154,7 @@ impl Batch {
             wants_entry: false,
             holds_reads: false,
             wants_digest: false,
+            may_wait: false,
             source: None,
         }
     }
@@ -185,6 +190,7 @@ impl Batch {
     pub fn push_write(&mut self, call: Call, args: Args<'_>) {
         self.mark_source(&call);
         let first_span = self.spans.len() as u32;
+        self.may_wait |= call.wait.is_some();
         let again = call.wait.is_some_and(|wait| wait.again);
         let kind = if again { OpKind::Again } else { OpKind::Command };
         entry::put_op(&mut self.payload, kind, call.db, args, &mut self.spans);
@@ -195,6 +201,7 @@ impl Batch {
     pub fn push_read(&mut self, call: Call, args: Args<'_>) {
         self.pass(call.origin);
         self.holds_reads |= call.free;
+        self.may_wait |= call.wait.is_some();
         let first_span = self.spans.len() as u32;
         for arg in args.iter() {
             self.spans.push(Span { start: self.reads.len() as u32, len: arg.len() as u32 });
@@ -261,6 +268,7 @@ impl Batch {
             needs_entry: full.logged > 0 || full.evictions > 0 || full.wants_entry,
             holds_reads: full.holds_reads,
             wants_digest: full.wants_digest,
+            may_wait: full.may_wait,
             open: full.payload,
             payload: Bytes::new(),
             spans: full.spans,

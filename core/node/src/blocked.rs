@@ -109,7 +109,9 @@ impl Node {
     ) {
         let shard = &mut self.shards[at];
         let Some(asker) = call.origin.asker() else { return };
-        let place = shard.waiting.place_of(asker);
+        // Forwards are counted anew in each term: a try of an earlier one is of another call than who waits here by its number.
+        let is_of_term = shard.led == Some(term) || !matches!(asker, Asker::Peer { .. });
+        let place = shard.waiting.place_of(asker).filter(|_| is_of_term);
         let Some(unserved) = unserved else {
             if let Some(waiter) = place.and_then(|place| shard.waiting.remove(place)) {
                 let db = waiter.call.db;
@@ -118,7 +120,7 @@ impl Node {
             return;
         };
         let resolved = unserved.args.as_ref().map_or(args, |args| args.args());
-        let leads = shard.leads() && (shard.led == Some(term) || !matches!(asker, Asker::Peer { .. }));
+        let leads = shard.leads() && is_of_term;
         let wait = Wait::of(call.command, resolved);
         match (place, wait) {
             (Some(place), _) if leads => {

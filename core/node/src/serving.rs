@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use skep_base::{Args, NodeId};
 use skep_command::CommandSpec;
-use skep_keyspace::{Handler, ReadCx, WaitKind, addition, each_queued};
+use skep_keyspace::{Handler, ReadCx, WaitKind, addition, adds_for_certain, each_queued};
 use skep_resp::Reply;
 
 use crate::Node;
@@ -29,7 +29,22 @@ impl Node {
         }
         let Some((key, kind, count)) = addition(command, args) else { return };
         let Some(key) = args.get(key) else { return };
-        self.serve_key(at, (db, key), kind, count, Try::Sure);
+        let trying = match adds_for_certain(command, args) && !self.is_of_another_kind(at, kind, db, key) {
+            true => Try::Sure,
+            false => Try::Unsure,
+        };
+        self.serve_key(at, (db, key), kind, count, trying);
+    }
+
+    /// True if a key that somebody waits for has a value of another type, so that an addition to it will be refused.
+    fn is_of_another_kind(&mut self, at: usize, kind: WaitKind, db: u8, key: &[u8]) -> bool {
+        let now = self.now;
+        let shard = &mut self.shards[at];
+        let Some(replica) = shard.replica.as_mut().filter(|_| shard.waiting.holds_key(db, key)) else {
+            return false;
+        };
+        let time = replica.time(now);
+        replica.keyspace.is_of_another_kind(kind, db, key, time)
     }
 
     /// The same for a transaction, which may be stopped by what it watches, or take away again what it brings.

@@ -44,6 +44,41 @@ fn nobody_sees_the_element_between_and_one_entry_hands_it_over() {
 }
 
 #[test]
+fn who_begins_to_wait_in_an_entry_gets_what_the_same_entry_brings_behind_it() {
+    let mut world = World::new(&[]);
+    let (reader, writer) = (world.connect(), world.connect());
+    world.receive(reader, pipeline("SET x 1\nXREAD BLOCK 0 STREAMS s $"));
+    world.receive(writer, pipeline("XADD s 1-1 f v"));
+    world.settle();
+    assert_eq!(world.replies(writer), "$3 1-1");
+    assert_eq!(world.replies(reader), "+OK *1 *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v");
+}
+
+#[test]
+fn what_may_bring_nothing_lets_nobody_overtake() {
+    for brings_nothing in ["LPUSHX k x", "RPUSHX k x", "LMOVE none k LEFT LEFT", "RPOPLPUSH none k"] {
+        for mut world in worlds() {
+            let waiting = [(); 2].map(|()| wait(&mut world, "BLPOP k 0"));
+            let other = world.connect();
+            world.receive(other, pipeline(&format!("{brings_nothing}\nRPUSH k a")));
+            world.settle();
+            let got = waiting.map(|conn| world.replies(conn));
+            assert_eq!(got, ["*2 $1 k $1 a", ""], "{brings_nothing}");
+        }
+    }
+    let mut world = World::new(&[]);
+    let waiting = [(); 2].map(|()| wait(&mut world, "BZPOPMIN z 0"));
+    let other = world.connect();
+    world.receive(other, pipeline("ZADD z XX 1 m\nZADD z 2 n"));
+    world.settle();
+    assert_eq!(waiting.map(|conn| world.replies(conn)), ["*3 $1 z $1 n $1 2", ""]);
+    assert_eq!(world.ask(other, "SET z text"), ":0 :1 +OK");
+    world.receive(other, pipeline("ZADD z 1 m\nDEL z\nZADD z 3 o"));
+    world.settle();
+    assert_eq!(world.replies(waiting[1]), "*3 $1 z $1 o $1 3");
+}
+
+#[test]
 fn a_newcomer_does_not_overtake_those_who_wait() {
     for mut world in worlds() {
         let first = wait(&mut world, "BLPOP a 0");
