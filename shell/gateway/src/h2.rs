@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::control::duration;
+use crate::gather::Gathered;
 use crate::listen::Connection;
 use crate::proxy;
 use crate::reply::Reply;
@@ -48,12 +49,13 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
             Ok::<Response<Reply>, Infallible>(answered.response)
         })
     });
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = Gathered::new(stream);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(stream.clone()), service));
     let result = tokio::select! {
-        result = served.as_mut() => result,
+        result = stream.run(served.as_mut()) => result,
         _ = closing.changed() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            stream.run(served).await
         }
     };
     result.map_err(io::Error::other)

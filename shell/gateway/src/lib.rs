@@ -10,6 +10,7 @@ mod control;
 mod copy;
 mod core;
 mod figures;
+mod gather;
 mod h1;
 mod h2;
 mod in_flight;

@@ -20,11 +20,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 pub(crate) use connect::{Place, UpstreamTls, connect};
 
 use crate::figures::UpstreamFigures;
+use crate::gather::Gathered;
 use crate::pipe::Pipe;
 use crate::source::Sending;
 use crate::stream::Rewound;
@@ -338,7 +340,8 @@ impl Upstream {
             let connecting = Connecting::begin(self);
             let counted = self.count();
             let socket = connect(&self.place, self.tls.as_ref()).await?;
-            let shaken = http2::Builder::new(LocalExecutor)
+            let socket = Gathered::new(socket);
+            let shaken = http2::Builder::new(WritingExecutor(socket.clone()))
                 .timer(TokioTimer::new())
                 .keep_alive_interval(Duration::from_secs(20))
                 .handshake(TokioIo::new(socket))
@@ -415,6 +418,26 @@ fn why(mut fault: TrySendError<Request<Sending>>) -> SendFault {
         source = inner.source();
     }
     SendFault::Reset
+}
+
+/// Runs the tasks of a connection to an upstream, one of which writes to it.
+struct WritingExecutor<S>(Gathered<S>);
+
+impl<S> Clone for WritingExecutor<S> {
+    fn clone(&self) -> WritingExecutor<S> {
+        WritingExecutor(self.0.clone())
+    }
+}
+
+impl<S, F> hyper::rt::Executor<F> for WritingExecutor<S>
+where
+    S: AsyncWrite + Unpin + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, task: F) {
+        let stream = self.0.clone();
+        tokio::task::spawn_local(async move { stream.run(task).await });
+    }
 }
 
 /// Runs the tasks of HTTP/2 connections on the core's own thread.
