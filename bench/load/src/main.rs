@@ -139,25 +139,33 @@ async fn main() -> Result<()> {
     match options.system {
         System::Skep => {
             skep::prepare(&address(0)).await?;
-            let producers = try_join_all((0..options.producers).map(|at| skep::Adder::connect(address(at)))).await?;
-            let consumers = try_join_all((0..options.consumers).map(|at| skep::Taker::connect(address(at)))).await?;
+            let producers =
+                try_join_all((0..options.producers).map(|at| skep::Adder::connect(address(at)))).await?;
+            let consumers =
+                try_join_all((0..options.consumers).map(|at| skep::Taker::connect(address(at)))).await?;
             started = Instant::now();
             tasks.extend(producers.into_iter().map(|one| tokio::spawn(produce(Arc::new(one), run.clone()))));
             tasks.extend(consumers.into_iter().map(|one| tokio::spawn(one.work(run.clone()))));
         }
         System::Rabbitmq => {
             rabbit::prepare(&address(0)).await?;
-            let producers = try_join_all((0..options.producers).map(|at| rabbit::Publisher::connect(address(at)))).await?;
-            let consumers =
-                try_join_all((0..options.consumers).map(|at| rabbit::Consumer::connect(address(at), options.window))).await?;
+            let producers =
+                try_join_all((0..options.producers).map(|at| rabbit::Publisher::connect(address(at))))
+                    .await?;
+            let consumers = try_join_all(
+                (0..options.consumers).map(|at| rabbit::Consumer::connect(address(at), options.window)),
+            )
+            .await?;
             started = Instant::now();
             tasks.extend(producers.into_iter().map(|one| tokio::spawn(produce(Arc::new(one), run.clone()))));
             tasks.extend(consumers.into_iter().map(|one| tokio::spawn(one.work(run.clone()))));
         }
         System::Nats => {
             nats::prepare(&address(0), options.consumers * options.window).await?;
-            let producers = try_join_all((0..options.producers).map(|at| nats::Publisher::connect(address(at)))).await?;
-            let consumers = try_join_all((0..options.consumers).map(|at| nats::Consumer::connect(address(at)))).await?;
+            let producers =
+                try_join_all((0..options.producers).map(|at| nats::Publisher::connect(address(at)))).await?;
+            let consumers =
+                try_join_all((0..options.consumers).map(|at| nats::Consumer::connect(address(at)))).await?;
             started = Instant::now();
             tasks.extend(producers.into_iter().map(|one| tokio::spawn(produce(Arc::new(one), run.clone()))));
             tasks.extend(consumers.into_iter().map(|one| tokio::spawn(one.work(run.clone()))));

@@ -57,8 +57,13 @@ impl Publisher {
 impl Producer for Publisher {
     async fn add(&self, payload: &[u8]) -> Result<()> {
         let properties = BasicProperties::default().with_delivery_mode(PERSISTENT);
-        let published =
-            self.channel.basic_publish("".into(), QUEUE.into(), BasicPublishOptions::default(), payload, properties);
+        let published = self.channel.basic_publish(
+            "".into(),
+            QUEUE.into(),
+            BasicPublishOptions::default(),
+            payload,
+            properties,
+        );
         ensure!(published.await?.await?.is_ack(), "a message was not confirmed");
         Ok(())
     }

@@ -10,8 +10,8 @@ use redis::{AsyncConnectionConfig, Value, cmd};
 use crate::{Producer, Run};
 
 const QUEUE: &str = "load";
-/// How long a consumer waits for jobs before it asks again.
-const BLOCK_MS: usize = 1_000;
+/// How long a consumer waits for jobs before it asks again: the end of a run waits for it.
+const BLOCK_MS: usize = 20;
 
 pub struct Adder(MultiplexedConnection);
 
@@ -48,28 +48,33 @@ impl Taker {
         Ok(Taker(connect(&address).await?))
     }
 
+    /// Takes jobs until the run is over. What was done is acknowledged in one write with the next taking, as a worker that
+    /// always has something to do goes about it; the other systems hand out the next jobs without being asked again.
     pub async fn work(mut self, run: Arc<Run>) -> Result<()> {
+        let mut held: Vec<(String, u64)> = Vec::new();
         while !run.is_over() {
-            let mut take = cmd("QTAKE");
-            take.arg(1).arg(QUEUE).arg("COUNT").arg(run.window).arg("BLOCK").arg(BLOCK_MS);
-            let jobs: Option<Vec<Vec<Value>>> = take.query_async(&mut self.0).await?;
-            let jobs = jobs.unwrap_or_default();
-            if jobs.is_empty() {
-                continue;
+            let mut both = redis::pipe();
+            if !held.is_empty() {
+                let ack = both.cmd("QACK").arg(QUEUE);
+                for (id, token) in &held {
+                    ack.arg(id).arg(token);
+                }
             }
-            let mut ack = cmd("QACK");
-            ack.arg(QUEUE);
-            for job in &jobs {
-                let (id, token): (String, u64) =
-                    (redis::from_redis_value(job[1].clone())?, redis::from_redis_value(job[2].clone())?);
-                ack.arg(id).arg(token);
-            }
-            let accepted: Value = ack.query_async(&mut self.0).await?;
-            let accepted: usize = match accepted {
-                Value::Int(one) => one as usize,
-                many => redis::from_redis_value::<Vec<usize>>(many)?.into_iter().sum(),
+            both.cmd("QTAKE").arg(1).arg(QUEUE).arg("COUNT").arg(run.window).arg("BLOCK").arg(BLOCK_MS);
+            let mut replies: Vec<Value> = both.query_async(&mut self.0).await?;
+            let jobs: Option<Vec<Vec<Value>>> =
+                redis::from_redis_value(replies.pop().context("no reply to QTAKE")?)?;
+            let accepted = match replies.pop() {
+                None => 0,
+                Some(Value::Int(one)) => usize::try_from(one)?,
+                Some(many) => redis::from_redis_value::<Vec<usize>>(many)?.into_iter().sum(),
             };
             run.note_done(accepted);
+            held.clear();
+            for job in jobs.unwrap_or_default() {
+                let field = |at: usize| job.get(at).cloned().context("a job of QTAKE has fewer fields");
+                held.push((redis::from_redis_value(field(1)?)?, redis::from_redis_value(field(2)?)?));
+            }
         }
         Ok(())
     }
