@@ -92,8 +92,9 @@ Examples:
 
 const APPLY_EXAMPLES: &str = "\
 Checks the file, prints what changes, and returns when all nodes that answer
-work by it. A file with a mistake changes nothing (exit status 2). The cluster
-keeps the last versions. If somebody else applied one meanwhile, nothing is
+work by it. A file with a mistake changes nothing (exit status 2); what a node
+cannot carry out, for want of a file or a port, is taken back on all (1). The
+cluster keeps the last versions. If somebody else applied one meanwhile, nothing is
 changed: look at theirs, and apply again.
 
 Examples:

@@ -60,19 +60,25 @@ impl Gateway {
                     return Ok(());
                 }
                 State::Running(running, sender) => {
+                    // What was said of the same version before is not the answer.
+                    let mut follows = running.in_force();
+                    follows.mark_unchanged();
                     sender.send_replace(Some(applied));
-                    running.in_force()
+                    follows
                 }
                 State::Drained => return Err("the node is stopping".to_owned()),
             }
         };
-        let is_decided = |told: &InForce| {
-            told.version == version || told.problem.as_ref().is_some_and(|(of, _)| *of == version)
-        };
-        match follows.wait_for(is_decided).await.map(|told| told.clone()) {
-            Ok(InForce { problem: Some((of, why)), .. }) if of == version => Err(why),
-            Ok(_) => Ok(()),
-            Err(_) => Err("the node is stopping".to_owned()),
+        loop {
+            if follows.changed().await.is_err() {
+                return Err("the node is stopping".to_owned());
+            }
+            match &*follows.borrow_and_update() {
+                InForce { problem: Some((of, why)), .. } if *of == version => return Err(why.clone()),
+                told if told.version == version => return Ok(()),
+                // Of a version before, whose files have changed.
+                _ => {}
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! The node's loop leaves the newest version here and goes on; a thread of its own reads the text, so that a long one stalls
 //! nobody, and gives it to the gateway. A version that this release cannot read is told in the status, and the one before it
-//! stays in force.
+//! stays in force; so is one that this node cannot carry out, for want of a file or a port, which is tried again.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use skep_gate::balance::sticky::Secret;
 use skep_gateway::Applied;
@@ -15,6 +16,9 @@ use skep_node::GatewayVersion;
 use tokio::runtime::Builder;
 
 use crate::gateway::Gateway;
+
+/// Between two tries of a version that this node could not carry out.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where the node's loop leaves versions.
 #[derive(Clone, Default)]
@@ -45,18 +49,21 @@ impl Versions {
         changed.notify_one();
     }
 
-    /// The newest version that was not taken yet; waits for one. `None` after the end.
-    fn take(&self) -> Option<GatewayVersion> {
+    /// The newest version that was not taken yet; waits for one, or gives `failed` back in the end. `None` after the end.
+    fn take(&self, failed: Option<GatewayVersion>) -> Option<GatewayVersion> {
         let (slot, changed) = &*self.slot;
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if slot.ended {
-                return None;
+        let slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_nothing = |slot: &mut Slot| slot.newest.is_none() && !slot.ended;
+        let mut slot = match failed {
+            None => changed.wait_while(slot, has_nothing).unwrap_or_else(PoisonError::into_inner),
+            Some(_) => {
+                let waited = changed.wait_timeout_while(slot, TRY_AGAIN, has_nothing);
+                waited.unwrap_or_else(PoisonError::into_inner).0
             }
-            if let Some(newest) = slot.newest.take() {
-                return Some(newest);
-            }
-            slot = changed.wait(slot).unwrap_or_else(PoisonError::into_inner);
+        };
+        match slot.ended {
+            true => None,
+            false => slot.newest.take().or(failed),
         }
     }
 }
@@ -68,42 +75,45 @@ impl Versions {
 pub fn start(versions: Versions, gateway: Gateway, board: Arc<StatusBoard>) -> io::Result<()> {
     let runtime = Builder::new_current_thread().build()?;
     let read = move || {
-        let mut entry = GatewayEntry::default();
-        while let Some(version) = versions.take() {
-            runtime.block_on(take_version(&version, &gateway, &mut entry));
+        let (mut entry, mut failed) = (GatewayEntry::default(), None);
+        while let Some(version) = versions.take(failed.take()) {
+            let may_try_again = runtime.block_on(take_version(&version, &gateway, &mut entry));
+            failed = may_try_again.then_some(version);
             board.set_gateway(entry.clone());
         }
     };
     thread::Builder::new().name("gateway-config".to_owned()).spawn(read).map(drop)
 }
 
-async fn take_version(version: &GatewayVersion, gateway: &impl PutInForce, entry: &mut GatewayEntry) {
+/// True if the version is not in force and may be later: what it lacks is this node's, such as a file or a port.
+async fn take_version(version: &GatewayVersion, gateway: &impl PutInForce, entry: &mut GatewayEntry) -> bool {
     let number = version.version;
     entry.wanted = number;
-    let outcome = match skep_gateway::read(&version.text) {
+    let (outcome, may_try_again) = match skep_gateway::read(&version.text) {
         Ok(config) => {
             let secret = version.secret.0.map(Secret);
-            gateway.put(Applied { version: number, config: Arc::new(config), secret }).await
+            (gateway.put(Applied { version: number, config: Arc::new(config), secret }).await, true)
         }
         Err(mistakes) => {
-            Err(format!("this release, {}, cannot read it: {}", env!("CARGO_PKG_VERSION"), mistakes[0]))
+            let release = env!("CARGO_PKG_VERSION");
+            (Err(format!("this release, {release}, cannot read it: {}", mistakes[0])), false)
         }
     };
-    match outcome {
-        Ok(()) => {
-            (entry.in_force, entry.problem) = (number, String::new());
-            tracing::info!(version = number, by = version.by, what = version.what, "gateway's configuration");
-        }
-        Err(why) => {
-            let kept = match entry.in_force {
-                0 => "there is none before it".to_owned(),
-                before => format!("version {before} stays"),
-            };
-            entry.problem =
-                format!("version {number} of the gateway's configuration is not in force, {kept}: {why}");
-            tracing::error!("{}", entry.problem);
-        }
+    let Err(why) = outcome else {
+        (entry.in_force, entry.problem) = (number, String::new());
+        tracing::info!(version = number, by = version.by, what = version.what, "gateway's configuration");
+        return false;
+    };
+    let kept = match entry.in_force {
+        0 => "there is none before it".to_owned(),
+        before => format!("version {before} stays"),
+    };
+    let problem = format!("version {number} of the gateway's configuration is not in force, {kept}: {why}");
+    if problem != entry.problem {
+        tracing::error!("{problem}");
+        entry.problem = problem;
     }
+    may_try_again
 }
 
 /// What takes configurations: the gateway, but in tests.
@@ -162,6 +172,11 @@ mod tests {
         );
         assert_eq!(take(4, "[gateway]"), good(4));
         assert_eq!(*gateway.0.lock().unwrap(), [2, 4]);
+        let mut again =
+            |number, text| runtime.block_on(take_version(&version(number, text), &gateway, &mut entry));
+        assert!(again(5, "[gateway]\ntrusted-hops = 2"), "what holds the port may go away");
+        assert!(!again(6, "[gateway]\nof-later-releases = 1"));
+        assert!(!again(7, "[gateway]"));
     }
 
     #[test]
@@ -169,9 +184,10 @@ mod tests {
         let versions = Versions::default();
         versions.put(version(1, "a"));
         versions.put(version(2, "b"));
-        assert_eq!(versions.take().map(|v| v.version), Some(2));
+        assert_eq!(versions.take(Some(version(1, "a"))).map(|v| v.version), Some(2));
+        assert_eq!(versions.take(Some(version(2, "b"))).map(|v| v.version), Some(2), "it is tried again");
         versions.put(version(3, "c"));
         versions.end();
-        assert!(versions.take().is_none());
+        assert!(versions.take(None).is_none());
     }
 }

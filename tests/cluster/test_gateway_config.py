@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -114,6 +115,30 @@ def test_a_node_that_was_down_or_cut_off_catches_up() -> None:
         cluster.wait_ready()
         until(lambda: [in_force(node) for node in cluster.nodes] == [2, 2, 2], "all work by version 2")
         assert run(cluster, two, "apply", "--show") == SECOND
+
+
+LISTENING = "import socket, time; s = socket.create_server(('0.0.0.0', 8080)); print('listens', flush=True); time.sleep(600)"
+
+
+def test_what_one_node_cannot_carry_out_is_taken_back_on_all_and_tried_again_as_long_as_it_is_wanted() -> None:
+    listener = FIRST + '[gateway.listener.web]\naddress = "0.0.0.0:8080"\n'
+    with Cluster(3) as cluster:
+        one, _, three = cluster.nodes
+        run(cluster, one, "apply", written(cluster, FIRST))
+        line = cluster.network.on_host(three.number, [sys.executable, "-c", LISTENING])
+        with subprocess.Popen(line, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None and other.stdout.readline() == b"listens\n"
+            done = cluster.command(one, "apply", written(cluster, listener))
+            assert done.returncode == 1 and "n3: " in done.stderr and "cannot listen on 0.0.0.0:8080" in done.stderr, done.stderr
+            assert "version 2 was taken back on all nodes" in done.stderr and "version 3 is in force on all 3 nodes" in done.stdout, done
+            assert run(cluster, one, "apply", "--show") == FIRST
+            # Whoever passes the command line by has two nodes of three work by it, and the third as soon as it can.
+            assert one.call("SKEP", "GATEWAY", "SET", 3, "by hand", listener) == (":", 4)
+            until(lambda: [in_force(node) for node in cluster.nodes] == [4, 4, 3], "n3 lags")
+            other.kill()
+        until(lambda: in_force(three) == 4, "n3 works by it when its port is free")
+        again = run(cluster, one, "apply", written(cluster, listener))
+        assert "says the same already" in again and "version 4 is in force on all 3 nodes" in again, again
 
 
 def test_of_two_who_apply_at_once_one_is_told_of_the_other() -> None:

@@ -302,8 +302,15 @@ impl Control {
             Ok(made) => made,
             Err(fault) => {
                 let kept = self.snapshot.version;
-                tracing::error!(version, kept, "gateway: the configuration cannot be put in force: {fault}");
                 let problem = Some((version, fault.to_string()));
+                // It is tried again and again.
+                if self.in_force.borrow().problem != problem {
+                    tracing::error!(
+                        version,
+                        kept,
+                        "gateway: the configuration cannot be put in force: {fault}"
+                    );
+                }
                 self.in_force.send_replace(InForce { version: kept, problem });
                 return;
             }

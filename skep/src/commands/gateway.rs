@@ -107,26 +107,66 @@ fn change(
     let difference = before.difference(config);
     if difference.is_empty() && known.version > 0 {
         println!("version {} says the same already; nothing was changed", known.version);
-        return Ok(());
+        return match dry_run {
+            true => Ok(()),
+            false => Ok(wait_until_in_force(at, known.version)?),
+        };
     }
     print!("{difference}");
     if dry_run {
         println!("nothing was changed (--dry-run)");
         return Ok(());
     }
-    let base = known.version.to_string();
-    let reply = order(cluster, at, &["SKEP", "GATEWAY", "SET", &base, what, text])?;
-    let Some(version) = reply.as_int().and_then(|version| u64::try_from(version).ok()) else {
-        return Err(Failure(format!("the node did not say which version it made, but {reply:?}")));
-    };
-    wait_until_in_force(at, version)
+    let version = set(cluster, at, known.version, what, text)?;
+    match wait_until_in_force(at, version) {
+        // All nodes or none: one that lacks a file or a port would go on with the version before.
+        Err(NotInForce { why, is_refused: true }) if known.version > 0 => {
+            eprintln!("{why}");
+            let undone = set(cluster, at, version, &format!("version {version} is taken back"), &known.text)?;
+            let before = known.version;
+            match wait_until_in_force(at, undone) {
+                Ok(()) => Err(Failure(format!(
+                    "version {version} was taken back on all nodes, since one could not work by it; version {undone} \
+                     says what {before} said"
+                ))),
+                Err(again) => Err(again.into()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Makes a version the newest, and gives its number.
+fn set(cluster: &ClusterStatus, at: &TellAt, base: u64, what: &str, text: &str) -> Result<u64, Failure> {
+    let reply = order(cluster, at, &["SKEP", "GATEWAY", "SET", &base.to_string(), what, text])?;
+    let version = reply.as_int().and_then(|version| u64::try_from(version).ok());
+    version.ok_or_else(|| Failure(format!("the node did not say which version it made, but {reply:?}")))
+}
+
+/// Some node does not work by a version.
+struct NotInForce {
+    why: String,
+    /// A node said that it cannot, rather than nothing.
+    is_refused: bool,
+}
+
+impl From<Failure> for NotInForce {
+    fn from(Failure(why): Failure) -> NotInForce {
+        NotInForce { why, is_refused: false }
+    }
+}
+
+impl From<NotInForce> for Failure {
+    fn from(not: NotInForce) -> Failure {
+        Failure(not.why)
+    }
 }
 
 /// Waits for all nodes that answer.
-fn wait_until_in_force(at: &TellAt, version: u64) -> Result<(), Failure> {
+fn wait_until_in_force(at: &TellAt, version: u64) -> Result<(), NotInForce> {
     let begun = Instant::now();
     let cluster = ask::cluster(&at.http)?;
-    let (mut in_force, mut failures, mut silent) = (0, Vec::new(), Vec::new());
+    let (mut in_force, mut failures, mut silent, mut is_refused) = (0, Vec::new(), Vec::new(), false);
     for node in &cluster.nodes {
         if node.state == NodeState::Down {
             silent.push(node.name.as_str());
@@ -137,6 +177,7 @@ fn wait_until_in_force(at: &TellAt, version: u64) -> Result<(), Failure> {
             match ask::cluster(&at).map(|told| told.gateway) {
                 Ok(gateway) if gateway.in_force >= version => break in_force += 1,
                 Ok(gateway) if gateway.wanted >= version && !gateway.problem.is_empty() => {
+                    is_refused = true;
                     break failures.push(format!("{}: {}", node.name, gateway.problem));
                 }
                 Ok(_) if begun.elapsed() > IN_FORCE_PATIENCE => {
@@ -160,9 +201,7 @@ fn wait_until_in_force(at: &TellAt, version: u64) -> Result<(), Failure> {
     }
     match failures.is_empty() {
         true => Ok(()),
-        false => {
-            Err(Failure(format!("{}; the version before it is a `skep rollback` away", failures.join("; "))))
-        }
+        false => Err(NotInForce { why: failures.join("; "), is_refused }),
     }
 }
 
