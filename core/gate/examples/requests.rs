@@ -12,12 +12,13 @@ use skep_base::Micros;
 use skep_gate::balance::sticky::Secret;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::Traits;
-use skep_gate::{Arrival, Config, Gate, Input, Output, PoolId, RequestId, RouteId, Site};
+use skep_gate::{Arrival, Config, Gate, Generation, Input, Output, PoolId, RequestId, RouteId, Site};
 
 #[inline(never)]
 fn run_all(gate: &mut Gate, requests: u64) -> u64 {
     let (mut out, mut forwarded) = (Vec::new(), 0);
     let arrival = Arrival {
+        of: Generation::default(),
         route: Some(RouteId(0)),
         pool: PoolId(0),
         priority: Priority::Normal,

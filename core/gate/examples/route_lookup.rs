@@ -29,7 +29,7 @@ fn find_all(router: &Router, asks: &[(String, String)], headers: &dyn Headers, r
         let (host, path) = black_box(&asks[at % asks.len()]);
         let path = normal_path(path).expect("the paths are good");
         let head = Head {
-            listener: ListenerId(0),
+            listener: Some(ListenerId(0)),
             secure: false,
             method: "GET",
             host,

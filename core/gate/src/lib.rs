@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use config::{Config, ConfigError};
 pub use gate::{Arrival, Gate, Input, Note, Output, RequestId, Site, Stats, Why};
-pub use names::{AuthId, LimitId, ListenerId, PoolId, RouteId, UpstreamId};
+pub use names::{AuthId, Generation, LimitId, ListenerId, PoolId, RouteId, UpstreamId};
 
 /// SHA-256 of parts that cannot run into each other.
 fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {

@@ -33,6 +33,19 @@ index! {
     AuthId;
 }
 
+/// Which configuration's numbers some are. A gate and a guard refuse those of any but the one in force: another route or pool has
+/// them by then, or none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Generation(u64);
+
+impl Generation {
+    /// That of the configuration which follows.
+    #[must_use]
+    pub fn next(self) -> Generation {
+        Generation(self.0 + 1)
+    }
+}
+
 /// A table from texts that a client may choose, under the process's secret seed. Its order is never seen.
 #[derive(Clone, Debug)]
 pub(crate) struct Names<T> {

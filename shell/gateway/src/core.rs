@@ -12,7 +12,7 @@ use bytes::Bytes;
 use skep_base::{Micros, Rng};
 use skep_gate::auth::Memory;
 use skep_gate::balance::sticky::Secret;
-use skep_gate::{Gate, Input, Note, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
+use skep_gate::{Gate, Generation, Input, Note, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 
@@ -27,8 +27,11 @@ use crate::snapshot::Snapshot;
 use crate::upstream::{Key, Upstream};
 use crate::{Store, StoreError};
 
-/// What is in force, with what a core keeps for each part of it.
+/// What is in force, with what a core keeps for each part of it. Who waited for anything takes the plan anew: numbers of routes
+/// and pools are of one generation, and the gate and the guard take no others.
 pub(crate) struct Plan {
+    /// That of the gate and the guard while this is in force.
+    pub(crate) generation: Generation,
     pub(crate) snapshot: Arc<Snapshot>,
     /// By route.
     routes: Vec<Rc<RouteFigures>>,
@@ -126,6 +129,7 @@ impl Core {
             hashing,
             log,
             plan: RefCell::new(Rc::new(Plan {
+                generation: Generation::default(),
                 snapshot: Arc::clone(&snapshot),
                 routes: Vec::new(),
                 no_route: Rc::default(),
@@ -146,7 +150,7 @@ impl Core {
             limited: Cell::new(0),
             not_let_in: Cell::new(0),
         });
-        core.take_plan(snapshot);
+        core.take_plan(snapshot, Generation::default());
         core.arm(core.gate.borrow().next_wakeup());
         core
     }
@@ -296,16 +300,17 @@ impl Core {
     /// Puts a configuration in force; connections and requests go on.
     pub(crate) fn configure(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
         let config = (*snapshot.config).clone();
-        self.take_plan(snapshot);
-        self.configure_guard(&config);
+        let of = self.plan().generation.next();
+        self.take_plan(snapshot, of);
+        self.configure_guard(&config, of);
         let secret = self.secret();
         self.with_gate(|gate, now, out| {
             gate.set_secret(secret);
-            gate.configure(now, config, out);
+            gate.configure(now, config, of, out);
         });
     }
 
-    fn take_plan(&self, snapshot: Arc<Snapshot>) {
+    fn take_plan(&self, snapshot: Arc<Snapshot>, generation: Generation) {
         let old = self.plan();
         let mut kept: HashMap<Key, Rc<Upstream>> =
             old.upstreams.iter().flatten().map(|u| (u.key.clone(), Rc::clone(u))).collect();
@@ -330,7 +335,7 @@ impl Core {
             routes.push(known.unwrap_or_else(|| Rc::clone(by_name.entry(name.to_owned()).or_default())));
         }
         let no_route = Rc::clone(by_name.entry(NO_ROUTE.to_owned()).or_default());
-        *self.plan.borrow_mut() = Rc::new(Plan { snapshot, routes, no_route, upstreams });
+        *self.plan.borrow_mut() = Rc::new(Plan { generation, snapshot, routes, no_route, upstreams });
     }
 
     /// Another core's word about an upstream.

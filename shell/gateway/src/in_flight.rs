@@ -8,7 +8,7 @@ use skep_base::Micros;
 use skep_gate::{Input, RequestId, RouteId};
 
 use crate::access_log::Line;
-use crate::core::Core;
+use crate::core::{Core, Plan};
 use crate::figures::RouteFigures;
 use crate::mailbox::Mailbox;
 
@@ -43,10 +43,9 @@ impl Record {
         }
     }
 
-    /// The route that took it.
-    pub(crate) fn set_route(&mut self, route: RouteId) {
-        let Some((core, figures)) = &mut self.counts else { return };
-        let plan = core.plan();
+    /// The route of `plan` that took it.
+    pub(crate) fn set_route(&mut self, plan: &Plan, route: RouteId) {
+        let Some((_, figures)) = &mut self.counts else { return };
         *figures = plan.figures(Some(route));
         if let Some(line) = &mut self.line {
             line.route = plan.snapshot.config.routes[route.at()].name.clone();

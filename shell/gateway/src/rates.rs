@@ -11,7 +11,7 @@ use skep_gate::protect::bucket;
 use skep_gate::protect::guard::{Guard, Ruling, Word};
 use skep_gate::protect::share::{Ask, Grant};
 use skep_gate::router::Head;
-use skep_gate::{Config, LimitId, RequestId, RouteId};
+use skep_gate::{Config, Generation, LimitId, RequestId, RouteId};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
@@ -61,18 +61,18 @@ impl Drop for Waiting<'_> {
 }
 
 impl Core {
-    /// Whether a client at this address may use a route.
-    pub(crate) fn lets_in(&self, route: RouteId, source: std::net::IpAddr) -> bool {
-        self.rates.guard.borrow().lets_in(route, source)
+    /// Whether a client at this address may use a route of `plan`, which must be in force.
+    pub(crate) fn lets_in(&self, plan: &Plan, route: RouteId, source: std::net::IpAddr) -> bool {
+        self.rates.guard.borrow().lets_in(plan.generation, route, source)
     }
 
-    /// Whether a request may pass its route: at once, or after an answer of the store.
-    pub(crate) async fn judge(self: &Rc<Self>, route: RouteId, head: &Head<'_>) -> Ruled {
+    /// Whether a request may pass its route of `plan`: at once, or after an answer of the store.
+    pub(crate) async fn judge(self: &Rc<Self>, plan: &Plan, route: RouteId, head: &Head<'_>) -> Ruled {
         let rates = &self.rates;
         let id = RequestId(rates.last.get() + 1);
         rates.last.set(id.0);
         let mut words = Vec::new();
-        rates.guard.borrow_mut().judge(self.now(), id, route, head, &mut words);
+        rates.guard.borrow_mut().judge(self.now(), id, (plan.generation, route), head, &mut words);
         let own = words.iter().find_map(|word| match word {
             Word::Ruled { request, ruling } if *request == id => Some(*ruling),
             _ => None,
@@ -92,9 +92,9 @@ impl Core {
     }
 
     /// Puts a configuration's limits in force, which is that of the plan from here on.
-    pub(crate) fn configure_guard(self: &Rc<Self>, config: &Config) {
+    pub(crate) fn configure_guard(self: &Rc<Self>, config: &Config, of: Generation) {
         let mut words = Vec::new();
-        self.rates.guard.borrow_mut().configure(self.now(), config, self.cores as u32, &mut words);
+        self.rates.guard.borrow_mut().configure(self.now(), config, of, self.cores as u32, &mut words);
         self.obey_guard(words);
     }
 

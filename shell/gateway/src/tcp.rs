@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use skep_base::Micros;
@@ -32,13 +33,14 @@ use crate::upstream::{Upstream, connect};
 /// What the gate is told when an upstream has taken a connection: that is well, and no status of HTTP is meant.
 const WELL: u16 = 200;
 
-/// An arrival that no route is for.
-pub(crate) fn arrival(pool: PoolId, source: IpAddr) -> Arrival {
+/// An arrival that no route is for, at a pool of `plan`.
+pub(crate) fn arrival(plan: &Plan, pool: PoolId, source: IpAddr) -> Arrival {
     let key = match source {
         IpAddr::V4(v4) => stable_hash(&v4.octets()),
         IpAddr::V6(v6) => stable_hash(&v6.octets()),
     };
     Arrival {
+        of: plan.generation,
         route: None,
         pool,
         priority: Priority::Normal,
@@ -62,15 +64,15 @@ pub(crate) async fn serve(
     ends: proxy_header::Ends,
 ) -> io::Result<()> {
     let core = Rc::clone(&connection.core);
+    let mut first = BytesMut::new();
+    let mut name = None;
+    if let Some(patience) = name_time(&connection) {
+        name = timeout(patience, read_name(&mut stream, &mut first)).await??;
+    }
+    // What is in force by now; nothing waits between here and the gate.
     let plan = core.plan();
     let Some(id) = connection.listening.id() else { return Ok(()) };
     let listener = &plan.snapshot.config.listeners[id.at()].it;
-    let mut first = BytesMut::new();
-    let mut name = None;
-    if !listener.sni.is_empty() {
-        let patience = duration(listener.header_time);
-        name = timeout(patience, read_name(&mut stream, &mut first)).await??;
-    }
     let Some(pool) = pool(&plan, listener, name.as_deref()) else {
         return Err(io::Error::other(format!("no pool is for {name:?}")));
     };
@@ -82,8 +84,10 @@ pub(crate) async fn serve(
     };
     let mut in_flight = InFlight::new(&core, Record::begin(&core, line));
     let request = in_flight.id;
-    let arrival = arrival(pool, connection.peer.address);
+    let arrival = arrival(&plan, pool, connection.peer.address);
     core.tell(Input::Arrived { request, arrival });
+    let idle = duration(listener.idle);
+    drop(plan);
     let Ok((mut socket, upstream)) = find(&mut in_flight).await else { return Ok(()) };
     in_flight.record.status = WELL;
     in_flight.record.note(|line| line.upstream.clone_from(&upstream.key.address));
@@ -96,7 +100,6 @@ pub(crate) async fn serve(
         in_flight.end(|request| Input::Failed { request, attempt, failure: Failure::Broken });
         return Err(error);
     }
-    let idle = duration(listener.idle);
     let (_, sent) = match (stream, socket) {
         (Stream::Tcp(client), Stream::Tcp(upstream)) => copy_both_tcp(client, upstream, idle).await,
         (client, upstream) => copy_both(client, upstream, idle).await,
@@ -104,6 +107,13 @@ pub(crate) async fn serve(
     in_flight.record.bytes_sent = sent;
     in_flight.end(|request| Input::Done { request });
     Ok(())
+}
+
+/// How long a client may take to say its name, if the listener goes by that.
+fn name_time(connection: &Connection) -> Option<Duration> {
+    let plan = connection.core.plan();
+    let listener = &plan.snapshot.config.listeners[connection.listening.id()?.at()].it;
+    (!listener.sni.is_empty()).then(|| duration(listener.header_time))
 }
 
 /// By the name that is asked for, else the listener's own.

@@ -110,10 +110,14 @@ fn begin(
     });
     sessions.borrow_mut().insert(from, Rc::clone(&session));
     let connection = Connection::of_session(core, listening, from);
+    let line = || Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
+    let in_flight = InFlight::new(core, Record::begin(core, line));
+    let arrival = crate::tcp::arrival(&plan, pool, connection.peer.address);
+    core.tell(Input::Arrived { request: in_flight.id, arrival });
     let (back, sessions, own) = (Rc::clone(back), Rc::clone(sessions), Rc::clone(&session));
     let idle = duration(listener.idle);
     spawn_local(async move {
-        if let Err(error) = carry(&connection, pool, &own, &back, from, idle).await {
+        if let Err(error) = carry(&connection, in_flight, &own, &back, from, idle).await {
             tracing::debug!(%error, %from, "gateway: a UDP session ended");
         }
         sessions.borrow_mut().remove(&from);
@@ -123,17 +127,14 @@ fn begin(
 
 async fn carry(
     connection: &Connection,
-    pool: PoolId,
+    mut in_flight: InFlight,
     session: &Session,
     back: &UdpSocket,
     from: SocketAddr,
     idle: Duration,
 ) -> io::Result<()> {
     let core = &connection.core;
-    let line = || Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
-    let mut in_flight = InFlight::new(core, Record::begin(core, line));
     let request = in_flight.id;
-    core.tell(Input::Arrived { request, arrival: crate::tcp::arrival(pool, connection.peer.address) });
     let (socket, upstream) = loop {
         let mailbox = Rc::clone(&in_flight.mailbox);
         match std::future::poll_fn(|cx| mailbox.poll(cx)).await {

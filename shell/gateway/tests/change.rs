@@ -2,83 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stage;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
-use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, InForce, Running, StartFault, Surroundings};
-use tokio::sync::watch;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-struct Stage {
-    running: Running,
-    applied: watch::Sender<Option<Applied>>,
-    version: u64,
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-impl Stage {
-    /// Begins with `text` of an address that is free.
-    fn new(text: impl Fn(SocketAddr) -> String) -> (Stage, SocketAddr) {
-        loop {
-            let web = free();
-            let config = Arc::new(skep_gateway::read(&text(web)).unwrap());
-            let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-            let surroundings =
-                Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
-            match skep_gateway::start(2, follows, surroundings) {
-                Ok(running) => return (Stage { running, applied, version: 1 }, web),
-                // Another process was given the port meanwhile.
-                Err(StartFault::Bind { .. }) => {}
-                Err(fault) => panic!("{fault}"),
-            }
-        }
-    }
-
-    /// Applies `text` and waits until something has become of it.
-    fn apply(&mut self, text: &str) -> InForce {
-        let mut in_force = self.running.in_force();
-        in_force.mark_unchanged();
-        self.version += 1;
-        let config = Arc::new(skep_gateway::read(text).unwrap());
-        self.applied.send_replace(Some(Applied { version: self.version, config, secret: None }));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, in_force.changed()).await.unwrap().unwrap() });
-        in_force.borrow().clone()
-    }
-}
-
-fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// One exchange over a connection that goes on.
-fn ask(stream: &mut TcpStream) -> String {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
-    read_one(stream)
-}
-
-/// A reply with a body that ends with a full stop.
-fn read_one(stream: &mut TcpStream) -> String {
-    let mut got = Vec::new();
-    while !got.ends_with(b".") {
-        let mut piece = [0; 4096];
-        let n = stream.read(&mut piece).unwrap();
-        assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&got));
-        got.extend_from_slice(&piece[..n]);
-    }
-    String::from_utf8(got).unwrap()
-}
+use skep_gateway::InForce;
+use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one};
 
 /// An upstream whose replies wait for a word each.
 fn slow_upstream() -> (SocketAddr, Receiver<()>, Sender<()>) {
@@ -97,17 +28,13 @@ fn slow_upstream() -> (SocketAddr, Receiver<()>, Sender<()>) {
     (address, comes, go_on)
 }
 
-fn listener(address: SocketAddr) -> String {
-    format!("[gateway.listener.l{}]\naddress = '{address}'\n", address.port())
-}
-
 fn answer(what: &str) -> String {
     format!("[gateway.route.all]\nanswer.body = '{what}'\n")
 }
 
 #[test]
 fn a_change_reaches_connections_that_are_open_and_closes_none() {
-    let (mut stage, web) = Stage::new(|web| listener(web) + &answer("one."));
+    let (mut stage, web) = Stage::new(2, None, |web| listener(web) + &answer("one."));
     let mut streams: Vec<TcpStream> = (0..20).map(|_| connect(web)).collect();
     for stream in &mut streams {
         assert!(ask(stream).ends_with("\r\n\r\none."));
@@ -120,14 +47,14 @@ fn a_change_reaches_connections_that_are_open_and_closes_none() {
             while !ask(stream).ends_with(&format!("\r\n\r\n{n}.")) {}
         }
     }
-    stage.running.drain(PATIENCE);
+    stage.end();
 }
 
 #[test]
 fn listeners_come_and_go_and_what_is_under_way_ends_well() {
     let (upstream, comes, go_on) = slow_upstream();
     let pool = format!("[gateway.route.all]\npool = 'p'\n[gateway.pool.p]\nupstreams = ['{upstream}']\n");
-    let (mut stage, web) = Stage::new(|web| listener(web) + &pool);
+    let (mut stage, web) = Stage::new(2, None, |web| listener(web) + &pool);
     let (mut busy, mut idle) = (connect(web), connect(web));
     busy.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     comes.recv_timeout(PATIENCE).unwrap();
@@ -145,12 +72,12 @@ fn listeners_come_and_go_and_what_is_under_way_ends_well() {
     go_on.send(()).unwrap();
     let reply = read_one(&mut busy);
     assert!(reply.ends_with("late.") && reply.contains("connection: close"), "{reply}");
-    stage.running.drain(PATIENCE);
+    stage.end();
 }
 
 #[test]
 fn a_configuration_that_cannot_be_had_changes_nothing() {
-    let (mut stage, web) = Stage::new(|web| listener(web) + &answer("old."));
+    let (mut stage, web) = Stage::new(2, None, |web| listener(web) + &answer("old."));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken_address = taken.local_addr().unwrap();
     let other = free();
@@ -165,5 +92,5 @@ fn a_configuration_that_cannot_be_had_changes_nothing() {
     assert!(TcpStream::connect(other).is_err(), "no part of it is there");
     let said = stage.apply(&(listener(web) + &answer("new.")));
     assert_eq!(said, InForce { version: 4, problem: None });
-    stage.running.drain(PATIENCE);
+    stage.end();
 }

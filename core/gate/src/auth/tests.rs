@@ -79,7 +79,7 @@ impl Headers for Lines {
 fn offered(rules: &Rules, auth: AuthId, name: &'static str, value: &str, query: Option<&str>) -> Offered {
     let headers = &Lines(vec![(name, value.to_owned())]);
     let source: IpAddr = "10.0.0.1".parse().unwrap();
-    let (listener, secure, host, path) = (ListenerId(0), false, "h", "/");
+    let (listener, secure, host, path) = (Some(ListenerId(0)), false, "h", "/");
     rules.offered(
         auth,
         &Head { listener, secure, method: "GET", host, path, query, headers, source, caller: None },

@@ -7,7 +7,7 @@ use super::request::State;
 use super::timers::Timer;
 use super::{Gate, Output, Route, Site};
 use crate::config::{self, Config, Named};
-use crate::names::{PoolId, RouteId, UpstreamId};
+use crate::names::{Generation, PoolId, RouteId, UpstreamId};
 use crate::resilience::{Breaker, Budget, Failover, Latencies, Queue};
 
 impl Gate {
@@ -15,8 +15,11 @@ impl Gate {
     /// them; requests under way end as they began, by the time limits that they came with; those of routes that are gone
     /// are not sent again.
     ///
+    /// `of` is unlike that of all configurations before; who arrives with the numbers of another is told to come again.
+    ///
     /// Cost: that of building all pools; a millisecond for each that uses maglev.
-    pub fn configure(&mut self, now: Micros, config: Config, out: &mut Vec<Output>) {
+    pub fn configure(&mut self, now: Micros, config: Config, of: Generation, out: &mut Vec<Output>) {
+        self.generation = of;
         let pool_of =
             |name: &str| config.pools.iter().position(|p| p.name == name).map(|at| PoolId(at as u32));
         let old_config = std::mem::take(&mut self.config);

@@ -25,7 +25,7 @@ use crate::balance::sticky::Secret;
 use crate::config::Config;
 use crate::config::resilience::{Priority, Retry};
 use crate::health::Reason;
-use crate::names::{PoolId, RouteId, UpstreamId};
+use crate::names::{Generation, PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final, Traits};
 use crate::resilience::{Breaker, Budget, Failover, Latencies, Queue};
 use pool::Pool;
@@ -60,6 +60,8 @@ impl Default for Site {
 /// What of a request decides about its way.
 #[derive(Clone, Debug)]
 pub struct Arrival {
+    /// The configuration whose numbers `route` and `pool` are.
+    pub of: Generation,
     /// The route that took it. None for what no route is for: a connection of TCP, a session of UDP, a copy of a request.
     /// Such a one has the default times, is tried elsewhere only if it was not sent, and bears no budget.
     pub route: Option<RouteId>,
@@ -109,6 +111,8 @@ pub enum Input {
 /// Why the gateway answers by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Why {
+    /// 503: it came with the numbers of a configuration that is not in force.
+    Changed,
     /// 503: no upstream can take it.
     NoUpstream,
     /// 503: the route's breaker is open.
@@ -127,7 +131,7 @@ impl Why {
     /// The status of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Why::NoUpstream | Why::BreakerOpen | Why::QueueFull | Why::QueueLate => 503,
+            Why::Changed | Why::NoUpstream | Why::BreakerOpen | Why::QueueFull | Why::QueueLate => 503,
             Why::Deadline | Why::Failed(Failure::Timeout, _) => 504,
             Why::Failed(..) => 502,
         }
@@ -260,6 +264,7 @@ struct Route {
 #[derive(Debug)]
 pub struct Gate {
     config: Config,
+    generation: Generation,
     site: Site,
     secret: Secret,
     routes: Vec<Route>,
@@ -281,10 +286,11 @@ impl Gate {
         self.secret = secret;
     }
 
-    /// A gate that begins at `now`. `seed` decides all its random choices; `secret` is the cluster's.
+    /// A gate that begins at `now`, with the first [`Generation`]. `seed` decides all its random choices; `secret` is the cluster's.
     pub fn new(now: Micros, config: Config, site: Site, secret: Secret, seed: u64) -> Gate {
         let mut gate = Gate {
             config: Config::default(),
+            generation: Generation::default(),
             site,
             secret,
             routes: Vec::new(),
@@ -297,7 +303,7 @@ impl Gate {
             routeless: Retry::default(),
             stats: Stats::default(),
         };
-        gate.configure(now, config, &mut Vec::new());
+        gate.configure(now, config, Generation::default(), &mut Vec::new());
         gate
     }
 
@@ -343,6 +349,11 @@ impl Gate {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Whose numbers it takes.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Requests under way at an upstream, and whether it is fit.

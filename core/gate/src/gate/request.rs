@@ -91,6 +91,12 @@ impl Gate {
     }
 
     pub(super) fn on_arrived(&mut self, now: Micros, id: RequestId, arrival: Arrival, out: &mut Vec<Output>) {
+        self.stats.arrived += 1;
+        if arrival.of != self.generation {
+            self.stats.answered += 1;
+            let (why, retry_after) = (Why::Changed, Some(COME_AGAIN));
+            return out.push(Output::Answer { request: id, why, ran: false, retry_after });
+        }
         let route = arrival.route;
         assert!(
             route.is_none_or(|route| route.at() < self.routes.len()),
@@ -98,7 +104,6 @@ impl Gate {
             self.routes.len()
         );
         assert!(arrival.pool.at() < self.pools.len(), "{id:?} came for {:?}", arrival.pool);
-        self.stats.arrived += 1;
         let timeout = route.map_or_else(Timeout::default, |route| self.route_config(route).timeout.clone());
         let own = now.plus(timeout.total);
         let request = Request {
@@ -284,7 +289,7 @@ impl Gate {
         self.stats.shed += u64::from(matches!(why, Why::QueueFull | Why::QueueLate));
         let retry_after = match why {
             Why::BreakerOpen => self.route_opens(now, id).or(Some(COME_AGAIN)),
-            Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
+            Why::Changed | Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
             Why::Deadline | Why::Failed(..) => None,
         };
         let ran = self.requests[&id].may_have_run;

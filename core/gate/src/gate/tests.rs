@@ -33,6 +33,7 @@ fn stage(count: usize, route: &str, pool: &str) -> Stage {
 
 fn get() -> Arrival {
     Arrival {
+        of: Generation::default(),
         route: Some(RouteId(0)),
         pool: PoolId(0),
         priority: Priority::Normal,
@@ -61,7 +62,14 @@ impl Stage {
         short(&out)
     }
 
+    fn configure(&mut self, config: Config, out: &mut Vec<Output>) {
+        let next = self.gate.generation().next();
+        self.gate.configure(self.now, config, next, out);
+    }
+
+    /// With the numbers of the configuration in force.
     fn arrive(&mut self, id: u64, arrival: Arrival) -> String {
+        let arrival = Arrival { of: self.gate.generation(), ..arrival };
         self.tell(Input::Arrived { request: RequestId(id), arrival })
     }
 
@@ -258,7 +266,7 @@ fn sessions_stay_with_an_upstream_that_drains_and_leave_one_that_is_down() {
     let mut ask = |stage: &mut Stage, sticky: Option<u64>| {
         id += 1;
         let mut out = Vec::new();
-        let arrival = Arrival { sticky, ..get() };
+        let arrival = Arrival { of: stage.gate.generation(), sticky, ..get() };
         stage.gate.handle(stage.now, Input::Arrived { request: RequestId(id), arrival }, &mut out);
         let Some(Output::Try { upstream, .. }) = out.pop() else { panic!("{out:?}") };
         let (request, retry_after) = (RequestId(id), None);
@@ -281,7 +289,7 @@ fn sessions_stay_with_an_upstream_that_drains_and_leave_one_that_is_down() {
 
     let mut config = stage.gate.config().clone();
     config.pools[0].it.upstreams[at as usize].drain = true;
-    stage.gate.configure(stage.now, config, &mut Vec::new());
+    stage.configure(config, &mut Vec::new());
     assert_eq!(ask(&mut stage, cookie), (at, None), "it drains, and keeps its sessions");
     for _ in 0..10 {
         assert_ne!(ask(&mut stage, None).0, at, "and takes no new ones");
@@ -355,7 +363,7 @@ fn another_configuration_keeps_what_is_known_and_lets_requests_end() {
     config.pools.insert(0, crate::config::Named { name: "first".to_owned(), it: config.pools[1].it.clone() });
     config.routes[0].it.timeout.total = ms(1);
     let mut out = Vec::new();
-    stage.gate.configure(stage.now, config, &mut out);
+    stage.configure(config, &mut out);
     stage.gate.assert_invariants();
     assert_eq!(short(&out), "");
     let shifted = |at: u32| UpstreamId(at - u32::from(at > gone_at));
@@ -371,7 +379,7 @@ fn another_configuration_keeps_what_is_known_and_lets_requests_end() {
 
     stage.arrive(4, Arrival { pool: PoolId(1), ..get() });
     let empty = Config::parse("[gateway]").unwrap();
-    stage.gate.configure(stage.now, empty, &mut out);
+    stage.configure(empty, &mut out);
     assert_eq!(stage.failed(4, 1, Failure::Reset), "answer 4 502 Failed(Reset, Off)", "its route is gone");
     assert!(stage.gate.is_idle());
 }
@@ -382,9 +390,20 @@ fn who_waits_at_a_pool_that_goes_is_answered() {
     stage.arrive(1, get());
     stage.arrive(2, get());
     let mut out = Vec::new();
-    stage.gate.configure(stage.now, Config::parse("[gateway]").unwrap(), &mut out);
+    stage.configure(Config::parse("[gateway]").unwrap(), &mut out);
     stage.gate.assert_invariants();
     assert_eq!(short(&out), "answer 2 503 NoUpstream");
+}
+
+#[test]
+fn who_arrives_with_numbers_of_another_configuration_comes_again() {
+    let mut stage = stage(1, "", "");
+    let of = stage.gate.generation();
+    stage.configure(Config::parse("[gateway]").unwrap(), &mut Vec::new());
+    let (request, arrival) = (RequestId(1), Arrival { of, ..get() });
+    assert_eq!(stage.tell(Input::Arrived { request, arrival }), "answer 1 503 Changed");
+    assert!(stage.gate.is_idle());
+    assert_eq!((stage.gate.stats().arrived, stage.gate.stats().answered), (1, 1));
 }
 
 #[test]
@@ -400,7 +419,7 @@ fn what_no_route_is_for_is_tried_elsewhere_only_if_it_was_not_sent() {
     assert_eq!(stage.arrive(2, stream()), "try 2.1 @2");
     stage.connected(2, 1);
     assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, MayHaveRun)");
-    stage.gate.configure(stage.now, Config::parse(&text(3, "", "")).unwrap(), &mut Vec::new());
+    stage.configure(Config::parse(&text(3, "", "")).unwrap(), &mut Vec::new());
     assert!(stage.gate.is_idle());
 }
 

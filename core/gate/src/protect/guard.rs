@@ -14,7 +14,7 @@ use super::share::{Ask, Grant, Share, Take};
 use crate::config::Config;
 use crate::config::protect::{Limit, Scope};
 use crate::gate::RequestId;
-use crate::names::{LimitId, RouteId};
+use crate::names::{Generation, LimitId, RouteId};
 use crate::router::Head;
 
 /// Requests of one core that wait for the store at once; further ones are refused.
@@ -34,6 +34,8 @@ pub enum Ruling {
     /// 503: the store did not say in time whether a limit of the cluster is used up, or too many wait for it. A limit may be
     /// what keeps passwords from being guessed, so it does not open because something else has failed.
     NotKnown,
+    /// 503: its route's number is of a configuration that is not in force.
+    Changed,
 }
 
 /// What a guard says.
@@ -48,6 +50,7 @@ pub enum Word {
 /// One core's guard.
 #[derive(Debug)]
 pub struct Guard {
+    generation: Generation,
     routes: Vec<(Nets, Nets, Vec<LimitId>)>,
     limits: Vec<(Limit, Rate, Callers, Shares)>,
     /// Of the limits.
@@ -74,17 +77,30 @@ struct Waiting {
 }
 
 impl Guard {
-    /// The guard of a checked configuration, whose node limits are divided among `cores`.
+    /// The guard of a checked configuration, the first [`Generation`], whose node limits are divided among `cores`.
     pub fn new(config: &Config, cores: u32) -> Guard {
-        let mut guard =
-            Guard { routes: Vec::new(), limits: Vec::new(), names: Vec::new(), waiting: Vec::new() };
-        guard.configure(Micros(0), config, cores, &mut Vec::new());
+        let mut guard = Guard {
+            generation: Generation::default(),
+            routes: Vec::new(),
+            limits: Vec::new(),
+            names: Vec::new(),
+            waiting: Vec::new(),
+        };
+        guard.configure(Micros(0), config, Generation::default(), cores, &mut Vec::new());
         guard
     }
 
     /// Puts a checked configuration in force. What callers have used up is kept for limits of the same name, so that a
-    /// change gives nobody a new burst.
-    pub fn configure(&mut self, now: Micros, config: &Config, cores: u32, out: &mut Vec<Word>) {
+    /// change gives nobody a new burst. `of` is unlike that of all configurations before.
+    pub fn configure(
+        &mut self,
+        now: Micros,
+        config: &Config,
+        of: Generation,
+        cores: u32,
+        out: &mut Vec<Word>,
+    ) {
+        self.generation = of;
         let cores = cores.max(1);
         let named =
             |name: &String| config.limits.iter().position(|l| l.name == *name).map(|at| LimitId(at as u32));
@@ -117,21 +133,28 @@ impl Guard {
         }
     }
 
-    /// Whether a client at this address may use a route.
-    pub fn lets_in(&self, route: RouteId, source: std::net::IpAddr) -> bool {
+    /// Whether a client at this address may use a route of the configuration in force; false for a route of another.
+    pub fn lets_in(&self, of: Generation, route: RouteId, source: std::net::IpAddr) -> bool {
+        if of != self.generation {
+            return false;
+        }
         let (allow, deny, _) = &self.routes[route.at()];
         may_enter(allow, deny, source)
     }
 
-    /// Judges a request of a route. It is ruled in `out` at once, or after an answer of the store.
+    /// Judges a request of a route, whose number is of the configuration `of`. It is ruled in `out` at once, or after an answer
+    /// of the store.
     pub fn judge(
         &mut self,
         now: Micros,
         request: RequestId,
-        route: RouteId,
+        (of, route): (Generation, RouteId),
         head: &Head<'_>,
         out: &mut Vec<Word>,
     ) {
+        if of != self.generation {
+            return out.push(Word::Ruled { request, ruling: Ruling::Changed });
+        }
         let (allow, deny, limits) = &self.routes[route.at()];
         if !may_enter(allow, deny, head.source) {
             return out.push(Word::Ruled { request, ruling: Ruling::Forbidden });
@@ -329,7 +352,7 @@ deny = '192.0.2.0/24'
 
     fn head<'a>(source: &str, headers: &'a Lines) -> Head<'a> {
         Head {
-            listener: ListenerId(0),
+            listener: Some(ListenerId(0)),
             secure: false,
             method: "GET",
             host: "h",
@@ -357,8 +380,14 @@ deny = '192.0.2.0/24'
             self.id += 1;
             let lines = Lines(if key.is_empty() { vec![] } else { vec![("x-key", key)] });
             let mut out = Vec::new();
-            self.guard.judge(self.now, RequestId(self.id), RouteId(0), &head(source, &lines), &mut out);
+            let route = (self.guard.generation, RouteId(0));
+            self.guard.judge(self.now, RequestId(self.id), route, &head(source, &lines), &mut out);
             out
+        }
+
+        fn configure(&mut self, text: &str, out: &mut Vec<Word>) {
+            let of = self.guard.generation.next();
+            self.guard.configure(self.now, &Config::parse(text).unwrap(), of, 1, out);
         }
 
         fn grant(&mut self, caller: u64, granted: u32, left: u32) -> Vec<Word> {
@@ -374,6 +403,7 @@ deny = '192.0.2.0/24'
             Word::Ruled { request, ruling: Ruling::Passes(_) } => (request.0, "passes"),
             Word::Ruled { request, ruling: Ruling::Forbidden } => (request.0, "forbidden"),
             Word::Ruled { request, ruling: Ruling::NotKnown } => (request.0, "not known"),
+            Word::Ruled { request, ruling: Ruling::Changed } => (request.0, "changed"),
             Word::Ruled { request, ruling: Ruling::Limited(LimitId(0), _) } => (request.0, "node"),
             Word::Ruled { request, ruling: Ruling::Limited(..) } => (request.0, "cluster"),
             Word::Ask { .. } => (0, "ask"),
@@ -438,7 +468,7 @@ deny = '192.0.2.0/24'
         stage.judge("10.0.0.1", "a");
         let text = format!("[gateway.limit.first]\n{TEXT}");
         let mut out = Vec::new();
-        stage.guard.configure(stage.now, &Config::parse(&text).unwrap(), 1, &mut out);
+        stage.configure(&text, &mut out);
         assert_eq!(rulings(&out), []);
         assert_eq!(stage.guard.waiting(), 2);
         let said = stage.judge("10.0.0.2", "a");
@@ -450,8 +480,21 @@ deny = '192.0.2.0/24'
         stage.judge("10.0.0.3", "x");
         let open = "[gateway.route.r]\nanswer.status = 204\n";
         out.clear();
-        stage.guard.configure(stage.now, &Config::parse(open).unwrap(), 1, &mut out);
+        stage.configure(open, &mut out);
         assert_eq!(rulings(&out), [(4, "passes")], "its limit is gone");
+    }
+
+    #[test]
+    fn a_number_of_another_configuration_is_refused() {
+        let mut stage = Stage::new();
+        let old = stage.guard.generation;
+        let mut out = Vec::new();
+        stage.configure("[gateway]", &mut out);
+        let lines = Lines(vec![]);
+        let head = head("10.0.0.1", &lines);
+        stage.guard.judge(stage.now, RequestId(1), (old, RouteId(0)), &head, &mut out);
+        assert_eq!(rulings(&out), [(1, "changed")]);
+        assert!(!stage.guard.lets_in(old, RouteId(0), head.source));
     }
 
     #[test]
@@ -468,7 +511,7 @@ deny = '192.0.2.0/24'
             let now = Micros(n * 1_000);
             let guard = &mut guards[(n % 4) as usize];
             let mut out = Vec::new();
-            guard.judge(now, RequestId(n), RouteId(0), &head, &mut out);
+            guard.judge(now, RequestId(n), (Generation::default(), RouteId(0)), &head, &mut out);
             while let Some(word) = out.pop() {
                 match word {
                     Word::Ask { limit, caller, ask } => {

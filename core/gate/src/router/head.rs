@@ -23,7 +23,8 @@ impl Headers for [(&str, &[u8])] {
 /// The head of a request.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
-    pub listener: ListenerId,
+    /// None for one that is in the configuration no more, but whose connections still ask.
+    pub listener: Option<ListenerId>,
     /// Whether it came over TLS, here or at a trusted proxy.
     pub secure: bool,
     pub method: &'a str,

@@ -43,8 +43,8 @@ pub struct Forward<'a> {
 /// A compiled route.
 #[derive(Debug)]
 pub struct Plan {
-    /// The listeners that it is for, a bit each.
-    listeners: u64,
+    /// The listeners that it is for, a bit each; none for all.
+    listeners: Option<u64>,
     methods: Vec<String>,
     headers: Vec<(String, Check)>,
     query: Vec<(String, Check)>,
@@ -153,10 +153,8 @@ impl Plan {
             (None, prefix) => prefix.map(|p| NewPath::Prefix(p.0)),
         };
         Plan {
-            listeners: match route.listeners.is_empty() {
-                true => u64::MAX,
-                false => route.listeners.iter().filter_map(listener).fold(0, |bits, at| bits | 1 << at),
-            },
+            listeners: (!route.listeners.is_empty())
+                .then(|| route.listeners.iter().filter_map(listener).fold(0, |bits, at| bits | 1 << at)),
             methods: route.method.iter().map(|m| m.0.clone()).collect(),
             headers: route.header.iter().map(|(n, t)| (n.0.clone(), Check::new(t))).collect(),
             query: route.query.iter().map(|(n, t)| (n.0.clone(), Check::new(t))).collect(),
@@ -176,7 +174,7 @@ impl Plan {
 
     /// True if the request meets the conditions beside host and path.
     pub(super) fn takes(&self, head: &Head<'_>) -> bool {
-        self.listeners & (1 << (head.listener.0 % 64)) != 0
+        self.listeners.is_none_or(|bits| head.listener.is_some_and(|own| bits & (1 << (own.0 % 64)) != 0))
             && (self.methods.is_empty() || self.methods.iter().any(|m| m == head.method))
             && self.headers.iter().all(|(name, check)| check.passes(|test| head.headers.any(name, test)))
             && self.query.iter().all(|(name, check)| check.passes(|test| head.parameter(name, test)))

@@ -13,7 +13,9 @@ use skep_base::{Micros, Rng};
 use skep_gate::balance::sticky::Secret;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::{Failure, Traits};
-use skep_gate::{Arrival, Config, Gate, Input, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
+use skep_gate::{
+    Arrival, Config, Gate, Generation, Input, Output, PoolId, RequestId, RouteId, Site, UpstreamId,
+};
 
 /// One way over the network.
 const WAY: Micros = Micros(150);
@@ -291,6 +293,7 @@ impl World {
         self.after(self.load.patience, Event::LosePatience { gate, request });
         let traits = Traits { idempotent: !is_post, keyed: false, replayable: true };
         let arrival = Arrival {
+            of: Generation::default(),
             route: Some(RouteId(0)),
             pool: PoolId(0),
             priority: if is_high { Priority::High } else { Priority::Normal },

@@ -6,6 +6,7 @@ use http::Response;
 
 use super::Asked;
 use super::own::Own;
+use super::rules::NOT_LET_IN;
 use crate::auth::{self, Known};
 use crate::core::Plan;
 use crate::figures::count;
@@ -15,10 +16,10 @@ use crate::reply::Reply;
 /// So often a request that waits is judged by yet another configuration.
 const CONFIGURATIONS_MAX: u32 = 10;
 
-/// Who calls, if the request's route asks for it.
+/// Who calls, if the request's route in `plan` asks for it, which is the one in force.
 ///
 /// # Errors
-/// The answer.
+/// The answer; also to who is not let in by its address, and has nothing checked that takes long.
 pub(super) async fn admit(
     connection: &Connection,
     plan: &Plan,
@@ -27,14 +28,13 @@ pub(super) async fn admit(
 ) -> Result<Option<Known>, Response<Reply>> {
     let core = &connection.core;
     let head = asked.head(connection);
-    let (Some(found), Some(auth)) = (plan.snapshot.router.find(&head), &plan.snapshot.auth) else {
-        return Ok(None);
-    };
+    let Some(found) = plan.snapshot.router.find(&head) else { return Ok(None) };
     let route = found.route;
-    // Who is not let in by its address has nothing checked that takes long; the answer is the guard's.
-    if !core.lets_in(route, head.source) {
-        return Ok(None);
+    if !core.lets_in(plan, route, head.source) {
+        own.record.set_route(plan, route);
+        return Err(own.answer(403, NOT_LET_IN));
     }
+    let Some(auth) = &plan.snapshot.auth else { return Ok(None) };
     match auth::admit(core, auth, route, &head).await {
         Ok(known) => {
             if let Some(known) = &known {
@@ -44,16 +44,14 @@ pub(super) async fn admit(
         }
         Err(denied) => {
             count(&core.not_let_in);
-            // The route may have gone while a password was checked.
-            if std::ptr::eq(&*core.plan(), plan) {
-                own.record.set_route(route);
-            }
+            own.record.set_route(plan, route);
             Err(auth::answer(&denied, &auth.rules, route, |status, what| own.answer(status, what)))
         }
     }
 }
 
-/// Asks again whenever another configuration came since `let_in_by`, until one stays in force meanwhile.
+/// Asks again, by address and proof, whenever another configuration came since `let_in_by`, until one stays in force
+/// meanwhile. Rates are not asked again: what was taken of one is used up.
 ///
 /// # Errors
 /// The answer.

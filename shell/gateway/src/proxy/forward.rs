@@ -14,7 +14,7 @@ use skep_gate::protect::headers::retry_after as retry_after_text;
 use skep_gate::resilience::deadline;
 use skep_gate::resilience::retry::{Failure, Traits, is_idempotent};
 use skep_gate::router::Head;
-use skep_gate::{Arrival, Input, PoolId, RouteId};
+use skep_gate::{Arrival, Generation, Input, PoolId, RouteId};
 
 use super::attempts::{self, Found, NoReply, Outcome};
 use super::headers::strip;
@@ -43,6 +43,7 @@ pub(super) fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, he
     });
     let has = |name: &str| head.headers.any(name, &mut |_| true);
     Arrival {
+        of: plan.generation,
         route: Some(route),
         pool,
         priority: priority(rule, head),
@@ -91,8 +92,8 @@ fn time_left(head: &Head<'_>) -> Option<Micros> {
 pub(super) struct Outbound {
     pub(super) template: Template,
     pub(super) arrival: Arrival,
-    /// The pool that gets a copy, with the version of the configuration whose pool it is.
-    pub(super) copy_to: Option<(PoolId, u64)>,
+    /// The pool that gets a copy, with the configuration whose number it is.
+    pub(super) copy_to: Option<(PoolId, Generation)>,
 }
 
 /// How large a body may be, and how long a pause in it, at the listener of a connection.

@@ -94,7 +94,6 @@ pub(super) async fn send(
     let owner = owner(rules, asked.known.as_ref().map(|known| &*known.caller), asked.lines);
     let owner: Vec<&[u8]> = owner.iter().map(Vec::as_slice).collect();
     let way = Way {
-        version: plan.snapshot.version,
         route: config.routes[outbound.arrival.route.expect("it came by one").at()].name.clone(),
         pool: config.pools[outbound.arrival.pool.at()].name.clone(),
     };
@@ -167,10 +166,8 @@ fn replayed(core: &Core, own: &mut Own, kept: Kept) -> Response<Reply> {
     response
 }
 
-/// Where a request goes, by names: numbers are those of one version of the configuration, and another may come before it is
-/// sent.
+/// Where a request goes, by names: another configuration may come before it is sent.
 struct Way {
-    version: u64,
     route: String,
     pool: String,
 }
@@ -178,7 +175,7 @@ struct Way {
 impl Way {
     /// Gives the numbers of the configuration in force. False if it has the route or the pool no more.
     fn renew(&self, plan: &Plan, arrival: &mut Arrival) -> bool {
-        if plan.snapshot.version == self.version {
+        if plan.generation == arrival.of {
             return true;
         }
         let config = &plan.snapshot.config;
@@ -186,6 +183,7 @@ impl Way {
         let pool = config.pools.iter().position(|pool| pool.name == self.pool);
         let (Some(route), Some(pool)) = (route, pool) else { return false };
         (arrival.route, arrival.pool) = (Some(RouteId(route as u32)), PoolId(pool as u32));
+        arrival.of = plan.generation;
         true
     }
 }

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use skep_base::Micros;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::Traits;
-use skep_gate::{Arrival, Input, PoolId};
+use skep_gate::{Arrival, Generation, Input, PoolId};
 use tokio::task::spawn_local;
 
 use super::attempts::{self, NoReply};
@@ -24,18 +24,19 @@ pub(super) const BODY_BYTES_MAX: u64 = 64 << 10;
 /// How long the reply to a copy may take in all.
 const REPLY_TIME: Duration = Duration::from_secs(30);
 
-/// Sends a copy of a request to a pool of the configuration `version`.
+/// Sends a copy of a request to a pool of the configuration `of`.
 pub(super) fn start(
     core: &Rc<Core>,
     template: &Template,
     source: &Source,
-    (pool, version): (PoolId, u64),
+    (pool, of): (PoolId, Generation),
     (key, deadline): (Option<u64>, Option<Micros>),
 ) {
     // Pools have other numbers after a change; the copy is left out then.
-    let same = core.plan().snapshot.version == version;
+    let same = core.plan().generation == of;
     let Some(body) = source.whole().filter(|_| same) else { return };
     let arrival = Arrival {
+        of,
         route: None,
         pool,
         // Whoever waits in a queue is more important than a copy.

@@ -14,6 +14,7 @@ mod own;
 mod rules;
 mod template;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue};
@@ -102,9 +103,9 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             Err(response) => denied = Some(response),
         }
     }
-    let limited = match plan.snapshot.has_rules {
+    let limited = match core.plan().snapshot.has_rules {
         false => Vec::new(),
-        true => match rules::rule(connection, &plan, &asked, &mut own).await {
+        true => match rules::rule(connection, &asked, &mut own).await {
             Ok(limited) => limited,
             Err(response) => return response.into(),
         },
@@ -113,7 +114,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         return response.into();
     }
     // Another configuration may have come while the request waited; what follows is all by one, without a pause.
-    if core.plan().snapshot.auth.is_some()
+    if !Rc::ptr_eq(&core.plan(), &plan)
         && let Err(response) = Box::pin(admit::admit_again(connection, plan, &mut asked, &mut own)).await
     {
         return response.into();
@@ -124,7 +125,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         return own.answer(404, "no route takes this request").into();
     };
     let route = found.route;
-    own.record.set_route(route);
+    own.record.set_route(&plan, route);
     let action = found.action(&head, &mut core.rng.borrow_mut());
     let mut answered = match action {
         Action::Redirect { status, location } => own.redirect(status, &location).into(),
@@ -143,7 +144,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             let rule = &plan.snapshot.config.routes[route.at()].it;
             let keep = rule.retry.as_ref().map_or(0, |retry| retry.body_size.0);
             let keep = if forward.mirror.is_some() { keep.max(mirror::BODY_BYTES_MAX) } else { keep };
-            let copy_to = forward.mirror.map(|pool| (pool, plan.snapshot.version));
+            let copy_to = forward.mirror.map(|pool| (pool, plan.generation));
             let outbound = Outbound { template, arrival, copy_to };
             match &rule.idempotency {
                 Some(rules) if idempotent::concerns(&parts.method) => {
@@ -177,7 +178,7 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn head(&self, connection: &Connection) -> Head<'a> {
         Head {
-            listener: connection.listening.id().unwrap_or_default(),
+            listener: connection.listening.id(),
             secure: self.client.secure,
             method: self.parts.method.as_str(),
             host: self.host,

@@ -9,9 +9,12 @@ use super::{REQUEST_ID, set, status_code};
 use crate::in_flight::{InFlight, Record};
 use crate::reply::Reply;
 
+pub(super) const CHANGED: &str = "the configuration changed while the request came";
+
 /// What the client is told when the gate answers.
 pub(super) fn said(why: Why) -> &'static str {
     match why {
+        Why::Changed => CHANGED,
         Why::NoUpstream => "no upstream can take the request",
         Why::BreakerOpen => "the route's breaker is open",
         Why::QueueFull => "too many requests wait",
