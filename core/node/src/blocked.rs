@@ -136,6 +136,7 @@ impl Node {
                     && let Some(target) = self.copies_target(at)
                 {
                     self.shards[at].waiting.set_copies(place, target);
+                    self.shards[at].copies_seen.1.clear();
                 }
                 self.go_on_waiting(at, place);
             }

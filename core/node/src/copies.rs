@@ -92,10 +92,11 @@ impl Node {
         let of = group.membership();
         let all = of.voters.iter().chain(&of.learners);
         let holds = |node: &NodeId| group.matched(*node).is_some_and(|matched| matched >= target.index);
-        let replicas = all.filter(|node| **node != self.id && holds(node)).count() as u64;
+        let replicas = all.clone().filter(|node| **node != self.id && holds(node)).count() as u64;
         // What is applied is on this disk, but for the shards of one copy that do not wait for it.
-        let local =
-            self.settings.durability() == Durability::Disk || self.persist.durable_to() >= target.output;
+        let local = self.settings.durability() == Durability::Disk
+            || all.count() > 1
+            || self.persist.durable_to() >= target.output;
         Held { local, replicas }
     }
 
@@ -126,11 +127,30 @@ impl Node {
         desk.answer(call, |reply| held.answer(call.command, reply));
     }
 
-    /// Answers those who wait for copies and have enough.
+    /// Answers those who wait for copies and have enough. Looks at them only if a copy has moved since the last time: who begins
+    /// to wait is looked at then.
     pub(crate) fn end_copied(&mut self, at: usize) {
+        if !self.shards[at].waiting.has_for_copies() || !self.have_copies_moved(at) {
+            return;
+        }
         for place in self.shards[at].waiting.for_copies() {
             self.end_if_copied(at, place);
         }
+    }
+
+    fn have_copies_moved(&mut self, at: usize) -> bool {
+        let durable = self.persist.durable_to();
+        let shard = &mut self.shards[at];
+        let Some(replica) = shard.replica.as_ref().filter(|replica| replica.leads()) else { return true };
+        let of = replica.group.membership();
+        let all = of.voters.iter().chain(&of.learners);
+        let matched = all.map(|node| (*node, replica.group.matched(*node)));
+        let seen = &mut shard.copies_seen;
+        if seen.0 == durable && matched.clone().eq(seen.1.iter().copied()) {
+            return false;
+        }
+        *seen = (durable, matched.collect());
+        true
     }
 
     /// The shards that a client has written to; one that wrote nothing asks the first.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use skep_base::{GroupId, LogId, Millis, NodeId, Term};
+use skep_base::{GroupId, LogId, LogIndex, Millis, NodeId, Term};
 use skep_consensus::{Group, ReadId};
 use skep_keyspace::{DB_COUNT, Garbage, Keyspace};
 use skep_script::Runner;
@@ -57,6 +57,8 @@ pub(crate) struct Shard {
     pub held_back: BTreeSet<(Millis, u8, Box<[u8]>)>,
     /// Keys of those who got something since the last entry: there may be more for the next.
     pub served: BTreeSet<(u8, Box<[u8]>)>,
+    /// How far this disk and the copies were when those who wait for copies were looked at; empty to have that done again.
+    pub copies_seen: (u64, Vec<(NodeId, Option<LogIndex>)>),
 }
 
 /// The copy of a shard on this node.
@@ -233,6 +235,7 @@ impl Shard {
             away: Away::default(),
             held_back: BTreeSet::new(),
             served: BTreeSet::new(),
+            copies_seen: (0, Vec::new()),
         }
     }
 

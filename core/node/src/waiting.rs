@@ -139,6 +139,10 @@ impl Waiting {
         }
     }
 
+    pub fn has_for_copies(&self) -> bool {
+        !self.for_copies.is_empty()
+    }
+
     /// Those who wait for copies.
     pub fn for_copies(&self) -> Vec<Place> {
         self.for_copies.iter().copied().collect()
@@ -294,8 +298,8 @@ impl Waiting {
 
     /// Takes out who waits for copies and is to be given up by `now`.
     pub fn take_overdue_for_copies(&mut self, now: Millis) -> Option<Waiter> {
-        let is_overdue = |place: &&Place| self.order[place].deadline.is_some_and(|deadline| deadline <= now);
-        let place = *self.for_copies.iter().find(is_overdue)?;
+        let mut overdue = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
+        let (_, place) = *overdue.find(|(_, place)| self.for_copies.contains(place))?;
         self.remove(place)
     }
 
