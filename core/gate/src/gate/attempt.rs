@@ -2,8 +2,10 @@
 
 use skep_base::Micros;
 
+use super::pool::Verdict;
 use super::request::State;
 use super::{Gate, Note, Output, RequestId, Why};
+use crate::config::resilience::Failing;
 use crate::config::scalar::Share;
 use crate::names::{PoolId, UpstreamId};
 use crate::resilience::retry::{self, Failure, Final};
@@ -36,9 +38,14 @@ impl Attempt {
     }
 }
 
-/// True for statuses that speak against an upstream beside others: it failed, or asks to be spared.
-fn speaks_against(status: u16) -> bool {
-    (500..=599).contains(&status) && status != 501 || status == 429
+/// What a reply says of its upstream beside others.
+fn verdict(status: u16) -> Verdict {
+    match status {
+        // That its client asks for too much. It costs the upstream nothing, so it is no latency that may draw more traffic.
+        429 => Verdict::Nothing,
+        status if Failing::Any5xx.is_status(status) => Verdict::Failed,
+        _ => Verdict::Well,
+    }
 }
 
 impl Gate {
@@ -120,7 +127,7 @@ impl Gate {
         (attempt.connect_until, attempt.reply_until) = (None, None);
         let latency = now.since(attempt.started);
         let failure = Failure::Status { status, retry_after };
-        self.learn(now, id, number, speaks_against(status), failure, out);
+        self.learn(now, id, number, verdict(status), failure, out);
         let route = self.requests[&id].route;
         let rule = route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
         let did_nothing = rule.is_some_and(|r| r.not_run.contains(&status));
@@ -165,7 +172,7 @@ impl Gate {
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.may_have_run = failure != Failure::NotSent;
         }
-        self.learn(now, id, number, true, failure, out);
+        self.learn(now, id, number, Verdict::Failed, failure, out);
         self.release(now, id, number, out);
         if forwarding {
             return self.end(id);
@@ -257,7 +264,7 @@ impl Gate {
     fn fail_late(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
         let attempts = self.requests[&id].attempts.clone();
         for attempt in attempts.iter().filter(|a| a.until() <= now) {
-            self.learn(now, id, attempt.number, true, Failure::Timeout, out);
+            self.learn(now, id, attempt.number, Verdict::Failed, Failure::Timeout, out);
         }
         self.answer(now, id, Why::Deadline, out);
     }
@@ -294,7 +301,7 @@ impl Gate {
         now: Micros,
         id: RequestId,
         number: u32,
-        failed: bool,
+        verdict: Verdict,
         failure: Failure,
         out: &mut Vec<Output>,
     ) {
@@ -315,7 +322,7 @@ impl Gate {
         let Gate { pools, site, rng, .. } = self;
         let own = &mut pools[pool.at()];
         let breaking = own.config.breaker.as_ref().is_some_and(|r| retry::is_listed(&r.on, failure));
-        own.learn(now, site, upstream, pass, latency, failed, breaking, rng, out);
+        own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
         self.after_learning(now, pool, before, out);
     }
 

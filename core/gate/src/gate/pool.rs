@@ -58,6 +58,14 @@ pub(super) enum Pick {
     None,
 }
 
+/// What an attempt says of its upstream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Well,
+    Failed,
+    Nothing,
+}
+
 /// `limit` of a node for one of its cores.
 fn part(limit: u32, site: &Site) -> u32 {
     limit.div_ceil(site.cores.max(1))
@@ -268,8 +276,8 @@ impl Pool {
         self.in_flight -= 1;
     }
 
-    /// Takes in how an attempt went. `failed` is what speaks against the upstream beside others, `breaking` what its
-    /// breaker counts. Returns notes of what changed by it.
+    /// Takes in how an attempt went. `verdict` is what it says of the upstream beside others, `breaking` what its breaker
+    /// counts. Leaves notes of what changed by it.
     #[allow(clippy::too_many_arguments, reason = "each is a fact about the one attempt")]
     pub(super) fn learn(
         &mut self,
@@ -278,7 +286,7 @@ impl Pool {
         upstream: UpstreamId,
         pass: Option<Pass>,
         latency: Micros,
-        failed: bool,
+        verdict: Verdict,
         breaking: bool,
         rng: &mut Rng,
         out: &mut Vec<Output>,
@@ -286,18 +294,21 @@ impl Pool {
         let at = upstream.at();
         let in_flight = self.in_flight;
         let load = &mut self.loads[at];
-        if failed {
-            load.cost.fail(now, latency);
-        } else {
-            load.cost.observe(now, latency);
+        match verdict {
+            Verdict::Failed => load.cost.fail(now, latency),
+            Verdict::Well => load.cost.observe(now, latency),
+            Verdict::Nothing => {}
         }
         if let (Some(adaptive), Some(rule)) = (&mut self.adaptive, &self.config.adaptive) {
-            match failed {
-                true => adaptive.fail(in_flight),
-                false => adaptive.add(now, rule, latency, in_flight),
+            match verdict {
+                Verdict::Well => adaptive.add(now, rule, latency, in_flight),
+                Verdict::Failed | Verdict::Nothing => adaptive.fail(in_flight),
             }
         }
-        self.upstreams[at].record.add(now, failed, latency);
+        let failed = verdict == Verdict::Failed;
+        if verdict != Verdict::Nothing {
+            self.upstreams[at].record.add(now, failed, latency);
+        }
         let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
         self.leave_breaker(now, upstream, pass, outcome, rng, out);
         self.judge(now, site, upstream, failed, rng, out);
@@ -351,8 +362,13 @@ impl Pool {
             self.upstreams[upstream.at()].compared = now;
         }
         let Some(reason) = self.upstreams[upstream.at()].record.judge(now, rule, rest) else { return };
-        let is_out = self.upstreams.iter().filter(|u| u.record.is_out()).count();
-        if is_out >= out_max(rule, self.upstreams.len()) {
+        // Of those that take new requests, whoever gets none counts, for whatever reason; and one must be left to take them.
+        let takes_new = |at: &usize| !self.config.upstreams[*at].drain;
+        let others: Vec<usize> =
+            (0..self.upstreams.len()).filter(|at| *at != upstream.at()).filter(takes_new).collect();
+        let fit = others.iter().filter(|at| self.is_fit(**at as u32)).count();
+        let all = others.len() + usize::from(takes_new(&upstream.at()));
+        if fit == 0 || others.len() - fit >= out_max(rule, all) {
             return;
         }
         self.upstreams[upstream.at()].record.eject(now, rule, rng);

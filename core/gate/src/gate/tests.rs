@@ -396,6 +396,47 @@ fn who_waits_at_a_pool_that_goes_is_answered() {
 }
 
 #[test]
+fn the_last_upstream_that_is_well_by_probes_is_not_ejected() {
+    let rule =
+        "health.kind = 'tcp'\neject.failure-rate = false\nbreaker.consecutive = 0\nbreaker.failures = '0%'\n";
+    let mut stage = stage(3, "", rule);
+    let health = |up: bool, at: u32| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up };
+    stage.tell(health(true, 2));
+    stage.tell(health(false, 0));
+    stage.tell(health(false, 1));
+    let fail = |stage: &mut Stage, from: u64| {
+        let mut said = String::new();
+        for id in from..from + 30 {
+            stage.arrive(id, get());
+            stage.connected(id, 1);
+            said += &stage.replied(id, 1, 500);
+            stage.done(id);
+        }
+        said
+    };
+    let said = fail(&mut stage, 1);
+    assert!(!said.contains("Ejected"), "two are away already, and nobody is left: {said}");
+    assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(2)), Some((0, true)));
+    stage.tell(health(true, 0));
+    stage.tell(health(true, 1));
+    let said = fail(&mut stage, 100);
+    assert!(said.contains("Ejected"), "{said}");
+}
+
+#[test]
+fn an_upstream_that_refuses_a_client_which_asks_too_much_is_not_ejected() {
+    let mut stage = stage(2, "", "");
+    for id in 1..100 {
+        stage.arrive(id, get());
+        stage.connected(id, 1);
+        let said = stage.replied(id, 1, 429);
+        assert_eq!(said, format!("forward {id}.1"));
+        stage.done(id);
+    }
+    assert_eq!(stage.gate.stats().ejected, 0);
+}
+
+#[test]
 fn who_arrives_with_numbers_of_another_configuration_comes_again() {
     let mut stage = stage(1, "", "");
     let of = stage.gate.generation();

@@ -122,7 +122,7 @@ fn fails_more(own: Counts, rest: Counts) -> bool {
     p - q > RATE_GAP_LEAST && p - q > DEVIATIONS * deviation
 }
 
-/// How many of `upstreams` may be out at once: the share, but one if another stays.
+/// How many of `upstreams` may be out at once, for whatever reason: the share, but one if another stays.
 pub fn out_max(rule: &Eject, upstreams: usize) -> usize {
     let share = (upstreams as f64 * rule.share_max.fraction() + 1e-9) as usize;
     share.max(usize::from(rule.share_max.0 > 0)).min(upstreams.saturating_sub(1))
