@@ -123,8 +123,10 @@ impl Pool {
             loads.push(load);
             upstreams.push(upstream);
         }
-        let adaptive =
-            config.adaptive.as_ref().map(|rule| adaptive.unwrap_or_else(|| Adaptive::new(now, rule)));
+        let adaptive = config
+            .adaptive
+            .as_ref()
+            .map(|rule| adaptive.unwrap_or_else(|| Adaptive::new(now, rule, site.cores)));
         let load_max = config.hash_load_max.fraction();
         let mut pool = Pool {
             id,

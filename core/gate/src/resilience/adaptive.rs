@@ -23,6 +23,8 @@ const GRADIENT_LEAST: f64 = 0.5;
 /// The limit of one pool on one core.
 #[derive(Clone, Debug)]
 pub struct Adaptive {
+    /// Among which the rule's bounds, which are those of a node, are divided.
+    cores: f64,
     limit: f64,
     /// Latency of an unloaded upstream, in microseconds.
     base: Option<f64>,
@@ -39,9 +41,12 @@ pub struct Adaptive {
 }
 
 impl Adaptive {
-    pub fn new(now: Micros, rule: &config::Adaptive) -> Adaptive {
+    /// The limit of one of `cores`, each of which has its part of what the rule gives a node.
+    pub fn new(now: Micros, rule: &config::Adaptive, cores: u32) -> Adaptive {
+        let cores = f64::from(cores.max(1));
         Adaptive {
-            limit: f64::from(rule.start),
+            cores,
+            limit: (f64::from(rule.start) / cores).max(1.0),
             base: None,
             window: now,
             sum: 0.0,
@@ -108,7 +113,8 @@ impl Adaptive {
         // A limit that is not reached must not grow: nothing says that it could be borne.
         let growth = if was_full || gradient < 1.0 { libm::sqrt(self.limit) } else { 0.0 };
         let limit = self.limit * gradient + growth;
-        self.limit = limit.clamp(f64::from(rule.min), f64::from(rule.max));
+        let part = |bound: u32| (f64::from(bound) / self.cores).max(1.0);
+        self.limit = limit.clamp(part(rule.min), part(rule.max));
         if was_full && now >= self.next_dip {
             self.dip = Some(now.plus(DIP));
             self.low = Latencies::new(now);
@@ -147,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_limit_settles_at_what_an_upstream_can_work_at_also_after_it_changed() {
-        let mut adaptive = Adaptive::new(Micros(0), &config::Adaptive::default());
+        let mut adaptive = Adaptive::new(Micros(0), &config::Adaptive::default(), 1);
         let ms = Micros::from_millis;
         let limit = saturated(&mut adaptive, Micros(0), 120, 20, ms(10));
         assert!((20.0..=60.0).contains(&limit), "{limit} for 20 workers");
@@ -158,9 +164,32 @@ mod tests {
     }
 
     #[test]
+    fn cores_divide_the_bounds_of_a_node() {
+        let rule = config::Adaptive { min: 40, max: 80, start: 60, ..config::Adaptive::default() };
+        let mut adaptive = Adaptive::new(Micros(0), &rule, 4);
+        assert_eq!(adaptive.limit(Micros(0)), 15);
+        let mut now = Micros(0);
+        let mut push = |adaptive: &mut Adaptive, latency: u64| {
+            for _ in 0..5_000 {
+                now = now.plus(Micros::from_millis(1));
+                let under_way = adaptive.limit(now);
+                adaptive.add(now, &rule, Micros(latency), under_way);
+                assert!(
+                    (5..=20).contains(&adaptive.limit(now)),
+                    "{} of 10 to 20, or half",
+                    adaptive.limit(now)
+                );
+            }
+            adaptive.limit(now)
+        };
+        assert_eq!(push(&mut adaptive, 1_000), 20);
+        assert!([5, 10].contains(&push(&mut adaptive, 100_000)), "half of it in a dip");
+    }
+
+    #[test]
     fn a_limit_that_is_not_reached_stays() {
         let rule = config::Adaptive::default();
-        let mut adaptive = Adaptive::new(Micros(0), &rule);
+        let mut adaptive = Adaptive::new(Micros(0), &rule, 1);
         for n in 0..100_000u64 {
             adaptive.add(Micros::from_millis(n), &rule, Micros(1_000 + n % 300), 2);
         }
