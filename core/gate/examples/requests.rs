@@ -23,6 +23,7 @@ fn run_all(gate: &mut Gate, requests: u64) -> u64 {
         pool: PoolId(0),
         priority: Priority::Normal,
         traits: Traits { idempotent: true, keyed: false, replayable: true },
+        sends_body: false,
         hedgeable: true,
         key: None,
         sticky: None,

@@ -230,9 +230,9 @@ impl Core {
 
     fn carry_out(self: &Rc<Self>, output: Output) {
         match output {
-            Output::Try { request, attempt, pool, upstream, left } => {
+            Output::Try { request, attempt, pool, upstream, left, stall } => {
                 let upstream = Rc::clone(self.plan.borrow().upstream(pool, upstream));
-                self.send(request, Command::Try { attempt, upstream, left });
+                self.send(request, Command::Try { attempt, upstream, left, stall });
             }
             Output::Abandon { request, attempt } => self.send(request, Command::Abandon { attempt }),
             Output::Forward { request, attempt, ran, stick_to, idle } => {

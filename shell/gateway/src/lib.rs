@@ -19,6 +19,7 @@ mod listen;
 mod mailbox;
 mod pipe;
 mod probe;
+mod progress;
 mod proxy;
 mod proxy_header;
 mod rates;

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::h1::{BodyFault, Wire};
+use crate::progress::Progress;
 
 /// Where a body comes from.
 pub(crate) enum Inbound {
@@ -277,11 +278,17 @@ pub(crate) struct Sending {
     at: usize,
     done: bool,
     sent: u64,
+    pub(crate) progress: Rc<Progress>,
 }
 
 impl Sending {
     pub(crate) fn new(source: &Rc<Source>) -> Sending {
-        Sending { source: Rc::clone(source), at: 0, done: source.is_empty(), sent: 0 }
+        Sending::with(source, Progress::new())
+    }
+
+    /// One that tells how far it is.
+    pub(crate) fn with(source: &Rc<Source>, progress: Rc<Progress>) -> Sending {
+        Sending { source: Rc::clone(source), at: 0, done: source.is_empty(), sent: 0, progress }
     }
 }
 
@@ -297,10 +304,13 @@ impl Body for Sending {
         if this.done {
             return Poll::Ready(None);
         }
-        match this.source.poll_at(cx, this.at) {
+        let found = this.source.poll_at(cx, this.at);
+        this.progress.next(found.is_ready());
+        match found {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
                 this.done = true;
+                this.progress.end();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(fault))) => {
@@ -312,9 +322,16 @@ impl Body for Sending {
                 Poll::Ready(Some(Ok(match piece {
                     Piece::Data(bytes) => {
                         this.sent += bytes.len() as u64;
+                        // Who knows the length may not ask for what follows it.
+                        if this.source.length == Some(this.sent) {
+                            this.progress.end();
+                        }
                         Frame::data(bytes)
                     }
-                    Piece::Trailers(map) => Frame::trailers(map),
+                    Piece::Trailers(map) => {
+                        this.progress.end();
+                        Frame::trailers(map)
+                    }
                 })))
             }
         }

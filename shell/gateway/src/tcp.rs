@@ -46,6 +46,7 @@ pub(crate) fn arrival(plan: &Plan, pool: PoolId, source: IpAddr) -> Arrival {
         priority: Priority::Normal,
         // What was written to it may have done anything.
         traits: Traits { idempotent: false, keyed: false, replayable: false },
+        sends_body: false,
         hedgeable: false,
         key: Some(key),
         sticky: None,

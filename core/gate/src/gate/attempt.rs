@@ -24,10 +24,17 @@ pub(super) struct Attempt {
     pub(super) is_retry: bool,
     /// It was sent, as far as is known, and its upstream did not say that it did nothing.
     pub(super) may_have_run: bool,
+    /// Moved by what the client took for its body.
     pub(super) started: Micros,
+    /// When it had a connection.
+    pub(super) connected: Option<Micros>,
+    /// All of the request is sent, as far as is known.
+    pub(super) sent: bool,
+    /// The head of its reply is here.
+    pub(super) replied: bool,
     /// When it must have a connection; none once it has.
     pub(super) connect_until: Option<Micros>,
-    /// When it must have a reply; none once it has.
+    /// When it must have a reply; none before all of the request is sent, and once it has.
     pub(super) reply_until: Option<Micros>,
 }
 
@@ -35,6 +42,14 @@ impl Attempt {
     pub(super) fn until(&self) -> Micros {
         let [connect, reply] = [self.connect_until, self.reply_until].map(|at| at.unwrap_or(Micros::NEVER));
         connect.min(reply)
+    }
+
+    /// How long its upstream has taken; what the client takes for its body is not counted.
+    fn latency(&self, now: Micros) -> Micros {
+        match self.connected.filter(|_| !self.sent) {
+            Some(connected) => connected.since(self.started),
+            None => now.since(self.started),
+        }
     }
 }
 
@@ -67,7 +82,8 @@ impl Gate {
         request.sent += 1;
         request.tried.push(place);
         request.state = State::Running;
-        request.hedge_at = delay.filter(|_| !is_retry).map(|delay| now.plus(delay));
+        let sent = !request.arrival.sends_body;
+        request.hedge_at = delay.filter(|_| !is_retry && sent).map(|delay| now.plus(delay));
         let attempt = Attempt {
             number: request.sent,
             place: Some(place),
@@ -76,13 +92,17 @@ impl Gate {
             is_retry,
             may_have_run: false,
             started: now,
+            connected: None,
+            sent,
+            replied: false,
             connect_until: Some(now.plus(request.timeout.connect)),
-            reply_until: Some(now.plus(request.timeout.request)),
+            reply_until: sent.then(|| now.plus(request.timeout.request)),
         };
         request.attempts.push(attempt);
         let (attempt, left) = (request.sent, request.deadline.since(now));
+        let stall = request.timeout.request;
         self.wake_request(id);
-        out.push(Output::Try { request: id, attempt, pool: place.0, upstream: place.1, left });
+        out.push(Output::Try { request: id, attempt, pool: place.0, upstream: place.1, left, stall });
     }
 
     /// After which time a hedge may follow the first attempt.
@@ -102,11 +122,28 @@ impl Gate {
         Some(usual.map_or(hedge.after, |usual| usual.max(hedge.after)))
     }
 
-    pub(super) fn on_connected(&mut self, id: RequestId, number: u32) {
+    pub(super) fn on_connected(&mut self, now: Micros, id: RequestId, number: u32) {
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.connect_until = None;
+            attempt.connected = Some(now);
             attempt.may_have_run = true;
         }
+    }
+
+    pub(super) fn on_sent(&mut self, now: Micros, id: RequestId, number: u32) {
+        let delay = self.requests.contains_key(&id).then(|| self.hedge_delay(now, id)).flatten();
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        let time = request.timeout.request;
+        let Some(attempt) = request.attempts.iter_mut().find(|a| a.number == number) else { return };
+        if attempt.sent || attempt.replied {
+            return;
+        }
+        let waited = attempt.connected.map_or(Micros(0), |connected| now.since(connected));
+        attempt.sent = true;
+        attempt.started = attempt.started.plus(waited);
+        attempt.reply_until = Some(now.plus(time));
+        request.hedge_at = delay.filter(|_| !attempt.is_retry).map(|delay| now.plus(delay));
+        self.wake_request(id);
     }
 
     fn attempt_mut(&mut self, id: RequestId, number: u32) -> Option<&mut Attempt> {
@@ -123,9 +160,9 @@ impl Gate {
         out: &mut Vec<Output>,
     ) {
         // One that was abandoned meanwhile, or that has its reply.
-        let Some(attempt) = self.attempt_mut(id, number).filter(|a| a.reply_until.is_some()) else { return };
-        (attempt.connect_until, attempt.reply_until) = (None, None);
-        let latency = now.since(attempt.started);
+        let Some(attempt) = self.attempt_mut(id, number).filter(|a| !a.replied) else { return };
+        (attempt.connect_until, attempt.reply_until, attempt.replied) = (None, None, true);
+        let latency = attempt.latency(now);
         let failure = Failure::Status { status, retry_after };
         self.learn(now, id, number, verdict(status), failure, out);
         let route = self.requests[&id].route;
@@ -260,13 +297,15 @@ impl Gate {
     }
 
     /// The deadline has come: that speaks against upstreams that had as long as an attempt may take, and says nothing of
-    /// others.
+    /// others, nor of one that still waits for the client's body.
     fn fail_late(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
         let attempts = self.requests[&id].attempts.clone();
         for attempt in attempts.iter().filter(|a| a.until() <= now) {
             self.learn(now, id, attempt.number, Verdict::Failed, Failure::Timeout, out);
         }
-        self.answer(now, id, Why::Deadline, out);
+        let is_sending = |a: &Attempt| a.connected.is_some() && !a.sent;
+        let why = if attempts.iter().any(is_sending) { Why::BodyLate } else { Why::Deadline };
+        self.answer(now, id, why, out);
     }
 
     fn hedge(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
@@ -309,7 +348,7 @@ impl Gate {
         let route = request.route;
         let attempt =
             request.attempts.iter_mut().find(|a| a.number == number).expect("the caller has seen it");
-        let latency = now.since(attempt.started);
+        let latency = attempt.latency(now);
         let (place, pass, route_pass) = (attempt.place, attempt.pass.take(), attempt.route_pass.take());
         if let (Some(route), Some(pass)) = (route, route_pass) {
             let rule = self.config.routes[route.at()].it.breaker.as_ref();

@@ -69,6 +69,8 @@ pub struct Arrival {
     pub pool: PoolId,
     pub priority: Priority,
     pub traits: Traits,
+    /// It has a body, of which each attempt tells when it is sent: [`Input::Sent`].
+    pub sends_body: bool,
     /// Whether the route's `hedge.methods` has the method.
     pub hedgeable: bool,
     /// The hash that the pool's `hash-by` asks for.
@@ -90,9 +92,12 @@ pub enum Input {
     BodyGone { request: RequestId },
     /// An attempt has a connection; from here on it may run.
     Connected { request: RequestId, attempt: u32 },
+    /// An attempt has sent all of a body: from here on it is the upstream's time that runs.
+    Sent { request: RequestId, attempt: u32 },
     /// The head of an attempt's reply is here.
     Replied { request: RequestId, attempt: u32, status: u16, retry_after: Option<Micros> },
-    /// An attempt failed; not [`Failure::Status`], which is `Replied`.
+    /// An attempt failed; not [`Failure::Status`], which is `Replied`. A body of which the upstream took nothing for `stall`
+    /// is [`Failure::Timeout`].
     Failed { request: RequestId, attempt: u32, failure: Failure },
     /// The reply that was forwarded has ended well.
     Done { request: RequestId },
@@ -123,6 +128,8 @@ pub enum Why {
     QueueLate,
     /// 504: the deadline has come.
     Deadline,
+    /// 408: it has come before all of the request's body.
+    BodyLate,
     /// 502, or 504 for a time-out: the last attempt failed so, and why none follows.
     Failed(Failure, Final),
 }
@@ -132,6 +139,7 @@ impl Why {
     pub fn status(self) -> u16 {
         match self {
             Why::Changed | Why::NoUpstream | Why::BreakerOpen | Why::QueueFull | Why::QueueLate => 503,
+            Why::BodyLate => 408,
             Why::Deadline | Why::Failed(Failure::Timeout, _) => 504,
             Why::Failed(..) => 502,
         }
@@ -184,6 +192,8 @@ pub enum Output {
         upstream: UpstreamId,
         /// What is left of the deadline, to be carried on.
         left: Micros,
+        /// How long the upstream may read nothing of a body that is there.
+        stall: Micros,
     },
     /// End an attempt without its reply.
     Abandon {
@@ -317,7 +327,8 @@ impl Gate {
                     request.arrival.traits.replayable = false;
                 }
             }
-            Input::Connected { request, attempt } => self.on_connected(request, attempt),
+            Input::Connected { request, attempt } => self.on_connected(now, request, attempt),
+            Input::Sent { request, attempt } => self.on_sent(now, request, attempt),
             Input::Replied { request, attempt, status, retry_after } => {
                 self.on_replied(now, request, attempt, status, retry_after, out);
             }

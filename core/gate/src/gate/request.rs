@@ -290,7 +290,7 @@ impl Gate {
         let retry_after = match why {
             Why::BreakerOpen => self.route_opens(now, id).or(Some(COME_AGAIN)),
             Why::Changed | Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
-            Why::Deadline | Why::Failed(..) => None,
+            Why::Deadline | Why::BodyLate | Why::Failed(..) => None,
         };
         let ran = self.requests[&id].may_have_run;
         out.push(Output::Answer { request: id, why, ran, retry_after });

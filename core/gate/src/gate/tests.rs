@@ -38,6 +38,7 @@ fn get() -> Arrival {
         pool: PoolId(0),
         priority: Priority::Normal,
         traits: Traits { idempotent: true, keyed: false, replayable: true },
+        sends_body: false,
         hedgeable: true,
         key: None,
         sticky: None,
@@ -431,6 +432,56 @@ fn an_upstream_that_refuses_a_client_which_asks_too_much_is_not_ejected() {
         stage.connected(id, 1);
         let said = stage.replied(id, 1, 429);
         assert_eq!(said, format!("forward {id}.1"));
+        stage.done(id);
+    }
+    assert_eq!(stage.gate.stats().ejected, 0);
+}
+
+#[test]
+fn a_body_that_its_client_sends_slowly_says_nothing_of_the_upstream() {
+    let mut stage = stage(2, "timeout.request = '1s'\ntimeout.total = '10s'", "breaker.consecutive = 1");
+    let upload = || Arrival { sends_body: true, ..post() };
+    stage.arrive(1, upload());
+    stage.connected(1, 1);
+    let began = stage.now;
+    assert_eq!(stage.wait_for_word(), "abandon 1.1, answer 1 408 BodyLate");
+    assert_eq!((stage.now.since(began), stage.ran), (Micros::from_secs(10), Some(true)));
+    assert_eq!(stage.gate.stats().breakers_opened, 0);
+    stage.arrive(2, upload());
+    stage.connected(2, 1);
+    stage.now = stage.now.plus(Micros::from_secs(5));
+    assert_eq!(stage.tell(Input::Sent { request: RequestId(2), attempt: 1 }), "");
+    let sent = stage.now;
+    let said = stage.wait_for_word();
+    assert!(said.ends_with("answer 2 504 Failed(Timeout, MayHaveRun)"), "{said}");
+    assert_eq!(
+        stage.now.since(sent),
+        Micros::from_secs(1),
+        "the upstream's time begins at the end of the body"
+    );
+    assert_eq!(stage.gate.stats().breakers_opened, 1);
+    stage.arrive(3, upload());
+    stage.connected(3, 1);
+    stage.now = stage.now.plus(Micros::from_secs(5));
+    assert_eq!(stage.replied(3, 1, 413), "forward 3.1", "it need not have read all");
+    assert_eq!(stage.tell(Input::Sent { request: RequestId(3), attempt: 1 }), "");
+    assert_eq!(stage.done(3), "");
+    assert!(stage.gate.is_idle());
+}
+
+#[test]
+fn what_a_client_takes_for_its_body_is_no_latency() {
+    let mut stage = stage(2, "", "balance = 'ewma'\neject.latency-factor = 3\neject.requests = 5");
+    for id in 1..=200 {
+        let sends_body = id % 2 == 0;
+        let at = upstream_of(&stage.arrive(id, Arrival { sends_body, ..post() }));
+        stage.connected(id, 1);
+        if sends_body {
+            stage.now = stage.now.plus(Micros::from_millis(u64::from(at) * 40));
+            stage.tell(Input::Sent { request: RequestId(id), attempt: 1 });
+        }
+        stage.now = stage.now.plus(Micros::from_millis(1));
+        assert_eq!(stage.replied(id, 1, 200), format!("forward {id}.1"));
         stage.done(id);
     }
     assert_eq!(stage.gate.stats().ejected, 0);

@@ -298,6 +298,7 @@ impl World {
             pool: PoolId(0),
             priority: if is_high { Priority::High } else { Priority::Normal },
             traits,
+            sends_body: false,
             hedgeable: !is_post,
             key: Some(self.rng.next_u64()),
             sticky: None,

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::figures::count;
 use crate::in_flight::InFlight;
 use crate::mailbox::Command;
+use crate::progress::Progress;
 use crate::source::{Source, SourceFault};
 use crate::upstream::{Arriving, Asking, SendFault, Upstream};
 
@@ -118,12 +119,14 @@ impl Attempts<'_> {
 
     fn obey(&mut self, command: Command, in_flight: &mut InFlight, core: &Rc<Core>) -> Option<Outcome> {
         match command {
-            Command::Try { attempt, upstream, left } => {
+            Command::Try { attempt, upstream, left, stall } => {
                 count(&upstream.figures.attempts);
                 in_flight.record.note(|line| line.attempts = attempt);
                 let asking = self.template.asking(&upstream, attempt, left, self.source);
-                let future =
-                    Box::pin(run(Rc::clone(core), in_flight.id, attempt, Rc::clone(&upstream), asking));
+                let id = (in_flight.id, attempt);
+                // A request without a body is sent when its head is.
+                let stall = (!self.source.is_empty()).then(|| duration(stall));
+                let future = Box::pin(run(Rc::clone(core), id, Rc::clone(&upstream), asking, stall));
                 self.running.push(Running { number: attempt, upstream, future });
                 None
             }
@@ -146,12 +149,24 @@ impl Attempts<'_> {
     }
 }
 
+/// Tells the gate when the body is sent; ends if the upstream reads nothing of it for `stall`.
+async fn watch(core: &Rc<Core>, (request, attempt): (RequestId, u32), progress: &Progress, stall: Duration) {
+    tokio::select! {
+        biased;
+        () = progress.sent() => {
+            core.tell(Input::Sent { request, attempt });
+            std::future::pending().await
+        }
+        () = progress.stalled(stall) => {}
+    }
+}
+
 async fn run(
     core: Rc<Core>,
-    id: RequestId,
-    attempt: u32,
+    (id, attempt): (RequestId, u32),
     upstream: Rc<Upstream>,
     mut asking: Asking,
+    stall: Option<Duration>,
 ) -> Result<Response<Arriving>, Failure> {
     let mut stale = 0;
     loop {
@@ -164,7 +179,19 @@ async fn run(
             core.tell(Input::Connected { request: id, attempt });
         }
         let is_used = lease.is_used;
-        match lease.send(asking).await {
+        let sent = match stall {
+            None => lease.send(asking).await,
+            Some(stall) => {
+                let progress = asking.progress();
+                progress.has_moved();
+                tokio::select! {
+                    biased;
+                    sent = lease.send(asking) => sent,
+                    () = watch(&core, (id, attempt), &progress, stall) => return Err(Failure::Timeout),
+                }
+            }
+        };
+        match sent {
             Ok(response) => return Ok(response),
             Err(SendFault::NotSent(Some(again))) if is_used && stale < STALE_MAX => {
                 // The upstream closed a connection that rested; nothing of the request was written.

@@ -52,6 +52,8 @@ pub(super) fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, he
             keyed: has("idempotency-key"),
             replayable: true,
         },
+        // Known when the body is taken in hand.
+        sends_body: false,
         hedgeable: rule.hedge.as_ref().is_some_and(|h| h.methods.iter().any(|m| m.0 == head.method)),
         key: head.key(&own.it.hash_by),
         sticky,
@@ -136,7 +138,8 @@ pub(super) async fn carry(
     source: &Rc<Source>,
     record: Record,
 ) -> (InFlight, Outcome) {
-    let Outbound { template, arrival, copy_to } = outbound;
+    let Outbound { template, mut arrival, copy_to } = outbound;
+    arrival.sends_body = !source.is_empty();
     let mut in_flight = InFlight::new(core, record);
     let id = in_flight.id;
     let teller = Rc::clone(core);

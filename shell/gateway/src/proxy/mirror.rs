@@ -42,6 +42,7 @@ pub(super) fn start(
         // Whoever waits in a queue is more important than a copy.
         priority: Priority::Low,
         traits: Traits { idempotent: false, keyed: false, replayable: true },
+        sends_body: !body.is_empty(),
         hedgeable: false,
         key,
         sticky: None,

@@ -20,6 +20,7 @@ pub(super) fn said(why: Why) -> &'static str {
         Why::QueueFull => "too many requests wait",
         Why::QueueLate => "the request waited for too long",
         Why::Deadline => "the time for the request is over",
+        Why::BodyLate => "the body did not come in time",
         Why::Failed(failure, _) => match failure {
             Failure::NotSent => "no connection to an upstream",
             Failure::Timeout => "the upstream did not answer in time",

@@ -18,6 +18,7 @@ use super::{ATTEMPT, Asked, REQUEST_ID, set};
 use crate::auth::Known;
 use crate::core::Plan;
 use crate::listen::Connection;
+use crate::progress::Progress;
 use crate::source::{Sending, Source};
 use crate::upstream::{Asking, Upstream, h1};
 
@@ -119,7 +120,8 @@ impl Template {
         }
         line(ATTEMPT, attempt.to_string().as_bytes());
         h1::end_head(&mut head, &self.method, source);
-        h1::Request { head: head.freeze(), method: self.method.clone(), source: Rc::clone(source) }
+        let (head, method) = (head.freeze(), self.method.clone());
+        h1::Request { head, method, source: Rc::clone(source), progress: Progress::new() }
     }
 
     fn for_http2(

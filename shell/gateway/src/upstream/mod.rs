@@ -28,6 +28,7 @@ pub(crate) use connect::{Place, UpstreamTls, connect};
 use crate::figures::UpstreamFigures;
 use crate::gather::Gathered;
 use crate::pipe::Pipe;
+use crate::progress::Progress;
 use crate::source::Sending;
 use crate::stream::Rewound;
 
@@ -135,6 +136,16 @@ pub(crate) struct Lease {
 pub(crate) enum Asking {
     H1(h1::Request),
     H2(Box<Request<Sending>>),
+}
+
+impl Asking {
+    /// How far its body is.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        match self {
+            Asking::H1(request) => Rc::clone(&request.progress),
+            Asking::H2(request) => Rc::clone(&request.body().progress),
+        }
+    }
 }
 
 /// Why a request has no reply.

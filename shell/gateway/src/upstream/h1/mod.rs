@@ -28,6 +28,7 @@ use upload::{Broken, Upload};
 use super::{Asking, Counted, SendFault, Upstream};
 use crate::h1::{Decoder, Piece};
 use crate::pipe::{PIPE_BYTES, Pipe};
+use crate::progress::Progress;
 use crate::source::{Sending, Source};
 use crate::stream::{Rewound, Stream};
 use crate::task::Owned;
@@ -44,6 +45,7 @@ pub(crate) struct Request {
     pub(crate) head: Bytes,
     pub(crate) method: Method,
     pub(crate) source: Rc<Source>,
+    pub(crate) progress: Rc<Progress>,
 }
 
 /// A connection that is counted.
@@ -208,7 +210,7 @@ pub(super) async fn send(
     connection: Rc<RefCell<Connection>>,
     request: Request,
 ) -> Result<Response<Arriving>, SendFault> {
-    let body = Sending::new(&request.source);
+    let body = Sending::with(&request.source, Rc::clone(&request.progress));
     connection.borrow_mut().begin(Upload::new(request.head.clone(), body));
     let mut interim = 0;
     let parts = poll_fn(|cx| {

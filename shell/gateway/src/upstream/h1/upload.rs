@@ -124,6 +124,7 @@ impl Upload {
 
     fn wrote(&mut self, n: usize) {
         self.untouched = false;
+        self.body.progress.has_moved();
         let of_out = n.min(self.out.len());
         self.out.advance(of_out);
         if n > of_out {
