@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skep_gateway::{Store, StoreCall, StoreError};
-use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one, send};
+use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one, send, whole};
 
 /// A TLS client's hello that asks for `name`.
 fn hello(name: &str) -> Vec<u8> {
@@ -101,13 +101,6 @@ impl Store for Slow {
             Ok::<Vec<u8>, StoreError>(format!("*3\r\n:{wanted}\r\n:0\r\n:1000\r\n").into_bytes())
         })
     }
-}
-
-/// The reply to the only request of a connection.
-fn whole(mut stream: TcpStream) -> String {
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    reply
 }
 
 /// Waits until the one core of the gateway carries traffic by what says `word`.

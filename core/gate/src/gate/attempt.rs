@@ -5,7 +5,7 @@ use skep_base::Micros;
 use super::pool::Verdict;
 use super::request::State;
 use super::{Gate, Note, Output, RequestId, Why};
-use crate::config::resilience::Failing;
+use crate::config::resilience::{Failing, Queue};
 use crate::config::scalar::Share;
 use crate::names::{PoolId, UpstreamId};
 use crate::resilience::retry::{self, Failure, Final};
@@ -26,6 +26,8 @@ pub(super) struct Attempt {
     pub(super) may_have_run: bool,
     /// Moved by what the client took for its body.
     pub(super) started: Micros,
+    /// It waits for a connection that the pool's own limit allows.
+    pub(super) waits: bool,
     /// When it had a connection.
     pub(super) connected: Option<Micros>,
     /// All of the request is sent, as far as is known.
@@ -92,6 +94,7 @@ impl Gate {
             is_retry,
             may_have_run: false,
             started: now,
+            waits: false,
             connected: None,
             sent,
             replied: false,
@@ -122,9 +125,34 @@ impl Gate {
         Some(usual.map_or(hedge.after, |usual| usual.max(hedge.after)))
     }
 
+    pub(super) fn on_waits(&mut self, now: Micros, id: RequestId, number: u32) {
+        let Some(attempt) = self.attempt_mut(id, number).filter(|a| a.connect_until.is_some()) else {
+            return;
+        };
+        attempt.waits = true;
+        let pool = attempt.place.map(|(pool, _)| pool);
+        let time = pool.map_or_else(|| Queue::default().time, |pool| self.pools[pool.at()].config.queue.time);
+        self.connect_by(id, number, now.plus(time));
+    }
+
+    pub(super) fn on_connects(&mut self, now: Micros, id: RequestId, number: u32) {
+        let Some(attempt) = self.attempt_mut(id, number).filter(|a| a.waits) else { return };
+        attempt.waits = false;
+        let time = self.requests[&id].timeout.connect;
+        self.connect_by(id, number, now.plus(time));
+    }
+
+    fn connect_by(&mut self, id: RequestId, number: u32, until: Micros) {
+        if let Some(attempt) = self.attempt_mut(id, number) {
+            attempt.connect_until = Some(until);
+        }
+        self.wake_request(id);
+    }
+
     pub(super) fn on_connected(&mut self, now: Micros, id: RequestId, number: u32) {
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.connect_until = None;
+            attempt.waits = false;
             attempt.connected = Some(now);
             attempt.may_have_run = true;
         }
@@ -201,15 +229,15 @@ impl Gate {
         failure: Failure,
         out: &mut Vec<Output>,
     ) {
-        if self.attempt_mut(id, number).is_none() {
-            return;
-        }
+        let Some(waits) = self.attempt_mut(id, number).map(|attempt| attempt.waits) else { return };
         let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
         let failure = if forwarding { Failure::Broken } else { failure };
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.may_have_run = failure != Failure::NotSent;
         }
-        self.learn(now, id, number, Verdict::Failed, failure, out);
+        if !waits {
+            self.learn(now, id, number, Verdict::Failed, failure, out);
+        }
         self.release(now, id, number, out);
         if forwarding {
             return self.end(id);
@@ -219,6 +247,8 @@ impl Gate {
         }
         match self.next_attempt(now, id, failure) {
             Ok(wait) => self.back_off(now, id, wait, failure),
+            // It was a place of ours that was missing.
+            Err(_) if waits => self.answer(now, id, Why::QueueLate, out),
             Err(why) => self.answer(now, id, Why::Failed(failure, why), out),
         }
     }
@@ -300,7 +330,7 @@ impl Gate {
     /// others, nor of one that still waits for the client's body.
     fn fail_late(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
         let attempts = self.requests[&id].attempts.clone();
-        for attempt in attempts.iter().filter(|a| a.until() <= now) {
+        for attempt in attempts.iter().filter(|a| a.until() <= now && !a.waits) {
             self.learn(now, id, attempt.number, Verdict::Failed, Failure::Timeout, out);
         }
         let is_sending = |a: &Attempt| a.connected.is_some() && !a.sent;

@@ -90,6 +90,11 @@ pub enum Input {
     Arrived { request: RequestId, arrival: Arrival },
     /// The body of a request can no longer be sent again from its beginning.
     BodyGone { request: RequestId },
+    /// All connections that the pool's `connections` allows are in use: an attempt waits for one, and the time for connecting
+    /// stands still. For the pool's `queue.time` at most, and nothing is learned of the upstream by it.
+    Waits { request: RequestId, attempt: u32 },
+    /// It waits no more: a connection is made.
+    Connects { request: RequestId, attempt: u32 },
     /// An attempt has a connection; from here on it may run.
     Connected { request: RequestId, attempt: u32 },
     /// An attempt has sent all of a body: from here on it is the upstream's time that runs.
@@ -327,6 +332,8 @@ impl Gate {
                     request.arrival.traits.replayable = false;
                 }
             }
+            Input::Waits { request, attempt } => self.on_waits(now, request, attempt),
+            Input::Connects { request, attempt } => self.on_connects(now, request, attempt),
             Input::Connected { request, attempt } => self.on_connected(now, request, attempt),
             Input::Sent { request, attempt } => self.on_sent(now, request, attempt),
             Input::Replied { request, attempt, status, retry_after } => {

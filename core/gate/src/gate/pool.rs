@@ -6,7 +6,7 @@ use super::{Note, Output, RequestId, Site};
 use crate::balance::sticky::{Secret, upstream_name};
 use crate::balance::zones::{self, ZoneShares};
 use crate::balance::{Balancer, Choice, Cost, Load};
-use crate::config::pool as config;
+use crate::config::pool::{self as config, UpstreamProtocol};
 use crate::health::{Checks, Record, out_max};
 use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::{Adaptive, Breaker, Outcome, Pass, Queue, State};
@@ -234,7 +234,12 @@ impl Pool {
         tried: &[(PoolId, UpstreamId)],
         rng: &mut Rng,
     ) -> Pick {
-        let room = part(self.config.requests, site);
+        // Over HTTP/1.1 a request needs a connection of its own.
+        let requests = match self.config.protocol {
+            UpstreamProtocol::Http1 => self.config.requests.min(self.config.connections),
+            UpstreamProtocol::Http2 => self.config.requests,
+        };
+        let room = part(requests, site);
         let may = |pool: &Pool, at: u32| !tried.contains(&(pool.id, UpstreamId(at))) && pool.admits(now, at);
         let has_room = |pool: &Pool, at: u32| pool.loads[at as usize].in_flight < room;
         if self.in_flight >= self.limit(now) {

@@ -471,7 +471,7 @@ fn a_body_that_its_client_sends_slowly_says_nothing_of_the_upstream() {
 
 #[test]
 fn what_a_client_takes_for_its_body_is_no_latency() {
-    let mut stage = stage(2, "", "balance = 'ewma'\neject.latency-factor = 3\neject.requests = 5");
+    let mut stage = stage(2, "", "eject.latency-factor = 3\neject.requests = 5");
     for id in 1..=200 {
         let sends_body = id % 2 == 0;
         let at = upstream_of(&stage.arrive(id, Arrival { sends_body, ..post() }));
@@ -485,6 +485,35 @@ fn what_a_client_takes_for_its_body_is_no_latency() {
         stage.done(id);
     }
     assert_eq!(stage.gate.stats().ejected, 0);
+}
+
+#[test]
+fn more_requests_than_connections_wait_and_say_nothing_of_the_upstream() {
+    let mut stage = stage(1, "", "connections = 2\nbreaker.consecutive = 1");
+    for id in 1..=2 {
+        assert_eq!(stage.arrive(id, get()), format!("try {id}.1 @0"));
+        stage.connected(id, 1);
+    }
+    assert_eq!(stage.arrive(3, get()), "", "it waits in the queue");
+    assert_eq!(stage.wait_for_word(), "answer 3 503 QueueLate");
+    assert_eq!(stage.arrive(4, get()), "");
+    assert_eq!(stage.replied(1, 1, 200) + &stage.done(1), "forward 1.1try 4.1 @0");
+    // The upstream's connections are fewer than they seem, for one still ends.
+    let waits = |attempt| Input::Waits { request: RequestId(4), attempt };
+    assert_eq!(stage.tell(waits(1)), "");
+    let began = stage.now;
+    assert_eq!(stage.wait_for_word(), "abandon 4.1, answer 4 503 QueueLate");
+    assert_eq!((stage.now.since(began), stage.ran), (Micros::from_secs(1), Some(false)));
+    assert_eq!(stage.gate.stats().breakers_opened, 0);
+    assert_eq!(stage.arrive(5, get()), "try 5.1 @0");
+    let (request, attempt) = (RequestId(5), 1);
+    stage.tell(Input::Waits { request, attempt });
+    stage.now = stage.now.plus(Micros::from_millis(900));
+    stage.tell(Input::Connects { request, attempt });
+    let began = stage.now;
+    let said = stage.wait_for_word();
+    assert!(said.starts_with("abandon 5.1") && said.contains("UpstreamBreaker"), "{said}");
+    assert_eq!(stage.now.since(began), Micros::from_secs(1), "then it was the upstream");
 }
 
 #[test]

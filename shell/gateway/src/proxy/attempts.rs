@@ -170,7 +170,14 @@ async fn run(
 ) -> Result<Response<Arriving>, Failure> {
     let mut stale = 0;
     loop {
-        let taken = upstream.take().await;
+        let taken = upstream
+            .take(|waits| {
+                core.tell(match waits {
+                    true => Input::Waits { request: id, attempt },
+                    false => Input::Connects { request: id, attempt },
+                })
+            })
+            .await;
         let lease = taken.map_err(|error| {
             tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
             Failure::NotSent

@@ -1,7 +1,7 @@
 //! One upstream as one core sees it: its connections, those that rest and those in use.
 //!
 //! Invariant: no more connections are open than the pool's `connections` allows this core; who finds none free waits, and
-//! the gate's time for connecting runs.
+//! tells so, since that is not the upstream's fault.
 
 mod connect;
 pub(crate) mod h1;
@@ -285,14 +285,15 @@ impl Upstream {
         drop((old, old_shared));
     }
 
-    /// A connection, waiting for one if all are in use.
+    /// A connection, waiting for one if as many as may be are in use: `tell` hears that it waits, and that it does no more.
     ///
     /// # Errors
     /// There is none to be had.
-    pub(crate) async fn take(self: &Rc<Self>) -> io::Result<Lease> {
+    pub(crate) async fn take(self: &Rc<Self>, tell: impl Fn(bool)) -> io::Result<Lease> {
+        let mut place = Waiting { tell, waits: false };
         match self.key.http2 {
-            false => self.take_h1().await,
-            true => self.take_h2().await,
+            false => self.take_h1(&mut place).await,
+            true => self.take_h2(&mut place).await,
         }
     }
 
@@ -301,7 +302,7 @@ impl Upstream {
         Counted(Rc::clone(self))
     }
 
-    async fn take_h1(self: &Rc<Self>) -> io::Result<Lease> {
+    async fn take_h1(self: &Rc<Self>, place: &mut Waiting<impl Fn(bool)>) -> io::Result<Lease> {
         loop {
             while let Some(resting) = self.resting_one() {
                 // What the runtime heard when it last asked the system, which was for this request or later: an upstream that
@@ -311,10 +312,12 @@ impl Upstream {
                 }
             }
             if self.open.get() < self.connections_max.get() {
+                place.set(false);
                 let counted = self.count();
                 let stream = connect(&self.place, self.tls.as_ref()).await?;
                 return Ok(Lease { held: Held::H1(h1::Connection::new(stream, counted)), is_used: false });
             }
+            place.set(true);
             self.freed.notified().await;
         }
     }
@@ -333,7 +336,7 @@ impl Upstream {
         }
     }
 
-    async fn take_h2(self: &Rc<Self>) -> io::Result<Lease> {
+    async fn take_h2(self: &Rc<Self>, place: &mut Waiting<impl Fn(bool)>) -> io::Result<Lease> {
         loop {
             let found = {
                 let shared = self.shared.borrow();
@@ -344,7 +347,8 @@ impl Upstream {
                 shared.streams.set(shared.streams.get() + 1);
                 return Ok(Lease { held: Held::H2(Stream(shared)), is_used: true });
             }
-            if self.connecting.get() || self.open.get() >= self.connections_max.get() {
+            place.set(!self.connecting.get() && self.open.get() >= self.connections_max.get());
+            if self.connecting.get() || place.waits {
                 self.freed.notified().await;
                 continue;
             }
@@ -368,6 +372,21 @@ impl Upstream {
             }
             drop(connecting);
             return Ok(Lease { held: Held::H2(Stream(shared)), is_used: false });
+        }
+    }
+}
+
+/// Whether a request waits for a place among connections.
+struct Waiting<F> {
+    tell: F,
+    waits: bool,
+}
+
+impl<F: Fn(bool)> Waiting<F> {
+    fn set(&mut self, waits: bool) {
+        if self.waits != waits {
+            self.waits = waits;
+            (self.tell)(waits);
         }
     }
 }

@@ -97,6 +97,13 @@ pub fn read_to(stream: &mut TcpStream, end: &[u8]) -> String {
     String::from_utf8(got).unwrap()
 }
 
+/// The reply to the only request of a connection.
+pub fn whole(mut stream: TcpStream) -> String {
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    reply
+}
+
 pub fn listener(address: SocketAddr) -> String {
     format!("[gateway.listener.l{}]\naddress = '{address}'\n", address.port())
 }

@@ -1,0 +1,160 @@
+//! What speaks against an upstream, and what is the client's or the gateway's own doing.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod stage;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use stage::{PATIENCE, Stage, connect, listener, send, whole};
+
+/// An upstream of HTTP whose connections are for the test to serve.
+fn upstream() -> (SocketAddr, Receiver<TcpStream>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (came, comes): (Sender<TcpStream>, _) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            if came.send(stream).is_err() {
+                return;
+            }
+        }
+    });
+    (address, comes)
+}
+
+/// One upstream whose breaker opens at the first failure, and a route of its own for `/slow`.
+fn touchy(upstream: SocketAddr, slow: &str, pool: &str) -> String {
+    format!(
+        "[gateway.route.all]\npool = 'p'\n[gateway.route.slow]\npath = '/slow'\npool = 'p'\n{slow}\n\
+         [gateway.pool.p]\nupstreams = ['{upstream}']\nbreaker.consecutive = 1\n{pool}\n"
+    )
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut got = Vec::new();
+    while !got.windows(4).any(|end| end == b"\r\n\r\n") {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{:?}", String::from_utf8_lossy(&got));
+        got.push(byte[0]);
+    }
+    String::from_utf8(got).unwrap()
+}
+
+const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nwell.";
+
+/// A request that the upstream answers well, which its breaker must let through.
+fn goes_well(web: SocketAddr, comes: &Receiver<TcpStream>) {
+    let mut client = connect(web);
+    send(&mut client, "/", "connection: close\r\n");
+    let mut served = comes.recv_timeout(PATIENCE).expect("the upstream is asked");
+    read_head(&mut served);
+    served.write_all(REPLY).unwrap();
+    assert!(whole(client).ends_with("well."));
+}
+
+#[test]
+fn a_client_that_sends_its_body_slowly_is_told_and_no_breaker_opens() {
+    let (at, comes) = upstream();
+    let times = "timeout.request = '100ms'\ntimeout.total = '300ms'";
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, times, ""));
+    for _ in 0..3 {
+        let mut client = connect(web);
+        client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+        let mut served = comes.recv_timeout(PATIENCE).unwrap();
+        assert!(read_head(&mut served).starts_with("POST /slow "));
+        assert!(whole(client).starts_with("HTTP/1.1 408 "));
+    }
+    goes_well(web, &comes);
+    stage.end();
+}
+
+#[test]
+fn a_body_may_take_longer_than_the_reply_to_it() {
+    let (at, comes) = upstream();
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "timeout.request = '1s'", ""));
+    let mut client = connect(web);
+    client
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 40\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    read_head(&mut served);
+    // The client takes its time: more for all of it than for a reply.
+    let began = Instant::now();
+    for n in 1..=40 {
+        client.write_all(b".").unwrap();
+        assert_eq!(served.read(&mut [0; 10]).unwrap(), 1);
+        while began.elapsed() < Duration::from_millis(40) * n {
+            std::thread::yield_now();
+        }
+    }
+    served.write_all(REPLY).unwrap();
+    assert!(whole(client).ends_with("well."));
+    stage.end();
+}
+
+#[test]
+fn an_upstream_that_reads_no_more_of_a_body_is_to_blame() {
+    let (at, comes) = upstream();
+    let (stage, web) =
+        Stage::new(1, None, |web| listener(web) + &touchy(at, "timeout.request = '200ms'", ""));
+    let mut client = connect(web);
+    client
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 33554432\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut sends = client.try_clone().unwrap();
+    let sending = std::thread::spawn(move || {
+        let piece = [0; 1 << 16];
+        // More than all buffers on the way hold; it ends when the gateway takes no more.
+        while sends.write_all(&piece).is_ok() {}
+    });
+    let served = comes.recv_timeout(PATIENCE).unwrap();
+    let mut head = [0; 12];
+    client.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 504");
+    drop(client);
+    sending.join().unwrap();
+    let mut next = connect(web);
+    send(&mut next, "/", "connection: close\r\n");
+    assert!(whole(next).starts_with("HTTP/1.1 503 "), "its breaker is open");
+    drop(served);
+    stage.end();
+}
+
+#[test]
+fn who_finds_no_connection_free_waits_and_the_upstream_is_not_to_blame() {
+    let (at, comes) = upstream();
+    let limits = "connections = 2\nqueue.time = '200ms'";
+    let (stage, web) =
+        Stage::new(1, None, |web| listener(web) + &touchy(at, "timeout.connect = '50ms'", limits));
+    let mut polls: Vec<(TcpStream, TcpStream)> = (0..2)
+        .map(|_| {
+            let mut client = connect(web);
+            send(&mut client, "/", "connection: close\r\n");
+            let mut served = comes.recv_timeout(PATIENCE).unwrap();
+            read_head(&mut served);
+            (client, served)
+        })
+        .collect();
+    let mut late = connect(web);
+    send(&mut late, "/", "connection: close\r\n");
+    let reply = whole(late);
+    assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("waited for too long"), "{reply}");
+    let mut waits = connect(web);
+    send(&mut waits, "/", "connection: close\r\n");
+    let (client, mut served) = polls.pop().unwrap();
+    served.write_all(REPLY).unwrap();
+    drop(served);
+    assert!(whole(client).ends_with("well."));
+    let mut served = comes.recv_timeout(PATIENCE).expect("who waited is served");
+    read_head(&mut served);
+    served.write_all(REPLY).unwrap();
+    assert!(whole(waits).ends_with("well."));
+    drop(polls);
+    stage.end();
+}
