@@ -176,7 +176,7 @@ def test_what_is_no_key_is_400_and_reaches_nobody(pair: Pair) -> None:
     one = b"POST /strict/bad HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n%b\r\n{}"
     for lines in (b"", b"Idempotency-Key:\r\n", b"Idempotency-Key: a\r\nIdempotency-Key: a\r\n", b"Idempotency-Key: %b\r\n" % (b"k" * 256)):
         assert pair.gateway.raw(one % lines).startswith(b"HTTP/1.1 400 "), lines
-    upgrade = b"Idempotency-Key: u\r\nUpgrade: other\r\nConnection: upgrade\r\n"
+    upgrade = b"Idempotency-Key: u\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     assert pair.gateway.raw(one.replace(b"Connection: close\r\n", b"Connection: close\r\n" + upgrade) % b"").startswith(b"HTTP/1.1 400 ")
     assert pair.seen("/strict/bad") == 0
     assert pair.gateway.ask("GET", "/strict/read").status == 201, "reading needs no key"

@@ -6,7 +6,7 @@ use super::idempotency::Idempotency;
 use super::protect::Net;
 use super::resilience::{Breaker, Bulkhead, Failover, Hedge, Priority, Retry, Timeout};
 use super::scalar::{
-    HeaderName, HeaderValue, HostPattern, KeyOf, Method, Parameter, PathText, Pattern, Share, Test,
+    HeaderName, HeaderValue, HostPattern, KeyOf, Method, Parameter, PathText, Pattern, Share, Test, UpgradeTo,
 };
 
 /// A part of a weighted split.
@@ -85,6 +85,8 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     pub request_headers: HeaderChanges,
     pub response_headers: HeaderChanges,
+    /// Protocols to which its connections may change; a request that asks for another goes on as if it did not ask.
+    pub upgrades: Vec<UpgradeTo>,
 
     pub timeout: Timeout,
     pub retry: Option<Retry>,
@@ -132,6 +134,7 @@ impl Default for Route {
             rewrite: None,
             request_headers: HeaderChanges::default(),
             response_headers: HeaderChanges::default(),
+            upgrades: vec![UpgradeTo("websocket".to_owned())],
             timeout: Timeout::default(),
             retry: Some(Retry::default()),
             hedge: None,
@@ -280,6 +283,7 @@ impl Section for Route {
         f.maybe_section("rewrite", &mut self.rewrite);
         f.section("request-headers", &mut self.request_headers);
         f.section("response-headers", &mut self.response_headers);
+        f.list("upgrades", &mut self.upgrades, 10);
         f.section("timeout", &mut self.timeout);
         f.maybe_section("retry", &mut self.retry);
         f.maybe_section("hedge", &mut self.hedge);

@@ -220,6 +220,14 @@ text_forms! {
     Method, "a method in capitals, such as GET", |text| {
         (!text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')).then(|| text.to_owned())
     };
+    /// A protocol to which a connection may change (RFC 9110, section 7.8), in lower case. Not HTTP itself: requests of which the
+    /// gateway sees nothing would pass all that routes ask.
+    UpgradeTo, "a protocol other than HTTP, such as websocket", |text| {
+        let name = text.to_ascii_lowercase();
+        let is_form = !name.is_empty() && name.bytes().all(|b| is_token_byte(b) || b == b'/');
+        let is_http = ["h2", "h3", "http", "tls"].iter().any(|http| name.starts_with(http));
+        (is_form && !is_http).then_some(name)
+    };
     /// The name of a query parameter or cookie.
     Parameter, "the name of a query parameter or cookie", |text| {
         (!text.is_empty() && text.bytes().all(is_token_byte)).then(|| text.to_owned())

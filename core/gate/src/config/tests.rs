@@ -69,6 +69,10 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
              control characters",
         ),
         (
+            "[gateway.route.r]\nanswer.status = 204\nupgrades = ['websocket', 'H2C']\n",
+            "line 3: `gateway.route.r.upgrades` is `H2C`; it must be a protocol other than HTTP, such as websocket",
+        ),
+        (
             "[gateway.route.r]\n",
             "line 1: `gateway.route.r.pool` is missing; a route has one of pool, split, redirect, answer",
         ),

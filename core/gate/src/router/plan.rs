@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use regex::bytes::Regex;
 use skep_base::Rng;
 
-use super::head::Head;
+use super::head::{Head, Headers};
 use crate::config::Config;
 use crate::config::route::{HeaderChanges, Route};
 use crate::config::scalar::{HeaderName, HeaderValue, KeyOf, Test, compile_pattern};
@@ -58,6 +58,7 @@ pub struct Plan {
     pub request_headers: HeaderChanges,
     /// Changes of the reply's headers.
     pub response_headers: HeaderChanges,
+    upgrades: Vec<String>,
 }
 
 /// A [`Test`], compiled.
@@ -169,6 +170,7 @@ impl Plan {
                 .map(|p| compile_pattern(&p.0).expect("a pattern is compiled when it is read")),
             request_headers: route.request_headers.clone(),
             response_headers: route.response_headers.clone(),
+            upgrades: route.upgrades.iter().map(|to| to.0.clone()).collect(),
         }
     }
 
@@ -179,6 +181,23 @@ impl Plan {
             && self.headers.iter().all(|(name, check)| check.passes(|test| head.headers.any(name, test)))
             && self.query.iter().all(|(name, check)| check.passes(|test| head.parameter(name, test)))
             && self.cookies.iter().all(|(name, check)| check.passes(|test| head.cookie(name, test)))
+    }
+
+    /// The protocol to which a request of HTTP/1.1 may change its connection: of those that it asks for (RFC 9110, section 7.8) the
+    /// first that the route lets through. All others are as if they were not asked for, `h2c` above all: what an upstream and a
+    /// client say to each other in it passes no route.
+    pub fn upgrade(&self, headers: &dyn Headers) -> Option<&str> {
+        let words = |line: &[u8], test: &mut dyn FnMut(&[u8]) -> bool| {
+            line.split(|b| *b == b',').any(|w| test(w.trim_ascii()))
+        };
+        let mut found = None;
+        let mut take = |word: &[u8]| {
+            found = self.upgrades.iter().find(|to| word.eq_ignore_ascii_case(to.as_bytes()));
+            found.is_some()
+        };
+        headers.any("upgrade", &mut |line| words(line, &mut take));
+        let agrees = |line: &[u8]| words(line, &mut |word| word.eq_ignore_ascii_case(b"upgrade"));
+        found.filter(|_| headers.any("connection", &mut { agrees })).map(String::as_str)
     }
 
     /// What to do with a request that this route takes. `prefix_len` is the length of the prefix that matched.

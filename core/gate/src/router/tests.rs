@@ -295,3 +295,29 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn a_request_may_change_to_the_protocols_of_its_route_only() {
+    let config = config(
+        "[gateway.route.web]\npath = '/web'\nanswer.status = 204\n[gateway.route.none]\npath = '/none'\nanswer.status = 204\n\
+         upgrades = []\n[gateway.route.own]\npath = '/own'\nanswer.status = 204\nupgrades = ['Tcp', 'SPDY/3.1']\n",
+    );
+    let router = Router::new(&config).unwrap();
+    for (path, connection, upgrade, expected) in [
+        ("h/web", "upgrade", "websocket", Some("websocket")),
+        ("h/web", "close , Upgrade", "foo, WebSocket", Some("websocket")),
+        ("h/web", "keep-alive", "websocket", None),
+        ("h/web", "upgrade", "h2c", None),
+        ("h/web", "upgrade", "websocket/13", None),
+        ("h/web", "upgrade", "", None),
+        ("h/none", "upgrade", "websocket", None),
+        ("h/own", "upgrade", "websocket, spdy/3.1, tcp", Some("spdy/3.1")),
+    ] {
+        let headers: &[(&str, &[u8])] =
+            &[("connection", connection.as_bytes()), ("upgrade", upgrade.as_bytes())];
+        let found = with_head(&Ask { headers, ..get(path) }, |head| {
+            router.find(head).unwrap().plan.upgrade(head.headers).map(str::to_owned)
+        });
+        assert_eq!(found.as_deref(), expected, "{path} {connection} {upgrade}");
+    }
+}

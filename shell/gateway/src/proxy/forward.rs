@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE};
+use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
 use http::{Response, StatusCode};
 use skep_base::Micros;
 use skep_gate::balance::sticky::{Session, cookie, session};
@@ -123,10 +123,10 @@ pub(super) async fn send(
     if source.is_too_large() {
         return own.answer(413, "the body is too large").into();
     }
-    let upgrades = outbound.template.upgrades;
+    let upgrade = outbound.template.upgrade.clone();
     let (mut in_flight, outcome) = carry(core, outbound, &source, own.take_record()).await;
     match outcome {
-        Ok(found) => reply(&mut own, in_flight, *found, (upgrades, connection.peer.secure)),
+        Ok(found) => reply(&mut own, in_flight, *found, (upgrade, connection.peer.secure)),
         Err(none) => answer(&mut own, &mut in_flight, none).into(),
     }
 }
@@ -148,7 +148,7 @@ pub(super) async fn carry(
     core.tell(Input::Arrived { request: id, arrival });
     let outcome = attempts::carry(&mut in_flight, &template, source).await;
     if let Some(copy_to) = copy_to
-        && !template.upgrades
+        && template.upgrade.is_none()
     {
         mirror::start(core, &template, source, copy_to, (source_key, deadline));
     }
@@ -160,7 +160,7 @@ fn reply(
     own: &mut Own,
     mut in_flight: InFlight,
     found: Found,
-    (may_upgrade, secure): (bool, bool),
+    (asked, secure): (Option<HeaderValue>, bool),
 ) -> Answered {
     let core = Rc::clone(&in_flight.core);
     let (mut reply, body) = found.response.into_parts();
@@ -173,7 +173,10 @@ fn reply(
     }
     in_flight.record.status = reply.status.as_u16();
     if upgrades {
-        return match body.into_upgraded().filter(|_| may_upgrade) {
+        // Another protocol than was asked for is one that nobody has let through.
+        let named: Vec<&HeaderValue> = reply.headers.get_all(UPGRADE).iter().collect();
+        let agrees = matches!((&*named, &asked), ([named], Some(asked)) if named.as_bytes().eq_ignore_ascii_case(asked.as_bytes()));
+        return match body.into_upgraded().filter(|_| agrees) {
             Some(upstream) => {
                 let tunnel = Tunnel { upstream, in_flight, idle: found.idle };
                 Answered { response: Response::from_parts(reply, Reply::whole("")), tunnel: Some(tunnel) }

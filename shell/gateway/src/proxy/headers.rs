@@ -10,15 +10,6 @@ use skep_gate::router::Headers;
 /// The lines of a request.
 pub(super) struct Lines<'a>(pub(super) &'a HeaderMap);
 
-impl Lines<'_> {
-    /// Whether `Connection` asks for another protocol.
-    pub(super) fn names_upgrade(&self) -> bool {
-        self.any("connection", &mut |value| {
-            value.split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-        })
-    }
-}
-
 impl Headers for Lines<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
         self.0.get_all(name).iter().any(|value| test(value.as_bytes()))
@@ -52,17 +43,20 @@ pub(super) fn strip(headers: &mut HeaderMap, upgrades: bool) {
     headers.remove(TRANSFER_ENCODING);
 }
 
-/// Removes what a request says to the gateway only.
-pub(super) fn strip_request(headers: &mut HeaderMap, upgrades: bool) {
+/// Removes what a request says to the gateway only. Of the protocols that it asks for one may go on.
+pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
     // Trailers are what gRPC cannot do without; other codings are between neighbours.
     let trailers = headers.get_all(TE).iter().any(|value| {
         value.as_bytes().split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     });
-    strip(headers, upgrades);
+    strip(headers, upgrade.is_some());
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol.clone());
+    }
     for name in [TE, TRAILER, EXPECT, PROXY_AUTHORIZATION, header::FORWARDED] {
         headers.remove(name);
     }
-    for name in ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
+    for name in ["http2-settings", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
         headers.remove(name);
     }
     if trailers {
@@ -104,7 +98,8 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("proxy-connection", "close"),
             ("transfer-encoding", "chunked"),
-            ("upgrade", "websocket"),
+            ("upgrade", "h2c, websocket"),
+            ("http2-settings", "AAMAAABkAAQAAP__"),
             ("te", "gzip, Trailers"),
             ("expect", "100-continue"),
             ("x-forwarded-for", "1.2.3.4"),
@@ -112,10 +107,10 @@ mod tests {
             ("x-kept", "1"),
         ];
         let mut headers = map(&lines);
-        strip_request(&mut headers, false);
+        strip_request(&mut headers, None);
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
         let mut headers = map(&lines);
-        strip_request(&mut headers, true);
+        strip_request(&mut headers, Some(&HeaderValue::from_static("websocket")));
         let kept = [("te", "trailers"), ("x-kept", "1"), ("connection", "upgrade"), ("upgrade", "websocket")];
         assert_eq!(headers, map(&kept));
     }

@@ -58,7 +58,7 @@ pub(super) async fn send(
         Ok(None) => return forward::send(connection, plan, outbound, (body, keep), own).await,
         Err(error) => return bad_key(core, own, wrong(error)),
     };
-    if outbound.template.upgrades {
+    if outbound.template.upgrade.is_some() {
         return bad_key(core, own, "a request with an Idempotency-Key cannot change the protocol");
     }
     let Some(place) = Place::take(core) else { return refused(core, &mut own, Refusal::NoStore).into() };

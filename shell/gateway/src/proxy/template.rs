@@ -33,8 +33,8 @@ pub(super) struct Template {
     authority: Option<Authority>,
     headers: HeaderMap,
     is_grpc: bool,
-    /// The client asked for another protocol.
-    pub(super) upgrades: bool,
+    /// Another protocol that the client asked for.
+    pub(super) upgrade: Option<HeaderValue>,
 }
 
 impl Template {
@@ -47,11 +47,11 @@ impl Template {
         id: &str,
     ) -> Template {
         let parts = asked.parts;
-        let upgrades = parts.version == Version::HTTP_11
-            && parts.headers.contains_key(http::header::UPGRADE)
-            && super::headers::Lines(&parts.headers).names_upgrade();
+        let asks = parts.version == Version::HTTP_11 && parts.headers.contains_key(http::header::UPGRADE);
+        let upgrade = asks.then(|| route.upgrade(asked.lines)).flatten();
+        let upgrade = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok());
         let mut headers = parts.headers.clone();
-        strip_request(&mut headers, upgrades);
+        strip_request(&mut headers, upgrade.as_ref());
         let style = plan.snapshot.config.forwarded;
         for (name, value) in forwarded::lines(style, asked.client, connection.peer, asked.host) {
             set(&mut headers, name, &value);
@@ -78,7 +78,7 @@ impl Template {
             authority: Authority::try_from(host).ok(),
             headers,
             is_grpc: super::is_grpc(&parts.headers),
-            upgrades,
+            upgrade,
         }
     }
 
