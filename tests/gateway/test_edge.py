@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -14,8 +15,17 @@ CONFIG = """
 [gateway.listener.web]
 address = "{web}"
 
+[gateway.auth.partners.keys]
+callers = [{ name = "acme", sha256 = "4e71e4bcb3d7f76c99ef16e08a48f9b0309b668c8b0946777a1bc07b7b8c2b4e" }]
+[gateway.auth.app.jwt]
+secret-file = "SECRET"
+issuer = "*"
+audience = "*"
+headers = { x-mail = "email" }
+
 [gateway.route.open]
 pool = "api"
+request-headers = { remove = ["x-inside"], set = { x-tenant = "public" } }
 [gateway.route.streams]
 path-prefix = "/streams"
 pool = "api"
@@ -50,8 +60,10 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def gateway(upstream: Upstream) -> Iterator[Gateway]:
-    with Gateway(CONFIG.replace("UPSTREAM", upstream.address)) as one:
+def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    secret = tmp_path_factory.mktemp("edge") / "secret"
+    secret.write_text("a secret that is long enough for SHA-256")
+    with Gateway(CONFIG.replace("UPSTREAM", upstream.address).replace("SECRET", str(secret))) as one:
         yield one  # type: ignore[misc]
 
 
@@ -100,3 +112,38 @@ def test_a_101_that_nobody_asked_for_is_no_reply(gateway: Gateway) -> None:
     assert upgrade(gateway, "/unasked")[0] == 502
     assert upgrade(gateway, "/unasked", *H2C)[0] == 502
     assert upgrade(gateway, "/other", "Connection: upgrade", "Upgrade: websocket")[0] == 502
+
+
+def seen(gateway: Gateway, *lines: str, path: str = "/x") -> list[tuple[str, str]]:
+    """The headers of a request as its upstream saw them, in the spelling of WSGI, CGI, Rack and PHP."""
+    status, got = upgrade(gateway, path, *lines)
+    assert status == 200, got
+    headers = json.loads(got.split(b"\r\n\r\n", 1)[1])["headers"]
+    return [(name.lower().replace("-", "_"), value) for name, value in headers]
+
+
+def test_no_spelling_of_a_name_says_who_calls(gateway: Gateway) -> None:
+    names = ("X-Skep-Caller", "X_Skep_Caller", "x_skep-caller", "X-Skep_Caller", "X-Mail", "X_Mail")
+    forged = [value for _, value in seen(gateway, *(f"{name}: forged" for name in names)) if value == "forged"]
+    assert not forged, "an open route"
+
+
+def test_no_spelling_of_a_name_stands_for_what_the_gateway_or_the_route_says(gateway: Gateway) -> None:
+    names = ("X_Forwarded_For", "X_Forwarded-Proto", "X_FORWARDED_HOST", "X_Request_Id", "X_Skep_Attempt", "X_Skep_Timeout_Ms")
+    names += ("X_Inside", "X-Inside", "X_Tenant", "X-Tenant", "Content_Length", "Transfer_Encoding", "HTTP2_Settings")
+    got = seen(gateway, *(f"{name}: forged" for name in names), "X_Free: 1", "X-Twice: 2", "X_Twice: 3")
+    assert "forged" not in [value for _, value in got], got
+    assert ("x_tenant", "public") in got
+    assert ("x_free", "1") in got, "a name with _ goes through where it can stand for no other"
+    assert [value for name, value in got if name == "x_twice"] == ["2"], got
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-User", "X_Forwarded_Ssl", "X-Real-IP", "X_Real_Ip", "X-Original-URL", "X-Rewrite-URL"])
+def test_a_client_that_is_not_trusted_says_nothing_that_only_a_proxy_may(gateway: Gateway, name: str) -> None:
+    assert "forged" not in [value for _, value in seen(gateway, f"{name}: forged")]
+
+
+def test_the_trace_of_a_request_goes_through_untouched(gateway: Gateway) -> None:
+    trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
+    got = seen(gateway, *(f"{name}: {value}" for name, value in trace))
+    assert all(line in got for line in trace), got

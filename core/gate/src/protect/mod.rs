@@ -6,4 +6,5 @@ pub mod guard;
 pub mod headers;
 pub mod nets;
 pub mod rate;
+pub mod said;
 pub mod share;

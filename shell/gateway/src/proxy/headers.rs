@@ -5,6 +5,7 @@ use http::header::{
 };
 use http::{HeaderMap, header};
 use skep_gate::config::route::HeaderChanges;
+use skep_gate::protect::said::{Said, is_odd};
 use skep_gate::router::Headers;
 
 /// The lines of a request.
@@ -43,8 +44,9 @@ pub(super) fn strip(headers: &mut HeaderMap, upgrades: bool) {
     headers.remove(TRANSFER_ENCODING);
 }
 
-/// Removes what a request says to the gateway only. Of the protocols that it asks for one may go on.
-pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>) {
+/// Removes what a request says to the gateway only, and what its client may not say. Of the protocols that it asks for one may
+/// go on.
+pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, said: Said<'_>) {
     // Trailers are what gRPC cannot do without; other codings are between neighbours.
     let trailers = headers.get_all(TE).iter().any(|value| {
         value.as_bytes().split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -59,9 +61,21 @@ pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValu
     for name in ["http2-settings", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
         headers.remove(name);
     }
+    // A name that can stand for another does so if both are there.
+    let hides = |name: &str| is_odd(name) && headers.contains_key(dashed(name));
+    let names = headers.keys().filter(|name| !said.may_pass(name.as_str()) || hides(name.as_str()));
+    let refused: Vec<HeaderName> = names.cloned().collect();
+    for name in refused {
+        headers.remove(name);
+    }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// The plain name that an odd one can stand for.
+fn dashed(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Removes, sets and adds, in this order.
@@ -105,13 +119,25 @@ mod tests {
             ("x-forwarded-for", "1.2.3.4"),
             ("forwarded", "for=1.2.3.4"),
             ("x-kept", "1"),
+            ("x_kept", "2"),
+            ("x-real-ip", "1.2.3.4"),
+            ("x_forwarded_for", "1.2.3.4"),
+            ("x_free", "1"),
         ];
+        let changes = HeaderChanges::default();
+        let said = Said { trusted: false, rules: None, changes: &changes };
         let mut headers = map(&lines);
-        strip_request(&mut headers, None);
-        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1")]));
+        strip_request(&mut headers, None, said);
+        assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1"), ("x_free", "1")]));
         let mut headers = map(&lines);
-        strip_request(&mut headers, Some(&HeaderValue::from_static("websocket")));
-        let kept = [("te", "trailers"), ("x-kept", "1"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        strip_request(&mut headers, Some(&HeaderValue::from_static("websocket")), said);
+        let kept = [
+            ("te", "trailers"),
+            ("x-kept", "1"),
+            ("x_free", "1"),
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+        ];
         assert_eq!(headers, map(&kept));
     }
 }

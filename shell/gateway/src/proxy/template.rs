@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, Request, Uri, Version};
 use skep_base::Micros;
 use skep_gate::auth::{Rules, without_cookie, without_parameter};
 use skep_gate::protect::forwarded;
+use skep_gate::protect::said::Said;
 use skep_gate::resilience::deadline;
 use skep_gate::router::{Forward, Plan as RoutePlan};
 
@@ -51,14 +52,19 @@ impl Template {
         let upgrade = asks.then(|| route.upgrade(asked.lines)).flatten();
         let upgrade = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok());
         let mut headers = parts.headers.clone();
-        strip_request(&mut headers, upgrade.as_ref());
+        let said = Said {
+            trusted: plan.snapshot.trusted.contains(connection.peer.address),
+            rules: plan.snapshot.auth.as_ref().map(|auth| &auth.rules),
+            changes: &route.request_headers,
+        };
+        strip_request(&mut headers, upgrade.as_ref(), said);
         let style = plan.snapshot.config.forwarded;
         for (name, value) in forwarded::lines(style, asked.client, connection.peer, asked.host) {
             set(&mut headers, name, &value);
         }
         set(&mut headers, REQUEST_ID, id);
-        if let Some(auth) = &plan.snapshot.auth {
-            identify(&mut headers, &auth.rules, asked.known.as_ref());
+        if let (Some(auth), Some(known)) = (&plan.snapshot.auth, &asked.known) {
+            identify(&mut headers, &auth.rules, known);
         }
         apply_changes(&mut headers, &route.request_headers);
         let host = forward.host.unwrap_or(asked.host);
@@ -150,12 +156,8 @@ impl Template {
     }
 }
 
-/// Tells the upstream who calls, and nothing that only the client says of it.
-fn identify(headers: &mut HeaderMap, rules: &Rules, known: Option<&Known>) {
-    rules.own_headers().for_each(|name| {
-        headers.remove(name);
-    });
-    let Some(known) = known else { return };
+/// Tells the upstream who calls, where [`strip_request`] has left nothing that the client says of it.
+fn identify(headers: &mut HeaderMap, rules: &Rules, known: &Known) {
     let hidden = rules.hidden(known.way);
     if let Some(name) = hidden.header {
         headers.remove(name);
