@@ -10,15 +10,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::control::duration;
 use crate::gather::Gathered;
 use crate::listen::Connection;
 use crate::proxy;
-use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::{Rewound, Stream};
-use crate::upstream::LocalExecutor;
+use crate::streams::{Pace, Streams, Taken};
 
 /// Requests of one connection at once; a client with more to ask waits, or opens another.
 const STREAMS_MAX: u32 = 128;
@@ -31,32 +31,56 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let Some(id) = connection.listening.id() else { return Ok(()) };
     let plan = connection.core.plan();
     let listener = &plan.snapshot.config.listeners[id.at()].it;
-    let mut builder = http2::Builder::new(LocalExecutor);
+    let (patience, idle) = (duration(listener.body_idle), duration(listener.idle));
+    let streams = Streams::new();
+    let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(listener.header_size.0 as u32)
-        .keep_alive_interval(duration(listener.idle))
+        .keep_alive_interval(idle)
         .keep_alive_timeout(duration(listener.header_time));
     drop(plan);
     let mut closing = connection.listening.closing.subscribe();
     let connection = Rc::new(connection);
     let service = service_fn(|request: Request<Incoming>| {
-        let connection = Rc::clone(&connection);
+        let (connection, streams) = (Rc::clone(&connection), streams.clone());
         // On the heap at once: its task would move it there, and out again at its end.
         Box::pin(async move {
             let answered = proxy::carry(&connection, request.map(Inbound::H2)).await;
-            Ok::<Response<Reply>, Infallible>(answered.response)
+            Ok::<Response<Taken>, Infallible>(answered.response.map(|reply| streams.watch(reply)))
         })
     });
     let stream = Gathered::new(stream);
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream.clone()), service));
-    let result = tokio::select! {
-        result = stream.run(served.as_mut()) => result,
-        _ = closing.changed() => {
+    let pace = Pace::new(patience, idle);
+    let mut looks = interval(pace.period);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut used_at, mut is_ending) = (Instant::now(), false);
+    let serving = async {
+        loop {
+            let now = tokio::select! {
+                result = served.as_mut() => return result.map_err(io::Error::other),
+                // True from here on, and told once.
+                _ = closing.changed(), if !is_ending => None,
+                now = looks.tick() => Some(now),
+            };
+            if let Some(now) = now {
+                if streams.look(pace) {
+                    used_at = now;
+                    continue;
+                }
+                // Told that it ends, it has only to take what was sent.
+                let limit = if is_ending { patience } else { idle };
+                match now.duration_since(used_at) < limit {
+                    true => continue,
+                    false if is_ending => return Ok(()),
+                    false => {}
+                }
+            }
+            (used_at, is_ending) = (Instant::now(), true);
             served.as_mut().graceful_shutdown();
-            stream.run(served).await
         }
     };
-    result.map_err(io::Error::other)
+    stream.run(serving).await
 }

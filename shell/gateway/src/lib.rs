@@ -27,6 +27,7 @@ mod reply;
 mod snapshot;
 mod source;
 mod stream;
+mod streams;
 mod task;
 mod tcp;
 mod tls;

@@ -1,0 +1,203 @@
+//! The streams of one HTTP/2 connection with a client: which of them wait for it, and for how long.
+//!
+//! hyper asks for a reply's next piece once the client has made room for the last one, and waits for that without an end. A client
+//! that gives no room, and answers pings, would so hold an upstream's connection for each of its streams. Each stream is therefore
+//! a task that is ended from here.
+//!
+//! Invariant: a stream whose client takes no piece for its listener's `body-idle`, and a quarter of it at most, is reset, and the
+//! gate is told that the client is gone.
+//!
+//! Cost: one timer for a connection, and a note for each piece of a reply.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::task::{AbortHandle, spawn_local};
+
+use crate::reply::{Reply, ReplyFault};
+
+/// The longest piece that a client must take as a whole: as much as a frame holds (RFC 9113, section 4.2).
+const PIECE_BYTES_MAX: usize = 16 << 10;
+/// How often streams are looked at in the shortest time that is counted.
+const LOOKS: u32 = 4;
+
+/// The streams of one connection. Runs their tasks for hyper.
+#[derive(Clone)]
+pub(crate) struct Streams(Rc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    /// By number; an empty place is the number of none.
+    live: RefCell<Vec<Option<Watched>>>,
+    /// The one whose task runs.
+    current: Cell<Option<usize>>,
+    /// One has begun since the last look.
+    used: Cell<bool>,
+}
+
+/// One stream.
+#[derive(Default)]
+struct Watched {
+    task: Option<AbortHandle>,
+    /// Its client has a piece of the reply to take.
+    waits: bool,
+    /// Looks since it was given that.
+    looks: u32,
+}
+
+/// How often to look, and how many looks are too many.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) period: Duration,
+    looks_max: u32,
+}
+
+impl Pace {
+    /// For clients that may take nothing for `patience`, on a connection that may rest for `idle`.
+    pub(crate) fn new(patience: Duration, idle: Duration) -> Pace {
+        let period = patience.min(idle) / LOOKS;
+        Pace { period, looks_max: patience.div_duration_f64(period).ceil() as u32 }
+    }
+}
+
+impl Streams {
+    pub(crate) fn new() -> Streams {
+        Streams(Rc::default())
+    }
+
+    /// Ends the streams whose clients took nothing for too long. True if any was there since the last look.
+    pub(crate) fn look(&self, pace: Pace) -> bool {
+        let mut live = self.0.live.borrow_mut();
+        let mut any = self.0.used.take();
+        for stream in live.iter_mut().flatten() {
+            any = true;
+            stream.looks += u32::from(stream.waits);
+            if stream.looks > pace.looks_max
+                && let Some(task) = &stream.task
+            {
+                // Dropped by its runtime, later: the stream is reset then.
+                task.abort();
+            }
+        }
+        any
+    }
+
+    /// The reply of the stream whose task runs.
+    pub(crate) fn watch(&self, reply: Reply) -> Taken {
+        Taken { reply, rest: Bytes::new(), stream: self.0.current.get(), streams: self.clone() }
+    }
+
+    fn begin(&self) -> Place {
+        let mut live = self.0.live.borrow_mut();
+        let at = live.iter().position(Option::is_none).unwrap_or(live.len());
+        match live.get_mut(at) {
+            Some(empty) => *empty = Some(Watched::default()),
+            None => live.push(Some(Watched::default())),
+        }
+        self.0.used.set(true);
+        Place { streams: self.clone(), at }
+    }
+
+    fn with(&self, at: usize, change: impl FnOnce(&mut Watched)) {
+        if let Some(Some(stream)) = self.0.live.borrow_mut().get_mut(at) {
+            change(stream);
+        }
+    }
+}
+
+/// Gives a stream's number back.
+struct Place {
+    streams: Streams,
+    at: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.0.live.borrow_mut()[self.at] = None;
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + 'static,
+{
+    fn execute(&self, future: F) {
+        let place = self.begin();
+        let at = place.at;
+        let task = spawn_local(async move {
+            let mut future = pin!(future);
+            let inner = &place.streams.0;
+            poll_fn(|cx| {
+                let before = inner.current.replace(Some(place.at));
+                let polled = future.as_mut().poll(cx);
+                inner.current.set(before);
+                polled
+            })
+            .await;
+        });
+        self.with(at, |stream| stream.task = Some(task.abort_handle()));
+    }
+}
+
+/// A reply in pieces, each of which its client is to take in time.
+pub(crate) struct Taken {
+    reply: Reply,
+    /// Of a longer piece.
+    rest: Bytes,
+    stream: Option<usize>,
+    streams: Streams,
+}
+
+impl Taken {
+    fn cut(&mut self, mut piece: Bytes) -> Frame<Bytes> {
+        self.rest = piece.split_off(piece.len().min(PIECE_BYTES_MAX));
+        Frame::data(piece)
+    }
+}
+
+impl Body for Taken {
+    type Data = Bytes;
+    type Error = ReplyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
+        let taken = self.get_mut();
+        let polled = match taken.rest.is_empty() {
+            false => {
+                let rest = std::mem::take(&mut taken.rest);
+                Poll::Ready(Some(Ok(taken.cut(rest))))
+            }
+            true => Pin::new(&mut taken.reply).poll_frame(cx).map(|frame| {
+                frame.map(|frame| match frame?.into_data() {
+                    Ok(piece) => Ok(taken.cut(piece)),
+                    Err(trailers) => Ok(trailers),
+                })
+            }),
+        };
+        if let Some(at) = taken.stream {
+            let waits = polled.is_ready();
+            taken.streams.with(at, |stream| (stream.waits, stream.looks) = (waits, 0));
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.reply.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (of_reply, rest) = (self.reply.size_hint(), self.rest.len() as u64);
+        match of_reply.exact() {
+            Some(left) => SizeHint::with_exact(left + rest),
+            None => of_reply,
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Clients of HTTP/2 that take little or nothing of their replies, and those that ask for nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, SendRequest};
+use http::Request;
+use skep_gate::balance::sticky::Secret;
+use skep_gateway::{Applied, Running, Surroundings};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, interval, timeout};
+
+/// How long anything may take on a busy machine.
+const LONG: Duration = Duration::from_secs(30);
+const BODY_BYTES: usize = 1 << 20;
+
+/// Replies to each request with a long body, in whose middle it pauses if the path says so.
+fn upstream() -> SocketAddr {
+    let listener = StdListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map(Result::unwrap) {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut to = stream;
+                while let Some(Ok(first)) = lines.next() {
+                    while !lines.next().unwrap().unwrap().is_empty() {}
+                    let half = vec![b'x'; BODY_BYTES / 2];
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
+                    let pause =
+                        if first.contains("/pause") { Duration::from_secs(1) } else { Duration::ZERO };
+                    let all =
+                        to.write_all(head.as_bytes()).and_then(|()| to.write_all(&half)).and_then(|()| {
+                            thread::sleep(pause);
+                            to.write_all(&half)
+                        });
+                    if all.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A gateway of one core with one connection to its upstream.
+fn gateway(listener: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
+    let upstream = upstream();
+    loop {
+        let web = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let text = format!(
+            "[gateway.listener.web]\naddress = '{web}'\n{listener}\n[gateway.route.all]\npool = 'all'\n\
+             timeout = {{ connect = '20s', total = '20s' }}\n[gateway.pool.all]\nupstreams = ['{upstream}']\nconnections = 1\n"
+        );
+        let config = Arc::new(skep_gateway::read(&text).unwrap());
+        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
+        let surroundings =
+            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
+        match skep_gateway::start(1, follows, surroundings) {
+            Ok(running) => return (running, web, applied),
+            // Another process was given the port meanwhile.
+            Err(skep_gateway::StartFault::Bind { .. }) => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+}
+
+/// A client with so much room for each reply, whose task ends with the connection.
+async fn client(to: SocketAddr, window: u32) -> (SendRequest<Bytes>, JoinHandle<()>) {
+    let stream = TcpStream::connect(to).await.unwrap();
+    let shaken = Builder::new().initial_window_size(window).handshake(stream).await;
+    let (sender, connection) = shaken.unwrap();
+    let ended = tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    (sender.ready().await.unwrap(), ended)
+}
+
+fn ask(sender: &mut SendRequest<Bytes>, path: &str) -> h2::client::ResponseFuture {
+    let request = Request::get(format!("http://a{path}")).body(()).unwrap();
+    sender.send_request(request, true).unwrap().0
+}
+
+/// Takes all of a reply as fast as it comes.
+async fn take(response: h2::client::ResponseFuture) -> Result<usize, h2::Error> {
+    let mut body = response.await?.into_body();
+    let mut bytes = 0;
+    while let Some(piece) = body.data().await {
+        let piece = piece?;
+        bytes += piece.len();
+        body.flow_control().release_capacity(piece.len())?;
+    }
+    Ok(bytes)
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { timeout(LONG, test).await.unwrap() });
+}
+
+#[test]
+fn who_takes_nothing_of_a_reply_gets_it_no_more_and_the_upstream_is_free_for_others() {
+    run(async {
+        let (_running, web, _applied) = gateway("body-idle = '200ms'");
+        // Pings are answered all the while.
+        let (mut greedy, _ended) = client(web, 0).await;
+        let stuck: Vec<_> = (0..3).map(|n| ask(&mut greedy, &format!("/{n}"))).collect();
+        let mut bodies = Vec::new();
+        for response in stuck {
+            // The others wait for the upstream's only connection, which each of them holds in its turn.
+            bodies.push(response.await.unwrap().into_body());
+        }
+        let (mut other, _ended) = client(web, 1 << 20).await;
+        assert_eq!(take(ask(&mut other, "/x")).await.unwrap(), BODY_BYTES);
+        for mut body in bodies {
+            let error = body.data().await.unwrap().unwrap_err();
+            assert_eq!(error.reason(), Some(h2::Reason::CANCEL), "{error}");
+        }
+        assert_eq!(
+            take(ask(&mut other, "/x")).await.unwrap(),
+            BODY_BYTES,
+            "the connections of others are left alone"
+        );
+    });
+}
+
+#[test]
+fn who_takes_a_little_now_and_then_gets_all_of_it() {
+    run(async {
+        let (_running, web, _applied) = gateway("body-idle = '2s'");
+        let (mut slow, _ended) = client(web, 20_000).await;
+        let mut body = ask(&mut slow, "/").await.unwrap().into_body();
+        let (began, mut pace, mut bytes) = (Instant::now(), interval(Duration::from_millis(300)), 0);
+        while let Some(piece) = body.data().await {
+            let piece = piece.unwrap();
+            bytes += piece.len();
+            // For twice as long as would be too long without taking anything.
+            if began.elapsed() < Duration::from_secs(4) {
+                pace.tick().await;
+            }
+            body.flow_control().release_capacity(piece.len()).unwrap();
+        }
+        assert_eq!(bytes, BODY_BYTES);
+    });
+}
+
+#[test]
+fn who_waits_for_an_upstream_that_pauses_is_no_slow_reader() {
+    run(async {
+        let (_running, web, _applied) = gateway("body-idle = '100ms'");
+        let (mut other, _ended) = client(web, 1 << 20).await;
+        assert_eq!(take(ask(&mut other, "/pause")).await.unwrap(), BODY_BYTES);
+    });
+}
+
+#[test]
+fn a_connection_over_which_nothing_is_asked_ends_after_its_time() {
+    run(async {
+        let (_running, web, _applied) = gateway("idle = '300ms'");
+        let (_silent, silent_ended) = client(web, 1 << 20).await;
+        let (mut busy, busy_ended) = client(web, 1 << 20).await;
+        // A reply that lasts longer keeps its connection.
+        assert_eq!(take(ask(&mut busy, "/pause")).await.unwrap(), BODY_BYTES);
+        silent_ended.await.unwrap();
+        busy_ended.await.unwrap();
+    });
+}
+
+#[test]
+fn a_connection_that_takes_nothing_ends_although_replies_are_left() {
+    run(async {
+        let (_running, web, _applied) = gateway("idle = '200ms'\nbody-idle = '200ms'");
+        // One byte: a piece is given to the connection as a whole, and stays there.
+        let (mut stuck, ended) = client(web, 1).await;
+        let reply = ask(&mut stuck, "/").await.unwrap();
+        ended.await.unwrap();
+        drop(reply);
+    });
+}
