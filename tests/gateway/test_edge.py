@@ -30,6 +30,10 @@ request-headers = { remove = ["x-inside"], set = { x-tenant = "public" } }
 path-prefix = "/streams"
 pool = "api"
 upgrades = ["Tcp", "websocket"]
+[gateway.route.secret]
+path-prefix = "/secret"
+pool = "api"
+auth = "partners"
 [gateway.route.never]
 path-prefix = "/never"
 pool = "api"
@@ -147,3 +151,17 @@ def test_the_trace_of_a_request_goes_through_untouched(gateway: Gateway) -> None
     trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("tracestate", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7")
     got = seen(gateway, *(f"{name}: {value}" for name, value in trace))
     assert all(line in got for line in trace), got
+
+
+@pytest.mark.parametrize("path", ["//secret/x", "/secret%2Fx", "/%2Fsecret", "/%5csecret", "/a%2F..%2Fsecret/x", "/a/..;/secret", "/secret;a/x"])
+def test_no_spelling_of_a_path_goes_around_the_route_that_it_means(gateway: Gateway, upstream: Upstream, path: str) -> None:
+    before = len(upstream.requests)
+    status, got = upgrade(gateway, path)
+    assert status in (400, 401), got
+    assert len(upstream.requests) == before
+
+
+def test_a_path_goes_on_as_it_was_matched(gateway: Gateway) -> None:
+    for path, sent in [("//a///b//", "/a/b/"), ("/a%2fb;v=1/c", "/a%2Fb;v=1/c"), ("/projects/a%2Fb", "/projects/a%2Fb")]:
+        status, got = upgrade(gateway, path)
+        assert status == 200 and json.loads(got.split(b"\r\n\r\n", 1)[1])["path"] == sent, got

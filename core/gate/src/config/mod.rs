@@ -55,17 +55,28 @@ words! {
         Standard = "forwarded",
         Both = "both",
     }
+    /// What becomes of a path with `%2F` or `%5C`.
+    EscapedSlashes {
+        /// It goes on as it is, if all readings of it take one route.
+        #[default]
+        Keep = "keep",
+        /// 400.
+        Refuse = "refuse",
+    }
 }
 use scalar::words;
 
 /// All of `[gateway]`.
-#[derive(Clone, PartialEq, Debug, Default)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Proxies in front of this one, whose word about clients is believed.
     pub trusted_proxies: Vec<Net>,
     /// How many of them in a row at most; 0 for as many as are trusted.
     pub trusted_hops: u32,
     pub forwarded: ForwardedStyle,
+    /// Adjacent slashes of a path are one, in what routes see and in what upstreams get.
+    pub merge_slashes: bool,
+    pub escaped_slashes: EscapedSlashes,
     pub listeners: Vec<Named<Listener>>,
     pub routes: Vec<Named<Route>>,
     pub pools: Vec<Named<Pool>>,
@@ -73,6 +84,24 @@ pub struct Config {
     pub auths: Vec<Named<Auth>>,
     /// Lines about requests on standard output; none if absent.
     pub access_log: Option<AccessLog>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            trusted_proxies: Vec::new(),
+            trusted_hops: 0,
+            forwarded: ForwardedStyle::default(),
+            merge_slashes: true,
+            escaped_slashes: EscapedSlashes::default(),
+            listeners: Vec::new(),
+            routes: Vec::new(),
+            pools: Vec::new(),
+            limits: Vec::new(),
+            auths: Vec::new(),
+            access_log: None,
+        }
+    }
 }
 
 /// `[gateway.access-log]`.
@@ -99,6 +128,8 @@ impl Section for Config {
         f.list("trusted-proxies", &mut self.trusted_proxies, 10_000);
         f.ranged("trusted-hops", &mut self.trusted_hops, 0..=100);
         f.one("forwarded", &mut self.forwarded);
+        f.one("merge-slashes", &mut self.merge_slashes);
+        f.one("escaped-slashes", &mut self.escaped_slashes);
         f.named("listener", &mut self.listeners, LISTENERS_MAX);
         f.named("route", &mut self.routes, ROUTES_MAX);
         f.named("pool", &mut self.pools, POOLS_MAX);
@@ -219,6 +250,22 @@ impl Config {
             }
             if let Some(failover) = &route.failover {
                 exists("pool", &pools, &key("failover.pool"), &failover.pool);
+            }
+            if self.merge_slashes {
+                let never = route
+                    .path
+                    .iter()
+                    .map(|p| ("path", p))
+                    .chain(route.path_prefix.iter().map(|p| ("path-prefix", p)));
+                for (which, path) in never.filter(|(_, path)| path.0.contains("//")) {
+                    found.wrong(
+                        &key(which),
+                        format!(
+                            "is `{}`; no path has adjacent slashes while gateway.merge-slashes is true",
+                            path.0
+                        ),
+                    );
+                }
             }
             route.auth.iter().for_each(|auth| exists("auth", &auths, &key("auth"), auth));
             route.limits.iter().for_each(|limit| exists("limit", &limits, &key("limits"), limit));

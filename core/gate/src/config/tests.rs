@@ -69,6 +69,11 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
              control characters",
         ),
         (
+            "[gateway.route.r]\nanswer.status = 204\npath-prefix = '/a//b'\n",
+            "line 3: `gateway.route.r.path-prefix` is `/a//b`; no path has adjacent slashes while gateway.merge-slashes \
+             is true",
+        ),
+        (
             "[gateway.route.r]\nanswer.status = 204\nupgrades = ['websocket', 'H2C']\n",
             "line 3: `gateway.route.r.upgrades` is `H2C`; it must be a protocol other than HTTP, such as websocket",
         ),

@@ -9,6 +9,7 @@
 mod head;
 mod names;
 mod plan;
+mod readings;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,9 @@ use skep_base::Rng;
 
 pub(crate) use head::unescape;
 pub use head::{Head, Headers, stable_hash};
-pub use names::{BadPath, check_location, is_authority, is_host, normal_host, normal_path, split_port};
+pub use names::{
+    BadPath, check_location, is_authority, is_host, normal_host, normal_path, request_path, split_port,
+};
 pub(crate) use plan::Check;
 pub use plan::{Action, Forward, Plan};
 
@@ -124,6 +127,16 @@ impl Router {
             let exact = exact.and_then(|paths| paths.find(&self.plans, head));
             exact.or_else(|| self.find_below(tier, &host, head)).or_else(|| tier.any.find(&self.plans, head))
         })
+    }
+
+    /// Whether this route takes the request in every way in which a server may read its path (INV-GATE-2). If not, the request is to
+    /// be answered 400: a server could take it for one of another route, whose rules were not asked.
+    ///
+    /// Cost: a pass over the path; up to four look-ups if it has adjacent slashes, `;` or an escape.
+    pub fn reads_alike(&self, head: &Head<'_>, route: RouteId) -> bool {
+        let is_same =
+            |path: &String| self.find(&Head { path, ..*head }).is_some_and(|found| found.route == route);
+        readings::readings(head.path).is_some_and(|readings| readings.iter().all(is_same))
     }
 
     /// By wildcards, the longest first.

@@ -1,9 +1,12 @@
 //! Hosts and paths in the one form in which they are compared.
 //!
 //! INV-GATE-2: what is matched is what is sent on. A path is brought to its normal form once, before routing, and the
-//! upstream gets that form; so no spelling of a path passes a rule here and means another path there.
+//! upstream gets that form; what servers may read in several ways beyond it is judged in [`super::readings`].
 
 use std::borrow::Cow;
+
+use super::readings::{has_escaped_slash, merged};
+use crate::config::{Config, EscapedSlashes};
 
 /// Why a path is refused; the answer is 400.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +19,8 @@ pub enum BadPath {
     BadByte,
     /// `..` leads above the root.
     AboveRoot,
+    /// `%2F` or `%5C`, which the configuration refuses.
+    EscapedSlash,
 }
 
 impl std::fmt::Display for BadPath {
@@ -25,7 +30,23 @@ impl std::fmt::Display for BadPath {
             BadPath::BadEscape => "the path has a % without two hexadecimal digits",
             BadPath::BadByte => "the path has a byte that no path may have",
             BadPath::AboveRoot => "the path leads above the root",
+            BadPath::EscapedSlash => "the path has an escaped slash or backslash",
         })
+    }
+}
+
+/// The path of a request as a configuration has it matched and sent on.
+///
+/// # Errors
+/// [`BadPath`]: the request is to be answered 400.
+pub fn request_path<'p>(config: &Config, path: &'p str) -> Result<Cow<'p, str>, BadPath> {
+    let normal = normal_path(path)?;
+    if config.escaped_slashes == EscapedSlashes::Refuse && has_escaped_slash(&normal) {
+        return Err(BadPath::EscapedSlash);
+    }
+    match config.merge_slashes && normal.contains("//") {
+        true => Ok(Cow::Owned(merged(&normal))),
+        false => Ok(normal),
     }
 }
 
@@ -193,6 +214,26 @@ mod tests {
             assert_eq!(found.as_deref(), expected.as_ref().map(|e| *e), "{given}");
             if let Ok(found) = found {
                 assert_eq!(normal_path(&found).as_deref(), Ok(&*found), "{given} has two normal forms");
+            }
+        }
+    }
+
+    #[test]
+    fn adjacent_slashes_are_one_and_escaped_ones_refused_as_the_configuration_says() {
+        let plain = Config::default();
+        let strict = Config { escaped_slashes: EscapedSlashes::Refuse, ..Config::default() };
+        let keeps = Config { merge_slashes: false, ..Config::default() };
+        for (path, by_default, refused, kept) in [
+            ("/a/b", Ok("/a/b"), Ok("/a/b"), Ok("/a/b")),
+            ("//a///b//", Ok("/a/b/"), Ok("/a/b/"), Ok("//a///b//")),
+            ("/a/..//b", Ok("/b"), Ok("/b"), Ok("//b")),
+            ("/a%2fb", Ok("/a%2Fb"), Err(BadPath::EscapedSlash), Ok("/a%2Fb")),
+            ("/a%5Cb", Ok("/a%5Cb"), Err(BadPath::EscapedSlash), Ok("/a%5Cb")),
+            ("/%2e%2e", Err(BadPath::AboveRoot), Err(BadPath::AboveRoot), Err(BadPath::AboveRoot)),
+        ] {
+            for (config, expected) in [(&plain, by_default), (&strict, refused), (&keeps, kept)] {
+                let found = request_path(config, path);
+                assert_eq!(found.as_deref(), expected.as_ref().map(|path| *path), "{path}");
             }
         }
     }

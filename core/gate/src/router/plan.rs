@@ -244,7 +244,11 @@ impl Plan {
                 let Some(groups) = pattern.captures(path.as_bytes()) else { return Cow::Borrowed(path) };
                 let mut out = Vec::new();
                 groups.expand(new.as_bytes(), &mut out);
-                Cow::Owned(String::from_utf8(out).unwrap_or_else(|_| path.to_owned()))
+                let leads_elsewhere =
+                    |text: &String| text.split('/').any(|segment| matches!(segment, "." | ".."));
+                // A group that ends in the middle of a segment can hold the beginning of `../`: such a path stays as it is.
+                let text = String::from_utf8(out).ok().filter(|text| !leads_elsewhere(text));
+                Cow::Owned(text.unwrap_or_else(|| path.to_owned()))
             }
         }
     }

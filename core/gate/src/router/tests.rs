@@ -321,3 +321,52 @@ fn a_request_may_change_to_the_protocols_of_its_route_only() {
         assert_eq!(found.as_deref(), expected, "{path} {connection} {upgrade}");
     }
 }
+
+#[test]
+fn a_path_that_another_server_may_read_as_one_of_another_route_is_told() {
+    let config = config(
+        "[gateway.route.open]\nanswer.status = 204\n[gateway.route.admin]\npath-prefix = '/admin'\nanswer.status = 204\n\
+         [gateway.route.deep]\nhost = 'deep'\npath-regex = '/a/.+'\nanswer.status = 204\n",
+    );
+    let router = Router::new(&config).unwrap();
+    for (url, expected) in [
+        ("h/x", true),
+        ("h/x%2Fy;z//", true),
+        ("h/admin/x", true),
+        ("h/admin/x%2Fy", true),
+        ("h//admin/x", false),
+        ("h/admin%2Fx", false),
+        ("h/%2Fadmin", false),
+        ("h/%5cadmin", false),
+        ("h/admin;x/y", false),
+        ("h/x;%2Fadmin", true),
+        ("h/;%2Fadmin", false),
+        ("h/a%2F..%2Fadmin/x", false),
+        ("h/a/..;/admin/x", false),
+        ("h/a/..;/x", false),
+        ("deep/a/b%2Fc", true),
+        ("deep/a/%2F", false),
+        ("other/a/%2F", true),
+    ] {
+        let found = with_head(&get(url), |head| router.reads_alike(head, router.find(head).unwrap().route));
+        assert_eq!(found, expected, "{url}");
+    }
+}
+
+#[test]
+fn a_group_of_a_pattern_cannot_lead_out_of_where_its_path_is_put() {
+    let config = config(
+        "[gateway.pool.p]\nupstreams = ['a:1']\n[gateway.route.r]\npath-regex = '/v1(.*)'\nrewrite.path = '/in/$1'\npool = 'p'\n",
+    );
+    let router = Router::new(&config).unwrap();
+    for (url, expected) in
+        [("h/v1x", "/in/x"), ("h/v1../admin", "/v1../admin"), ("h/v1./x", "/v1./x"), ("h/v1..x", "/in/..x")]
+    {
+        let path =
+            with_head(&get(url), |head| match router.find(head).unwrap().action(head, &mut Rng::new(1)) {
+                Action::Forward(forward) => forward.path.into_owned(),
+                other => panic!("{other:?}"),
+            });
+        assert_eq!(path, expected, "{url}");
+    }
+}

@@ -21,7 +21,7 @@ use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use skep_gate::protect::forwarded::{self, Client};
-use skep_gate::router::{Action, Head, is_authority, normal_path};
+use skep_gate::router::{Action, Head, is_authority, request_path};
 
 use crate::access_log::Line;
 use crate::auth::Known;
@@ -87,7 +87,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     let Some(host) = host.filter(|host| is_authority(host)) else {
         return own.answer(400, "there is no host, or a malformed one").into();
     };
-    let path = match normal_path(parts.uri.path()) {
+    let path = match request_path(&plan.snapshot.config, parts.uri.path()) {
         Ok(path) => path.into_owned(),
         Err(bad) => return own.answer(400, &bad.to_string()).into(),
     };
@@ -126,6 +126,9 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     };
     let route = found.route;
     own.record.set_route(&plan, route);
+    if !plan.snapshot.router.reads_alike(&head, route) {
+        return own.answer(400, "another server may read the path as one of another route").into();
+    }
     let action = found.action(&head, &mut core.rng.borrow_mut());
     let mut answered = match action {
         Action::Redirect { status, location } => own.redirect(status, &location).into(),
