@@ -32,6 +32,12 @@ fn digest<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// A hash that nobody can choose: the beginning of [`digest`].
+fn digest_hash<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = digest(parts);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
 /// In hexadecimal digits.
 fn hex(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);

@@ -1,15 +1,18 @@
-//! Proofs that took long to check, remembered by a core; and how often an address may have passwords checked.
+//! Proofs that took long to check, remembered by a core; and how often a client may have passwords checked by a node.
 //!
 //! What is remembered is found by a digest over the proof and over all that it was checked against, so a change of the
 //! configuration, of a password or of a set of keys forgets what depends on it, and nothing else.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use skep_base::Micros;
 
 use super::Caller;
+use crate::config::protect::IPV6_PREFIX;
 use crate::protect::rate::{Callers, Rate};
+use crate::router::source_hash;
 
 /// Proofs that a core remembers, in each of two generations: when one is full, the other is thrown away.
 const PROOFS_MAX: usize = 5_000;
@@ -39,7 +42,12 @@ pub struct Memory {
     old: Table,
     /// Of the new ones.
     bytes: usize,
-    tries: Callers,
+}
+
+/// Passwords that the clients of a node had checked.
+#[derive(Debug, Default)]
+pub struct Tries {
+    clients: Callers,
 }
 
 fn place(digest: &[u8; 32]) -> u64 {
@@ -82,13 +90,16 @@ impl Memory {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    /// Whether a client may have a password checked.
+impl Tries {
+    /// Whether a client may have a password checked. All addresses of a network of IPv6 are one client.
     ///
     /// # Errors
     /// How long it has to wait.
-    pub fn may_try(&mut self, now: Micros, client: u64) -> Result<(), Micros> {
-        let verdict = self.tries.judge(Rate::new(1.0, Micros::from_secs(1), TRIES), client, now);
+    pub fn may_try(&mut self, now: Micros, source: IpAddr) -> Result<(), Micros> {
+        let rate = Rate::new(1.0, Micros::from_secs(1), TRIES);
+        let verdict = self.clients.judge(rate, source_hash(source, IPV6_PREFIX), now);
         if verdict.passes { Ok(()) } else { Err(verdict.wait) }
     }
 }

@@ -330,12 +330,22 @@ fn what_is_remembered_ends_in_time_and_its_room_is_bounded() {
         assert!(memory.len() <= 10_000);
     }
     assert!(memory.len() <= 2 * ((8 << 20) / 16_000 + 1), "{}", memory.len());
-    for _ in 0..20 {
-        assert_eq!(memory.may_try(Micros(0), 7), Ok(()));
+}
+
+#[test]
+fn passwords_are_not_guessed_at_any_speed_from_a_network_of_one_customer() {
+    let source = |text: String| text.parse().unwrap();
+    let mut tries = Tries::default();
+    for n in 0..20 {
+        assert_eq!(tries.may_try(Micros(0), source(format!("2001:db8:1:2::{n:x}:1"))), Ok(()));
+        assert_eq!(tries.may_try(Micros(0), source("192.0.2.1".to_owned())), Ok(()));
     }
-    assert!(memory.may_try(Micros(0), 7).is_err(), "passwords are not guessed at any speed");
-    assert_eq!(memory.may_try(Micros(0), 8), Ok(()));
-    assert_eq!(memory.may_try(Micros::from_secs(1), 7), Ok(()));
+    let neighbour = source("2001:db8:1:2:ffff::".to_owned());
+    assert!(tries.may_try(Micros(0), neighbour).is_err());
+    assert!(tries.may_try(Micros(0), source("192.0.2.1".to_owned())).is_err());
+    assert_eq!(tries.may_try(Micros(0), source("2001:db8:1:3::1".to_owned())), Ok(()));
+    assert_eq!(tries.may_try(Micros(0), source("192.0.2.2".to_owned())), Ok(()));
+    assert_eq!(tries.may_try(Micros::from_secs(1), neighbour), Ok(()));
 }
 
 #[test]

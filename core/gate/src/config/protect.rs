@@ -19,6 +19,9 @@ words! {
     }
 }
 
+/// What a provider gives to one customer at least (RFC 6177): whoever has one address there can use all of them.
+pub(crate) const IPV6_PREFIX: u32 = 64;
+
 /// A rate for each caller.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Limit {
@@ -29,6 +32,8 @@ pub struct Limit {
     /// and at once, after a pause.
     pub burst: u32,
     pub by: KeyOf,
+    /// Of a source of IPv6, so many bits tell it from others.
+    pub ipv6_prefix: u32,
     pub scope: Scope,
     /// Whether replies carry RateLimit headers.
     pub headers: bool,
@@ -37,7 +42,8 @@ pub struct Limit {
 impl Default for Limit {
     fn default() -> Limit {
         let (requests, per, burst) = (100, Micros::from_secs(1), 100);
-        Limit { requests, per, burst, by: KeyOf::Source, scope: Scope::Cluster, headers: true }
+        let (by, ipv6_prefix) = (KeyOf::Source, IPV6_PREFIX);
+        Limit { requests, per, burst, by, ipv6_prefix, scope: Scope::Cluster, headers: true }
     }
 }
 
@@ -47,6 +53,7 @@ impl Section for Limit {
         f.ranged("per", &mut self.per, Micros::from_millis(100)..=Micros::from_secs(31 * 86_400));
         f.ranged("burst", &mut self.burst, 1..=10_000_000);
         f.one("by", &mut self.by);
+        f.ranged("ipv6-prefix", &mut self.ipv6_prefix, 16..=128);
         f.one("scope", &mut self.scope);
         f.one("headers", &mut self.headers);
     }

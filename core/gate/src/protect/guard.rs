@@ -161,9 +161,10 @@ impl Guard {
         }
         let source = crate::config::scalar::KeyOf::Source;
         let caller = |limit: &LimitId| {
-            let by = &self.limits[limit.at()].0.by;
+            let Limit { by, ipv6_prefix, .. } = &self.limits[limit.at()].0;
+            let key_of = |by| head.limit_key(by, *ipv6_prefix);
             // Who leaves out the header is no less limited by that.
-            let key = head.key(by).or_else(|| head.key(&source)).expect("a request has a source");
+            let key = key_of(by).or_else(|| key_of(&source)).expect("a request has a source");
             (*limit, key)
         };
         let rest: Vec<(LimitId, u64)> = limits.iter().map(caller).collect();
@@ -322,6 +323,7 @@ impl Shares {
 mod tests {
     use super::super::share::Bucket;
     use super::*;
+    use crate::config::scalar::{HeaderName, KeyOf};
     use crate::names::ListenerId;
     use crate::router::Headers;
 
@@ -443,6 +445,48 @@ deny = '192.0.2.0/24'
         assert_eq!(stage.guard.waiting(), 2);
         stage.guard.on_gone(RequestId(5));
         assert_eq!(stage.guard.waiting(), 1);
+    }
+
+    #[test]
+    fn the_addresses_of_one_customer_are_one_source() {
+        for (prefix, shared) in [("", true), ("ipv6-prefix = 64\n", true), ("ipv6-prefix = 128\n", false)] {
+            let text = format!(
+                "[gateway.limit.l]\nburst = 1\nrequests = 1\nscope = 'node'\n{prefix}[gateway.route.r]\nanswer.status = 204\n\
+                 limits = 'l'\n"
+            );
+            let mut stage = Stage { guard: Guard::new(&Config::parse(&text).unwrap(), 1), ..Stage::new() };
+            let mut passes = |source: &str| rulings(&stage.judge(source, ""))[0].1 == "passes";
+            assert!(passes("2001:db8:0:1::1"), "{prefix}");
+            assert_eq!(passes("2001:db8:0:1:ffff:ffff:ffff:ffff"), !shared, "{prefix}");
+            assert!(passes("2001:db8:0:2::1") && passes("2001:db8::1"), "{prefix}: other networks");
+            assert!(
+                passes("192.0.2.8") && passes("192.0.2.9") && !passes("192.0.2.9"),
+                "{prefix}: each address"
+            );
+        }
+    }
+
+    #[test]
+    fn nobody_can_make_a_key_that_counts_as_anothers() {
+        // Two keys of which the fast hash says the same: in words of 16 bytes whose second half is its constant, the first half
+        // is multiplied by zero.
+        let (one, other) =
+            (b"victim-0\x15\x7c\x4a\x7f\xb9\x79\x37\x9e", b"anything\x15\x7c\x4a\x7f\xb9\x79\x37\x9e");
+        let key = |value: &'static [u8], strong: bool| {
+            let lines: &[(&str, &[u8])] = &[("x-key", value)];
+            struct Raw<'a>(&'a [(&'a str, &'a [u8])]);
+            impl Headers for Raw<'_> {
+                fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+                    self.0.any(name, test)
+                }
+            }
+            let (raw, none) = (Raw(lines), Lines(vec![]));
+            let head = Head { headers: &raw, ..head("192.0.2.1", &none) };
+            let by = KeyOf::Header(HeaderName("x-key".to_owned()));
+            if strong { head.limit_key(&by, 64) } else { head.key(&by) }
+        };
+        assert_eq!(key(one, false), key(other, false), "else this test is about nothing");
+        assert_ne!(key(one, true), key(other, true));
     }
 
     #[test]

@@ -49,14 +49,49 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     hash::seeded(STABLE_SEED, bytes)
 }
 
+/// A hash of a client's address, of IPv6 of its first bits: who has one address there has a whole network of them.
+pub fn source_hash(source: IpAddr, v6_bits: u32) -> u64 {
+    match source {
+        IpAddr::V4(v4) => stable_hash(&v4.octets()),
+        IpAddr::V6(v6) => {
+            let free = 128u32.saturating_sub(v6_bits);
+            let network = v6.to_bits().checked_shr(free).unwrap_or(0);
+            stable_hash(&network.to_be_bytes())
+        }
+    }
+}
+
 impl Head<'_> {
     /// The hash of what `key` names, or `None` if the request has no such header, cookie or parameter, or
     /// its caller is not known. The same on all
     /// nodes.
     pub fn key(&self, key: &KeyOf) -> Option<u64> {
+        if *key == KeyOf::Caller {
+            return self.caller;
+        }
         let mut found = None;
+        self.find(key, &mut |value| found = Some(stable_hash(value)));
+        found
+    }
+
+    /// As [`Self::key`], for a limit: nobody can make a value that counts as another's, and what the client's provider gives to one
+    /// customer counts as one source, `v6_bits` of an IPv6 address.
+    pub fn limit_key(&self, by: &KeyOf, v6_bits: u32) -> Option<u64> {
+        match by {
+            KeyOf::Source => Some(source_hash(self.source, v6_bits)),
+            KeyOf::Caller => self.caller,
+            by => {
+                let mut found = None;
+                self.find(by, &mut |value| found = Some(crate::digest_hash([value])));
+                found
+            }
+        }
+    }
+
+    /// Gives what `key` names to `take`, at most once; a caller has none.
+    fn find(&self, key: &KeyOf, take: &mut dyn FnMut(&[u8])) {
         let mut take = |value: &[u8]| {
-            found = Some(stable_hash(value));
+            take(value);
             true
         };
         match key {
@@ -66,12 +101,11 @@ impl Head<'_> {
             },
             KeyOf::Host => take(super::names::normal_host(self.host).as_bytes()),
             KeyOf::Path => take(self.path.as_bytes()),
-            KeyOf::Caller => return self.caller,
+            KeyOf::Caller => false,
             KeyOf::Header(name) => self.headers.any(&name.0, &mut take),
             KeyOf::Cookie(name) => self.cookie(&name.0, &mut take),
             KeyOf::Query(name) => self.parameter(&name.0, &mut take),
         };
-        found
     }
 
     /// Gives each value of the cookie `name` to `test` (RFC 6265, section 4.2), until it says true.

@@ -19,7 +19,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 use skep_base::Rng;
 
 pub(crate) use head::unescape;
-pub use head::{Head, Headers, stable_hash};
+pub use head::{Head, Headers, source_hash, stable_hash};
 pub use names::{
     BadPath, check_location, is_authority, is_host, normal_host, normal_path, request_path, split_port,
 };

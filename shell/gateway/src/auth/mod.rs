@@ -17,7 +17,7 @@ use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use skep_base::Micros;
 use skep_gate::auth::{Caller, Offered, Refusal, Remembered, Rules, parse_users};
 use skep_gate::protect::headers::retry_after as retry_after_text;
-use skep_gate::router::{Head, stable_hash};
+use skep_gate::router::Head;
 use skep_gate::{AuthId, Config, RouteId};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -189,8 +189,7 @@ async fn by_password(
     if let Some(caller) = core.memory.borrow_mut().get(&check.digest, now_secs()) {
         return Ok(Ok(caller));
     }
-    let client = stable_hash(head.source.to_string().as_bytes());
-    core.memory.borrow_mut().may_try(core.now(), client).map_err(Denied::TooMany)?;
+    core.hashing.may_try(head.source).map_err(Denied::TooMany)?;
     let is_right = core.hashing.check(check.hash, password).await;
     match is_right.ok_or(Denied::Later("too many passwords are being checked"))? && check.is_known {
         false => Ok(Err(WRONG)),

@@ -1,8 +1,12 @@
 //! Checks of passwords, which are slow on purpose, beside the cores.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use skep_base::Micros;
+use skep_gate::auth::Tries;
 use tokio::sync::Semaphore;
 
 /// Checks at a time on a node.
@@ -15,6 +19,9 @@ const WAITING_MAX: usize = 64;
 pub(crate) struct Hashing {
     slots: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
+    tries: Arc<Mutex<Tries>>,
+    /// What the tries' time counts from.
+    started: Instant,
 }
 
 /// Counts one that waits for as long as it lives.
@@ -28,7 +35,21 @@ impl Drop for Waiting {
 
 impl Hashing {
     pub(crate) fn new() -> Hashing {
-        Hashing { slots: Arc::new(Semaphore::new(AT_ONCE)), waiting: Arc::default() }
+        Hashing {
+            slots: Arc::new(Semaphore::new(AT_ONCE)),
+            waiting: Arc::default(),
+            tries: Arc::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether a client at this address may have a password checked here.
+    ///
+    /// # Errors
+    /// How long it has to wait.
+    pub(crate) fn may_try(&self, source: IpAddr) -> Result<(), Micros> {
+        let now = Micros(self.started.elapsed().as_micros() as u64);
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).may_try(now, source)
     }
 
     /// Whether a bcrypt hash is that of a password; none if too many wait.
