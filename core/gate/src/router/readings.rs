@@ -10,23 +10,31 @@
 /// leads elsewhere wherever it is followed. An empty list, and no memory, for nearly all paths.
 pub(super) fn readings(path: &str) -> Option<Vec<String>> {
     let unusual = |(at, b): (usize, u8)| match b {
-        b';' | b'%' => true,
+        b';' => true,
+        b'%' => ESCAPES.iter().any(|(escape, _)| path[at..].starts_with(escape)),
         b'/' => path[at + 1..].starts_with('/'),
         _ => false,
     };
     if !path.bytes().enumerate().any(unusual) {
         return Some(Vec::new());
     }
-    let (cut, open) = (cut(path), open(path));
-    let (cut_last, open_last) = (self::cut(&open), self::open(&cut));
     let mut found: Vec<String> = Vec::new();
-    for reading in [path, &cut, &open, &cut_last, &open_last] {
-        let reading = merged(reading);
-        if reading.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return None;
-        }
-        if reading != path && !found.contains(&reading) {
-            found.push(reading);
+    // A server may undo any of the escapes and leave the others, and cut before that or after.
+    let there = ESCAPES
+        .iter()
+        .enumerate()
+        .map(|(at, (escape, _))| usize::from(path.contains(escape)) << at)
+        .sum::<usize>();
+    for undone in (0..=there).filter(|undone| undone & !there == 0) {
+        let first = undo(path, undone);
+        for reading in [undo(&cut(path), undone), cut(&first), first] {
+            let reading = merged(&reading);
+            if reading.split('/').any(|segment| matches!(segment, "." | "..")) {
+                return None;
+            }
+            if reading != path && !found.contains(&reading) {
+                found.push(reading);
+            }
         }
     }
     Some(found)
@@ -45,9 +53,13 @@ fn cut(path: &str) -> String {
     bare.join("/")
 }
 
-/// With slashes for those that are escaped, and for backslashes.
-fn open(path: &str) -> String {
-    path.replace("%2F", "/").replace("%5C", "/")
+/// Escapes that some servers undo before they divide a path.
+const ESCAPES: [(&str, &str); 3] = [("%2F", "/"), ("%5C", "/"), ("%3B", ";")];
+
+/// Without the escapes whose bits are set.
+fn undo(path: &str, bits: usize) -> String {
+    let chosen = ESCAPES.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1);
+    chosen.fold(path.to_owned(), |path, (_, (escape, byte))| path.replace(escape, byte))
 }
 
 /// Whether a path in normal form has an escaped slash or backslash.
@@ -72,8 +84,10 @@ mod tests {
             ("/%5Cadmin", some(&["/admin"])),
             ("/admin;x=1/y;z", some(&["/admin/y"])),
             ("/;x/admin", some(&["/admin"])),
-            ("/x;%2Fadmin", some(&["/x", "/x;/admin", "/x/admin"])),
-            ("/;%2Fadmin", some(&["/", "/;/admin", "/admin"])),
+            ("/x;%2Fadmin", some(&["/x", "/x/admin", "/x;/admin"])),
+            ("/admin%3Bx", some(&["/admin;x", "/admin"])),
+            ("/;%2Fadmin", some(&["/", "/admin", "/;/admin"])),
+            ("/%3B%5Cx", some(&["/%3B/x", "/;%5Cx", "/", "/;/x", "/x"])),
             ("/a%2F..%2Fadmin", None),
             ("/a%2F..;%2Fadmin", None),
             ("/a/..;/admin", None),

@@ -370,3 +370,72 @@ fn a_group_of_a_pattern_cannot_lead_out_of_where_its_path_is_put() {
         assert_eq!(path, expected, "{url}");
     }
 }
+
+/// A server as its upstream could be: what it makes of a path before it looks for whom it is.
+type Server = fn(&str) -> String;
+
+fn decoded(path: &str) -> String {
+    String::from_utf8_lossy(&unescape(&path.replace('+', "%2B"))).into_owned()
+}
+
+fn without_parameters(path: &str) -> String {
+    path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/")
+}
+
+/// Dot segments removed as a file system does, where adjacent slashes are one.
+fn resolved(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    for segment in path.split('/').filter(|segment| !segment.is_empty() && *segment != ".") {
+        match segment {
+            ".." => drop(kept.pop()),
+            segment => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+const SERVERS: [(&str, Server); 7] = [
+    ("takes it as it is", |path| path.to_owned()),
+    ("merges and resolves", resolved),
+    ("decodes, then resolves", |path| resolved(&decoded(path))),
+    ("decodes with backslashes as slashes", |path| resolved(&decoded(path).replace('\\', "/"))),
+    ("cuts parameters, then decodes and resolves", |path| resolved(&decoded(&without_parameters(path)))),
+    ("decodes, cuts parameters, then resolves", |path| resolved(&without_parameters(&decoded(path)))),
+    ("cuts parameters, then resolves and decodes", |path| decoded(&resolved(&without_parameters(path)))),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn no_server_finds_in_a_path_a_route_whose_rules_were_not_asked(
+        parts in proptest::collection::vec(
+            prop::sample::select(vec![
+                "/", "/", "//", "a", "admin", "adm%69n", "%2F", "%2f", "%5C", "\\", ";", ";x", "%3b", "..", ".", "%2e", "%20",
+            ]),
+            0..9,
+        ),
+        merges: bool,
+    ) {
+        let text = "[gateway.route.open]\nanswer.status = 204\n[gateway.route.admin]\npath-prefix = '/admin'\nanswer.status = 204\n";
+        let config = config(&format!("[gateway]\nmerge-slashes = {merges}\n{text}"));
+        let router = Router::new(&config).unwrap();
+        let raw = format!("/{}", parts.concat());
+        if let Ok(path) = request_path(&config, &raw) {
+            let none: &[(&str, &[u8])] = &[];
+            let ask = Ask { headers: none, ..get("h/") };
+            with_head(&ask, |head| {
+                let head = Head { path: &path, ..*head };
+                let found = router.find(&head).unwrap();
+                if router.reads_alike(&head, found.route) {
+                    let open = config.routes[found.route.at()].name == "open";
+                    for (server, read) in SERVERS {
+                        let read = read(&path);
+                        let is_admin = read == "/admin" || read.starts_with("/admin/");
+                        assert_eq!(is_admin, !open, "{raw} as {path}, by one that {server}: {read}");
+                    }
+                }
+            });
+        }
+    }
+}
