@@ -8,6 +8,7 @@ pub mod balance;
 pub mod config;
 pub mod gate;
 pub mod health;
+pub mod http1;
 pub mod idempotency;
 pub mod layer4;
 mod names;

@@ -29,6 +29,10 @@ const STREAMS_MAX: u32 = 128;
 /// The connection broke.
 pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io::Result<()> {
     let Some(id) = connection.listening.id() else { return Ok(()) };
+    // It may have waited for TLS or a PROXY header while its listener closed.
+    if connection.listening.is_closing() {
+        return Ok(());
+    }
     let plan = connection.core.plan();
     let listener = &plan.snapshot.config.listeners[id.at()].it;
     let (patience, idle) = (duration(listener.body_idle), duration(listener.idle));
@@ -41,7 +45,6 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
         .keep_alive_interval(idle)
         .keep_alive_timeout(duration(listener.header_time));
     drop(plan);
-    let mut closing = connection.listening.closing.subscribe();
     let connection = Rc::new(connection);
     let service = service_fn(|request: Request<Incoming>| {
         let (connection, streams) = (Rc::clone(&connection), streams.clone());
@@ -62,7 +65,7 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
             let now = tokio::select! {
                 result = served.as_mut() => return result.map_err(io::Error::other),
                 // True from here on, and told once.
-                _ = closing.changed(), if !is_ending => None,
+                () = connection.listening.closed(), if !is_ending => None,
                 now = looks.tick() => Some(now),
             };
             if let Some(now) = now {

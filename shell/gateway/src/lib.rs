@@ -39,6 +39,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use auth::keyset;
 use bytes::Bytes;
 pub use control::{InForce, Running, StartFault, Surroundings, start};
 pub use figures::{Board, Figures, KeyedCounts, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};

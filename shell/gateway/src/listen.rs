@@ -45,6 +45,12 @@ impl Listening {
     pub(crate) fn is_closing(&self) -> bool {
         *self.closing.borrow()
     }
+
+    /// Ends when it is closed, also if that was before.
+    pub(crate) async fn closed(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
 }
 
 /// A client's connection, counted while it lives.
@@ -141,11 +147,10 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "gateway: a listener cannot be used"),
     };
-    let mut closing = listening.closing.subscribe();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = closing.changed() => return,
+            () = listening.closed() => return,
         };
         let (stream, from) = match accepted {
             Ok(accepted) => accepted,
@@ -213,11 +218,11 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
         }
         mut stream @ Stream::Tcp(_) => {
             let mut first = BytesMut::new();
-            let mut closing = connection.listening.closing.subscribe();
+            let listening = Rc::clone(&connection.listening);
             let read = timeout(idle, read_first(&mut stream, &mut first));
             let is_http2 = tokio::select! {
                 read = read => read??,
-                _ = closing.changed() => return Ok(()),
+                () = listening.closed() => return Ok(()),
             };
             match is_http2 {
                 true => Box::pin(crate::h2::serve(connection, Rewound { first, stream })).await,

@@ -143,6 +143,11 @@ impl Source {
         self.length
     }
 
+    /// How long a pause may be.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.length == Some(0)
     }

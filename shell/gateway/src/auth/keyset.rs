@@ -23,17 +23,17 @@ const SECRET_BYTES_MIN: usize = 32;
 
 /// Keys with which tokens are verified.
 #[derive(Debug)]
-pub(crate) struct KeySet {
+pub struct KeySet {
     keys: Vec<Key>,
     decoding: Vec<DecodingKey>,
     /// Of the text that it was read from.
-    pub(crate) digest: [u8; 32],
+    pub digest: [u8; 32],
     /// Keys of the text that cannot be used here.
-    pub(crate) left_out: usize,
+    pub left_out: usize,
 }
 
 /// What the head of a token says.
-pub(crate) struct TokenHead {
+pub struct TokenHead {
     alg: Alg,
     id: Option<String>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct TokenHead {
 ///
 /// # Errors
 /// Why it is none.
-pub(crate) fn head(token: &str) -> Result<TokenHead, &'static str> {
+pub fn head(token: &str) -> Result<TokenHead, &'static str> {
     let head = decode_header(token).map_err(|_| "it is no token")?;
     // Who does not understand a critical extension must not take the token (RFC 7515, section 4.1.11).
     if head.crit.is_some() {
@@ -139,7 +139,7 @@ impl KeySet {
     ///
     /// # Errors
     /// Why it is none, or holds nothing that can be used.
-    pub(crate) fn read(text: &[u8]) -> Result<KeySet, String> {
+    pub fn read(text: &[u8]) -> Result<KeySet, String> {
         let value: Value = serde_json::from_slice(text).map_err(|e| format!("is no JSON: {e}"))?;
         let all = value.get("keys").and_then(Value::as_array).ok_or("has no list `keys`")?;
         if all.len() > KEYS_MAX {
@@ -157,7 +157,7 @@ impl KeySet {
     ///
     /// # Errors
     /// It is too short.
-    pub(crate) fn of_secret(text: &str) -> Result<KeySet, String> {
+    pub fn of_secret(text: &str) -> Result<KeySet, String> {
         let secret = text.strip_suffix('\n').unwrap_or(text);
         let secret = secret.strip_suffix('\r').unwrap_or(secret).as_bytes();
         if secret.len() < SECRET_BYTES_MIN {
@@ -172,7 +172,7 @@ impl KeySet {
     }
 
     /// The claims of a token whose signature is right; none if the set has no key for it.
-    pub(crate) fn verify(&self, head: &TokenHead, token: &str) -> Option<Result<Value, &'static str>> {
+    pub fn verify(&self, head: &TokenHead, token: &str) -> Option<Result<Value, &'static str>> {
         // Whoever has the one secret need not name it.
         let is_secret = self.keys.iter().all(|key| key.alg == Alg::Hs256);
         let id = head.id.as_deref().filter(|_| !is_secret);

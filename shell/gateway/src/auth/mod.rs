@@ -4,7 +4,7 @@
 //! come from control. Keeps no proof, only digests of those that were right.
 
 mod fetch;
-mod keyset;
+pub mod keyset;
 mod password;
 mod sources;
 

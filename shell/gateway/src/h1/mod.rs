@@ -1,10 +1,8 @@
 //! HTTP/1.1 with clients: one request after the other over a connection.
 //!
-//! Reads heads strictly by itself ([`head`]), since a framework that repairs what is ambiguous hides it. A connection that rests
+//! Heads and bodies are read by `skep_gate::http1`, strictly: a framework that repairs what is ambiguous hides it. A connection that rests
 //! holds no buffer.
 
-mod decode;
-pub(crate) mod head;
 mod tunnel;
 mod wire;
 mod write;
@@ -18,6 +16,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{Method, Request, Response, Version};
+use skep_gate::http1::request::{self, Bad, Framing, Head};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::duration;
@@ -27,9 +26,6 @@ use crate::proxy::{self, Answered};
 use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::Stream;
-pub(crate) use decode::{Decoder, Piece};
-pub(crate) use head::Framing;
-use head::{Bad, Head};
 pub(crate) use wire::{BodyFault, Wire};
 pub(crate) use write::put_hex;
 use write::{Asked, write};
@@ -53,7 +49,6 @@ struct Limits {
 /// The connection broke.
 pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMut) -> io::Result<()> {
     let wire = Rc::new(RefCell::new(Wire::new(stream, input)));
-    let mut closing = connection.listening.closing.subscribe();
     while let Some(limits) = limits(&connection) {
         let is_empty = wire.borrow().input.is_empty();
         if is_empty {
@@ -63,7 +58,7 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
                 biased;
                 first = timeout(limits.idle, first) => first,
                 // Nobody asks for anything: it may end.
-                _ = closing.changed() => break,
+                () = connection.listening.closed() => break,
             };
             if !matches!(first, Ok(Ok(n)) if n > 0) {
                 break;
@@ -113,7 +108,7 @@ fn limits(connection: &Connection) -> Option<Limits> {
 async fn read_head(wire: &Rc<RefCell<Wire>>, limits: &Limits) -> Result<Option<Head>, Bad> {
     let mut until = None;
     loop {
-        if let Some(head) = head::take(&mut wire.borrow_mut().input, limits.header_size)? {
+        if let Some(head) = request::take(&mut wire.borrow_mut().input, limits.header_size)? {
             return Ok(Some(head));
         }
         let until = *until.get_or_insert_with(|| Instant::now() + limits.header_time);
@@ -155,6 +150,7 @@ async fn exchange(
         .await
     };
     let Some(Answered { response, tunnel }) = answered else { return Ok(false) };
+    discard_what_is_here(wire);
     // A body that nobody asked for, or that is not all here, makes what follows it unreadable.
     let (unasked, done) = (wire.borrow().is_body_unasked(), wire.borrow().is_body_done());
     asked.keep_alive &= !unasked && !connection.listening.is_closing() && !connection.core.is_draining();
@@ -186,6 +182,16 @@ async fn exchange(
             shut(wire).await?;
             Ok(false)
         }
+    }
+}
+
+/// Throws away what has come of a body that nobody reads any more: a short one that an answer of the gateway itself had no use for
+/// costs its client neither the connection nor time.
+fn discard_what_is_here(wire: &Rc<RefCell<Wire>>) {
+    let is_read = Rc::strong_count(wire) > 1;
+    let mut wire = wire.borrow_mut();
+    if !is_read && !wire.is_body_unasked() {
+        wire.discard_input();
     }
 }
 

@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use skep_gate::http1::body::{Decoder, Piece};
+use skep_gate::http1::request::Framing;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use super::decode::{Decoder, Piece};
-use super::head::Framing;
 use crate::stream::Stream;
 
 /// Room that is made for a read: small while nothing speaks for much, so that many connections cost little.
@@ -131,6 +131,13 @@ impl Wire {
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
         self.discarded = true;
         self.poll_rest(cx)
+    }
+
+    /// Throws away what of the body was read already; nobody else gets any of it from here on.
+    pub(crate) fn discard_input(&mut self) {
+        self.discarded = true;
+        // What is malformed is found again by whoever reads on.
+        while let Ok(Piece::Data(_)) = self.decoder.decode(&mut self.input) {}
     }
 
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {

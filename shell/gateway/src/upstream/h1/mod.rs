@@ -1,32 +1,38 @@
 //! HTTP/1.1 with upstreams: one request after the other over a connection.
 //!
-//! Reads replies as strictly as [`crate::h1`] reads requests: what two parsers could understand in two ways is no reply.
+//! Replies are read as strictly as requests, by `skep_gate::http1`: what two parsers could understand in two ways is none.
 //! Invariant: a connection rests for another request only if its own was sent whole, its reply was read to an end that its head
 //! told of, and nothing followed.
 
-mod head;
 mod upload;
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::SizeHint;
+use skep_gate::http1::body::{Decoder, Piece};
+use skep_gate::http1::reply;
 use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::coop::unconstrained;
+use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
+
+#[cfg(test)]
+mod tests;
 
 pub(crate) use upload::end_head;
 use upload::{Broken, Upload};
 
 use super::{Asking, Counted, SendFault, Upstream};
-use crate::h1::{Decoder, Piece};
 use crate::pipe::{PIPE_BYTES, Pipe};
 use crate::progress::Progress;
 use crate::source::{Sending, Source};
@@ -95,7 +101,11 @@ impl Connection {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        // A task that has done much in this turn is told by tokio that nothing is there, whatever is.
+        let looked = unconstrained(poll_fn(|cx| {
+            Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte))
+        }));
+        pin!(looked).poll(&mut cx).is_pending()
     }
 
     fn begin(&mut self, upload: Upload) {
@@ -132,7 +142,7 @@ impl Connection {
         interim: &mut usize,
     ) -> Poll<Result<Parts, SendFault>> {
         loop {
-            match head::take(&mut self.input, method) {
+            match reply::take(&mut self.input, method) {
                 Ok(Some(head)) if head.parts.status == StatusCode::SWITCHING_PROTOCOLS => {
                     self.upgraded = true;
                     return Poll::Ready(Ok(head.parts));
@@ -158,14 +168,20 @@ impl Connection {
         }
     }
 
-    /// The next piece of the reply's body; none at its end.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    /// Whoever reads the reply is told if the request cannot be completed, at once or when that happens.
+    fn check(&mut self, cx: &Context<'_>) -> io::Result<()> {
         if self.failed {
-            return Poll::Ready(Some(Err(io::ErrorKind::BrokenPipe.into())));
+            return Err(io::ErrorKind::BrokenPipe.into());
         }
         if self.upload.is_some() {
             self.reader = Some(cx.waker().clone());
         }
+        Ok(())
+    }
+
+    /// The next piece of the reply's body; none at its end.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        self.check(cx)?;
         loop {
             match self.decoder.decode(&mut self.input) {
                 Ok(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(bytes))),
@@ -211,6 +227,7 @@ pub(super) async fn send(
     request: Request,
 ) -> Result<Response<Arriving>, SendFault> {
     let body = Sending::with(&request.source, Rc::clone(&request.progress));
+    let patience = request.source.patience();
     connection.borrow_mut().begin(Upload::new(request.head.clone(), body));
     let mut interim = 0;
     let parts = poll_fn(|cx| {
@@ -224,9 +241,31 @@ pub(super) async fn send(
     })
     .await;
     match parts {
-        Ok(parts) => Ok(Response::from_parts(parts, Arriving::new(connection))),
+        Ok(parts) => Ok(Response::from_parts(parts, Arriving::new(connection, patience))),
         Err(None) => Err(SendFault::NotSent(Some(Asking::H1(request)))),
         Err(Some(fault)) => Err(fault),
+    }
+}
+
+/// Sends what is left of a request whose reply is being read, or has ended. While it is read, whoever reads it says how long the
+/// upstream may be silent; after that the upstream must take some of the request within `patience`, or it would hold the
+/// connection for as long as it likes.
+async fn upload(connection: Rc<RefCell<Connection>>, patience: Duration) {
+    let mut before = None;
+    loop {
+        let sent = timeout(patience, poll_fn(|cx| connection.borrow_mut().poll_upload(cx))).await;
+        let replied = connection.borrow().replied;
+        match sent {
+            Ok(Err(Broken::Client)) => return connection.borrow_mut().fail(),
+            Ok(Ok(())) if replied => return Upstream::rest(connection),
+            Ok(_) => return,
+            Err(_) => {
+                let written = connection.borrow().upload.as_ref().map(|upload| upload.written);
+                if replied && before.replace(written) == Some(written) {
+                    return;
+                }
+            }
+        }
     }
 }
 
@@ -240,23 +279,14 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    fn new(connection: Rc<RefCell<Connection>>) -> Arriving {
+    fn new(connection: Rc<RefCell<Connection>>, patience: Duration) -> Arriving {
         let mut arriving = Arriving { connection: None, uploading: None };
         let (uploads, ended) = {
             let connection = connection.borrow();
             (connection.upload.is_some(), connection.decoder.is_done())
         };
         if uploads {
-            let connection = Rc::clone(&connection);
-            arriving.uploading = Some(Owned::spawn(async move {
-                let sent = poll_fn(|cx| connection.borrow_mut().poll_upload(cx)).await;
-                let replied = connection.borrow().replied;
-                match sent {
-                    Err(Broken::Client) => connection.borrow_mut().fail(),
-                    Ok(()) if replied => Upstream::rest(connection),
-                    _ => {}
-                }
-            }));
+            arriving.uploading = Some(Owned::spawn(upload(Rc::clone(&connection), patience)));
         }
         arriving.connection = Some(connection);
         if ended {
@@ -312,6 +342,7 @@ impl Arriving {
     pub(super) fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         let Some(connection) = &self.connection else { return Poll::Ready(Ok(0)) };
         let mut connection = connection.borrow_mut();
+        connection.check(cx)?;
         let (Decoder::Length(left), Stream::Tcp(stream)) = (connection.decoder, &connection.stream) else {
             return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
         };

@@ -49,13 +49,23 @@ pub(super) struct Upload {
     /// What leaves behind it, without a copy.
     piece: Bytes,
     untouched: bool,
+    /// Bytes that the connection took.
+    pub(super) written: u64,
 }
 
 impl Upload {
     pub(super) fn new(head: Bytes, body: Sending) -> Upload {
         let chunked = body.size_hint().exact().is_none();
         let ended = !chunked && is_empty(&body);
-        Upload { body, chunked, ended, out: BytesMut::from(head), piece: Bytes::new(), untouched: true }
+        Upload {
+            body,
+            chunked,
+            ended,
+            out: BytesMut::from(head),
+            piece: Bytes::new(),
+            untouched: true,
+            written: 0,
+        }
     }
 
     /// Sends until all of it is sent.
@@ -125,6 +135,7 @@ impl Upload {
     fn wrote(&mut self, n: usize) {
         self.untouched = false;
         self.body.progress.has_moved();
+        self.written += n as u64;
         let of_out = n.min(self.out.len());
         self.out.advance(of_out);
         if n > of_out {

@@ -10,26 +10,26 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
 
-use crate::h1::Decoder;
-use crate::h1::head::{end, framing, header_map, names};
+use super::body::Decoder;
+use super::request::{end, framing, header_map, names};
 
 const LINES_MAX: usize = 256;
 const SIZE_MAX: usize = 256 << 10;
 
 /// A reply's head, and how to read its body.
 #[derive(Debug)]
-pub(super) struct Head {
-    pub(super) parts: Parts,
-    pub(super) decoder: Decoder,
-    /// The upstream lets the connection be used again.
-    pub(super) keep_alive: bool,
+pub struct Head {
+    pub parts: Parts,
+    pub decoder: Decoder,
+    /// The upstream lets the connection be used again, if the body has an end of its own.
+    pub keep_alive: bool,
 }
 
 /// Takes the head of a reply to a request with `method` from the beginning of `input`; none if more bytes are needed.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
+pub fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
     match end(input) {
         Some(len) if len <= SIZE_MAX => parse(&input.split_to(len).freeze(), method).map(Some),
         None if input.len() <= SIZE_MAX => Ok(None),
@@ -49,12 +49,18 @@ fn parse(head: &Bytes, method: &Method) -> Result<Head, &'static str> {
     }
     let version = if reply.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
     let status = StatusCode::from_u16(reply.code.unwrap_or(0)).map_err(|_| "its status is no number")?;
-    let headers = header_map(head, reply.headers).map_err(|bad| bad.what)?;
+    let mut headers = header_map(head, reply.headers).map_err(|bad| bad.what)?;
     let decoder = decoder(&headers, version, status, method)?;
-    let keep_alive = match version {
+    let mut keep_alive = match version {
         Version::HTTP_11 => !names(&headers, "close"),
         _ => names(&headers, "keep-alive"),
     };
+    if status == StatusCode::NO_CONTENT {
+        // It may have neither (RFC 9110, section 8.6; RFC 9112, section 6.1). Who tells of a body may send one, too.
+        let length = headers.remove(CONTENT_LENGTH).is_some_and(|length| length != "0");
+        let coding = headers.remove(TRANSFER_ENCODING).is_some();
+        keep_alive &= !length && !coding;
+    }
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
     Ok(Head { parts, decoder, keep_alive })
@@ -70,19 +76,20 @@ fn decoder(
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::NOT_MODIFIED
         || *method == Method::HEAD;
-    if bodiless {
-        return Ok(Decoder::Done);
-    }
-    match headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
-        true => framing(headers, version).map(Decoder::new).map_err(|bad| bad.what),
-        false => Ok(Decoder::UntilClose),
+    let is_framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
+    // Without a body, too, it is told on how long it would be.
+    let framed = if is_framed { Some(framing(headers, version).map_err(|bad| bad.what)?) } else { None };
+    match framed {
+        _ if bodiless => Ok(Decoder::Done),
+        Some(framing) => Ok(Decoder::new(framing)),
+        None => Ok(Decoder::UntilClose),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::Framing;
+    use crate::http1::request::Framing;
 
     fn read(text: &str, method: &Method) -> Result<Option<Head>, &'static str> {
         take(&mut BytesMut::from(text), method)
@@ -114,8 +121,10 @@ mod tests {
                 Method::POST,
                 "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
                 Decoder::Done,
-                true,
+                false,
             ),
+            (Method::POST, "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", Decoder::Done, false),
+            (Method::POST, "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", Decoder::Done, true),
             (Method::POST, "HTTP/1.1 200 OK\nContent-Length: 7\n\n", Decoder::Length(7), true),
         ] {
             for cut in 0..text.len() {
@@ -123,6 +132,9 @@ mod tests {
             }
             let head = read(text, &method).unwrap().unwrap();
             assert_eq!((head.decoder, head.keep_alive), (decoder, keep_alive), "{text:?}");
+            let tells =
+                [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| head.parts.headers.contains_key(name));
+            assert!(!tells || head.parts.status != StatusCode::NO_CONTENT, "{text:?}");
         }
     }
 
@@ -142,6 +154,8 @@ mod tests {
         ] {
             assert!(read(text, &Method::GET).is_err(), "{text:?}");
         }
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n";
+        assert!(read(text, &Method::HEAD).is_err(), "it would be told on");
         assert!(read(&"x".repeat(SIZE_MAX + 1), &Method::GET).is_err());
         let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(LINES_MAX + 1));
         assert!(read(&many, &Method::GET).is_err());

@@ -1,10 +1,10 @@
-//! The body of an HTTP/1.1 request or reply, out of the bytes of its connection.
+//! The body of a request or a reply, out of the bytes of its connection.
 //!
 //! Invariant: not a byte behind the body is taken.
 
 use bytes::{Bytes, BytesMut};
 
-use super::head::Framing;
+use super::request::Framing;
 
 /// A line with a chunk's size, extensions included.
 const SIZE_LINE_MAX: usize = 256;
@@ -13,7 +13,7 @@ const TRAILERS_BYTES_MAX: usize = 8 << 10;
 
 /// Where in a body we are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Decoder {
+pub enum Decoder {
     /// So many bytes are left.
     Length(u64),
     /// A line with a size comes.
@@ -29,14 +29,15 @@ pub(crate) enum Decoder {
 
 /// What `decode` found.
 #[derive(PartialEq, Eq, Debug)]
-pub(crate) enum Piece {
+pub enum Piece {
     Data(Bytes),
     NeedMore,
     Done,
 }
 
 impl Decoder {
-    pub(crate) fn new(framing: Framing) -> Decoder {
+    /// At the beginning of a body.
+    pub fn new(framing: Framing) -> Decoder {
         match framing {
             Framing::Length(0) => Decoder::Done,
             Framing::Length(n) => Decoder::Length(n),
@@ -44,7 +45,8 @@ impl Decoder {
         }
     }
 
-    pub(crate) fn is_done(self) -> bool {
+    /// True at its end.
+    pub fn is_done(self) -> bool {
         self == Decoder::Done
     }
 
@@ -52,7 +54,7 @@ impl Decoder {
     ///
     /// # Errors
     /// What is wrong with it; the connection cannot be used any further.
-    pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
+    pub fn decode(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
         loop {
             match *self {
                 Decoder::Done => return Ok(Piece::Done),

@@ -9,34 +9,36 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use skep_gate::router::is_authority;
+
+use crate::router::is_authority;
 
 /// Header lines of one request.
 const LINES_MAX: usize = 128;
 
-/// How long the body is.
+/// How long a body is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Framing {
+pub enum Framing {
+    /// So many bytes; 0 without a body.
     Length(u64),
     Chunked,
 }
 
 /// A request's head.
 #[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) parts: Parts,
-    pub(crate) framing: Framing,
+pub struct Head {
+    pub parts: Parts,
+    pub framing: Framing,
     /// The client wants to go on with this connection.
-    pub(crate) keep_alive: bool,
+    pub keep_alive: bool,
     /// It waits for a word before it sends the body.
-    pub(crate) expects: bool,
+    pub expects: bool,
 }
 
 /// Why a head is refused; the connection ends with the answer, since nobody knows where the next request would begin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Bad {
-    pub(crate) status: StatusCode,
-    pub(crate) what: &'static str,
+pub struct Bad {
+    pub status: StatusCode,
+    pub what: &'static str,
 }
 
 fn bad(what: &'static str) -> Bad {
@@ -48,7 +50,7 @@ fn bad_status(status: StatusCode, what: &'static str) -> Bad {
 }
 
 /// The length of the head that `input` begins with, its empty line included; none if it is not all there.
-pub(crate) fn end(input: &[u8]) -> Option<usize> {
+pub(super) fn end(input: &[u8]) -> Option<usize> {
     let mut at = 0;
     while let Some(found) = input[at..].iter().position(|b| *b == b'\n') {
         let line_end = at + found + 1;
@@ -66,7 +68,7 @@ pub(crate) fn end(input: &[u8]) -> Option<usize> {
 ///
 /// # Errors
 /// [`Bad`]: what there is can never become a good head, or is larger than `size_max`.
-pub(crate) fn take(input: &mut BytesMut, size_max: usize) -> Result<Option<Head>, Bad> {
+pub fn take(input: &mut BytesMut, size_max: usize) -> Result<Option<Head>, Bad> {
     // Empty lines before a request are a known bug of old clients (RFC 9112, section 2.2).
     while input.starts_with(b"\r\n") {
         let _ = input.split_to(2);
@@ -144,7 +146,7 @@ fn parse(head: &Bytes) -> Result<Head, Bad> {
 }
 
 /// The header lines that were found in `head`, without a copy of their values.
-pub(crate) fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
+pub(super) fn header_map(head: &Bytes, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, Bad> {
     let mut headers = HeaderMap::with_capacity(lines.len() + 8);
     for line in lines {
         let name =
@@ -164,7 +166,7 @@ fn has_version(head: &[u8]) -> bool {
 }
 
 /// Whether `Connection` has this word.
-pub(crate) fn names(headers: &HeaderMap, word: &str) -> bool {
+pub(super) fn names(headers: &HeaderMap, word: &str) -> bool {
     let has = |value: &HeaderValue| {
         value.as_bytes().split(|b| *b == b',').any(|w| w.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
@@ -202,7 +204,7 @@ fn check_host(headers: &mut HeaderMap, uri: &Uri, version: Version) -> Result<()
     }
 }
 
-pub(crate) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Bad> {
+pub(super) fn framing(headers: &HeaderMap, version: Version) -> Result<Framing, Bad> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match ((lengths.next(), lengths.next()), (codings.next(), codings.next())) {

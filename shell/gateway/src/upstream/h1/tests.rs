@@ -1,0 +1,91 @@
+//! Connections to upstreams that close, or take nothing, at bad moments.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use skep_gate::config::pool::Pool;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+use tokio::task::coop::{cooperative, has_budget_remaining};
+use tokio::time::timeout;
+
+use super::super::{Key, Lease};
+use super::*;
+use crate::source::Inbound;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async { timeout(PATIENCE, test).await.expect("in time") });
+}
+
+async fn upstream() -> (Rc<Upstream>, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (pool, address) = (Pool::default(), listener.local_addr().unwrap().to_string());
+    let upstream = Upstream::new(Key::new("p", &pool, &address), None);
+    upstream.configure(&pool, 1);
+    (upstream, listener)
+}
+
+async fn take(upstream: &Rc<Upstream>, listener: &TcpListener) -> (Lease, TcpStream) {
+    let (lease, accepted) = tokio::join!(upstream.take(|_| ()), listener.accept());
+    (lease.unwrap(), accepted.unwrap().0)
+}
+
+/// A request with this body, of which a pause may be as long as `patience`.
+fn post(body: Vec<u8>, patience: Duration) -> Asking {
+    let source = Source::new(Inbound::Whole(body.into()), u64::MAX, u64::MAX, patience);
+    let mut head = BytesMut::from(&b"POST / HTTP/1.1\r\nhost: a\r\n"[..]);
+    end_head(&mut head, &Method::POST, &source);
+    Asking::H1(Request { head: head.freeze(), method: Method::POST, source, progress: Progress::new() })
+}
+
+#[test]
+fn a_connection_that_closed_is_found_out_however_much_its_task_has_done_in_this_turn() {
+    run(async {
+        let (upstream, listener) = upstream().await;
+        let (lease, mut server) = take(&upstream, &listener).await;
+        let reply = async {
+            let mut seen = [0; 1000];
+            assert!(server.read(&mut seen).await.unwrap() > 0);
+            server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            server
+        };
+        let (response, server) = tokio::join!(lease.send(post(Vec::new(), PATIENCE)), reply);
+        assert!(response.is_ok_and(|response| response.status() == StatusCode::OK));
+        drop(server);
+        let resting = upstream.resting_one().expect("it rests");
+        // The runtime hears of it before the next turn; in that turn much is done before anybody looks.
+        while resting.connection.borrow_mut().is_quiet() {
+            tokio::task::yield_now().await;
+        }
+        while has_budget_remaining() {
+            cooperative(std::future::ready(())).await;
+        }
+        assert!(!resting.connection.borrow_mut().is_quiet());
+    });
+}
+
+#[test]
+fn an_upstream_that_answers_early_and_takes_no_more_does_not_keep_its_connection() {
+    run(async {
+        let (upstream, listener) = upstream().await;
+        let (lease, mut server) = take(&upstream, &listener).await;
+        let reply = async {
+            let mut seen = [0; 1000];
+            assert!(server.read(&mut seen).await.unwrap() > 0);
+            server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nearl").await.unwrap();
+            server
+        };
+        let long = post(vec![0; 32 << 20], Duration::from_millis(20));
+        let (response, _server) = tokio::join!(lease.send(long), reply);
+        let Ok(response) = response else { panic!("there is a reply") };
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "earl");
+        assert_eq!(upstream.open(), 1, "the rest of the request is on its way");
+        while upstream.open() > 0 {
+            upstream.freed.notified().await;
+        }
+    });
+}

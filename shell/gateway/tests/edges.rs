@@ -1,0 +1,111 @@
+//! What meets at the edges of a request: bodies that nobody reads, a listener that closes at a bad moment.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use skep_gate::balance::sticky::Secret;
+use skep_gateway::{Applied, Running, StartFault, Surroundings};
+use tokio::sync::watch;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A gateway with this configuration, in which `WEB` stands for its listener's address.
+fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
+    loop {
+        let web = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = skep_gateway::read(&text.replace("WEB", &web.to_string()));
+        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
+        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
+        let surroundings =
+            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
+        match skep_gateway::start(1, follows, surroundings) {
+            Ok(running) => return (running, web, applied),
+            // Another process was given the port meanwhile.
+            Err(StartFault::Bind { .. }) => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Reads until `end` is there.
+fn read_to(stream: &mut TcpStream, end: &str) -> String {
+    let mut got = String::new();
+    while !got.contains(end) {
+        let mut piece = [0; 4096];
+        let n = stream.read(&mut piece).unwrap();
+        assert!(n > 0, "closed after {got:?}");
+        got.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+    }
+    got
+}
+
+#[test]
+fn a_short_body_that_an_answer_has_no_use_for_costs_not_the_connection() {
+    let (running, web, _applied) = gateway(
+        "[gateway.listener.web]\naddress = 'WEB'\n[gateway.route.all]\nanswer = { status = 200, body = 'said.' }\n\
+         [gateway.route.away]\npath = '/away'\nanswer = { status = 403, body = 'away.' }\n",
+    );
+    let mut client = connect(web);
+    for (path, framed) in [
+        ("/", "Content-Length: 4\r\n\r\nbody"),
+        ("/away", "Content-Length: 4\r\n\r\nbody"),
+        ("/", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
+        ("/", "\r\n"),
+    ] {
+        client.write_all(format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framed}").as_bytes()).unwrap();
+        let answer = read_to(&mut client, if path == "/" { "said." } else { "away." });
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
+    // What is no body must not be taken for the next request.
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest.matches("HTTP/1.1 ").count(), 1, "{rest}");
+    running.drain(PATIENCE);
+}
+
+#[test]
+fn a_connection_that_speaks_http2_only_after_the_drain_began_is_not_served() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (running, web, _applied) = gateway(&format!(
+        "[gateway]\ntrusted-proxies = ['127.0.0.0/8']\n[gateway.listener.web]\naddress = 'WEB'\nproxy-protocol = 'required'\n\
+         [gateway.route.all]\nanswer.body = 'said.'\n[gateway.route.slow]\npath = '/slow'\npool = 'p'\n\
+         [gateway.pool.p]\nupstreams = ['{}']\n",
+        slow.local_addr().unwrap()
+    ));
+    // Accepted, and waiting for a PROXY header.
+    let mut late = connect(web);
+    late.write_all(b"PROXY ").unwrap();
+    let mut idle = connect(web);
+    idle.write_all(b"PROXY UNKNOWN\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    read_to(&mut idle, "said.");
+    // Keeps the drain from its end.
+    let mut busy = connect(web);
+    busy.write_all(b"PROXY UNKNOWN\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let (mut asked, _) = slow.accept().unwrap();
+    read_to(&mut asked, "\r\n\r\n");
+    let draining = std::thread::spawn(move || running.drain(PATIENCE));
+    assert_eq!(idle.read(&mut [0; 10]).unwrap(), 0, "the drain has begun");
+    // The preface, settings, and GET / with the authority `a`.
+    late.write_all(b"UNKNOWN\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // A reset says the same as an end.
+    let _ = late.write_all(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x84\x86\x41\x01a");
+    let (mut got, mut piece) = (Vec::new(), [0; 100]);
+    while let Ok(n @ 1..) = late.read(&mut piece) {
+        got.extend_from_slice(&piece[..n]);
+        assert!(!got.windows(5).any(|five| five == b"said."), "it was served");
+    }
+    asked.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nlate.").unwrap();
+    read_to(&mut busy, "late.");
+    draining.join().unwrap();
+}
