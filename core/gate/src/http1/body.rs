@@ -4,7 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::request::Framing;
+use super::request::{Framing, is_token};
 
 /// A line with a chunk's size, extensions included.
 const SIZE_LINE_MAX: usize = 256;
@@ -102,6 +102,9 @@ impl Decoder {
                     if so_far > TRAILERS_BYTES_MAX {
                         return Err("the trailers are too large");
                     }
+                    if !line.is_empty() && !is_field(&line) {
+                        return Err("a trailer is malformed");
+                    }
                     *self = if line.is_empty() { Decoder::Done } else { Decoder::Trailers(so_far) };
                 }
             }
@@ -132,6 +135,14 @@ fn size(line: &[u8]) -> Result<u64, &'static str> {
         Ok(n) if plain && visible && digits <= 15 => Ok(n),
         _ => Err("a chunk's size is malformed"),
     }
+}
+
+/// A name, a colon, and a value: what a line behind the last chunk must be, though nobody reads it.
+fn is_field(line: &[u8]) -> bool {
+    let colon = line.iter().position(|b| *b == b':').unwrap_or(0);
+    let (name, value) = line.split_at(colon);
+    let visible = |b: &u8| *b >= b' ' && *b != 0x7f || *b == b'\t';
+    !name.is_empty() && name.iter().all(|b| is_token(*b)) && value.iter().all(visible)
 }
 
 #[cfg(test)]
@@ -182,6 +193,13 @@ mod tests {
             "4;a\0b\r\nWiki\r\n",
             "FFFFFFFFFFFFFFFF\r\n",
             "10000000000000000\r\n",
+            // What could be the next request for somebody else.
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\nX\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
+            "0\r\nX : y\r\n\r\n",
+            "0\r\nX: a\r\n b\r\n\r\n",
+            "0\r\nX: a\0b\r\n\r\n",
         ] {
             assert!(all(Framing::Chunked, text.as_bytes(), 100).is_err(), "{text:?}");
         }

@@ -97,7 +97,7 @@ fn too_large(input: &[u8]) -> Bad {
     }
 }
 
-fn is_token(b: u8) -> bool {
+pub(super) fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
