@@ -96,8 +96,8 @@ def test_a_listener_that_does_not_read_is_cut_off_and_others_are_served(cluster:
 
 def test_keys_that_expire_are_told_on_time_at_every_node(cluster: Cluster) -> None:
     clients = [client(node) for node in cluster.nodes]
-    for each in clients:
-        each.config_set("notify-keyspace-events", "Egx")
+    clients[1].config_set("notify-keyspace-events", "Egx")
+    assert [each.config_get("notify-keyspace-events") for each in clients] == [{"notify-keyspace-events": "gxE"}] * 3
     listeners = [listen(each, patterns=("__keyevent@*__:*",)) for each in clients]
     for number, each in enumerate(clients):
         each.set(f"soon-{number}", "x", px=300)

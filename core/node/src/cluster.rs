@@ -92,6 +92,8 @@ struct Ask {
     reply: AskReply,
     /// It was carried out, and this node makes sure that it knows what came of it.
     is_done: bool,
+    /// This node knows what came of it from this position of the meta group on, and the others are to know too.
+    known_at: Option<LogIndex>,
     since: Millis,
     /// The leader it was given to, in its term.
     given_to: Option<(NodeId, Term)>,
@@ -172,7 +174,8 @@ impl Node {
     }
 
     fn ask_meta(&mut self, command: MetaCommand, client: Option<Asking>, reply: AskReply) {
-        let ask = Ask { command, client, reply, is_done: false, since: self.now.mono, given_to: None };
+        let (since, given_to, known_at) = (self.now.mono, None, None);
+        let ask = Ask { command, client, reply, is_done: false, known_at, since, given_to };
         self.meta.asks.insert(self.meta.next_ask, ask);
         self.meta.next_ask += 1;
         self.meta.is_asked = true;
@@ -198,7 +201,8 @@ impl Node {
         for number in numbers {
             let Some(ask) = self.meta.asks.get_mut(&number) else { continue };
             if ask.is_done {
-                if ask.since.0 < limit {
+                let (since, known_at) = (ask.since, ask.known_at);
+                if since.0 < limit || known_at.is_some_and(|at| self.all_have(at)) {
                     self.end_ask(number, Ok(()), out);
                 }
                 continue;
@@ -223,6 +227,13 @@ impl Node {
                 ask.given_to = None;
             }
         }
+    }
+
+    /// True if every node that is heard has said that it has the meta group's entry.
+    fn all_have(&self, at: LogIndex) -> bool {
+        let has = |node| self.peers.applied(node, GroupId::META).is_some_and(|applied| applied >= at);
+        let mut others = self.meta.state.nodes.keys().copied().filter(|node| *node != self.id);
+        others.all(|node| has(node) || !self.is_alive(node))
     }
 
     fn end_ask(&mut self, number: u64, outcome: Result<(), String>, out: &mut Vec<Output>) {
@@ -313,13 +324,14 @@ impl Node {
             }
             false => match (refused, self.meta.asks.get_mut(&number)) {
                 // The leader has it, and this node must too before it says so: who makes a user logs in as it next, and who
-                // changes the gateway's configuration looks at it.
+                // changes the gateway's configuration or settings looks at them.
                 (None, Some(ask))
                     if matches!(
                         ask.command,
                         MetaCommand::SetUser { .. }
                             | MetaCommand::DelUsers { .. }
                             | MetaCommand::SetGateway(_)
+                            | MetaCommand::SetSettings { .. }
                     ) =>
                 {
                     ask.is_done = true;
@@ -330,9 +342,19 @@ impl Node {
         }
     }
 
-    /// This node knows what became of a change that was carried out.
+    /// This node knows what became of a change that was carried out. Of settings the others must know as well before it is
+    /// answered: who asked for events of keys listens at any of them.
     pub(crate) fn on_ask_known(&mut self, number: u64, out: &mut Vec<Output>) {
-        self.end_ask(number, Ok(()), out);
+        let known_at = self.meta.applied.index;
+        match self.meta.asks.get_mut(&number) {
+            Some(ask) if matches!(ask.command, MetaCommand::SetSettings { .. }) => {
+                (ask.is_done, ask.known_at) = (true, Some(known_at));
+                if self.all_have(known_at) {
+                    self.end_ask(number, Ok(()), out);
+                }
+            }
+            _ => self.end_ask(number, Ok(()), out),
+        }
     }
 
     /// A change was applied.
@@ -357,7 +379,7 @@ impl Node {
             Asker::Here(number) => match outcome {
                 Err(None) => self.on_meta_answer(number, None, true, out),
                 Err(Some(why)) => self.end_ask(number, Err(why), out),
-                Ok(()) => self.end_ask(number, Ok(()), out),
+                Ok(()) => self.on_ask_known(number, out),
             },
             Asker::Peer { node, number } => {
                 let retry = outcome == Err(None);
@@ -415,6 +437,9 @@ impl Node {
         }
         self.cells.one_shard = self.cells.is_only() || self.meta.state.shards.len() <= 1;
         self.on_users_changed(out);
+        if self.settings.learn(&self.meta.state.settings) {
+            self.configure();
+        }
         if !self.cells.is_hub() {
             let members = self.meta.state.clone();
             return self.peers.retain(|node| members.nodes.contains_key(&node));

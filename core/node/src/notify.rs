@@ -1,7 +1,7 @@
 //! What entries did to keys, told to the clients of this node: keyspace notifications, and what their caches are to forget
 //! (`tracking.rs`).
 //!
-//! Each node tells its own clients, under its own `notify-keyspace-events`, from its own applying of the log: the home of a shard
+//! Each node tells its own clients, under the cluster's `notify-keyspace-events`, from its own applying of the log: the home of a shard
 //! gives what happened there to its clients and to the other cells. A node without a replica is told by the leader, if it said
 //! that its clients want to hear. What a command that runs in an entry publishes goes everywhere from the node that proposed
 //! the entry.

@@ -38,6 +38,7 @@ impl MetaState {
             MetaCommand::SetUser { name, first, rules } => self.set_user(name, &first, &rules),
             MetaCommand::DelUsers { names } => self.del_users(&names),
             MetaCommand::SetGateway(version) => self.set_gateway(version),
+            MetaCommand::SetSettings { pairs } => self.set_settings(pairs),
         }
     }
 

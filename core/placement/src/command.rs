@@ -5,6 +5,7 @@ use skep_base::{GroupId, NodeId, NodeUuid};
 
 use crate::gateway::{self, GatewayVersion};
 use crate::record::{self, NodeRecord};
+use crate::settings;
 
 /// A change of the meta state. Carried out by [`MetaState::apply`](crate::MetaState::apply), alike on all nodes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +44,8 @@ pub enum MetaCommand {
     /// Makes a version of the gateway's configuration the newest, if it follows the one that is. Asked again with the same it
     /// changes nothing.
     SetGateway(GatewayVersion),
+    /// Sets settings of the whole cluster.
+    SetSettings { pairs: Vec<(String, String)> },
 }
 
 // 0 and 1 were commands of clusters of one node, which had no uuids.
@@ -59,6 +62,7 @@ const DEL_USERS: u8 = 11;
 const SET_GATEWAY: u8 = 12;
 /// As 12, with a secret in front.
 const SET_GATEWAY_SECRET: u8 = 13;
+const SET_SETTINGS: u8 = 14;
 
 impl MetaCommand {
     pub fn encode(&self) -> Vec<u8> {
@@ -130,6 +134,10 @@ impl MetaCommand {
                 }
                 gateway::encode_one(version, &mut out);
             }
+            MetaCommand::SetSettings { pairs } => {
+                out.push(SET_SETTINGS);
+                settings::encode(pairs.iter().map(|(name, value)| (name, value)), &mut out);
+            }
         }
         out
     }
@@ -180,7 +188,8 @@ impl MetaCommand {
                 let secret = gateway::decode_secret(&mut input)?;
                 MetaCommand::SetGateway(GatewayVersion { secret, ..gateway::decode_one(&mut input)? })
             }
-            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 13" }),
+            SET_SETTINGS => MetaCommand::SetSettings { pairs: settings::decode(&mut input)? },
+            _ => return Err(Malformed { offset: 0, expected: "a meta command of kind 2 to 14" }),
         };
         input.end()?;
         Ok(command)

@@ -161,10 +161,10 @@ pub(crate) fn have_secret(kept: &[GatewayVersion]) -> bool {
     kept.iter().any(|version| version.secret.0.is_some())
 }
 
-pub(crate) fn encode(kept: &[GatewayVersion], out: &mut Vec<u8>) {
+pub(crate) fn encode(kept: &[GatewayVersion], with_secrets: bool, out: &mut Vec<u8>) {
     varint::put(out, kept.len() as u64);
     kept.iter().for_each(|version| encode_one(version, out));
-    if have_secret(kept) {
+    if with_secrets {
         kept.iter().for_each(|version| encode_secret(version.secret, out));
     }
 }

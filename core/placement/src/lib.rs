@@ -13,6 +13,7 @@ mod leaders;
 mod membership;
 mod plan;
 mod record;
+mod settings;
 mod state;
 mod users;
 
@@ -26,5 +27,6 @@ pub use leaders::better_leader;
 pub use membership::{Step, Wanted, is_settled, membership_step};
 pub use plan::{DEAD_AFTER_MS, View, plan};
 pub use record::{Member, NodeRecord, REPLICAS_MAX, ShardRecord, TEXT_BYTES_MAX};
+pub use settings::{ClusterSettings, SETTING_NAME_BYTES_MAX, SETTING_VALUE_BYTES_MAX, SETTINGS_MAX};
 pub use state::{MetaState, NODES_MAX, SHARDS_MAX};
 pub use users::{USERS_BYTES_MAX, USERS_MAX};

@@ -11,6 +11,7 @@ use skep_base::{GroupId, NodeId, NodeUuid, SLOT_COUNT};
 use crate::gateway::{self, GatewayVersion};
 use crate::membership::Wanted;
 use crate::record::{self, Member, REPLICAS_MAX, ShardRecord};
+use crate::settings::{self, ClusterSettings};
 use crate::users;
 
 /// Most members. Each follows the meta group and has a connection to each other.
@@ -21,8 +22,10 @@ pub const SHARDS_MAX: u32 = 4096;
 const REMOVED_MAX: usize = 4096;
 /// Greatest id of a founder: far from the end of the numbers, so that joining never gets there.
 pub(crate) const FOUNDER_MAX: NodeId = NodeId(u32::MAX as u64);
-const STATE_VERSION: u8 = 5;
-/// The version whose gateway had no secret. Still written while there is none, so that a release that knows none reads it.
+const STATE_VERSION: u8 = 6;
+/// The version that had no settings. Still written while none is set, so that a release that knows none reads it.
+const STATE_VERSION_NO_SETTINGS: u8 = 5;
+/// The version whose gateway had no secret. Still written while there is neither, as above.
 const STATE_VERSION_NO_SECRET: u8 = 4;
 /// The version that had no gateway.
 const STATE_VERSION_NO_GATEWAY: u8 = 3;
@@ -46,6 +49,8 @@ pub struct MetaState {
     pub users: Arc<Users>,
     /// Versions of the gateway's configuration, the newest last; shared with whoever looks at them.
     pub gateway: Arc<Vec<GatewayVersion>>,
+    /// Settings of the whole cluster that somebody has set; shared with whoever looks at them.
+    pub settings: Arc<ClusterSettings>,
     pub(crate) next_node: NodeId,
     table: SlotTable,
 }
@@ -140,8 +145,12 @@ impl MetaState {
 
     /// Appends the state's checkpoint form.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let secret = gateway::have_secret(&self.gateway);
-        out.push(if secret { STATE_VERSION } else { STATE_VERSION_NO_SECRET });
+        let version = match () {
+            () if !self.settings.is_empty() => STATE_VERSION,
+            () if gateway::have_secret(&self.gateway) => STATE_VERSION_NO_SETTINGS,
+            () => STATE_VERSION_NO_SECRET,
+        };
+        out.push(version);
         varint::put_bytes(out, self.cluster_id.as_bytes());
         varint::put(out, u64::from(self.replicas));
         varint::put(out, self.next_node.0);
@@ -165,7 +174,10 @@ impl MetaState {
             record.encode(out);
         }
         users::encode(&self.users, out);
-        gateway::encode(&self.gateway, out);
+        gateway::encode(&self.gateway, version > STATE_VERSION_NO_SECRET, out);
+        if version > STATE_VERSION_NO_SETTINGS {
+            settings::encode(self.settings.iter(), out);
+        }
     }
 
     /// Reads what [`MetaState::encode`] wrote.
@@ -176,7 +188,7 @@ impl MetaState {
         let mut input = Reader::new(bytes);
         let version = input.u8()?;
         if !(STATE_VERSION_MIN..=STATE_VERSION).contains(&version) {
-            return Err(Malformed { offset: 0, expected: "a meta state of version 2 to 5" });
+            return Err(Malformed { offset: 0, expected: "a meta state of version 2 to 6" });
         }
         let mut state = MetaState { cluster_id: record::text(&mut input)?, ..MetaState::default() };
         state.replicas = record::small(&mut input)?;
@@ -201,6 +213,9 @@ impl MetaState {
         }
         if version > STATE_VERSION_NO_GATEWAY {
             state.gateway = Arc::new(gateway::decode(&mut input, version > STATE_VERSION_NO_SECRET)?);
+        }
+        if version > STATE_VERSION_NO_SETTINGS {
+            state.settings = Arc::new(settings::decode(&mut input)?.into_iter().collect());
         }
         input.end()?;
         match state.broken_rule_of_shape() {
@@ -237,7 +252,9 @@ impl MetaState {
             (self.has_sound_groups(), "INV-PLACE-3: replicas that are members and among the holders"),
         ];
         let broken = rules.into_iter().find(|(holds, _)| !holds).map(|(_, rule)| rule);
-        broken.or_else(|| gateway::broken_rule(&self.gateway))
+        broken
+            .or_else(|| gateway::broken_rule(&self.gateway))
+            .or_else(|| settings::broken_rule(&self.settings))
     }
 
     fn has_each_slot_once(&self) -> bool {

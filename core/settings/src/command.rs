@@ -1,9 +1,21 @@
 //! `CONFIG GET` and `CONFIG SET`, without the connection: arguments in, names and values or a refusal out.
 
+use std::collections::BTreeMap;
+
 use skep_base::{Refusal, glob};
 
 use crate::spec::position;
 use crate::{Effect, SETTINGS, SettingError, Settings};
+
+/// What a `CONFIG SET` has done, and what it asks of the cluster.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ConfigSet {
+    /// Names whose values are different now, aliases as the setting they stand for.
+    pub changed: Vec<&'static str>,
+    /// Settings of the whole cluster and the values that are asked for, in the form of `CONFIG GET`. They are not set here
+    /// before [`Settings::learn`].
+    pub shared: Vec<(String, String)>,
+}
 
 impl Settings {
     /// The settings whose names match any of `patterns` (globs, any case), each once, in the order of the table, with
@@ -21,12 +33,12 @@ impl Settings {
             .collect()
     }
 
-    /// Carries out `CONFIG SET name value [name value …]`, all of it or nothing. Gives the names whose values are
-    /// different now, aliases as the setting they stand for.
+    /// Carries out `CONFIG SET name value [name value …]`, all of it or nothing; but settings of the whole cluster are only
+    /// checked.
     ///
     /// # Errors
     /// In Redis's words; nothing has changed.
-    pub fn config_set<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<Vec<&'static str>, Refusal> {
+    pub fn config_set<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<ConfigSet, Refusal> {
         if args.is_empty() || !args.len().is_multiple_of(2) {
             return Err(Refusal::Syntax);
         }
@@ -34,13 +46,37 @@ impl Settings {
             args.chunks_exact(2).map(|pair| (lossy(pair[0].as_ref()), lossy(pair[1].as_ref()))).collect();
         check_names(&pairs).map_err(|error| error.refusal())?;
         let mut next = self.clone();
+        let mut shared = Vec::new();
         for (name, value) in &pairs {
             next.set(name, value).map_err(|error| error.refusal())?;
+            if let Some(at) = shared_position(name) {
+                shared.push((SETTINGS[at].name.to_owned(), next.text_at(at)));
+                next.take_from(self, at);
+            }
         }
         let changed = self.names_that_differ(&next);
         *self = next;
-        Ok(changed)
+        Ok(ConfigSet { changed, shared })
     }
+
+    /// Takes over what the whole cluster has set; true if that changes something. What is no setting of the cluster by the table
+    /// of this release, or no value of it, is passed over: another release has set it.
+    pub fn learn(&mut self, settings: &BTreeMap<String, String>) -> bool {
+        let before = self.clone();
+        for (name, value) in settings.iter().filter(|(name, _)| shared_position(name).is_some()) {
+            let _ = self.set(name, value);
+        }
+        *self != before
+    }
+}
+
+/// True if a `CONFIG SET` of these names and values asks something of the whole cluster.
+pub fn names_shared<A: AsRef<[u8]>>(args: &[A]) -> bool {
+    args.iter().step_by(2).any(|name| shared_position(&lossy(name.as_ref())).is_some())
+}
+
+fn shared_position(name: &str) -> Option<usize> {
+    position(name).filter(|at| SETTINGS[*at].effect == Effect::Shared)
 }
 
 /// Settings are text: bytes that are not UTF-8 are replaced, and then refused where they matter.
@@ -74,12 +110,44 @@ mod tests {
         let mut settings = Settings::default();
         assert_eq!(
             settings.config_set(&["maxmemory", "1mb", "HASH-max-ziplist-entries", "9", "timeout", "0"]),
-            Ok(vec!["maxmemory", "hash-max-listpack-entries"])
+            Ok(ConfigSet { changed: vec!["maxmemory", "hash-max-listpack-entries"], shared: Vec::new() })
         );
         let before = settings.clone();
         assert!(settings.config_set(&["maxmemory", "2mb", "timeout", "-1"]).is_err());
         assert_eq!(settings, before);
         assert_eq!(settings.maxmemory_bytes(), 1 << 20);
+    }
+
+    #[test]
+    fn a_setting_of_the_cluster_is_checked_here_and_learnt_from_the_cluster() {
+        let mut settings = Settings::default();
+        let asked = settings.config_set(&["timeout", "7", "Notify-Keyspace-Events", "KEA"]).unwrap();
+        assert_eq!(asked.changed, ["timeout"]);
+        assert_eq!(asked.shared, [("notify-keyspace-events".to_owned(), "AKE".to_owned())]);
+        assert_eq!(settings.notify_keyspace_events(), "");
+        assert!(settings.config_set(&["timeout", "8", "notify-keyspace-events", "q"]).is_err());
+        assert_eq!(settings.timeout_seconds(), 7);
+
+        let said = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let known = said(&[("notify-keyspace-events", "AKE")]);
+        assert_eq!((settings.learn(&known), settings.learn(&known)), (true, false));
+        assert_eq!(settings.notify_keyspace_events(), "AKE");
+        // What a newer release may say, and what is no node's to be told.
+        let other =
+            said(&[("notify-keyspace-events", "AKE?"), ("requirepass", "x"), ("timeout", "1"), ("z", "")]);
+        assert!(!settings.learn(&other));
+        assert_eq!((settings.notify_keyspace_events(), settings.requirepass()), ("AKE", ""));
+    }
+
+    #[test]
+    fn names_tell_whether_the_cluster_is_asked() {
+        assert!(names_shared(&["timeout", "1", "NOTIFY-keyspace-events", ""]));
+        assert!(!names_shared(&["timeout", "notify-keyspace-events"]));
     }
 
     // The right-hand sides were observed with redis-server 7.0.15.

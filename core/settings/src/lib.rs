@@ -14,6 +14,7 @@ mod settings;
 mod spec;
 mod table;
 
+pub use command::{ConfigSet, names_shared};
 pub use error::{BadValue, SettingError};
 pub use kind::{Kind, Value, human_bytes, parse_bytes};
 pub use limits::{ClassLimit, OutputLimits};

@@ -87,6 +87,11 @@ impl Settings {
         }
     }
 
+    /// Takes over one value of `other`.
+    pub(crate) fn take_from(&mut self, other: &Settings, at: usize) {
+        self.values[at].clone_from(&other.values[at]);
+    }
+
     pub(crate) fn names_that_differ(&self, other: &Settings) -> Vec<&'static str> {
         let pairs = self.values.iter().zip(&other.values);
         SETTINGS.iter().zip(pairs).filter(|(_, (a, b))| a != b).map(|(spec, _)| spec.name).collect()

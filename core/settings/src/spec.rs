@@ -24,6 +24,9 @@ pub struct SettingSpec {
 pub enum Effect {
     /// Read at start from flag, variable and file; `CONFIG SET` changes it at once.
     Live,
+    /// As `Live`, and one value for the whole cluster: what `CONFIG SET` says at any node holds at all, and from then on what a
+    /// node reads at start does not.
+    Shared,
     /// Read at start from flag, variable and file; `CONFIG SET` refuses.
     AtStart,
     /// `CONFIG SET` changes at once what commands report and nothing else; it is not read at start.
@@ -49,7 +52,7 @@ impl SettingSpec {
 
     /// True if it may be given at start, as a variable and in the file.
     pub fn at_start(&self) -> bool {
-        matches!(self.effect, Effect::Live | Effect::AtStart)
+        matches!(self.effect, Effect::Live | Effect::Shared | Effect::AtStart)
     }
 
     /// True if it may be given as a flag. A secret may not: other users of the machine see a command line.

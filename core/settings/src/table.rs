@@ -288,10 +288,11 @@ pub const SETTINGS: &[SettingSpec] = &[
         "notify-keyspace-events",
         EventClasses,
         "",
-        Live,
+        Shared,
         "",
-        "Which events of keys this node publishes to its subscribers: K for channels by key, E by event, and the letters of \
-         classes of events, A for all. Empty: none.",
+        "Which events of keys are published to subscribers: K for channels by key, E by event, and the letters of classes of \
+         events, A for all but n and m. Empty: none. CONFIG SET changes it for the whole cluster, and then what is said here \
+         does not count any more.",
     ),
     row(
         "latency-tracking-info-percentiles",

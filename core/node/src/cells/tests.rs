@@ -235,6 +235,20 @@ fn settings_that_two_cells_change_at_once_end_alike() {
 }
 
 #[test]
+fn a_setting_of_the_cluster_is_set_in_all_cells_when_it_is_answered() {
+    let mut all = Cells::of(2, FOUR_SHARDS);
+    let (here, there) = (all.connect(), all.connect());
+    for (conn, letters) in [(there, "KA"), (here, "El")] {
+        assert_eq!(all.ask(conn, &format!("CONFIG SET timeout 7 notify-keyspace-events {letters}")), "+OK");
+        let told = all.cells.iter().map(|cell| cell.settings.notify_keyspace_events().len());
+        assert_eq!(told.collect::<Vec<_>>(), [2, 2]);
+    }
+    assert_eq!(all.ask(there, "CONFIG GET timeout notify-keyspace-events").matches("$2 lE").count(), 1);
+    assert!(all.ask(there, "CONFIG SET timeout 8 notify-keyspace-events q").starts_with("-ERR"));
+    assert_eq!(all.ask(here, "CONFIG GET timeout"), "*2 $7 timeout $1 7");
+}
+
+#[test]
 fn clients_are_counted_listed_and_closed_over_all_cells() {
     let mut all = Cells::of(2, &[("shards", "4"), ("maxclients", "3")]);
     let conns: Vec<_> = (0..3).map(|_| all.connect()).collect();

@@ -31,6 +31,7 @@ use crate::transaction::{self, Steer};
 use crate::{Node, Output};
 
 pub(crate) use cluster::ShardNews;
+pub(crate) use config::asks_cluster;
 pub(crate) use info::Figures;
 pub(crate) use monitor::Monitors;
 pub(crate) use pause::Pause;

@@ -8,7 +8,7 @@ use skep_keyspace::{Handler, parse_database, put_queued};
 use super::{NAME, Step, Transaction};
 use crate::Node;
 use crate::copies::{count_at_once, waits_for_copies};
-use crate::local::{Local, Route};
+use crate::local::{Local, Route, asks_cluster};
 use crate::on_client::Flow;
 use crate::place::Place;
 use crate::run::not_ready;
@@ -80,7 +80,10 @@ impl Node {
                 );
                 Err(Refusal::format(text))
             }
-            Route::Local(_) if matches!(command.name, "acl|setuser" | "acl|deluser") => {
+            Route::Local(_)
+                if matches!(command.name, "acl|setuser" | "acl|deluser")
+                    || command.name == "config|set" && asks_cluster(args) =>
+            {
                 let text = format!(
                     "ERR {} changes the cluster, which a transaction cannot wait for; send it before MULTI or after EXEC",
                     command.name

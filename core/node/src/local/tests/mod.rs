@@ -8,6 +8,7 @@ mod memory;
 mod pubsub;
 mod random;
 mod server;
+mod settings;
 mod slow;
 
 use super::Route;
