@@ -28,6 +28,12 @@ impl<'a> ReadCx<'a> {
         self.keyspace.get(self.db, key, self.now)
     }
 
+    /// As [`ReadCx::entry`], for what says something of the key and not what it holds: no use of it.
+    #[inline]
+    pub fn entry_untouched(&self, key: &[u8]) -> Option<&'a Entry> {
+        self.keyspace.get_untouched(self.db, key, self.now)
+    }
+
     /// The value of `key` as a `T`.
     ///
     /// # Errors
@@ -68,9 +74,16 @@ impl WriteCx<'_> {
         ReadCx { keyspace: self.keyspace, db: self.db, now: self.now, rng: self.rng }
     }
 
-    /// The entry of `key`; records a use.
+    /// The entry of `key`, to be changed or replaced; records a use. Where Redis has `lookupKeyWrite`.
     #[inline]
     pub fn entry(&self, key: &[u8]) -> Option<&Entry> {
+        self.keyspace.find(self.db, key, self.now)
+    }
+
+    /// The entry of `key`, which the command reads whatever it changes: counts a hit or a miss, and tells of a miss. Where Redis
+    /// has `lookupKeyRead`.
+    #[inline]
+    pub fn read_entry(&self, key: &[u8]) -> Option<&Entry> {
         self.keyspace.get(self.db, key, self.now)
     }
 
@@ -86,6 +99,18 @@ impl WriteCx<'_> {
     #[inline]
     pub fn read<T: Typed>(&self, key: &[u8]) -> Result<Option<&T>, Refusal> {
         match self.entry(key) {
+            None => Ok(None),
+            Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
+        }
+    }
+
+    /// As [`WriteCx::read`], by [`WriteCx::read_entry`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn read_value<T: Typed>(&self, key: &[u8]) -> Result<Option<&T>, Refusal> {
+        match self.read_entry(key) {
             None => Ok(None),
             Some(entry) => T::from_value(&entry.value).map(Some).ok_or(Refusal::WrongType),
         }

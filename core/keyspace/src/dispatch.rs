@@ -42,12 +42,13 @@ pub fn handler_of(command: &CommandSpec) -> Option<Handler> {
 }
 
 impl Handler {
-    /// Runs a read. [`crate::AccessClock::take_saw_due`] tells afterwards whether it met something due.
+    /// Runs a read. [`crate::Keyspace::take_saw_due`] tells afterwards whether it met something due.
     ///
     /// Panics if this is a write: the command table and the handlers would disagree.
     #[inline]
     pub fn read(self, cx: &mut ReadCx, args: Args, reply: &mut Reply) {
         cx.keyspace.access.take_saw_due(); // what writes left there
+        cx.keyspace.events.begin_read();
         self.read_on(cx, args, reply);
     }
 
@@ -74,6 +75,7 @@ impl Handler {
     ) -> Option<Unserved> {
         let Handler::Read(run) = self else { panic!("a write was run as a read") };
         cx.keyspace.access.take_saw_due();
+        cx.keyspace.events.begin_read();
         let tries_again = &cx.keyspace.tries_again;
         tries_again.set(again);
         let mark = reply.mark();

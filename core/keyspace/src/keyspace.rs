@@ -276,13 +276,44 @@ impl Keyspace {
         self.len(db)
     }
 
-    /// The entry of `key` if it may be seen at `now`; records a use.
+    /// The entry of `key` if it may be seen at `now`, for who reads it: records a use, counts a hit or a miss, and tells of a
+    /// miss (`lookupKeyRead` in Redis).
     #[inline]
     pub fn get(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
+        let entry = self.get_untouched(db, key, now)?;
+        self.access.touch(&entry.access);
+        Some(entry)
+    }
+
+    /// As [`Keyspace::get`], and no use of the key.
+    #[inline]
+    pub fn get_untouched(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
         let entry = self.peek(db, key, now);
         self.access.count(entry.is_some());
-        self.access.touch(&entry?.access);
+        if entry.is_none() {
+            self.events.miss(db, key);
+        }
         entry
+    }
+
+    /// The entry of `key` if it may be seen at `now`, for who changes it: records a use, and neither counts nor tells of a
+    /// miss (`lookupKeyWrite` in Redis).
+    #[inline]
+    pub fn find(&self, db: u8, key: &[u8], now: Millis) -> Option<&Entry> {
+        let entry = self.peek(db, key, now)?;
+        self.access.touch(&entry.access);
+        Some(entry)
+    }
+
+    /// [`AccessClock::take_saw_due`] for a read whose reply is then dropped, since it will run again: what it missed is
+    /// forgotten, too.
+    #[inline]
+    pub fn take_saw_due(&self) -> bool {
+        let saw_due = self.access.take_saw_due();
+        if saw_due {
+            self.events.forget_read();
+        }
+        saw_due
     }
 
     /// The value of `key`, to be changed in place; a key past its deadline is removed instead. Records a use.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use skep_base::{Args, GroupId, LogId, Rng, Term};
+use skep_keyspace::events::Misses;
 use skep_keyspace::{Handler, Keyspace, WriteCx};
 use skep_log::{Entry, EntryKind};
 use skep_placement::MetaCommand;
@@ -140,7 +141,11 @@ impl Node {
                 continue;
             }
             replica.keyspace.access.set_paused(op.call.no_touch);
-            let rng = if op.logged { &mut *rng } else { &mut self.rng };
+            let (misses, rng) = match op.logged {
+                true => (Misses::OfLog, &mut *rng),
+                false => (Misses::OfRead, &mut self.rng),
+            };
+            replica.keyspace.events.set_misses(misses);
             Node::note_author(&mut self.notify.authors, &replica.keyspace, op.call.origin);
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: op.call.db, now, rng };
             if let Some(wait) = op.call.wait {
@@ -154,6 +159,7 @@ impl Node {
                 self.slow.note(command, args, address, name);
             }
         }
+        replica.keyspace.events.set_misses(Misses::OfRead);
         for (place, unserved) in tries {
             let op = &batch.ops[place];
             self.settle_try(at, id.term, &op.call, batch.args(op), unserved);
@@ -207,8 +213,11 @@ impl Node {
         self.run_reads_of(at, id.term, part, &mut forwarded);
         self.shards[at].forwarded = forwarded;
         self.drop_answered_forwards(at);
-        // What scripts said is told by the leader.
-        drop(self.shards[at].replica.as_ref().map(|replica| replica.keyspace.take_script_log()));
+        if let Some(replica) = &self.shards[at].replica {
+            replica.keyspace.events.set_misses(Misses::OfRead);
+            // What scripts said is told by the leader.
+            drop(replica.keyspace.take_script_log());
+        }
         wants_digest
     }
 
@@ -310,6 +319,7 @@ impl Node {
             desk.answer(&call, |_| {});
         } else {
             let args = of.batch.args(&of.batch.ops[op]);
+            replica.keyspace.events.set_misses(Misses::Untold); // the leader runs it too
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: call.db, now, rng: &mut self.rng };
             match call.wait {
                 // It waits, and the leader will say so: asked for again it waits there.
@@ -342,6 +352,7 @@ impl Node {
         replica.keyspace.access.set_paused(call.is_some_and(|(call, _)| call.no_touch));
         let origin = call.map_or(Origin::Nobody, |(call, _)| call.origin);
         Node::note_author(&mut self.notify.authors, &replica.keyspace, origin);
+        replica.keyspace.events.set_misses(Misses::OfLog);
         let mut cx = WriteCx { keyspace: &mut replica.keyspace, db, now, rng };
         match call {
             Some((call, Some(key))) if call.wait.is_some() => {

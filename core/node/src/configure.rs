@@ -39,10 +39,11 @@ impl Node {
         self.output_max = output_limits.normal.hard_bytes;
         self.pubsub.limit = output_limits.pubsub;
         self.caching.keys_max = self.settings.tracking_table_keys_max() as usize;
-        self.configure_notify();
+        let wants_misses = self.configure_notify();
         for replica in self.shards.iter_mut().filter_map(|s| s.replica.as_mut()) {
             let keyspace = &mut replica.keyspace;
             keyspace.encodings = encodings.clone();
+            keyspace.events.want_misses(wants_misses);
             keyspace.access.set_mode(mode);
             keyspace.access.lfu_log_factor = factor;
             keyspace.access.lfu_decay_minutes = decay;

@@ -126,7 +126,7 @@ impl Node {
         let mut bytes = Vec::new();
         let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
         handler.read(&mut cx, args, &mut Reply::new(&mut bytes, client.protocol));
-        if keyspace.access.take_saw_due() && !self.disk_full {
+        if keyspace.take_saw_due() && !self.disk_full {
             self.shards[at].batch.want_entry();
             return false;
         }

@@ -4,7 +4,7 @@
 //! Each node tells its own clients, under the cluster's `notify-keyspace-events`, from its own applying of the log: the home of a shard
 //! gives what happened there to its clients and to the other cells. A node without a replica is told by the leader, if it said
 //! that its clients want to hear. What a command that runs in an entry publishes goes everywhere from the node that proposed
-//! the entry.
+//! the entry; and so does what a read looked for in vain from the node that ran it, since reads are not in the log.
 
 mod codec;
 #[cfg(test)]
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use skep_base::{ConnId, NodeId, number};
 use skep_keyspace::Keyspace;
-use skep_keyspace::events::{Channel, Event, NotifyFlags};
+use skep_keyspace::events::{Channel, Class, Event, NotifyFlags};
 use skep_log::Membership;
 use skep_peer::PeerMessage;
 use skep_pubsub::{Kind, Message};
@@ -55,12 +55,23 @@ pub(crate) struct Notify {
     channel: Vec<u8>,
 }
 
+/// Who is told.
+#[derive(Clone, Copy)]
+enum To {
+    /// The clients of this cell: the others are told by their own nodes and cells.
+    OwnClients,
+    /// All clients of the cluster.
+    Everybody,
+}
+
 impl Node {
-    /// The settings have changed.
-    pub(crate) fn configure_notify(&mut self) {
+    /// The settings have changed. True if clients want to hear of keys that are looked for in vain.
+    pub(crate) fn configure_notify(&mut self) -> bool {
         let letters = self.settings.notify_keyspace_events();
-        self.notify.flags =
+        let flags =
             NotifyFlags::parse(letters.as_bytes()).expect("the settings hold letters of classes only");
+        self.notify.flags = flags;
+        flags.notifies() && flags.has(Class::Miss)
     }
 
     /// True if clients of this node want to hear what happens to keys.
@@ -104,6 +115,10 @@ impl Node {
                     continue;
                 }
                 Event::Published { .. } => continue,
+                Event::Missed { db, key } => {
+                    self.publish_missed(*db, key, out);
+                    continue;
+                }
                 Event::Key { db, class, name, key } => Seen::Key { db: *db, class: *class, name, key, by },
                 // FLUSHALL is one for each database; once is enough.
                 Event::Database { .. } if matches!(events[..at].last(), Some(Event::Database { .. })) => {
@@ -255,26 +270,65 @@ impl Node {
         let Seen::Key { db, class, name, key, by } = seen else { return self.invalidate_all(out) };
         if self.notify.flags.has(class) {
             if self.notify.flags.by_key() {
-                self.notify_of("__keyspace@", db, key, name.as_bytes(), out);
+                self.notify_of("__keyspace@", db, (key, name.as_bytes()), To::OwnClients, out);
             }
             if self.notify.flags.by_event() {
-                self.notify_of("__keyevent@", db, name.as_bytes(), key, out);
+                self.notify_of("__keyevent@", db, (name.as_bytes(), key), To::OwnClients, out);
             }
         }
-        if !self.caching.clients.is_empty() {
+        if !self.caching.clients.is_empty() && class != Class::Miss {
             let by = by.filter(|author| usize::from(author.cell) == self.cells.me).map(|author| author.conn);
             self.invalidate(key, by, out);
         }
     }
 
-    fn notify_of(&mut self, space: &str, db: u8, of: &[u8], payload: &[u8], out: &mut Vec<Output>) {
+    /// The end of a turn: tells everywhere what reads of this cell have looked for in vain. Nobody else knows.
+    pub(crate) fn publish_all_missed(&mut self, out: &mut Vec<Output>) {
+        if !self.notify.flags.has(Class::Miss) {
+            return;
+        }
+        for at in 0..self.shards.len() {
+            let Some(replica) = &mut self.shards[at].replica else { continue };
+            if replica.keyspace.events.has_any() {
+                for event in replica.keyspace.events.take_missed() {
+                    let Event::Missed { db, key } = event else { continue };
+                    self.publish_missed(db, &key, out);
+                }
+            }
+        }
+    }
+
+    fn publish_missed(&mut self, db: u8, key: &[u8], out: &mut Vec<Output>) {
+        const NAME: &[u8] = b"keymiss";
+        if self.notify.flags.has(Class::Miss) {
+            if self.notify.flags.by_key() {
+                self.notify_of("__keyspace@", db, (key, NAME), To::Everybody, out);
+            }
+            if self.notify.flags.by_event() {
+                self.notify_of("__keyevent@", db, (NAME, key), To::Everybody, out);
+            }
+        }
+    }
+
+    fn notify_of(
+        &mut self,
+        space: &str,
+        db: u8,
+        (of, payload): (&[u8], &[u8]),
+        to: To,
+        out: &mut Vec<Output>,
+    ) {
         let mut channel = std::mem::take(&mut self.notify.channel);
         channel.clear();
         channel.extend_from_slice(space.as_bytes());
         number::write_i64(&mut channel, i64::from(db));
         channel.extend_from_slice(b"__:");
         channel.extend_from_slice(of);
-        self.deliver(Message { kind: Kind::Channel, channel: &channel, payload }, None, out);
+        let message = Message { kind: Kind::Channel, channel: &channel, payload };
+        match to {
+            To::OwnClients => self.deliver(message, None, out),
+            To::Everybody => self.publish(message, None, out),
+        };
         self.notify.channel = channel;
     }
 }

@@ -424,7 +424,7 @@ impl Node {
         self.reply_scratch.clear();
         let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
         call.handler.read(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, call.protocol));
-        if keyspace.access.take_saw_due() && !self.disk_full {
+        if keyspace.take_saw_due() && !self.disk_full {
             shard.batch.want_entry();
             return false;
         }

@@ -218,6 +218,7 @@ impl Node {
 
     /// Gives to the other cells and nodes what was published here, and how the counts have changed.
     pub(crate) fn flush_pubsub(&mut self, out: &mut Vec<Output>) {
+        self.publish_all_missed(out);
         self.flush_tracking(out);
         for (cell, taken) in self.pubsub.taken.iter_mut().enumerate().filter(|(_, taken)| **taken > 0) {
             self.cells.send(cell, Mail::PublishedTaken { bytes: std::mem::take(taken) });

@@ -432,7 +432,7 @@ impl Node {
                 }
                 None => op.call.handler.read(&mut cx, args, &mut reply),
             }
-            saw_due = keyspace.access.take_saw_due() && !self.disk_full;
+            saw_due = keyspace.take_saw_due() && !self.disk_full;
         }
         if let Some(unserved) = unserved.filter(|_| !saw_due) {
             let term = replica.group.term();

@@ -103,7 +103,7 @@ impl Node {
             let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
             handler.read(&mut cx, args, &mut reply);
             // On a full disk no entry is to be had, and reads go on.
-            if !keyspace.access.take_saw_due() || self.disk_full {
+            if !keyspace.take_saw_due() || self.disk_full {
                 self.stats.called(command);
                 if self.slow.wants(command, args) {
                     self.slow.note(command, args, &client.address, &client.name);

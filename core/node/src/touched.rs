@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_keyspace::events::Event;
+use skep_keyspace::events::{Class, Event};
 
 use crate::{Node, Output};
 
@@ -37,6 +37,7 @@ impl Node {
         let mut in_order = Vec::new();
         for event in events {
             match event {
+                Event::Key { class: Class::Miss, .. } => {}
                 Event::Key { db, name, key, .. } if waiting.holds_key(*db, key) => {
                     if touched.insert((*db, Box::from(&**key))) {
                         in_order.push((*db, Box::from(&**key), false));

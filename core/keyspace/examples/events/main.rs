@@ -28,6 +28,7 @@ impl Default for Store {
     fn default() -> Store {
         let mut keyspace = Keyspace::default();
         keyspace.events.record(true);
+        keyspace.events.want_misses(true);
         Store { handlers: handlers().collect(), keyspace, protocol: Protocol::Resp2, db: 0, entries: 0 }
     }
 }
@@ -72,12 +73,14 @@ impl Store {
 
 /// What a subscriber to all notifications would hear of it.
 fn shown(event: Event) -> Option<Vec<u8>> {
-    match event {
-        Event::Key { class: Class::Silent, .. } | Event::Database { .. } | Event::Published { .. } => None,
-        Event::Key { db, name, key, .. } => {
-            let mut text = format!("{db}:{name}:").into_bytes();
-            text.extend_from_slice(&key);
-            Some(text)
+    let (db, name, key) = match event {
+        Event::Key { class: Class::Silent, .. } | Event::Database { .. } | Event::Published { .. } => {
+            return None;
         }
-    }
+        Event::Key { db, name, key, .. } => (db, name, key),
+        Event::Missed { db, key } => (db, "keymiss", key),
+    };
+    let mut text = format!("{db}:{name}:").into_bytes();
+    text.extend_from_slice(&key);
+    Some(text)
 }

@@ -141,7 +141,7 @@ fn bitop(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>
     }
     let mut values = Vec::with_capacity(sources.len());
     for key in sources.iter() {
-        values.push(cx.read::<Str>(key)?.map_or(&b""[..], Str::as_slice));
+        values.push(cx.read_value::<Str>(key)?.map_or(&b""[..], Str::as_slice));
     }
     let len = values.iter().map(|v| v.len()).max().unwrap_or(0);
     let mut result = vec![0; len];

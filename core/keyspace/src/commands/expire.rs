@@ -128,7 +128,7 @@ fn expire(cx: &mut WriteCx, args: Args, reply: &mut Reply, name: &str, time: Tim
 }
 
 fn time_left(cx: &mut ReadCx, args: Args, reply: &mut Reply, time: Time) -> Result<(), Refusal> {
-    let Some(entry) = cx.keyspace.peek(cx.db, &args[1], cx.now) else {
+    let Some(entry) = cx.entry_untouched(&args[1]) else {
         reply.int(-2);
         return Ok(());
     };

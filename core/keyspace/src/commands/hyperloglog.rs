@@ -60,7 +60,7 @@ fn pfmerge(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
     let mut registers = counter::no_registers();
     let mut dense = false;
     for key in args.from(1).iter() {
-        if let Some(value) = checked(cx.read::<Str>(key)?)? {
+        if let Some(value) = checked(cx.read_value::<Str>(key)?)? {
             dense |= counter::is_dense(value);
             counter::merge(&mut registers, value).map_err(corrupted)?;
         }

@@ -44,7 +44,7 @@ fn del(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
 }
 
 fn exists(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.len(args.from(1).iter().filter(|key| cx.keyspace.peek(cx.db, key, cx.now).is_some()).count());
+    reply.len(args.from(1).iter().filter(|key| cx.entry_untouched(key).is_some()).count());
     Ok(())
 }
 
@@ -54,7 +54,7 @@ fn touch(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
 }
 
 fn kind(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.simple(cx.keyspace.peek(cx.db, &args[1], cx.now).map_or("none", |e| e.value.kind().name()));
+    reply.simple(cx.entry_untouched(&args[1]).map_or("none", |e| e.value.kind().name()));
     Ok(())
 }
 
@@ -117,7 +117,7 @@ fn copy(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     if db == cx.db && args[1] == args[2] {
         return Err(SAME_OBJECT);
     }
-    let Some(entry) = cx.entry(&args[1]) else {
+    let Some(entry) = cx.read_entry(&args[1]) else {
         reply.int(0);
         return Ok(());
     };

@@ -40,7 +40,7 @@ fn store(
     name: &'static str,
     operation: Operation,
 ) -> Result<(), Refusal> {
-    let sets: Sets = args.from(2).iter().map(|key| cx.read(key)).collect::<Result<_, _>>()?;
+    let sets: Sets = args.from(2).iter().map(|key| cx.read_value(key)).collect::<Result<_, _>>()?;
     let mut result = Set::default();
     for member in operation(&sets) {
         result.add(member);

@@ -53,6 +53,7 @@ impl Bench {
         let shown = |event: Event| match event {
             Event::Key { db: 0, name, key, .. } => format!("{name} {}", String::from_utf8_lossy(&key)),
             Event::Key { db, name, key, .. } => format!("{db}: {name} {}", String::from_utf8_lossy(&key)),
+            Event::Missed { db: 0, key } => format!("keymiss {}", String::from_utf8_lossy(&key)),
             other => format!("{other:?}"),
         };
         self.keyspace.events.take().into_iter().map(shown).collect::<Vec<_>>().join(", ")

@@ -28,6 +28,8 @@ pub enum Class {
     Module = 1 << 9,
     /// `n`: a key came.
     New = 1 << 10,
+    /// `m`: a key was looked for in vain. It has not changed.
+    Miss = 1 << 14,
     /// No letter: the key changed, and Redis notifies nobody.
     Silent = 1 << 15,
 }
@@ -36,7 +38,7 @@ impl Class {
     /// The class of this number, which is the value of its constant.
     pub fn of(number: u16) -> Option<Class> {
         use Class::*;
-        [Generic, String, List, Set, Hash, SortedSet, Expired, Evicted, Stream, Module, New, Silent]
+        [Generic, String, List, Set, Hash, SortedSet, Expired, Evicted, Stream, Module, New, Miss, Silent]
             .into_iter()
             .find(|class| *class as u16 == number)
     }
@@ -61,13 +63,11 @@ const LETTERS: [(u8, u16); 14] = [
     (b'n', Class::New as u16),
     (b'K', KEYSPACE),
     (b'E', KEYEVENT),
-    (b'm', KEY_MISS),
+    (b'm', Class::Miss as u16),
 ];
 
 const KEYSPACE: u16 = 1 << 12;
 const KEYEVENT: u16 = 1 << 13;
-/// Taken, kept and printed; no event has it. Reads are not in the log, and a miss is no change.
-const KEY_MISS: u16 = 1 << 14;
 
 /// What `A` stands for: all classes but `n` and `m`.
 const ALL: u16 = (1 << 10) - 1;
@@ -86,7 +86,7 @@ impl NotifyFlags {
 
     /// True if somebody may get something: there is a class, and a channel for it.
     pub fn notifies(self) -> bool {
-        let classes = ALL | Class::New as u16;
+        let classes = ALL | Class::New as u16 | Class::Miss as u16;
         self.0 & classes != 0 && self.0 & (KEYSPACE | KEYEVENT) != 0
     }
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_class_without_a_channel_notifies_nobody() {
         for (letters, notifies) in
-            [("", false), ("A", false), ("KE", false), ("Km", false), ("Kn", true), ("Ed", true)]
+            [("", false), ("A", false), ("KE", false), ("Km", true), ("Kn", true), ("Ed", true)]
         {
             assert_eq!(NotifyFlags::parse(letters.as_bytes()).unwrap().notifies(), notifies, "{letters}");
         }

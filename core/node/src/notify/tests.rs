@@ -123,3 +123,73 @@ fn what_a_script_publishes_goes_everywhere_once() {
         assert_eq!(heard, "*3 $7 message $1 a $1 m *3 $8 smessage $1 s $1 n", "node {n}");
     }
 }
+
+#[test]
+fn a_key_that_is_looked_for_in_vain_is_told_where_the_setting_says_so() {
+    for durability in ["disk", "memory"] {
+        let mut w = World::new(&[("durability", durability)]);
+        let (listens, me) = (w.connect(), w.connect());
+        w.ask(listens, LISTEN);
+        w.ask(me, "CONFIG SET notify-keyspace-events AKEn\nGET a\nGETDEL a");
+        assert_eq!(w.replies(listens), "", "A does not stand for m");
+        w.ask(me, "CONFIG SET notify-keyspace-events Em\nGET a\nSET b 1\nGET b\nSELECT 2\nMGET a b\nINCR n\nGETDEL m");
+        let told =
+            ["event@0__:keymiss a", "event@2__:keymiss a", "event@2__:keymiss b", "event@2__:keymiss m"];
+        assert_eq!(heard(&w.replies(listens)), told);
+        w.ask(
+            me,
+            "SELECT 0\nCONFIG SET notify-keyspace-events Km\nMULTI\nGET a\nEXEC\nMULTI\nGET a\nSET c 1\nEXEC",
+        );
+        assert_eq!(heard(&w.replies(listens)), ["space@0__:a keymiss", "space@0__:a keymiss"]);
+        w.ask(me, "EVAL_RO return(redis.call('get','x')) 0\nEVAL return(redis.call('get','y')) 0");
+        assert_eq!(heard(&w.replies(listens)), ["space@0__:x keymiss", "space@0__:y keymiss"]);
+        w.ask(me, "CONFIG SET notify-keyspace-events K\nGET a\nGETDEL a");
+        assert_eq!(w.replies(listens), "");
+    }
+}
+
+#[test]
+fn a_read_of_what_is_due_tells_once_that_it_expired_and_is_missed() {
+    let mut w = World::new(&[("durability", "memory"), ("notify-keyspace-events", "Exm")]);
+    let (listens, me) = (w.connect(), w.connect());
+    w.ask(listens, LISTEN);
+    w.ask(me, "SET a 1 PX 500");
+    w.now.mono.0 += 600;
+    w.now.wall.0 += 600;
+    assert_eq!(w.ask(me, "MGET b a"), "*2 $-1 $-1");
+    let mut told = heard(&w.replies(listens));
+    told.sort_unstable();
+    assert_eq!(told, ["event@0__:expired a", "event@0__:keymiss a", "event@0__:keymiss b"]);
+}
+
+#[test]
+fn what_is_looked_for_in_vain_at_any_node_is_told_once_at_every_node() {
+    let mut c = Cluster::of(4, &[("notify-keyspace-events", "Em"), ("replicas", "3")]);
+    c.run(3_000);
+    let conns = [1, 2, 3, 4].map(|n| (n, c.node(n).connect()));
+    conns.iter().for_each(|(n, conn)| drop(c.ask(*n, *conn, "PSUBSCRIBE __key*__:*")));
+    for n in 1..=4 {
+        let me = c.node(n).connect();
+        // At once, in an entry by a write, in an entry behind a write.
+        c.ask(n, me, &format!("GET r{n}\nGETDEL w{n}\nGET s{n}"));
+        c.run(200);
+        for (to, conn) in conns {
+            let mut told = heard(&c.node(to).replies(conn));
+            told.sort_unstable();
+            let expected = ["r", "s", "w"].map(|key| format!("event@0__:keymiss {key}{n}"));
+            assert_eq!(told, expected, "asked at node {n}, heard at {to}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_is_missed_has_not_changed_for_caches_and_for_those_who_wait_for_it() {
+    let mut w = World::new(&[("durability", "memory"), ("notify-keyspace-events", "KEm")]);
+    let (caches, waits, me) = (w.connect(), w.connect(), w.connect());
+    w.ask(caches, "HELLO 3\nCLIENT TRACKING ON\nGET a");
+    assert_eq!(w.ask(waits, "BLPOP a 0"), "");
+    w.ask(me, "GETDEL a\nGET a");
+    assert_eq!((w.replies(caches), w.replies(waits)), (String::new(), String::new()));
+    w.ask(me, "SET a 1");
+    assert!(w.replies(caches).contains("invalidate"));
+}

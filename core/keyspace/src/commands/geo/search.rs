@@ -52,7 +52,7 @@ fn search(cx: &mut ReadCx, form: Form, args: Args, reply: &mut Reply) -> Result<
 /// For the forms that may store; those without a key to store at only reply.
 fn search_and_store(cx: &mut WriteCx, form: Form, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let source = &args[if form == Form::SearchStore { 2 } else { 1 }];
-    let zset = cx.read::<ZSet>(source)?;
+    let zset = cx.read_value::<ZSet>(source)?;
     let request = Request::parse(form, args, zset)?;
     let found = find(zset, &request);
     let Some(target) = request.store else {

@@ -19,7 +19,7 @@ fn int(arg: &[u8], message: &'static str) -> Result<i64, Refusal> {
 
 /// The group that the call names is there.
 fn check_group(cx: &WriteCx, args: Args) -> Result<(), Refusal> {
-    let group = cx.read::<Stream>(&args[1])?.and_then(|stream| stream.group(&args[2]));
+    let group = cx.read_value::<Stream>(&args[1])?.and_then(|stream| stream.group(&args[2]));
     group.map(|_| ()).ok_or_else(|| no_key_or_group(&args[1], &args[2]))
 }
 

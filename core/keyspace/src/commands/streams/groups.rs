@@ -191,7 +191,7 @@ pub fn help(_: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal> {
 /// `XACK key group id [id …]`
 pub fn xack(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let group = &args[2];
-    if cx.read::<Stream>(&args[1])?.and_then(|stream| stream.group(group)).is_none() {
+    if cx.read_value::<Stream>(&args[1])?.and_then(|stream| stream.group(group)).is_none() {
         reply.int(0);
         return Ok(());
     }

@@ -180,7 +180,7 @@ pub fn xreadgroup(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(),
     let mut wanted = Vec::with_capacity(request.streams);
     let mut finds_something = false;
     for at in 0..request.streams {
-        let stream = cx.read::<Stream>(request.key(at))?;
+        let stream = cx.read_value::<Stream>(request.key(at))?;
         let Some((stream, reading)) = stream.and_then(|s| Some((s, s.group(group)?))) else {
             return Err(Refusal::format(format!(
                 "NOGROUP No such key '{}' or consumer group '{}' in XREADGROUP with GROUP option",

@@ -60,7 +60,7 @@ fn set(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
         Expiry::Unsaid | Expiry::Persist => NEVER,
     };
     if options.get {
-        reply.bulk_or_null(cx.read::<Str>(key)?.map(Str::as_slice));
+        reply.bulk_or_null(cx.read_value::<Str>(key)?.map(Str::as_slice));
     }
     let holds = match options.condition {
         Condition::None => true,
@@ -111,14 +111,14 @@ fn psetex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
 }
 
 fn getset(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    reply.bulk_or_null(cx.read::<Str>(&args[1])?.map(Str::as_slice));
+    reply.bulk_or_null(cx.read_value::<Str>(&args[1])?.map(Str::as_slice));
     cx.put(&args[1], Str::new(&args[2]), NEVER);
     cx.event(Class::String, "set", &args[1]);
     Ok(())
 }
 
 fn getdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let old = cx.read::<Str>(&args[1])?;
+    let old = cx.read_value::<Str>(&args[1])?;
     reply.bulk_or_null(old.map(Str::as_slice));
     if old.is_some() {
         cx.remove(&args[1]);
@@ -130,7 +130,7 @@ fn getdel(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal
 fn getex(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let key = &args[1];
     let expiry = Options::of_getex(args.from(2))?;
-    let Some(value) = cx.read::<Str>(key)? else {
+    let Some(value) = cx.read_value::<Str>(key)? else {
         reply.null();
         return Ok(());
     };

@@ -261,7 +261,7 @@ fn range(cx: &mut ReadCx, args: Args, fixed: Fixed, reply: &mut Reply) -> Result
 
 pub fn zrangestore(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let query = Query::parse(&args.from(3), Fixed { storing: true, ..Fixed::default() })?;
-    let found: ZSet = match cx.read::<ZSet>(&args[2])? {
+    let found: ZSet = match cx.read_value::<ZSet>(&args[2])? {
         Some(zset) => zset.range(query.ranks(zset), query.reverse).map(Member::clone).collect(),
         None => ZSet::default(),
     };
