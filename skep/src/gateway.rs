@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, Board, Figures, InForce, Running, Surroundings, TIME_BOUNDS, UpstreamCounts};
+use skep_gateway::{
+    Applied, Board, Figures, InForce, Nodes, Running, Surroundings, TIME_BOUNDS, UpstreamCounts,
+};
 use skep_http::{Histogram, Labels, Metric, Samples};
+use skep_node::{NodeState, NodeStatus};
 use skep_server::Inside;
 use skep_settings::Settings;
 use tokio::sync::watch;
@@ -26,6 +29,8 @@ struct Inner {
     zone: String,
     secret: Secret,
     inside: Inside,
+    /// As the node said last; a gateway that begins is told at once.
+    nodes: Mutex<Nodes>,
     state: Mutex<State>,
 }
 
@@ -40,7 +45,8 @@ impl Gateway {
     /// One of `cores` threads, which reaches the store of its node by `inside`.
     pub fn new(settings: &Settings, cores: usize, inside: Inside) -> Gateway {
         let (zone, secret) = (settings.zone().to_owned(), secret(settings));
-        Gateway(Arc::new(Inner { cores, zone, secret, inside, state: Mutex::new(State::Waiting) }))
+        let (nodes, state) = (Mutex::default(), Mutex::new(State::Waiting));
+        Gateway(Arc::new(Inner { cores, zone, secret, inside, nodes, state }))
     }
 
     /// Puts a configuration in force, and returns when it is: its files are read, its listeners open, all cores told. The
@@ -56,7 +62,9 @@ impl Gateway {
                 State::Waiting => {
                     let (sender, receiver) = watch::channel(Some(applied));
                     let running = skep_gateway::start(self.0.cores, receiver, self.surroundings());
-                    *state = State::Running(running.map_err(|fault| fault.to_string())?, sender);
+                    let running = running.map_err(|fault| fault.to_string())?;
+                    running.set_nodes(self.nodes().clone());
+                    *state = State::Running(running, sender);
                     return Ok(());
                 }
                 State::Running(running, sender) => {
@@ -82,6 +90,22 @@ impl Gateway {
         }
     }
 
+    /// Which nodes carry traffic beside this one: limits of the cluster are divided among them, and zones weighed by them.
+    pub fn set_nodes(&self, members: &[NodeStatus]) {
+        let mut nodes = Nodes::new();
+        for member in members.iter().filter(|member| member.state != NodeState::Down) {
+            *nodes.entry(member.record.zone.clone()).or_default() += 1;
+        }
+        let state = self.state();
+        let mut known = self.nodes();
+        if *known != nodes {
+            known.clone_from(&nodes);
+            if let State::Running(running, _) = &*state {
+                running.set_nodes(nodes);
+            }
+        }
+    }
+
     /// What is counted; `None` before there is a gateway.
     pub fn board(&self) -> Option<Board> {
         match &*self.state() {
@@ -96,6 +120,11 @@ impl Gateway {
         if let State::Running(running, _) = was {
             running.drain(DRAIN_TIME);
         }
+    }
+
+    /// To be locked behind the state.
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
+        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -179,6 +179,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
         gateway: Box::new(move |version| newest.put(version)),
         files: NodeFiles::new(data_dir.disk(), found.peers),
         publish: Box::new(move |status, counts| {
+            traffic.set_nodes(&status.nodes);
             let mut told = report(&status, &counts);
             told.metrics.extend(traffic.board().iter().flat_map(|board| gateway::metrics(&board.read())));
             publisher.publish(told);

@@ -3,6 +3,7 @@
 //! Control takes configurations in: it compiles them, opens what listeners they add, and hands both to every core; a
 //! configuration of which a part cannot be had (a file, an address) changes nothing. Cores carry the traffic.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -94,9 +95,13 @@ pub(crate) struct Address {
 /// Words from control, or from another core.
 #[derive(Debug)]
 pub(crate) enum ToCore {
+    Nodes(Arc<Nodes>),
     Configure { snapshot: Arc<Snapshot>, opened: Vec<(Address, Opened)> },
     Health { pool: String, address: String, up: bool },
 }
+
+/// The nodes of the cluster that carry traffic, this one among them, counted by zone.
+pub type Nodes = BTreeMap<String, u32>;
 
 /// What the gateway carries traffic by.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,6 +116,7 @@ pub struct InForce {
 pub struct Running {
     in_force: watch::Receiver<InForce>,
     drain: watch::Sender<bool>,
+    senders: Vec<UnboundedSender<ToCore>>,
     threads: Vec<JoinHandle<()>>,
     board: Board,
 }
@@ -124,6 +130,16 @@ impl Running {
     /// Which version is in force: its files are read, its listeners open, and all cores told.
     pub fn in_force(&self) -> watch::Receiver<InForce> {
         self.in_force.clone()
+    }
+
+    /// Among whom limits of the cluster are divided from here on, and which zones share its traffic. Each node is taken to run
+    /// as many cores as this one.
+    pub fn set_nodes(&self, nodes: Nodes) {
+        let nodes = Arc::new(nodes);
+        for sender in &self.senders {
+            // A core ends only when the gateway does.
+            let _ = sender.send(ToCore::Nodes(Arc::clone(&nodes)));
+        }
     }
 
     /// Stops taking connections, lets requests under way end, and returns when all have, or after `time`.
@@ -191,12 +207,13 @@ pub fn start(
     let runtime = runtime().map_err(StartFault::Thread)?;
     let version = first.version;
     let (in_force, is_in_force) = watch::channel(InForce { version, problem: None });
+    let to_cores = senders.clone();
     let control = Control { cores, senders, open, last: first, snapshot, sources, in_force };
     let run = move || LocalSet::new().block_on(&runtime, control.run(applied, drained, asked));
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run);
     threads.push(thread.map_err(StartFault::Thread)?);
     tracing::info!(cores, version, "the gateway serves");
-    Ok(Running { in_force: is_in_force, drain, threads, board })
+    Ok(Running { in_force: is_in_force, drain, senders: to_cores, threads, board })
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -358,6 +375,7 @@ async fn serve(
                     core.configure(snapshot);
                     listeners.configure(&core, opened);
                 }
+                Some(ToCore::Nodes(nodes)) => core.set_nodes(&nodes),
                 Some(ToCore::Health { pool, address, up }) => core.on_health(&pool, &address, up),
                 None => break,
             },

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
 use crate::auth::Hashing;
-use crate::control::ToCore;
+use crate::control::{Nodes, ToCore};
 use crate::figures::{Figures, NAMES_MAX, NO_ROUTE, OTHERS, RouteFigures, UpstreamCounts};
 use crate::keyed::Keyed;
 use crate::mailbox::{Command, Mailbox};
@@ -64,6 +64,7 @@ pub(crate) struct Core {
     gate: RefCell<Gate>,
     pub(crate) rates: Rates,
     pub(crate) keyed: Keyed,
+    zone: String,
     store: Option<Arc<dyn Store>>,
     pub(crate) rng: RefCell<Rng>,
     /// Signs while the cluster has no secret.
@@ -107,12 +108,20 @@ pub(crate) struct Beginning {
     pub(crate) snapshot: Arc<Snapshot>,
 }
 
+/// Where a core's gate is; a node that knows of no others is alone.
+fn site(zone: &str, cores: usize, index: usize, nodes: &Nodes) -> Site {
+    let cores = cores as u32;
+    let zones: Vec<(String, u32)> =
+        nodes.iter().map(|(zone, count)| (zone.clone(), count.saturating_mul(cores))).collect();
+    let gateways = zones.iter().fold(0, |sum: u32, (_, count)| sum.saturating_add(*count));
+    Site { zone: zone.to_owned(), cores, gateways: gateways.max(cores), zones, probes: index == 0 }
+}
+
 impl Core {
     pub(crate) fn new(beginning: Beginning) -> Rc<Core> {
         let Beginning { index, cores, zone, secret, hashing, seed, log, store, others, drain, snapshot } =
             beginning;
-        let site =
-            Site { zone, cores: cores as u32, gateways: cores as u32, zones: Vec::new(), probes: index == 0 };
+        let site = site(&zone, cores, index, &Nodes::new());
         let config = (*snapshot.config).clone();
         let signs = snapshot.secret.clone().unwrap_or_else(|| secret.clone());
         let core = Rc::new(Core {
@@ -122,6 +131,7 @@ impl Core {
             gate: RefCell::new(Gate::new(Micros(0), config, site, signs, seed)),
             rates: Rates::new(&snapshot.config, cores),
             keyed: Keyed::default(),
+            zone,
             store,
             rng: RefCell::new(Rng::new(seed ^ 1)),
             own_secret: secret,
@@ -348,6 +358,11 @@ impl Core {
         };
         let (pool, upstream) = (PoolId(at as u32), UpstreamId(upstream as u32));
         self.tell(Input::Health { pool, upstream, up });
+    }
+
+    /// Tells the gate among whom it is.
+    pub(crate) fn set_nodes(self: &Rc<Self>, nodes: &Nodes) {
+        self.tell(Input::Site(site(&self.zone, self.cores, self.index, nodes)));
     }
 
     /// Gives the gate its ticks, for ever.

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 pub use auth::keyset;
 use bytes::Bytes;
-pub use control::{InForce, Running, StartFault, Surroundings, start};
+pub use control::{InForce, Nodes, Running, StartFault, Surroundings, start};
 pub use figures::{Board, Figures, KeyedCounts, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
 use skep_gate::balance::sticky::Secret;
 use skep_gate::{Config, ConfigError};

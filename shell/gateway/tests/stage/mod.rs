@@ -25,7 +25,7 @@ pub fn free() -> SocketAddr {
 }
 
 impl Stage {
-    /// Begins with `text` of an address that is free.
+    /// Begins with `text` of an address that is free, in the zone `here`.
     pub fn new(
         cores: usize,
         store: Option<Arc<dyn Store>>,
@@ -35,7 +35,7 @@ impl Stage {
             let web = free();
             let config = Arc::new(skep_gateway::read(&text(web)).unwrap());
             let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-            let (zone, secret, store) = (String::new(), Secret([1; 32]), store.clone());
+            let (zone, secret, store) = ("here".to_owned(), Secret([1; 32]), store.clone());
             match skep_gateway::start(cores, follows, Surroundings { zone, secret, seed: 1, store }) {
                 Ok(running) => return (Stage { running, applied, version: 1 }, web),
                 // Another process was given the port meanwhile.
@@ -56,6 +56,11 @@ impl Stage {
         runtime
             .block_on(async { tokio::time::timeout(PATIENCE, in_force.changed()).await.unwrap().unwrap() });
         in_force.borrow().clone()
+    }
+
+    /// Tells it which nodes there are, by zone.
+    pub fn set_nodes(&self, nodes: &[(&str, u32)]) {
+        self.running.set_nodes(nodes.iter().map(|(zone, count)| ((*zone).to_owned(), *count)).collect());
     }
 
     pub fn end(self) {
