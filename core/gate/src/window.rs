@@ -26,9 +26,9 @@ impl Counts {
         self.latency += other.latency;
     }
 
-    /// Failures over all; 0 of nothing.
+    /// Failures over all; 0 of nothing. What began well and fails later may have left the total by then.
     pub fn failure_rate(&self) -> f64 {
-        if self.total == 0 { 0.0 } else { self.failed as f64 / self.total as f64 }
+        if self.total == 0 { 0.0 } else { (self.failed as f64 / self.total as f64).min(1.0) }
     }
 
     /// Slow ones over all; 0 of nothing.

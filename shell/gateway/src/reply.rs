@@ -114,9 +114,7 @@ impl Forwarded {
 
     fn fail(&mut self, fault: ReplyFault) -> ReplyFault {
         self.ended = true;
-        let attempt = self.in_flight.attempt();
-        let failure = if fault == ReplyFault::Late { Failure::Timeout } else { Failure::Reset };
-        self.in_flight.end(|request| Input::Failed { request, attempt, failure });
+        self.in_flight.fail(if fault == ReplyFault::Late { Failure::Timeout } else { Failure::Reset });
         fault
     }
 

@@ -96,6 +96,8 @@ pub(crate) struct Source {
     is_gone: Cell<bool>,
     on_gone: RefCell<Option<Box<dyn FnOnce()>>>,
     length: Option<u64>,
+    /// The client's side has failed; outlives the body.
+    failed: Rc<Cell<bool>>,
 }
 
 impl Source {
@@ -130,6 +132,7 @@ impl Source {
             is_gone: Cell::new(false),
             on_gone: RefCell::new(None),
             length,
+            failed: Rc::default(),
         })
     }
 
@@ -155,6 +158,11 @@ impl Source {
     /// What is wrong with the client's side, if something is.
     pub(crate) fn fault(&self) -> Option<SourceFault> {
         self.state.borrow().fault
+    }
+
+    /// True once the client's side has failed, also after the body is dropped.
+    pub(crate) fn failed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.failed)
     }
 
     /// `tell` is called once, when the body can no longer be sent again from its beginning.
@@ -229,6 +237,7 @@ impl Source {
             let late = state.late.get_or_insert_with(|| Box::pin(sleep(patience)));
             if late.as_mut().poll(cx).is_ready() {
                 state.fault = Some(SourceFault::Late);
+                self.failed.set(true);
                 return Poll::Ready(Some(Err(SourceFault::Late)));
             }
             return Poll::Pending;
@@ -245,6 +254,7 @@ impl Source {
             }
             Some(Err(fault)) => {
                 state.fault = Some(fault);
+                self.failed.set(true);
                 Poll::Ready(Some(Err(fault)))
             }
             Some(Ok(piece)) => {
@@ -256,6 +266,7 @@ impl Source {
                 state.ended |= matches!(state.from, Inbound::H1 { .. }) && self.length == Some(state.read);
                 if state.read > self.size_max {
                     state.fault = Some(SourceFault::TooLarge);
+                    self.failed.set(true);
                     return Poll::Ready(Some(Err(SourceFault::TooLarge)));
                 }
                 let all_kept = !self.is_gone.get() && state.kept <= self.keep;

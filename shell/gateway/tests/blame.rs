@@ -5,7 +5,7 @@
 mod stage;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,41 @@ fn a_body_may_take_longer_than_the_reply_to_it() {
     }
     served.write_all(REPLY).unwrap();
     assert!(whole(client).ends_with("well."));
+    stage.end();
+}
+
+#[test]
+fn a_client_that_breaks_its_body_off_while_the_reply_comes_opens_no_breaker() {
+    let (at, comes) = upstream();
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
+    let mut client = connect(web);
+    client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    read_head(&mut served);
+    served.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+    client.shutdown(Shutdown::Write).unwrap();
+    // The gateway gives the attempt up, which the upstream sees.
+    let mut rest = Vec::new();
+    let _ = served.read_to_end(&mut rest);
+    goes_well(web, &comes);
+    stage.end();
+}
+
+#[test]
+fn replies_that_break_off_in_the_middle_open_the_breaker() {
+    let (at, comes) = upstream();
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
+    let mut client = connect(web);
+    send(&mut client, "/", "connection: close\r\n");
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    read_head(&mut served);
+    served.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    drop(served);
+    assert!(whole(client).ends_with("half."));
+    let mut next = connect(web);
+    send(&mut next, "/", "connection: close\r\n");
+    assert!(whole(next).starts_with("HTTP/1.1 503 "));
     stage.end();
 }
 

@@ -2,10 +2,11 @@
 
 use skep_base::Micros;
 
+use super::learn::{Told, verdict};
 use super::pool::Verdict;
 use super::request::State;
-use super::{Gate, Note, Output, RequestId, Why};
-use crate::config::resilience::{Failing, Queue};
+use super::{Gate, Output, RequestId, Why};
+use crate::config::resilience::Queue;
 use crate::config::scalar::Share;
 use crate::names::{PoolId, UpstreamId};
 use crate::resilience::retry::{self, Failure, Final};
@@ -34,6 +35,8 @@ pub(super) struct Attempt {
     pub(super) sent: bool,
     /// The head of its reply is here.
     pub(super) replied: bool,
+    /// What was told of a head that was well.
+    pub(super) told: Told,
     /// When it must have a connection; none once it has.
     pub(super) connect_until: Option<Micros>,
     /// When it must have a reply; none before all of the request is sent, and once it has.
@@ -47,21 +50,11 @@ impl Attempt {
     }
 
     /// How long its upstream has taken; what the client takes for its body is not counted.
-    fn latency(&self, now: Micros) -> Micros {
+    pub(super) fn latency(&self, now: Micros) -> Micros {
         match self.connected.filter(|_| !self.sent) {
             Some(connected) => connected.since(self.started),
             None => now.since(self.started),
         }
-    }
-}
-
-/// What a reply says of its upstream beside others.
-fn verdict(status: u16) -> Verdict {
-    match status {
-        // That its client asks for too much. It costs the upstream nothing, so it is no latency that may draw more traffic.
-        429 => Verdict::Nothing,
-        status if Failing::Any5xx.is_status(status) => Verdict::Failed,
-        _ => Verdict::Well,
     }
 }
 
@@ -98,6 +91,7 @@ impl Gate {
             connected: None,
             sent,
             replied: false,
+            told: Told::default(),
             connect_until: Some(now.plus(request.timeout.connect)),
             reply_until: sent.then(|| now.plus(request.timeout.request)),
         };
@@ -174,7 +168,7 @@ impl Gate {
         self.wake_request(id);
     }
 
-    fn attempt_mut(&mut self, id: RequestId, number: u32) -> Option<&mut Attempt> {
+    pub(super) fn attempt_mut(&mut self, id: RequestId, number: u32) -> Option<&mut Attempt> {
         self.requests.get_mut(&id)?.attempts.iter_mut().find(|a| a.number == number)
     }
 
@@ -235,8 +229,10 @@ impl Gate {
         if let Some(attempt) = self.attempt_mut(id, number) {
             attempt.may_have_run = failure != Failure::NotSent;
         }
-        if !waits {
-            self.learn(now, id, number, Verdict::Failed, failure, out);
+        match () {
+            () if forwarding => self.break_off(now, id, number, out),
+            () if waits => {}
+            () => self.learn(now, id, number, Verdict::Failed, failure, out),
         }
         self.release(now, id, number, out);
         if forwarding {
@@ -362,52 +358,6 @@ impl Gate {
             }
         }
         self.answer(now, id, Why::Failed(failure, Final::NoUpstream), out);
-    }
-
-    /// Takes in how an attempt went: at its reply or its failure, and again if the reply breaks.
-    fn learn(
-        &mut self,
-        now: Micros,
-        id: RequestId,
-        number: u32,
-        verdict: Verdict,
-        failure: Failure,
-        out: &mut Vec<Output>,
-    ) {
-        let request = self.requests.get_mut(&id).expect("its attempt is there");
-        let route = request.route;
-        let attempt =
-            request.attempts.iter_mut().find(|a| a.number == number).expect("the caller has seen it");
-        let latency = attempt.latency(now);
-        let (place, pass, route_pass) = (attempt.place, attempt.pass.take(), attempt.route_pass.take());
-        if let (Some(route), Some(pass)) = (route, route_pass) {
-            let rule = self.config.routes[route.at()].it.breaker.as_ref();
-            let breaking = rule.is_some_and(|r| retry::is_listed(&r.on, failure));
-            let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
-            self.leave_route(now, route, pass, outcome, out);
-        }
-        let Some((pool, upstream)) = place else { return };
-        let before = out.len();
-        let Gate { pools, site, rng, .. } = self;
-        let own = &mut pools[pool.at()];
-        let breaking = own.config.breaker.as_ref().is_some_and(|r| retry::is_listed(&r.on, failure));
-        own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
-        self.after_learning(now, pool, before, out);
-    }
-
-    /// What changed by learning has consequences.
-    fn after_learning(&mut self, now: Micros, pool: PoolId, before: usize, out: &mut Vec<Output>) {
-        if out.len() == before {
-            return;
-        }
-        for output in &out[before..] {
-            match output {
-                Output::Note(Note::Ejected { .. }) => self.stats.ejected += 1,
-                Output::Note(Note::UpstreamBreaker { open: true, .. }) => self.stats.breakers_opened += 1,
-                _ => {}
-            }
-        }
-        self.pool_changed(now, pool, out);
     }
 
     /// Ends an attempt that nobody waits for any more.

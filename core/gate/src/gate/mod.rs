@@ -11,6 +11,7 @@
 
 mod attempt;
 mod configure;
+mod learn;
 mod pool;
 mod request;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use skep_base::{Micros, Rng};
 
+use super::learn::Told;
 use super::{Note, Output, RequestId, Site};
 use crate::balance::sticky::{Secret, upstream_name};
 use crate::balance::zones::{self, ZoneShares};
@@ -9,6 +10,7 @@ use crate::balance::{Balancer, Choice, Cost, Load};
 use crate::config::pool::{self as config, UpstreamProtocol};
 use crate::health::{Checks, Record, out_max};
 use crate::names::{PoolId, RouteId, UpstreamId};
+use crate::resilience::retry::{self, Failure};
 use crate::resilience::{Adaptive, Breaker, Outcome, Pass, Queue, State};
 use crate::window::Counts;
 
@@ -319,6 +321,31 @@ impl Pool {
         let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
         self.leave_breaker(now, upstream, pass, outcome, rng, out);
         self.judge(now, site, upstream, failed, rng, out);
+    }
+
+    /// Takes in that a reply broke after its head.
+    pub(super) fn break_off(
+        &mut self,
+        now: Micros,
+        site: &Site,
+        upstream: UpstreamId,
+        told: Told,
+        rng: &mut Rng,
+        out: &mut Vec<Output>,
+    ) {
+        self.loads[upstream.at()].cost.fail(now, Micros(0));
+        let own = &mut self.upstreams[upstream.at()];
+        if let (Some(breaker), Some(rule), Some((pass, in_a_row))) =
+            (&mut own.breaker, &self.config.breaker, told.pass)
+            && retry::is_listed(&rule.on, Failure::Broken)
+            && breaker.break_off(now, rule, pass, in_a_row, rng)
+        {
+            out.push(Output::Note(Note::UpstreamBreaker { pool: self.id, upstream, open: true }));
+        }
+        if let Some(in_a_row) = told.in_a_row {
+            own.record.break_off(now, in_a_row);
+            self.judge(now, site, upstream, true, rng, out);
+        }
     }
 
     /// Tells the breaker of an upstream how an attempt ended.

@@ -517,6 +517,37 @@ fn more_requests_than_connections_wait_and_say_nothing_of_the_upstream() {
 }
 
 #[test]
+fn replies_that_break_off_count_as_failures_in_a_row() {
+    let breaking = "breaker.consecutive = 3\nbreaker.requests = 1000\neject = false";
+    let ejecting = "eject.consecutive = 3\neject.failure-rate = false\nbreaker = false";
+    for (route, pool, word) in [
+        ("", breaking, "UpstreamBreaker"),
+        ("", ejecting, "Ejected"),
+        ("breaker.consecutive = 3", "eject = false\nbreaker = false", "RouteBreaker"),
+    ] {
+        // Two, of which the second is always well, and asked in turn.
+        let mut stage = stage(2, route, pool);
+        let (mut said, mut broken) = (String::new(), 0);
+        for id in 1.. {
+            let tried = stage.arrive(id, get());
+            stage.connected(id, 1);
+            assert!(stage.replied(id, 1, 200).ends_with(&format!("forward {id}.1")));
+            if upstream_of(&tried) == 1 && word != "RouteBreaker" {
+                stage.done(id);
+                continue;
+            }
+            broken += 1;
+            said += &stage.failed(id, 1, Failure::Reset);
+            if said.contains(word) {
+                break;
+            }
+            assert!(broken < 3, "{word}");
+        }
+        assert_eq!(broken, 3, "{said}");
+    }
+}
+
+#[test]
 fn who_arrives_with_numbers_of_another_configuration_comes_again() {
     let mut stage = stage(1, "", "");
     let of = stage.gate.generation();

@@ -63,6 +63,17 @@ impl Record {
         self.window.add(now, Counts { total: 1, failed: u64::from(failed), slow: 0, latency });
     }
 
+    /// Failures in a row.
+    pub fn in_a_row(&self) -> u32 {
+        self.in_a_row
+    }
+
+    /// A reply broke off whose head was added as well, after `before` failures in a row.
+    pub fn break_off(&mut self, now: Micros, before: u32) {
+        self.in_a_row = self.in_a_row.max(before).saturating_add(1);
+        self.window.add(now, Counts { failed: 1, ..Counts::default() });
+    }
+
     /// The counts of the last ten seconds.
     pub fn counts(&mut self, now: Micros) -> Counts {
         self.window.counts(now)
@@ -117,7 +128,7 @@ impl Record {
 fn fails_more(own: Counts, rest: Counts) -> bool {
     let (p, q) = (own.failure_rate(), rest.failure_rate());
     let (n, m) = (own.total as f64, rest.total as f64);
-    let pooled = (own.failed + rest.failed) as f64 / (n + m);
+    let pooled = (p * n + q * m) / (n + m);
     let deviation = libm::sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m));
     p - q > RATE_GAP_LEAST && p - q > DEVIATIONS * deviation
 }

@@ -146,6 +146,40 @@ impl Breaker {
         }
     }
 
+    /// Failures in a row while closed.
+    pub fn in_a_row(&self) -> u32 {
+        self.failures
+    }
+
+    /// A reply broke off after its attempt had left as well, at which `before` failures in a row had ended. True if the breaker
+    /// opened by it.
+    pub fn break_off(
+        &mut self,
+        now: Micros,
+        rule: &config::Breaker,
+        pass: Pass,
+        before: u32,
+        rng: &mut Rng,
+    ) -> bool {
+        // Also of the trial that closed it; but what began before it opened says nothing of what is since.
+        if self.epoch.abs_diff(pass.epoch) > 1 {
+            return false;
+        }
+        let opens = match self.state {
+            State::Closed => {
+                self.window.add(now, Counts { failed: 1, ..Counts::default() });
+                self.failures = self.failures.max(before).saturating_add(1);
+                self.should_open(now, rule)
+            }
+            State::HalfOpen { .. } => true,
+            State::Open { .. } => false,
+        };
+        if opens {
+            self.open(now, rule, rng);
+        }
+        opens
+    }
+
     fn should_open(&mut self, now: Micros, rule: &config::Breaker) -> bool {
         let counts = self.window.counts(now);
         let reached =

@@ -141,6 +141,7 @@ pub(super) async fn carry(
     let Outbound { template, mut arrival, copy_to } = outbound;
     arrival.sends_body = !source.is_empty();
     let mut in_flight = InFlight::new(core, record);
+    in_flight.client_failed = arrival.sends_body.then(|| source.failed());
     let id = in_flight.id;
     let teller = Rc::clone(core);
     source.on_gone(move || teller.tell(Input::BodyGone { request: id }));

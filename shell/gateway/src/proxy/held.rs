@@ -69,8 +69,7 @@ pub(super) async fn hold(
         }
         Read::More(frames) => (Ran::Long, Reply::resumed(frames, body, in_flight, found.idle)),
         Read::Broken(failure) => {
-            let attempt = in_flight.attempt();
-            in_flight.end(|request| Input::Failed { request, attempt, failure });
+            in_flight.fail(failure);
             own.reclaim(&mut in_flight);
             let status = if failure == Failure::Timeout { 504 } else { 502 };
             return (Ran::Unknown, own.answer(status, "the upstream broke its reply off"));

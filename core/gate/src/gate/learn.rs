@@ -1,0 +1,113 @@
+//! What attempts teach: of upstreams beside one another, and of whether there is anybody at all.
+//!
+//! A reply counts when its head is here, since its body may be a stream of hours; if it breaks after that, what was told of its
+//! head is put right.
+
+use skep_base::Micros;
+
+use super::pool::Verdict;
+use super::{Gate, Note, Output, RequestId};
+use crate::config::resilience::Failing;
+use crate::names::PoolId;
+use crate::resilience::retry::{self, Failure};
+use crate::resilience::{Breaker, Outcome, Pass};
+
+/// What was told of a head that was well, with the failures in a row that ended by it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Told {
+    pub(super) pass: Option<(Pass, u32)>,
+    pub(super) route_pass: Option<(Pass, u32)>,
+    pub(super) in_a_row: Option<u32>,
+}
+
+/// What a reply says of its upstream beside others.
+pub(super) fn verdict(status: u16) -> Verdict {
+    match status {
+        // That its client asks for too much. It costs the upstream nothing, so it is no latency that may draw more traffic.
+        429 => Verdict::Nothing,
+        status if Failing::Any5xx.is_status(status) => Verdict::Failed,
+        _ => Verdict::Well,
+    }
+}
+
+impl Gate {
+    /// Takes in how an attempt went: at the head of its reply, or its failure.
+    pub(super) fn learn(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        number: u32,
+        verdict: Verdict,
+        failure: Failure,
+        out: &mut Vec<Output>,
+    ) {
+        let request = self.requests.get_mut(&id).expect("its attempt is there");
+        let route = request.route;
+        let attempt =
+            request.attempts.iter_mut().find(|a| a.number == number).expect("the caller has seen it");
+        let latency = attempt.latency(now);
+        let (place, pass, route_pass) = (attempt.place, attempt.pass.take(), attempt.route_pass.take());
+        let mut told = Told::default();
+        if let (Some(route), Some(pass)) = (route, route_pass) {
+            let rule = self.config.routes[route.at()].it.breaker.as_ref();
+            let breaking = rule.is_some_and(|r| retry::is_listed(&r.on, failure));
+            let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
+            let breaker = self.routes[route.at()].breaker.as_ref();
+            told.route_pass = breaker.filter(|_| !breaking).map(|breaker| (pass, breaker.in_a_row()));
+            self.leave_route(now, route, pass, outcome, out);
+        }
+        if let Some((pool, upstream)) = place {
+            let before = out.len();
+            let Gate { pools, site, rng, .. } = self;
+            let own = &mut pools[pool.at()];
+            let breaking = own.config.breaker.as_ref().is_some_and(|r| retry::is_listed(&r.on, failure));
+            let known = &own.upstreams[upstream.at()];
+            let breaker = known.breaker.as_ref().filter(|_| !breaking);
+            told.pass = pass.zip(breaker.map(Breaker::in_a_row));
+            told.in_a_row = (verdict == Verdict::Well).then(|| known.record.in_a_row());
+            own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
+            self.after_learning(now, pool, before, out);
+        }
+        if let Some(attempt) = self.attempt_mut(id, number) {
+            attempt.told = told;
+        }
+    }
+
+    /// A reply broke after its head: its attempt failed, though it was told to be well.
+    pub(super) fn break_off(&mut self, now: Micros, id: RequestId, number: u32, out: &mut Vec<Output>) {
+        let route = self.requests.get(&id).and_then(|request| request.route);
+        let Some(attempt) = self.attempt_mut(id, number) else { return };
+        let (told, place) = (std::mem::take(&mut attempt.told), attempt.place);
+        if let (Some(route), Some((pass, in_a_row))) = (route, told.route_pass) {
+            let Gate { config, routes, rng, .. } = self;
+            let rule = config.routes[route.at()].it.breaker.as_ref();
+            let rule = rule.filter(|rule| retry::is_listed(&rule.on, Failure::Broken));
+            if let (Some(breaker), Some(rule)) = (&mut routes[route.at()].breaker, rule)
+                && breaker.break_off(now, rule, pass, in_a_row, rng)
+            {
+                self.stats.breakers_opened += 1;
+                out.push(Output::Note(Note::RouteBreaker { route, open: true }));
+            }
+        }
+        let Some((pool, upstream)) = place else { return };
+        let before = out.len();
+        let Gate { pools, site, rng, .. } = self;
+        pools[pool.at()].break_off(now, site, upstream, told, rng, out);
+        self.after_learning(now, pool, before, out);
+    }
+
+    /// What changed by learning has consequences.
+    pub(super) fn after_learning(&mut self, now: Micros, pool: PoolId, before: usize, out: &mut Vec<Output>) {
+        if out.len() == before {
+            return;
+        }
+        for output in &out[before..] {
+            match output {
+                Output::Note(Note::Ejected { .. }) => self.stats.ejected += 1,
+                Output::Note(Note::UpstreamBreaker { open: true, .. }) => self.stats.breakers_opened += 1,
+                _ => {}
+            }
+        }
+        self.pool_changed(now, pool, out);
+    }
+}
