@@ -19,6 +19,7 @@ use crate::proxy;
 use crate::source::Inbound;
 use crate::stream::{Rewound, Stream};
 use crate::streams::{Pace, Streams, Taken};
+use crate::websocket;
 
 /// Requests of one connection at once; a client with more to ask waits, or opens another.
 const STREAMS_MAX: u32 = 128;
@@ -40,18 +41,24 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let mut builder = http2::Builder::new(streams.clone());
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(listener.header_size.0 as u32)
         .keep_alive_interval(idle)
         .keep_alive_timeout(duration(listener.header_time));
     drop(plan);
     let connection = Rc::new(connection);
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (connection, streams) = (Rc::clone(&connection), streams.clone());
         // On the heap at once: its task would move it there, and out again at its end.
         Box::pin(async move {
+            let opening = websocket::translate(&connection.core, &mut request);
             let answered = proxy::carry(&connection, request.map(Inbound::H2)).await;
-            Ok::<Response<Taken>, Infallible>(answered.response.map(|reply| streams.watch(reply)))
+            let response = match opening {
+                Some(opening) => opening.answer(answered),
+                None => answered.response,
+            };
+            Ok::<Response<Taken>, Infallible>(response.map(|reply| streams.watch(reply)))
         })
     });
     let stream = Gathered::new(stream);

@@ -33,6 +33,7 @@ mod tcp;
 mod tls;
 mod udp;
 mod upstream;
+mod websocket;
 
 use std::fmt;
 use std::future::Future;

@@ -8,3 +8,4 @@
 pub mod body;
 pub mod reply;
 pub mod request;
+pub mod websocket;

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use http::header::{HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use skep_gate::protect::forwarded::{self, Client};
 use skep_gate::router::{Action, Head, is_authority, request_path};
 
@@ -87,6 +87,9 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     let Some(host) = host.filter(|host| is_authority(host)) else {
         return own.answer(400, "there is no host, or a malformed one").into();
     };
+    if parts.method == Method::CONNECT {
+        return own.answer(501, "CONNECT is served for WebSockets only").into();
+    }
     let path = match request_path(&plan.snapshot.config, parts.uri.path()) {
         Ok(path) => path.into_owned(),
         Err(bad) => return own.answer(400, &bad.to_string()).into(),

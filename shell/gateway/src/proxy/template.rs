@@ -48,7 +48,8 @@ impl Template {
         id: &str,
     ) -> Template {
         let parts = asked.parts;
-        let asks = parts.version == Version::HTTP_11 && parts.headers.contains_key(http::header::UPGRADE);
+        // Over HTTP/2 it is a WebSocket's, which has these lines from the gateway only.
+        let asks = parts.version != Version::HTTP_10 && parts.headers.contains_key(http::header::UPGRADE);
         let upgrade = asks.then(|| route.upgrade(asked.lines)).flatten();
         let upgrade = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok());
         let mut headers = parts.headers.clone();

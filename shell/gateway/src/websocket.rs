@@ -1,0 +1,96 @@
+//! WebSockets over HTTP/2 (RFC 8441): what a client opens by an extended CONNECT is carried as the upgrade of HTTP/1.1 that
+//! upstreams know. Routes, limits, proofs of callers and figures take it for that request.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::ext::Protocol;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use skep_gate::Input;
+use skep_gate::http1::websocket;
+use skep_gate::resilience::retry::Failure;
+use tokio::task::spawn_local;
+
+use crate::copy::copy_both;
+use crate::core::Core;
+use crate::proxy::{Answered, Tunnel};
+use crate::reply::Reply;
+
+/// A client waits for a WebSocket.
+pub(crate) struct Opening {
+    upgrade: OnUpgrade,
+    key: String,
+}
+
+/// Makes of an extended CONNECT for a WebSocket the request that asks an upstream for one.
+pub(crate) fn translate(core: &Core, request: &mut Request<Incoming>) -> Option<Opening> {
+    let asks = request.extensions().get::<Protocol>();
+    if request.method() != Method::CONNECT
+        || asks.is_none_or(|p| !p.as_str().eq_ignore_ascii_case("websocket"))
+    {
+        return None;
+    }
+    let upgrade = hyper::upgrade::on(&mut *request);
+    let mut random = [0; 16];
+    for half in random.chunks_exact_mut(8) {
+        half.copy_from_slice(&core.rng.borrow_mut().next_u64().to_le_bytes());
+    }
+    // HTTP/2 has no key: the stream is the client's own.
+    let key = websocket::key(random);
+    *request.method_mut() = Method::GET;
+    let headers = request.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).expect("base 64 is a header's value"));
+    Some(Opening { upgrade, key })
+}
+
+impl Opening {
+    /// What the client gets, and with that its WebSocket, if the upstream has opened one.
+    pub(crate) fn answer(self, answered: Answered) -> Response<Reply> {
+        let Answered { mut response, tunnel } = answered;
+        let Some(tunnel) = tunnel else {
+            return match response.status().is_success() {
+                // By a 2xx it would be open.
+                true => bad_gateway("the upstream opened no WebSocket"),
+                false => response,
+            };
+        };
+        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+        let is_websocket = response
+            .headers()
+            .get(UPGRADE)
+            .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        if !is_websocket || accepted.is_none_or(|accepted| *accepted != websocket::accept(&self.key)) {
+            let Tunnel { mut in_flight, .. } = tunnel;
+            let (attempt, failure) = (in_flight.attempt(), Failure::Reset);
+            in_flight.record.status = StatusCode::BAD_GATEWAY.as_u16();
+            in_flight.end(|request| Input::Failed { request, attempt, failure });
+            return bad_gateway("the upstream answered another WebSocket's key");
+        }
+        for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT, CONTENT_LENGTH] {
+            response.headers_mut().remove(name);
+        }
+        *response.status_mut() = StatusCode::OK;
+        spawn_local(carry(self.upgrade, tunnel));
+        response
+    }
+}
+
+/// Bytes in both directions, until one side ends or both are silent.
+async fn carry(upgrade: OnUpgrade, tunnel: Tunnel) {
+    let Tunnel { upstream, mut in_flight, idle } = tunnel;
+    // A client that left before the answer is gone, and the gate told so.
+    let Ok(client) = upgrade.await else { return };
+    let (_, sent) = copy_both(TokioIo::new(client), upstream, idle).await;
+    in_flight.record.bytes_sent = sent;
+    in_flight.end(|request| Input::Done { request });
+}
+
+fn bad_gateway(what: &'static str) -> Response<Reply> {
+    let mut response = Response::new(Reply::whole(format!("502 {what}\n")));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
+}

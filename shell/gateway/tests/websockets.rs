@@ -1,0 +1,252 @@
+//! WebSockets over HTTP/2, to upstreams of HTTP/1.1.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::ext::Protocol;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Method, Request, StatusCode};
+use skep_gate::balance::sticky::Secret;
+use skep_gate::http1::websocket::accept;
+use skep_gateway::{Applied, Running, Surroundings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A server of HTTP/1.1 that says again in capitals what comes over its WebSockets. Gives the heads that it gets.
+async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(shout(stream, heads.clone()));
+        }
+    });
+    (address, seen)
+}
+
+async fn shout(mut stream: TcpStream, heads: mpsc::UnboundedSender<String>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    let path = head.split(' ').nth(1).unwrap().to_owned();
+    let key =
+        head.split("sec-websocket-key: ").nth(1).map(|rest| rest.split("\r\n").next().unwrap().to_owned());
+    heads.send(head).unwrap();
+    let other = accept("another key");
+    let accepted = if path == "/ws/wrong" { other } else { accept(&key.unwrap_or_default()) };
+    let answer = match &*path {
+        "/ws/refused" => "HTTP/1.1 403 No\r\ncontent-length: 3\r\n\r\nno.".to_owned(),
+        "/ws/plain" => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok.".to_owned(),
+        _ => format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: {accepted}\r\nsec-websocket-protocol: chat\r\n\r\n"
+        ),
+    };
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    let mut piece = [0; 1 << 16];
+    while let Ok(n @ 1..) = stream.read(&mut piece).await {
+        piece.make_ascii_uppercase();
+        if stream.write_all(&piece[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A gateway with this configuration, in which `WEB` stands for its listener's address.
+fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
+    loop {
+        let web = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = skep_gateway::read(&text.replace("WEB", &web.to_string()));
+        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
+        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
+        let surroundings =
+            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
+        match skep_gateway::start(1, follows, surroundings) {
+            Ok(running) => return (running, web, applied),
+            // Another process was given the port meanwhile.
+            Err(skep_gateway::StartFault::Bind { .. }) => {}
+            Err(fault) => panic!("{fault}"),
+        }
+    }
+}
+
+type Client = h2::client::SendRequest<Bytes>;
+
+async fn client(web: SocketAddr) -> Client {
+    let stream = TcpStream::connect(web).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    while !sender.is_extended_connect_protocol_enabled() {
+        tokio::task::yield_now().await;
+        sender = sender.ready().await.unwrap();
+    }
+    sender
+}
+
+async fn connect(
+    client: &mut Client,
+    path: &str,
+    protocol: Option<&'static str>,
+) -> (StatusCode, HeaderMap, SendStream<Bytes>, RecvStream) {
+    let mut request = Request::builder()
+        .method(Method::CONNECT)
+        .uri(format!("http://api.test{path}"))
+        .header("origin", "http://page.test")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", "chat, other")
+        .header("sec-websocket-extensions", "permessage-deflate")
+        .header("x-key", "let-me-in-let-me-in-let-me-in")
+        .body(())
+        .unwrap();
+    if path == "/ws/stranger" {
+        request.headers_mut().remove("x-key");
+    }
+    if let Some(protocol) = protocol {
+        request.extensions_mut().insert(Protocol::from_static(protocol));
+    }
+    let (response, stream) = client.send_request(request, false).unwrap();
+    let (parts, body) = response.await.unwrap().into_parts();
+    (parts.status, parts.headers, stream, body)
+}
+
+async fn read(body: &mut RecvStream, len: usize) -> Vec<u8> {
+    let mut got = Vec::new();
+    while got.len() < len {
+        let piece = body.data().await.unwrap().unwrap();
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        got.extend_from_slice(&piece);
+    }
+    got
+}
+
+/// True if nothing comes before the end.
+async fn ends(body: &mut RecvStream) -> bool {
+    loop {
+        match body.data().await {
+            Some(Ok(piece)) if piece.is_empty() => {}
+            Some(Ok(_)) => return false,
+            Some(Err(_)) | None => return true,
+        }
+    }
+}
+
+fn text(upstream: SocketAddr) -> String {
+    // The hash is that of the key that clients send.
+    let hash = "7d7b33c38d2d7929207130daf10acc943ae8bee54107ca964ec0103fd360df5b";
+    format!(
+        "[gateway.listener.web]\naddress = 'WEB'\n\
+         [gateway.auth.keys.keys]\nheader = 'x-key'\ncallers = [{{ name = 'ann', sha256 = '{hash}' }}]\n\
+         [gateway.limit.few]\nrequests = 1\nper = '1h'\nburst = 2\nscope = 'node'\n\
+         [gateway.route.ws]\npath-prefix = '/ws'\npool = 'p'\nauth = 'keys'\n\
+         [gateway.route.few]\npath = '/ws/few'\npool = 'p'\nlimits = 'few'\n\
+         [gateway.route.brief]\npath = '/ws/brief'\npool = 'p'\ntimeout.idle = '100ms'\n\
+         [gateway.pool.p]\nupstreams = ['{upstream}']\neject = false\nbreaker = false\n"
+    )
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { timeout(PATIENCE, test).await.expect("in time") });
+}
+
+#[test]
+fn a_websocket_over_http2_is_one_of_http1_for_its_upstream() {
+    run(async {
+        let (upstream, mut seen) = server().await;
+        let (running, web, _applied) = gateway(&text(upstream));
+        let mut client = client(web).await;
+        // Several at once over one connection.
+        let mut open = Vec::new();
+        for n in 0..3 {
+            let (status, headers, stream, body) =
+                connect(&mut client, &format!("/ws/{n}?x=1"), Some("websocket")).await;
+            assert_eq!(status, 200);
+            assert_eq!(headers["sec-websocket-protocol"], "chat");
+            for name in ["connection", "upgrade", "sec-websocket-accept", "content-length"] {
+                assert!(!headers.contains_key(name), "{headers:?}");
+            }
+            let head = seen.recv().await.unwrap().to_ascii_lowercase();
+            assert!(head.starts_with(&format!("get /ws/{n}?x=1 http/1.1\r\n")), "{head}");
+            for line in [
+                "host: api.test",
+                "connection: upgrade",
+                "upgrade: websocket",
+                "origin: http://page.test",
+                "sec-websocket-version: 13",
+                "sec-websocket-protocol: chat, other",
+                "sec-websocket-extensions: permessage-deflate",
+                "x-skep-caller: ann",
+            ] {
+                assert_eq!(head.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line} in {head}");
+            }
+            assert!(!head.contains("x-key"), "{head}");
+            open.push((stream, body));
+        }
+        let long = vec![b'x'; 40_000];
+        for (stream, body) in &mut open {
+            for _ in 0..5 {
+                stream.send_data(Bytes::from(long.clone()), false).unwrap();
+                assert_eq!(read(body, long.len()).await, vec![b'X'; 40_000]);
+            }
+        }
+        // The client's end reaches the upstream, and its end the client.
+        let (mut stream, mut body) = open.remove(0);
+        stream.send_data(Bytes::from_static(b"bye"), true).unwrap();
+        assert_eq!(read(&mut body, 3).await, b"BYE");
+        assert!(ends(&mut body).await);
+        // A drain waits for those that are open.
+        let draining = tokio::task::spawn_blocking(move || running.drain(PATIENCE));
+        let (mut stream, mut body) = open.remove(0);
+        stream.send_data(Bytes::from_static(b"still there"), false).unwrap();
+        assert_eq!(read(&mut body, 11).await, b"STILL THERE");
+        stream.send_data(Bytes::new(), true).unwrap();
+        assert!(ends(&mut body).await);
+        // One that is dropped ends as well.
+        drop(open);
+        draining.await.unwrap();
+    });
+}
+
+#[test]
+fn what_opens_no_websocket_is_told_as_it_is() {
+    run(async {
+        let (upstream, mut seen) = server().await;
+        let (running, web, _applied) = gateway(&text(upstream));
+        let mut client = client(web).await;
+        for (path, protocol, expected) in [
+            ("/ws/refused", Some("websocket"), 403),
+            ("/ws/plain", Some("websocket"), 502),
+            ("/ws/wrong", Some("websocket"), 502),
+            ("/ws/stranger", Some("websocket"), 401),
+            ("/elsewhere", Some("websocket"), 404),
+            ("/ws/1", Some("connect-udp"), 501),
+        ] {
+            let (status, ..) = connect(&mut client, path, protocol).await;
+            assert_eq!(status, expected, "{path}");
+        }
+        for expected in [200, 200, 429] {
+            assert_eq!(connect(&mut client, "/ws/few", Some("websocket")).await.0, expected);
+        }
+        while let Ok(head) = seen.try_recv() {
+            assert!(!head.contains("/ws/stranger") && !head.contains("/ws/1"), "{head}");
+        }
+        // Without a word it ends.
+        let (status, _, _stream, mut body) = connect(&mut client, "/ws/brief", Some("websocket")).await;
+        assert_eq!(status, 200);
+        assert!(ends(&mut body).await);
+        running.drain(Duration::ZERO);
+    });
+}
