@@ -334,9 +334,8 @@ pub struct Node {
     cells: Cells,
     routes: local::Routes,
     clients: Clients,
-    /// Clients with something to send, each once: first those that were answered, then those that were only pushed something.
+    /// Clients with something to send, each once.
     with_output: VecDeque<ConnId>,
-    with_pushes: VecDeque<ConnId>,
     /// Clients whose input waits for replies that have come.
     to_resume: Vec<ConnId>,
     /// Empty; kept for its memory, as `carried` is.

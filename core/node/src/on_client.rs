@@ -28,11 +28,9 @@ impl Node {
         self.settings.maxclients().min(self.clients_fit)
     }
 
-    /// The next client that has something to send or is to be closed; each is named once until it has more. Who was answered
-    /// comes before who was only pushed something: publishers go on while their messages leave, so that more of these leave
-    /// together.
+    /// The next client that has something to send or is to be closed; each is named once until it has more.
     pub fn next_with_output(&mut self) -> Option<ConnId> {
-        let conn = self.with_output.pop_front().or_else(|| self.with_pushes.pop_front())?;
+        let conn = self.with_output.pop_front()?;
         if let Some(client) = self.clients.get_mut(conn) {
             client.listed = false;
         }
