@@ -26,6 +26,10 @@ headers = { x-mail = "email" }
 [gateway.route.open]
 pool = "api"
 request-headers = { remove = ["x-inside"], set = { x-tenant = "public" } }
+[gateway.route.inside]
+header = { x-staff = "*" }
+pool = "api"
+auth = "partners"
 [gateway.route.streams]
 path-prefix = "/streams"
 pool = "api"
@@ -134,7 +138,7 @@ def test_no_spelling_of_a_name_says_who_calls(gateway: Gateway) -> None:
 
 def test_no_spelling_of_a_name_stands_for_what_the_gateway_or_the_route_says(gateway: Gateway) -> None:
     names = ("X_Forwarded_For", "X_Forwarded-Proto", "X_FORWARDED_HOST", "X_Request_Id", "X_Skep_Attempt", "X_Skep_Timeout_Ms")
-    names += ("X_Inside", "X-Inside", "X_Tenant", "X-Tenant", "Content_Length", "Transfer_Encoding", "HTTP2_Settings")
+    names += ("X_Staff", "X_Inside", "X-Inside", "X_Tenant", "X-Tenant", "Content_Length", "Transfer_Encoding", "HTTP2_Settings")
     got = seen(gateway, *(f"{name}: forged" for name in names), "X_Free: 1", "X-Twice: 2", "X_Twice: 3")
     assert "forged" not in [value for _, value in got], got
     assert ("x_tenant", "public") in got

@@ -6,6 +6,7 @@
 
 use crate::auth::Rules;
 use crate::config::route::HeaderChanges;
+use crate::resilience::deadline;
 
 /// What the gateway sets itself or reads alone, whoever the client is.
 const OURS: [&str; 16] = [
@@ -37,6 +38,8 @@ pub struct Said<'a> {
     /// The client is a trusted proxy.
     pub trusted: bool,
     pub rules: Option<&'a Rules>,
+    /// Headers that the configuration goes by ([`crate::router::Router::headers`]).
+    pub named: &'a [String],
     /// The route's.
     pub changes: &'a HeaderChanges,
 }
@@ -56,7 +59,8 @@ impl Said<'_> {
     /// Whether a line with this name, in lower case, goes on. Names that are exactly the gateway's are left to it: it sets, or
     /// removes, them itself.
     ///
-    /// Cost: O(length of the name), and O(headers that the ways of `auth` set) where there is one.
+    /// Cost: O(length of the name), and O(headers that the ways of `auth` set) where there is one; for a name that can stand for
+    /// another, O(headers that the configuration names).
     pub fn may_pass(&self, name: &str) -> bool {
         let is = |own: &str| is_same(own, name);
         if self.rules.is_some_and(|rules| rules.own_headers().any(is)) {
@@ -74,7 +78,11 @@ impl Said<'_> {
             let set = self.changes.set.iter().map(|(name, _)| name);
             self.changes.remove.iter().chain(set).any(|own| is(&own.0) && own.0 != name)
         };
-        let is_ours = || OURS.into_iter().any(is) || is(crate::resilience::deadline::HEADER);
+        // What was judged here under one name must not be another there.
+        let is_ours = || {
+            let named = self.named.iter().map(String::as_str);
+            OURS.into_iter().chain([deadline::HEADER]).chain(named).any(|own| is(own) && own != name)
+        };
         !(changed() || is_odd(name) && is_ours())
     }
 }
@@ -91,7 +99,8 @@ mod tests {
         let config = Config::parse(text).unwrap();
         let rules = Rules::new(&config, &[]).unwrap();
         let changes = &config.routes[0].it.request_headers;
-        let with = Said { trusted: false, rules: Some(&rules), changes };
+        let named = ["x-level".to_owned(), "x_odd".to_owned()];
+        let with = Said { trusted: false, rules: Some(&rules), named: &named, changes };
         let proxy = Said { trusted: true, ..with };
         let bare = Said { rules: None, ..with };
         for (name, client, from_proxy, without_auth) in [
@@ -116,6 +125,9 @@ mod tests {
             ("x_inside", false, false, false),
             ("x-tenant", false, false, false),
             ("x_more", true, true, true),
+            ("x-level", true, true, true),
+            ("x_level", false, false, false),
+            ("x_odd", true, true, true),
             ("traceparent", true, true, true),
         ] {
             let found = (with.may_pass(name), proxy.may_pass(name), bare.may_pass(name));

@@ -28,7 +28,7 @@ pub use plan::{Action, Forward, Plan};
 
 use crate::config::Config;
 use crate::config::route::Route;
-use crate::config::scalar::{HostPattern, anchored};
+use crate::config::scalar::{HeaderName, HostPattern, KeyOf, anchored};
 use crate::names::{Names, RouteId};
 
 /// All patterns of one host together may take this much memory.
@@ -40,6 +40,8 @@ pub struct Router {
     plans: Vec<Plan>,
     /// By priority, the greatest first.
     tiers: Vec<Tier>,
+    /// Headers that the configuration goes by, in order.
+    headers: Vec<String>,
 }
 
 /// The route that takes a request.
@@ -116,7 +118,13 @@ impl Router {
             let hosts = tier.exact.values_mut().chain(tier.wildcard.values_mut()).chain([&mut tier.any]);
             hosts.map(Paths::compile).collect::<Result<Vec<()>, String>>()?;
         }
-        Ok(Router { plans: config.routes.iter().map(|r| Plan::new(config, &r.it)).collect(), tiers })
+        let plans = config.routes.iter().map(|r| Plan::new(config, &r.it)).collect();
+        Ok(Router { plans, tiers, headers: headers(config) })
+    }
+
+    /// Names, in lower case, of the headers of requests by which the configuration decides anything.
+    pub fn headers(&self) -> &[String] {
+        &self.headers
     }
 
     /// The route that takes a request, if one does.
@@ -152,6 +160,28 @@ impl Router {
     pub fn plan(&self, id: RouteId) -> &Plan {
         &self.plans[id.at()]
     }
+}
+
+/// The headers that conditions, keys of callers and proofs name.
+fn headers(config: &Config) -> Vec<String> {
+    let mut names: Vec<&HeaderName> = Vec::new();
+    let mut keys: Vec<&KeyOf> = config.limits.iter().map(|limit| &limit.it.by).collect();
+    keys.extend(config.pools.iter().map(|pool| &pool.it.hash_by));
+    for route in config.routes.iter().map(|route| &route.it) {
+        names.extend(route.header.iter().map(|(name, _)| name));
+        names.extend(&route.importance_header);
+        names.extend(route.idempotency.iter().flat_map(|rules| &rules.by));
+        keys.extend(&route.split_by);
+    }
+    names.extend(config.auths.iter().filter_map(|auth| auth.it.keys.as_ref().map(|keys| &keys.header)));
+    names.extend(keys.into_iter().filter_map(|key| match key {
+        KeyOf::Header(name) => Some(name),
+        _ => None,
+    }));
+    let mut names: Vec<String> = names.into_iter().map(|name| name.0.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 impl Paths {

@@ -371,6 +371,17 @@ fn a_group_of_a_pattern_cannot_lead_out_of_where_its_path_is_put() {
     }
 }
 
+#[test]
+fn the_headers_that_a_configuration_goes_by_are_known() {
+    let config = config(
+        "[gateway.pool.p]\nupstreams = ['a:1']\nhash-by = 'header:X-Shard'\n[gateway.limit.l]\nby = 'header:x-key'\n\
+         [gateway.auth.k]\nkeys = { header = 'x-api', callers = [] }\n[gateway.route.r]\nheader = { X-Internal = '!*' }\n\
+         importance-header = 'x-level'\npool = 'p'\nsplit-by = 'cookie:c'\nidempotency.by = ['x-account', 'x-key']\n",
+    );
+    let router = Router::new(&config).unwrap();
+    assert_eq!(router.headers(), ["x-account", "x-api", "x-internal", "x-key", "x-level", "x-shard"]);
+}
+
 /// A server as its upstream could be: what it makes of a path before it looks for whom it is.
 type Server = fn(&str) -> String;
 

@@ -125,7 +125,7 @@ mod tests {
             ("x_free", "1"),
         ];
         let changes = HeaderChanges::default();
-        let said = Said { trusted: false, rules: None, changes: &changes };
+        let said = Said { trusted: false, rules: None, named: &[], changes: &changes };
         let mut headers = map(&lines);
         strip_request(&mut headers, None, said);
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1"), ("x_free", "1")]));

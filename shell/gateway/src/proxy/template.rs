@@ -56,6 +56,7 @@ impl Template {
         let said = Said {
             trusted: plan.snapshot.trusted.contains(connection.peer.address),
             rules: plan.snapshot.auth.as_ref().map(|auth| &auth.rules),
+            named: plan.snapshot.router.headers(),
             changes: &route.request_headers,
         };
         strip_request(&mut headers, upgrade.as_ref(), said);
