@@ -49,6 +49,9 @@ pub struct Keyspace {
     pub(crate) garbage: Garbage,
     /// A command runs that has waited; not part of the state.
     pub(crate) tries_again: Cell<bool>,
+    /// A script runs that may write; not part of the state. What it reads decides what it writes, on every replica, so it is
+    /// not shown what each node knows for itself.
+    pub(crate) hides_figures: Cell<bool>,
     /// Kept until something changes: a node asks twice a turn, and most states change rarely.
     coming: Cell<Option<Coming>>,
     pub access: AccessClock,
@@ -79,7 +82,8 @@ pub struct Stats {
     pub expired_fields: u64,
 }
 
-/// The sizes up to which Redis would use a compact encoding. They change what `OBJECT ENCODING` says, nothing else.
+/// The sizes up to which Redis would use a compact encoding. They change what `OBJECT ENCODING` says, and which values `HSCAN`
+/// and its kin give whole. Each node has its own.
 #[derive(Clone, Debug)]
 pub struct Encodings {
     pub hash_max_listpack_entries: usize,
@@ -93,18 +97,23 @@ pub struct Encodings {
     pub list_max_listpack_size: i64,
 }
 
+impl Encodings {
+    /// Redis's own, which scripts that may write are shown on every node.
+    pub const DEFAULT: Encodings = Encodings {
+        hash_max_listpack_entries: 512,
+        hash_max_listpack_value: 64,
+        set_max_intset_entries: 512,
+        set_max_listpack_entries: 128,
+        set_max_listpack_value: 64,
+        zset_max_listpack_entries: 128,
+        zset_max_listpack_value: 64,
+        list_max_listpack_size: -2,
+    };
+}
+
 impl Default for Encodings {
     fn default() -> Encodings {
-        Encodings {
-            hash_max_listpack_entries: 512,
-            hash_max_listpack_value: 64,
-            set_max_intset_entries: 512,
-            set_max_listpack_entries: 128,
-            set_max_listpack_value: 64,
-            zset_max_listpack_entries: 128,
-            zset_max_listpack_value: 64,
-            list_max_listpack_size: -2,
-        }
+        Encodings::DEFAULT
     }
 }
 
@@ -144,6 +153,7 @@ impl Default for Keyspace {
             stats: Stats::default(),
             garbage: Garbage::default(),
             tries_again: Cell::new(false),
+            hides_figures: Cell::new(false),
             coming: Cell::new(None),
             access: AccessClock::default(),
             encodings: Encodings::default(),
@@ -214,6 +224,11 @@ impl Keyspace {
 
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// The encodings to answer by.
+    pub(crate) fn encodings_shown(&self) -> &Encodings {
+        if self.hides_figures.get() { &Encodings::DEFAULT } else { &self.encodings }
     }
 
     /// Keys in database `db`, those past their deadline but not removed yet included.

@@ -275,7 +275,7 @@ fn hscan(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     };
     let options = ScanOptions::parse(args.from(3), "hscan")?;
     let visit = |at: usize| hash.at(at, cx.now).filter(|field| options.admit(&field.name));
-    let (fields, next): (Vec<&Field>, u64) = if hash.encoding(&cx.keyspace.encodings) != "hashtable" {
+    let (fields, next): (Vec<&Field>, u64) = if hash.encoding(cx.keyspace.encodings_shown()) != "hashtable" {
         ((0..hash.positions()).filter_map(visit).collect(), 0)
     } else {
         let (window, next) = scan::window(cursor, hash.positions(), options.count);

@@ -1,4 +1,7 @@
 //! `OBJECT` and `MEMORY USAGE`: what Redis tells about its insides, answered for ours.
+//!
+//! When a key was used and what it takes is each node's own: reads use keys on the leader alone, clocks differ, and so do
+//! allocations after a restore. A script that may write is refused it, since replicas would write differently.
 
 use skep_base::{Args, Refusal, number};
 use skep_resp::Reply;
@@ -24,13 +27,26 @@ fn inspected<'a>(cx: &ReadCx<'a>, key: &[u8]) -> Option<&'a Entry> {
     cx.keyspace.peek(cx.db, key, cx.now)
 }
 
+/// Refuses a figure of this node to a script that may write.
+fn check_may_show(cx: &ReadCx, figure: &str) -> Result<(), Refusal> {
+    if !cx.keyspace.hides_figures.get() {
+        return Ok(());
+    }
+    let text = format!(
+        "ERR {figure} is not the same on every replica, so a script that may write cannot use it: ask outside of the \
+         script, or use EVAL_RO, EVALSHA_RO or FCALL_RO"
+    );
+    Err(Refusal::format(text))
+}
+
 fn object_encoding(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    let encoding = inspected(cx, &args[2]).map(|entry| entry.value.encoding(&cx.keyspace.encodings));
+    let encoding = inspected(cx, &args[2]).map(|entry| entry.value.encoding(cx.keyspace.encodings_shown()));
     reply.bulk_or_null(encoding.map(str::as_bytes));
     Ok(())
 }
 
 fn object_freq(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    check_may_show(cx, "OBJECT FREQ")?;
     let Some(entry) = inspected(cx, &args[2]) else {
         reply.null();
         return Ok(());
@@ -46,6 +62,7 @@ fn object_freq(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Ref
 }
 
 fn object_idletime(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    check_may_show(cx, "OBJECT IDLETIME")?;
     let Some(entry) = inspected(cx, &args[2]) else {
         reply.null();
         return Ok(());
@@ -99,6 +116,7 @@ fn object_help(_: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal
 
 /// `MEMORY USAGE key [SAMPLES count]`. Collections are judged by a fixed number of elements, whatever `count`.
 fn memory_usage(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    check_may_show(cx, "MEMORY USAGE")?;
     let mut at = 3;
     while at < args.len() {
         if !args.is(at, "samples") || at + 1 == args.len() {

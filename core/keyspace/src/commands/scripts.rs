@@ -44,16 +44,26 @@ pub fn calls_script(command: &CommandSpec) -> bool {
 /// Only an interpreter that runs a script lacks while it does.
 const BUSY: Refusal = Refusal::text("ERR scripts cannot run scripts");
 
+/// True for the calls whose scripts only read and whose replies go to a client alone. `EVAL` of a script that only reads is none:
+/// `ONCE` makes its reply part of the state, and who reads should see the same with it and without.
+fn only_answers(args: Args) -> bool {
+    ["eval_ro", "evalsha_ro", "fcall_ro"].iter().any(|name| args.is(0, name))
+}
+
 fn write(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let mut interpreter = cx.keyspace.interpreter.take().ok_or(BUSY)?;
+    cx.keyspace.hides_figures.set(!only_answers(args));
     let done = interpreter.write(cx, args, reply);
+    cx.keyspace.hides_figures.set(false);
     cx.keyspace.interpreter.replace(Some(interpreter));
     done
 }
 
 fn read(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let mut interpreter = cx.keyspace.interpreter.take().ok_or(BUSY)?;
+    cx.keyspace.hides_figures.set(!only_answers(args));
     let done = interpreter.read(cx, args, reply);
+    cx.keyspace.hides_figures.set(false);
     cx.keyspace.interpreter.replace(Some(interpreter));
     done
 }

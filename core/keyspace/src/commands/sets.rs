@@ -171,12 +171,13 @@ fn sscan(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     };
     let options = ScanOptions::parse(args.from(3), "sscan")?;
     let visit = |at: usize| set.at(at).filter(|member| options.admit(member));
-    let (members, next): (Vec<&SmallBytes>, u64) = if set.encoding(&cx.keyspace.encodings) != "hashtable" {
-        ((0..set.len()).filter_map(visit).collect(), 0)
-    } else {
-        let (window, next) = scan::window(cursor, set.len(), options.count);
-        (window.rev().filter_map(visit).collect(), next)
-    };
+    let (members, next): (Vec<&SmallBytes>, u64) =
+        if set.encoding(cx.keyspace.encodings_shown()) != "hashtable" {
+            ((0..set.len()).filter_map(visit).collect(), 0)
+        } else {
+            let (window, next) = scan::window(cursor, set.len(), options.count);
+            (window.rev().filter_map(visit).collect(), next)
+        };
     scan::reply_cursor(reply, next, members.len());
     members.into_iter().for_each(|member| reply.bulk(member));
     Ok(())

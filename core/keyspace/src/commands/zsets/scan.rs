@@ -37,7 +37,7 @@ pub fn zscan(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refus
         }
         at += 2;
     }
-    if zset.encoding(&cx.keyspace.encodings) == "listpack" {
+    if zset.encoding(cx.keyspace.encodings_shown()) == "listpack" {
         // Small sets come whole and in order, as in Redis.
         write_page(reply, 0, zset.range(0..zset.len(), false), pattern);
         return Ok(());
