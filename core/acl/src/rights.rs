@@ -4,6 +4,7 @@
 use skep_base::{Args, glob};
 use skep_command::{
     COMMAND_COUNT, COMMANDS, Categories, CommandId, CommandSpec, KeyFlags, lookup_full, resolve,
+    sort_patterns,
 };
 
 use crate::user::{KeyPattern, Selector, User};
@@ -18,6 +19,8 @@ pub enum Denied {
     Key(usize),
     /// The channel at this argument.
     Channel(usize),
+    /// This option of SORT, which reads keys that are not among the arguments: it needs the right to read every key.
+    Pattern(&'static str),
 }
 
 impl Denied {
@@ -27,6 +30,7 @@ impl Denied {
             Denied::Command => self.at_length(user, command, &[]),
             Denied::Key(_) => "No permissions to access a key".into(),
             Denied::Channel(_) => "No permissions to access a channel".into(),
+            Denied::Pattern(_) => self.at_length(user, command, &[]),
         }
     }
 
@@ -39,6 +43,9 @@ impl Denied {
             }
             Denied::Key(_) => format!("User {user} has no permissions to access the '{object}' key"),
             Denied::Channel(_) => format!("User {user} has no permissions to access the '{object}' channel"),
+            Denied::Pattern(option) => {
+                format!("{option} option of SORT denied due to insufficient ACL permissions.")
+            }
         }
     }
 }
@@ -87,6 +94,7 @@ impl Rights {
                     Denied::Command => Denied::Command,
                     Denied::Key(at) => Denied::Key(at + INNER),
                     Denied::Channel(at) => Denied::Channel(at + INNER),
+                    Denied::Pattern(option) => Denied::Pattern(option),
                 }),
                 Err(_) => Ok(()),
             };
@@ -108,11 +116,6 @@ impl Rights {
     /// Whether the command may be called at all, whatever its keys.
     pub fn may_call(&self, command: &'static CommandSpec, args: Args<'_>) -> bool {
         self.selectors.iter().any(|selector| selector.has_command(command, args))
-    }
-
-    /// Whether the command is allowed with the right to read every key, as SORT needs it for `BY` and `GET`.
-    pub fn may_read_all(&self, command: &'static CommandSpec, args: Args<'_>) -> bool {
-        self.selectors.iter().any(|selector| selector.reads_all() && selector.check(command, args).is_ok())
     }
 
     /// Whether messages of a channel, or of a pattern, may be received.
@@ -187,6 +190,12 @@ impl Compiled {
                     return Err(Denied::Channel(at));
                 }
             }
+        }
+        if !self.reads_all()
+            // A BY that names no keys only says that nothing is to be sorted. GET is denied in any case, as in Redis.
+            && let Some(denied) = sort_patterns(command, args).find(|p| p.option == "GET" || p.names_keys())
+        {
+            return Err(Denied::Pattern(denied.option));
         }
         Ok(())
     }
@@ -318,6 +327,31 @@ mod tests {
     }
 
     #[test]
+    fn sort_by_patterns_needs_the_right_to_read_every_key() {
+        let (some, all) = (&["+@all", "~a*"][..], &["+@all", "~a*", "%R~*"][..]);
+        let split = &["+@all", "~a*", "(+@all %R~*)"][..];
+        for (rules, command, allowed) in [
+            (some, "SORT a", true),
+            (some, "SORT a BY nosort LIMIT 0 5 STORE a2", true),
+            (some, "SORT a BY w_*", false),
+            (some, "SORT_RO a BY w_*", false),
+            (some, "SORT a BY nosort GET secret:*", false),
+            (some, "SORT a STORE by LIMIT get 5", false), // the key is not allowed
+            (some, "SORT a STORE aby LIMIT get 5 ASC", true),
+            (some, "ONCE t SORT a GET secret:*", false),
+            (some, "ONCE t SORT a STORE a2", true),
+            (all, "SORT a BY w_* GET #", true),
+            (all, "ONCE t SORT a BY w_* STORE a2", true),
+            (split, "SORT_RO a BY w_*", true),
+            // The one may not store, the other not read what the patterns name.
+            (split, "SORT a BY w_* STORE a2", false),
+        ] {
+            let checked = check(rules, command);
+            assert_eq!(checked.is_ok(), allowed, "{rules:?} {command}: {checked:?}");
+        }
+    }
+
+    #[test]
     fn channels_match_and_patterns_are_taken_word_for_word() {
         let rights = rights(&["&news.*", "&x"]);
         assert!(rights.may_receive(b"news.a", false) && rights.may_receive(b"news.*", true));
@@ -332,9 +366,5 @@ mod tests {
         assert!(!rights(&["+@all", "-get", "~*", "&*"]).is_unlimited());
         assert!(!rights(&["+@all", "~*"]).is_unlimited());
         assert!(!rights(&["+@all", "~a", "&*"]).is_unlimited());
-        assert!(
-            rights(&["+@all", "~*"])
-                .may_read_all(lookup_full(b"ping").unwrap(), OwnedArgs::collect([&b"ping"[..]]).args())
-        );
     }
 }

@@ -4,6 +4,7 @@ use skep_base::{Args, number};
 
 use crate::flags::{Flags, KeyFlags};
 use crate::lookup::resolve;
+use crate::sort;
 use crate::spec::{Begin, CommandSpec, Find, KeySpec, Special};
 
 /// No command has more groups of keys than that (GEORADIUS: its source, STORE and STOREDIST).
@@ -212,16 +213,11 @@ fn bitfield_reads_only(args: Args<'_>) -> bool {
 /// The argument behind the last STORE of a SORT.
 fn sort_store(args: Args<'_>) -> Option<usize> {
     let (mut at, mut found) = (2, None);
-    while at < args.len() {
-        if args.is(at, "limit") {
-            at += 2;
-        } else if args.is(at, "get") || args.is(at, "by") {
-            at += 1;
-        } else if args.is(at, "store") && at + 1 < args.len() {
-            at += 1;
-            found = Some(at);
+    while at + 1 < args.len() {
+        if args.is(at, "store") {
+            found = Some(at + 1);
         }
-        at += 1;
+        at += sort::values(args, at) + 1;
     }
     found
 }

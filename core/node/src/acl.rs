@@ -219,26 +219,20 @@ impl Node {
     ) -> Option<Flow> {
         let client = self.clients.get_mut(conn)?;
         let rights = client.rights.as_deref()?;
-        let (reason, object, refusal) = match rights.check(command, args) {
-            Ok(()) => {
-                let refusal = denied_sort(rights, command, args)?;
-                (None, command.name.as_bytes(), refusal)
-            }
-            Err(denied) => {
-                let refusal = Refusal::format(format!("NOPERM {}", denied.brief(&client.user, command)));
-                let (reason, object) = match denied {
-                    Denied::Command => (Reason::Command, command.name.as_bytes()),
-                    Denied::Key(at) => (Reason::Key, &args[at]),
-                    Denied::Channel(at) => (Reason::Channel, &args[at]),
-                };
-                (Some(reason), object, refusal)
-            }
+        let denied = rights.check(command, args).err()?;
+        let (prefix, noted) = match denied {
+            Denied::Command => ("NOPERM", Some((Reason::Command, command.name.as_bytes()))),
+            Denied::Key(at) => ("NOPERM", Some((Reason::Key, &args[at]))),
+            Denied::Channel(at) => ("NOPERM", Some((Reason::Channel, &args[at]))),
+            // As in Redis.
+            Denied::Pattern(_) => ("ERR", None),
         };
+        let refusal = Refusal::format(format!("{prefix} {}", denied.brief(&client.user, command)));
         if client.pending() > 0 {
             client.waiting = true;
             return Some(Flow::Wait);
         }
-        if let Some(reason) = reason {
+        if let Some((reason, object)) = noted {
             let user = client.user.clone();
             self.note_denial(conn, reason, object, &user);
         }
@@ -282,36 +276,6 @@ fn waits_for_what_it_may_not(client: &Client, rights: Option<&Rights>) -> bool {
     let Some(waits_with) = &client.waits_with else { return true };
     let args = waits_with.args();
     resolve(args).is_ok_and(|command| rights.check(command, args).is_err())
-}
-
-/// SORT reads keys that are not among its arguments if it is told to; so it needs the right to read every key.
-fn denied_sort(rights: &Rights, command: &'static CommandSpec, args: Args<'_>) -> Option<Refusal> {
-    if !matches!(command.name, "sort" | "sort_ro") {
-        return None;
-    }
-    let (mut by, mut get, mut at) = (false, false, 2);
-    while at < args.len() {
-        match () {
-            () if args.is(at, "limit") => at += 2,
-            () if args.is(at, "store") => at += 1,
-            () if args.is(at, "by") => {
-                // A pattern without a star only says that nothing is to be sorted.
-                by |= args.get(at + 1).is_some_and(|pattern| pattern.contains(&b'*'));
-                at += 1;
-            }
-            () if args.is(at, "get") => {
-                get |= args.get(at + 1).is_some();
-                at += 1;
-            }
-            () => {}
-        }
-        at += 1;
-    }
-    if !(by || get) || rights.may_read_all(command, args) {
-        return None;
-    }
-    let option = if by { "BY" } else { "GET" };
-    Some(Refusal::format(format!("ERR {option} option of SORT denied due to insufficient ACL permissions.")))
 }
 
 /// Makes a connection as it was when it was opened, as far as its user goes.

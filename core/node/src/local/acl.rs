@@ -144,7 +144,7 @@ fn dryrun(node: &mut Node, call: Call) -> Result<(), Refusal> {
         Ok(()) => call.reply.ok(),
         Err(denied) => {
             let object = match denied {
-                Denied::Command => &[],
+                Denied::Command | Denied::Pattern(_) => &[],
                 Denied::Key(at) | Denied::Channel(at) => &tried[at],
             };
             call.reply.bulk(denied.at_length(name, command, object).as_bytes());

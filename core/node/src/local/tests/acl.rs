@@ -112,6 +112,32 @@ fn a_user_may_do_what_its_rules_say_and_the_rest_is_denied_and_noted() {
 }
 
 #[test]
+fn sort_reads_what_its_user_may_not_by_no_script_once_or_transaction_either() {
+    let mut w = World::new(&[]);
+    let (c, d) = (w.connect(), w.connect());
+    let rules = "on >p ~a* +eval +eval_ro +fcall +sort +sort_ro +lpush +once +multi +exec";
+    assert_eq!(w.ask(c, &format!("ACL SETUSER ann {rules}\nSET secret:x hidden")), "+OK +OK");
+    assert_eq!(w.ask(d, "AUTH ann p\nLPUSH a x"), "+OK :1");
+    let sorts = "'sort',KEYS[1],'by','nosort','get','secret:*'";
+    for call in [
+        &format!("EVAL return(redis.call({sorts})) 1 a")[..],
+        "EVAL_RO return(redis.call('sort_ro',KEYS[1],'get','secret:*')) 1 a",
+        &format!("ONCE t EVAL return(redis.call({sorts})) 1 a"),
+        "ONCE u SORT a BY nosort GET secret:* STORE a2",
+        "MULTI\nSORT a BY nosort GET secret:*\nEXEC",
+    ] {
+        let reply = w.ask(d, call);
+        assert!(reply.contains("GET option of SORT denied due to insufficient ACL permissions."), "{reply}");
+        assert!(!reply.contains("hidden"), "{call}: {reply}");
+    }
+    let tried = w.ask(c, "ACL DRYRUN ann SORT a BY nosort GET secret:*");
+    assert_eq!(tried, "$62 GET option of SORT denied due to insufficient ACL permissions.");
+    assert_eq!(w.ask(c, "ACL SETUSER ann %R~*"), "+OK");
+    assert_eq!(w.ask(d, &format!("EVAL return(redis.call({sorts})) 1 a")), "*1 $6 hidden");
+    assert_eq!(w.ask(d, "ONCE u SORT a BY nosort GET secret:* STORE a2"), ":1");
+}
+
+#[test]
 fn what_a_user_may_do_changes_under_its_connections() {
     let mut w = World::new(&[]);
     let (c, d) = (w.connect(), w.connect());
