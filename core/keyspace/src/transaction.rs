@@ -6,7 +6,7 @@
 use skep_base::args::Span;
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{Args, Refusal, SLOT_COUNT, slot_of};
-use skep_command::CommandSpec;
+use skep_command::{CommandSpec, SortPattern, carried_out, sort_patterns};
 
 use crate::dispatch::Handler;
 use crate::keyspace::DB_COUNT;
@@ -116,9 +116,16 @@ impl Terms {
     ///
     /// # Errors
     /// With the key, or the command that is about all keys.
-    pub fn check(&self, command: &CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+    pub fn check(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
         if self.slots.is_empty() {
             return Ok(());
+        }
+        let (command, args) = carried_out(command, args);
+        let has_slot = |slot: u16| self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot));
+        if let Some(other) = sort_patterns(command, args)
+            .find(|pattern| pattern.names_keys() && !pattern.slot().is_some_and(has_slot))
+        {
+            return Err(names_other_shards(command, other));
         }
         // One that cannot tell its keys refuses its arguments.
         let Ok(keys) = command.keys(args) else { return Ok(()) };
@@ -130,8 +137,7 @@ impl Terms {
             return Err(Refusal::format(text));
         }
         for key in keys.iter() {
-            let slot = slot_of(&args[key.index]);
-            if !self.slots.iter().any(|(first, last)| (*first..=*last).contains(&slot)) {
+            if !has_slot(slot_of(&args[key.index])) {
                 let text = format!(
                     "ERR key '{}' is in another shard than the keys of the script; commands over several shards are not \
                      available: give keys that belong together a hash tag, as in {{tag}}key",
@@ -142,6 +148,16 @@ impl Terms {
         }
         Ok(())
     }
+}
+
+/// Why a SORT is refused whose pattern may name keys of other shards than that of its list.
+pub fn names_other_shards(command: &CommandSpec, pattern: SortPattern<'_>) -> Refusal {
+    let SortPattern { option, pattern } = pattern;
+    let (command, pattern) = (command.name, String::from_utf8_lossy(pattern));
+    Refusal::format(format!(
+        "ERR the keys of {option} {pattern} may be in other shards than that of {command}; commands over several shards are not \
+         available: give the pattern the hash tag of the key in front of its star, as in {{tag}}*"
+    ))
 }
 
 /// Calls `look` with the first command of a transaction.
@@ -212,6 +228,33 @@ fn malformed(cause: Malformed) -> Refusal {
 mod tests {
     use super::*;
     use skep_base::args::OwnedArgs;
+
+    #[test]
+    fn a_script_may_sort_by_keys_of_its_own_shard_alone() {
+        let slot = slot_of(b"{t}");
+        let terms = Terms { slots: vec![(slot, slot)] };
+        for (call, is_refused) in [
+            ("SORT {t}list", false),
+            ("SORT {t}list BY nosort GET # GET nostar", false),
+            ("SORT {t}list BY {t}w_* GET x{t}*->field", false),
+            ("SORT {t}list LIMIT 0 5 BY w_*", true),
+            ("SORT_RO {t}list BY nosort GET #  GET {u}*", true),
+            ("SORT {t}list GET *{t}", true),
+            ("SORT {t}list GET {t*}", true),
+            ("SORT {t}list GET {}{t}*", true),
+            ("SORT {t}list GET * STORE {t}other", true),
+            ("ONCE token SORT {t}list GET * STORE {t}other", true),
+            ("ONCE token SORT {t}list GET {t}* STORE {t}other", false),
+        ] {
+            let args = OwnedArgs::collect(call.split_whitespace().map(str::as_bytes));
+            let checked = terms.check(skep_command::resolve(args.args()).unwrap(), args.args());
+            assert_eq!(checked.is_err(), is_refused, "{call}: {checked:?}");
+            assert_eq!(
+                Terms::default().check(skep_command::resolve(args.args()).unwrap(), args.args()),
+                Ok(())
+            );
+        }
+    }
 
     #[test]
     fn transactions_round_trip_and_no_prefix_or_flip_panics() {

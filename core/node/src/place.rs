@@ -1,7 +1,8 @@
 //! Where a command of the keyspace is carried out: the shard of its keys, here or in another cell.
 
 use skep_base::{Args, GroupId, Refusal, slot_of};
-use skep_command::{CommandSpec, Keys};
+use skep_command::{CommandSpec, Keys, SortPattern, carried_out, sort_patterns};
+use skep_keyspace::names_other_shards;
 
 use crate::Node;
 use crate::copies::waits_for_copies;
@@ -62,6 +63,16 @@ impl Node {
             return Err(Refusal::format(text));
         }
         let shard = first.ok_or_else(not_ready)?;
+        if self.meta.state.shards.len() > 1 {
+            let (command, args) = carried_out(command, args);
+            let is_elsewhere = |pattern: &SortPattern<'_>| {
+                pattern.names_keys()
+                    && pattern.slot().and_then(|slot| self.meta.state.shard_of(slot)) != Some(shard)
+            };
+            if let Some(other) = sort_patterns(command, args).find(is_elsewhere) {
+                return Err(names_other_shards(command, other));
+            }
+        }
         if !self.cells.is_home(shard) {
             return Ok(Place::Elsewhere(shard));
         }

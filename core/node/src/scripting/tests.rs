@@ -261,6 +261,33 @@ fn a_dump_of_functions_is_restored_whole_or_not_at_all() {
 }
 
 #[test]
+fn sort_looks_for_its_patterns_in_its_own_shard_alone() {
+    let mut cluster = Cluster::of(3, &[("shards", "3")]);
+    cluster.run(3_000);
+    let conn = cluster.node(1).connect();
+    let mut told = |words: &[&str]| ask_one(&mut cluster, 1, conn, words);
+    assert_eq!(told(&["RPUSH", "{t}list", "1", "2"]), ":2");
+    assert_eq!(told(&["MSET", "{t}w1", "9", "{t}w2", "5"]), "+OK");
+    assert_eq!(
+        told(&["SORT", "{t}list", "BY", "{t}w*", "GET", "{t}w*", "GET", "#"]),
+        "*4 $1 5 $1 2 $1 9 $1 1"
+    );
+    assert_eq!(told(&["SORT", "{t}list", "BY", "nosort"]), "*2 $1 1 $1 2");
+    let by_script = "return redis.call('sort', KEYS[1], 'get', ARGV[1])";
+    assert_eq!(told(&["EVAL", by_script, "1", "{t}list", "{t}w*"]), "*2 $1 9 $1 5");
+    for words in [
+        &["SORT", "{t}list", "GET", "w*"][..],
+        &["SORT_RO", "{t}list", "GET", "#", "GET", "w*"],
+        &["ONCE", "token", "SORT", "{t}list", "GET", "w*", "STORE", "{t}other"],
+        &["EVAL", by_script, "1", "{t}list", "w*"],
+        &["EVAL_RO", &by_script.replace("sort", "sort_ro"), "1", "{t}list", "w*"],
+    ] {
+        let refused = told(words);
+        assert!(refused.contains("ERR the keys of GET w* may be in other shards"), "{words:?}: {refused}");
+    }
+}
+
+#[test]
 fn all_shards_know_what_was_loaded_and_calls_go_to_the_shard_of_their_keys() {
     let mut cluster = Cluster::of(3, &[("shards", "3")]);
     cluster.run(3_000);
