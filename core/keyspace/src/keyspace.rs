@@ -7,8 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use skep_base::{Args, Millis, Refusal, slot_of};
+use skep_command::CommandSpec;
 
 use crate::access::AccessClock;
+use crate::commands::scripts::calls_script;
 use crate::cut::Cut;
 use crate::db::{Db, Entry, NEVER, SlotTable};
 use crate::dense::{Iter, Keyed};
@@ -211,6 +213,14 @@ impl Keyspace {
     /// What is known of the script that `args` call; `None` if it is not known.
     pub fn script_flags(&self, args: Args<'_>) -> Option<ScriptFlags> {
         self.interpreter.borrow().as_ref()?.flags(&self.scripts, args)
+    }
+
+    /// A call as its client sent it: without what its node has added, if it is one of a script.
+    pub(crate) fn as_sent<'a>(&self, command: &CommandSpec, args: Args<'a>) -> Args<'a> {
+        match self.interpreter.borrow().as_ref() {
+            Some(interpreter) if calls_script(command) => interpreter.as_sent(args),
+            _ => args,
+        }
     }
 
     /// What scripts have logged since it was asked last, with the level as Redis numbers it.

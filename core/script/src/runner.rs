@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skep_acl::CarriedRights;
+use skep_acl::{CarriedRights, without_rights};
 use skep_base::{Args, Refusal};
 use skep_keyspace::scripts::{Interpreter, Library, ScriptFlags, Scripts, Sha};
 use skep_keyspace::{BadPayload, ReadCx, WriteCx, load_libraries};
@@ -238,6 +238,10 @@ impl Interpreter for Runner {
         let source = scripts.source(sha)?;
         let (header, _) = header::of_script(source).ok()?;
         Some(header.flags.unwrap_or_default())
+    }
+
+    fn as_sent<'a>(&self, args: Args<'a>) -> Args<'a> {
+        without_rights(args)
     }
 
     fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)> {

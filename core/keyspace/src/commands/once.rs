@@ -33,7 +33,7 @@ fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         return Ok(());
     };
     let Some(first_key) = keys.first() else { return Err(refused(command, "has no keys")) };
-    let request = Request::of(cx.db, call);
+    let request = Request::of(cx.db, cx.keyspace.as_sent(command, call));
     match cx.keyspace.once.look_up(token, request, cx.now) {
         Known::OtherRequest => Err(Refusal::text("ERR token was used for another command")),
         Known::Repeat(stored) => {

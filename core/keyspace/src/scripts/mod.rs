@@ -38,6 +38,9 @@ pub trait Interpreter: Send {
     /// What is known of the script that `args` call; `None` if it is not known.
     fn flags(&self, scripts: &Scripts, args: Args) -> Option<ScriptFlags>;
 
+    /// A call of a script as its client sent it, without what its node has added: by it a repeat is known.
+    fn as_sent<'a>(&self, args: Args<'a>) -> Args<'a>;
+
     /// What scripts have logged since it was asked last, with the level as Redis numbers it.
     fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)>;
 }
