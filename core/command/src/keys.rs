@@ -50,7 +50,7 @@ impl Keys {
             return Ok(keys);
         }
         for spec in command.keys {
-            if let Some(range) = find(spec, args, command.flags.has(Flags::NO_MANDATORY_KEYS))? {
+            if let Some(range) = find(command, spec, args)? {
                 keys.add(range);
             }
         }
@@ -122,7 +122,7 @@ impl Keys {
         const READS_AND_WRITES: KeyFlags = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
         const OVERWRITES: KeyFlags = KeyFlags::OW.and(KeyFlags::UPDATE);
         match special {
-            Special::None | Special::Once | Special::Streams => {}
+            Special::None | Special::Once | Special::Streams | Special::GeoStore => {}
             Special::Set => {
                 let reads = (3..args.len()).any(|at| args.is(at, "get"));
                 self.ranges[0].flags = if reads { READS_AND_WRITES } else { OVERWRITES };
@@ -142,12 +142,17 @@ impl Keys {
 }
 
 #[inline]
-fn find(spec: &KeySpec, args: Args<'_>, may_have_none: bool) -> Result<Option<Range>, KeyError> {
+fn find(command: &CommandSpec, spec: &KeySpec, args: Args<'_>) -> Result<Option<Range>, KeyError> {
     let first = match spec.begin {
         Begin::Index(at) => usize::from(at),
         Begin::Keyword { word, from } => {
-            match (usize::from(from)..args.len()).rfind(|at| args.is(*at, word) && at + 1 < args.len()) {
-                Some(at) => at + 1,
+            let from = usize::from(from);
+            let found = match command.special {
+                Special::GeoStore => geo_store(args, word, from),
+                _ => (from + 1..args.len()).rfind(|at| args.is(at - 1, word)),
+            };
+            match found {
+                Some(at) => at,
                 None => return Ok(None),
             }
         }
@@ -164,7 +169,7 @@ fn find(spec: &KeySpec, args: Args<'_>, may_have_none: bool) -> Result<Option<Ra
         }
         Find::Counted => {
             let count = args.get(first).and_then(number::parse_i64).ok_or(KeyError)?;
-            if count == 0 && may_have_none {
+            if count == 0 && command.flags.has(Flags::NO_MANDATORY_KEYS) {
                 return Ok(None);
             }
             let count = usize::try_from(count)
@@ -218,6 +223,20 @@ fn sort_store(args: Args<'_>) -> Option<usize> {
             found = Some(at + 1);
         }
         at += sort::values(args, at) + 1;
+    }
+    found
+}
+
+/// The argument behind the last `word` that is an option of a GEORADIUS, whose options begin at `from`.
+fn geo_store(args: Args<'_>, word: &str, from: usize) -> Option<usize> {
+    let (mut at, mut found) = (from, None);
+    while at + 1 < args.len() {
+        if args.is(at, word) {
+            found = Some(at + 1);
+        }
+        // What stands behind these is a value, and may read like an option.
+        let has_value = ["count", "store", "storedist"].iter().any(|option| args.is(at, option));
+        at += if has_value { 2 } else { 1 };
     }
     found
 }

@@ -108,6 +108,8 @@ pub(crate) enum Special {
     Bitfield,
     /// `STORE key` may stand anywhere.
     Sort,
+    /// `STORE key` and `STOREDIST key` may stand anywhere among the options.
+    GeoStore,
     /// The keys are those of the command from argument 2 on.
     Once,
     /// Keys and as many ids stand behind the first `STREAMS` that is an option.

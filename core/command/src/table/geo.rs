@@ -25,6 +25,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
             keyword("STORE", 6, OW | UPDATE),
             keyword("STOREDIST", 6, OW | UPDATE),
         ])
+        .special(Special::GeoStore)
         .deprecated("6.2.0", "GEOSEARCH or GEOSEARCHSTORE with BYRADIUS")
         .syntax(
             "key longitude latitude radius (M | KM | FT | MI) [WITHCOORD] [WITHDIST] [WITHHASH] \
@@ -48,6 +49,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
             keyword("STORE", 5, OW | UPDATE),
             keyword("STOREDIST", 5, OW | UPDATE),
         ])
+        .special(Special::GeoStore)
         .deprecated("6.2.0", "GEOSEARCH or GEOSEARCHSTORE with FROMMEMBER BYRADIUS")
         .syntax(
             "key member radius (M | KM | FT | MI) [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count \
