@@ -53,6 +53,21 @@ const SPARED: &str = "
     QREDO queue zzz
     APPEND hash x";
 
+#[test]
+fn a_queue_that_settles_has_changed_also_if_the_command_is_refused() {
+    let mut bench = Bench::new();
+    bench.run("QADD q payload ID job");
+    bench.run("QTAKE 1 q LEASE 10");
+    let seen = bench.keyspace.seen(0, b"q", bench.keyspace.stamp());
+    assert!(bench.run("QBEAT q job 7").starts_with("-STALE"), "nothing is due yet");
+    assert!(!bench.keyspace.has_changed(0, b"q", seen), "it was refused, and nothing has happened");
+    bench.pass(50);
+    let before = bench.run("QLIST q READY");
+    assert!(bench.run("QBEAT q job 7").starts_with("-STALE"));
+    assert_ne!(bench.run("QLIST q READY"), before, "the lease has ended");
+    assert!(bench.keyspace.has_changed(0, b"q", seen));
+}
+
 fn bench() -> Bench {
     let mut bench = Bench::new();
     KEYSPACE.trim().lines().for_each(|line| _ = bench.run(line));

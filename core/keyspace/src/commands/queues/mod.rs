@@ -59,8 +59,13 @@ fn change<R>(
     let mut settled = Settled::default();
     let result = cx.update(key, |queue: &mut Queue| {
         settled = queue.settle(now, SETTLE_MAX, &mut numbers);
-        change(queue, &mut numbers)
+        match change(queue, &mut numbers) {
+            // What it did by itself is a change, whatever it was asked.
+            Err(refusal) if settled.count > 0 => Ok(Err(refusal)),
+            done => done.map(Ok),
+        }
     });
+    let result = result.and_then(Option::transpose);
     cx.keyspace.numbers = numbers;
     cx.keyspace.note_settled(cx.db, key, settled);
     let event = match &result {
