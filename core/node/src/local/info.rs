@@ -1,7 +1,7 @@
 //! `INFO`: the node's state and counters, as lines of `name:value` in sections.
 //!
-//! Fields of Redis keep its names and units. A field that we have no figure for is left out, never invented: there are no
-//! percentiles of latency, since the core has no clock inside a command. `usec` of a command is its even share of the
+//! Fields of Redis keep its names and units. A field that we have no figure for is left out, never invented. The core has no
+//! clock inside a command: `usec` of a command, and what its percentiles are of, is its even share of the
 //! inputs in which it ran (see [`Node::attribute_time`]); programs find it by its place in the line, so it must be there.
 //! `rdb_` is about checkpoints, `rdb_changes_since_last_save` counts log entries, `master_repl_offset` is the position of
 //! the newest one applied.
