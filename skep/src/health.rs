@@ -50,6 +50,7 @@ mod tests {
             zone: String::new(),
             state,
             version: String::new(),
+            gateway: None,
         };
         let role = |id| if id <= voters { ReplicaRole::Voter } else { ReplicaRole::Learner };
         let replicas = (1..=3).map(|id| ReplicaEntry { node: id, role: role(id), applied: 1 }).collect();

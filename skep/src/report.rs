@@ -30,6 +30,7 @@ fn cluster(status: &Status) -> ClusterStatus {
             skep_node::NodeState::Draining => NodeState::Draining,
         },
         version: node.record.version.clone(),
+        gateway: None,
     });
     let mut cluster = ClusterStatus {
         cluster_id: status.cluster_id.clone(),

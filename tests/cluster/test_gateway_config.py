@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -123,7 +124,7 @@ LISTENING = "import socket, time; s = socket.create_server(('0.0.0.0', 8080)); p
 def test_what_one_node_cannot_carry_out_is_taken_back_on_all_and_tried_again_as_long_as_it_is_wanted() -> None:
     listener = FIRST + '[gateway.listener.web]\naddress = "0.0.0.0:8080"\n'
     with Cluster(3) as cluster:
-        one, _, three = cluster.nodes
+        one, two, three = cluster.nodes
         run(cluster, one, "apply", written(cluster, FIRST))
         line = cluster.network.on_host(three.number, [sys.executable, "-c", LISTENING])
         with subprocess.Popen(line, stdout=subprocess.PIPE) as other:
@@ -135,8 +136,14 @@ def test_what_one_node_cannot_carry_out_is_taken_back_on_all_and_tried_again_as_
             # Whoever passes the command line by has two nodes of three work by it, and the third as soon as it can.
             assert one.call("SKEP", "GATEWAY", "SET", 3, "by hand", listener) == (":", 4)
             until(lambda: [in_force(node) for node in cluster.nodes] == [4, 4, 3], "n3 lags")
+            lagging = "gateway: version 4 is not in force on all nodes: version 4 on n1, n2; version 3 on n3\n  n3: "
+            until(lambda: lagging in run(cluster, one, "status"), "the status says so, and why")
+            told = json.loads(run(cluster, three, "status", "--json"))["nodes"]
+            assert [node["gateway"]["in_force"] for node in told] == [4, 4, 3], told
             other.kill()
         until(lambda: in_force(three) == 4, "n3 works by it when its port is free")
+        shown = run(cluster, two, "status")
+        assert "gateway: version 4 is in force on all nodes\n" in shown, shown
         again = run(cluster, one, "apply", written(cluster, listener))
         assert "says the same already" in again and "version 4 is in force on all 3 nodes" in again, again
 

@@ -91,6 +91,9 @@ pub struct NodeEntry {
     pub state: NodeState,
     /// Of skep.
     pub version: String,
+    /// What the node itself says; absent where it was not asked, or did not answer. A node knows only its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayEntry>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,6 +22,7 @@ fn status() -> NodeStatus {
         zone: String::new(),
         state: NodeState::Up,
         version: "0.1.0".into(),
+        gateway: None,
     };
     let shard = ShardEntry {
         id: 1,

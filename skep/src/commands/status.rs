@@ -1,8 +1,8 @@
 //! `skep status`: what runs where, and whether all is well.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use skep_http::{ClusterState, ClusterStatus, ReplicaRole, ShardEntry};
+use skep_http::{ClusterState, ClusterStatus, GatewayEntry, NodeEntry, NodeState, ReplicaRole, ShardEntry};
 
 use super::table::table;
 use super::{Failure, ask};
@@ -14,24 +14,35 @@ use crate::cli::{HttpAt, StatusArgs};
 /// No node answers there.
 pub fn status(args: &StatusArgs) -> Result<(String, bool), Failure> {
     let mut cluster = ask::cluster(&args.at)?;
-    ask_leaders(&mut cluster);
+    ask_others(&mut cluster);
     let text = if args.json { cluster.to_json() + "\n" } else { for_people(&cluster) };
     Ok((text, cluster.state == ClusterState::Ok))
 }
 
-/// Puts in what the leader of each shard knows and others do not: how far each copy is. One that does not answer is left
-/// out.
-fn ask_leaders(cluster: &mut ClusterStatus) {
-    let leaders: BTreeSet<u64> = cluster.shards.iter().map(|shard| shard.leader).collect();
-    for leader in leaders.into_iter().filter(|leader| *leader != cluster.node_id) {
-        let Some(node) = cluster.nodes.iter().find(|node| node.id == leader) else { continue };
+/// Puts in what each node alone knows: by which version its gateway works, and of shards that it leads how far each copy is.
+/// What one that does not answer knows is left out.
+fn ask_others(cluster: &mut ClusterStatus) {
+    let own = (cluster.node_id, cluster.gateway.clone());
+    for node in &mut cluster.nodes {
+        if node.id == own.0 {
+            node.gateway = Some(own.1.clone());
+            continue;
+        }
+        if node.state == NodeState::Down {
+            continue;
+        }
         let Ok(told) = ask::cluster(&HttpAt { http: node.http.clone() }) else { continue };
-        for shard in cluster.shards.iter_mut().filter(|shard| shard.leader == leader) {
-            let same = |other: &&ShardEntry| other.id == shard.id && other.leader == leader;
+        // An address of loopback, as nodes give it that nobody else shall ask, is that of the node here.
+        if told.node_id != node.id {
+            continue;
+        }
+        for shard in cluster.shards.iter_mut().filter(|shard| shard.leader == node.id) {
+            let same = |other: &&ShardEntry| other.id == shard.id && other.leader == node.id;
             if let Some(other) = told.shards.iter().find(same) {
                 *shard = other.clone();
             }
         }
+        node.gateway = Some(told.gateway);
     }
 }
 
@@ -43,6 +54,7 @@ fn for_people(cluster: &ClusterStatus) -> String {
     for problem in &cluster.problems {
         out += &format!("  {problem}\n");
     }
+    out += &gateways(cluster);
     out.push('\n');
     out += &nodes(cluster);
     out.push('\n');
@@ -50,14 +62,58 @@ fn for_people(cluster: &ClusterStatus) -> String {
     out
 }
 
-/// The table of nodes.
+/// Which version of the gateway's configuration is in force where, and why not the newest; nothing if there is none.
+fn gateways(cluster: &ClusterStatus) -> String {
+    let told = || cluster.nodes.iter().filter_map(|node| Some((node, node.gateway.as_ref()?)));
+    let newest = told().map(|(_, gateway)| gateway.wanted.max(gateway.in_force)).max().unwrap_or(0);
+    if newest == 0 {
+        return String::new();
+    }
+    let mut by_version: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+    told().for_each(|(node, gateway)| by_version.entry(gateway.in_force).or_default().push(&node.name));
+    let silent: Vec<&str> =
+        cluster.nodes.iter().filter(|node| node.gateway.is_none()).map(|node| node.name.as_str()).collect();
+    let is_everywhere = by_version.keys().eq([&newest]);
+    let mut out = match is_everywhere {
+        true if silent.is_empty() => format!("gateway: version {newest} is in force on all nodes\n"),
+        true => format!("gateway: version {newest} is in force on all nodes that answer\n"),
+        false => {
+            let part = |(version, names): (&u64, &Vec<&str>)| match version {
+                0 => format!("none on {}", names.join(", ")),
+                _ => format!("version {version} on {}", names.join(", ")),
+            };
+            let parts: Vec<String> = by_version.iter().rev().map(part).collect();
+            format!("gateway: version {newest} is not in force on all nodes: {}\n", parts.join("; "))
+        }
+    };
+    for (node, gateway) in told().filter(|(_, gateway)| !gateway.problem.is_empty()) {
+        out += &format!("  {}: {}\n", node.name, gateway.problem);
+    }
+    if !silent.is_empty() {
+        out += &format!("  no answer from {}\n", silent.join(", "));
+    }
+    out
+}
+
+/// The version that a node's gateway works by.
+fn version_in_force(node: &NodeEntry) -> String {
+    match &node.gateway {
+        None => "?".to_owned(),
+        Some(GatewayEntry { in_force: 0, .. }) => String::new(),
+        Some(GatewayEntry { in_force, .. }) => in_force.to_string(),
+    }
+}
+
+/// The table of nodes; with the versions of their gateways' configuration, if any node told of one.
 pub(super) fn nodes(cluster: &ClusterStatus) -> String {
+    let has_gateway =
+        cluster.nodes.iter().filter_map(|node| node.gateway.as_ref()).any(|gateway| gateway.wanted > 0);
     let rows: Vec<Vec<String>> = cluster
         .nodes
         .iter()
         .map(|node| {
             let (leads, holds) = ask::burden(cluster, node.id);
-            vec![
+            let mut row = vec![
                 node.name.clone(),
                 node.id.to_string(),
                 node.state.to_string(),
@@ -68,10 +124,15 @@ pub(super) fn nodes(cluster: &ClusterStatus) -> String {
                 node.peer.clone(),
                 node.http.clone(),
                 node.version.clone(),
-            ]
+            ];
+            row.extend(has_gateway.then(|| version_in_force(node)));
+            row
         })
         .collect();
-    table(&["NODE", "ID", "STATE", "LEADS", "COPIES", "ZONE", "CLIENTS", "PEERS", "HTTP", "VERSION"], &rows)
+    let mut heads =
+        vec!["NODE", "ID", "STATE", "LEADS", "COPIES", "ZONE", "CLIENTS", "PEERS", "HTTP", "VERSION"];
+    heads.extend(has_gateway.then_some("GATEWAY"));
+    table(&heads, &rows)
 }
 
 fn shards(cluster: &ClusterStatus) -> String {
@@ -140,7 +201,51 @@ mod tests {
             zone: if id == 1 { "east".into() } else { String::new() },
             state,
             version: "0.1.0".into(),
+            gateway: None,
         }
+    }
+
+    fn with_gateways(gateways: &[Option<(u64, u64, &str)>]) -> ClusterStatus {
+        let nodes = gateways.iter().zip(1..).map(|(gateway, id)| {
+            let gateway = gateway.map(|(wanted, in_force, problem)| GatewayEntry {
+                wanted,
+                in_force,
+                problem: problem.into(),
+            });
+            NodeEntry { gateway, ..node(id, NodeState::Up) }
+        });
+        ClusterStatus { nodes: nodes.collect(), ..ClusterStatus::default() }
+    }
+
+    #[test]
+    fn it_is_told_where_the_newest_version_of_the_gateways_configuration_is_in_force() {
+        let well = Some((3, 3, ""));
+        for (nodes, told) in [
+            (vec![well, well], "gateway: version 3 is in force on all nodes\n"),
+            (
+                vec![well, None],
+                "gateway: version 3 is in force on all nodes that answer\n  no answer from n2\n",
+            ),
+            (
+                vec![well, Some((3, 2, "cannot be read")), well, Some((2, 2, "")), Some((3, 0, "")), None],
+                "gateway: version 3 is not in force on all nodes: version 3 on n1, n3; version 2 on n2, n4; \
+                 none on n5\n  n2: cannot be read\n  no answer from n6\n",
+            ),
+            (vec![Some((0, 0, "")), None], ""),
+        ] {
+            assert_eq!(gateways(&with_gateways(&nodes)), told);
+        }
+    }
+
+    #[test]
+    fn the_table_of_nodes_has_the_versions_if_there_are_any() {
+        let last = |cluster: &ClusterStatus| -> Vec<String> {
+            let shown = nodes(cluster);
+            shown.lines().map(|line| line.split_whitespace().last().unwrap().to_owned()).collect()
+        };
+        let cluster = with_gateways(&[Some((3, 3, "")), None, Some((3, 0, "x"))]);
+        assert_eq!(last(&cluster), ["GATEWAY", "3", "?", "-"]);
+        assert_eq!(last(&with_gateways(&[Some((0, 0, "")), None])), ["VERSION", "0.1.0", "0.1.0"]);
     }
 
     #[test]
