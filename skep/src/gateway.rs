@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use skep_gate::balance::sticky::Secret;
 use skep_gateway::{
-    Applied, Board, Figures, InForce, Nodes, Running, Surroundings, TIME_BOUNDS, UpstreamCounts,
+    Applied, Board, Figures, InForce, NameCounts, Nodes, Running, Surroundings, TIME_BOUNDS, UpstreamCounts,
 };
 use skep_http::{Histogram, Labels, Metric, Samples};
 use skep_node::{NodeState, NodeStatus};
@@ -180,6 +180,7 @@ pub fn metrics(figures: &Figures) -> Vec<Metric> {
         ),
     ];
     all.extend(of_the_store(figures));
+    all.extend(of_names(&figures.names));
     all.extend(of_routes(figures));
     all.extend(of_upstreams(figures));
     let listener = |(name, count): (&String, &u64)| (vec![("listener", name.clone())], *count as f64);
@@ -220,6 +221,23 @@ fn of_the_store(figures: &Figures) -> Vec<Metric> {
             "skep_gateway_keyed_in_flight",
             "Requests with an idempotency key under way",
             keyed.in_flight as f64,
+        ),
+    ]
+}
+
+fn of_names(names: &NameCounts) -> [Metric; 4] {
+    [
+        Metric::gauge("skep_gateway_names", "Names of upstreams that are looked up", names.names as f64),
+        Metric::gauge(
+            "skep_gateway_names_lost",
+            "Of those, the ones whose last question brought no address",
+            names.lost as f64,
+        ),
+        Metric::counter("skep_gateway_name_questions", "Questions for names of upstreams", names.asked),
+        Metric::counter(
+            "skep_gateway_name_questions_failed",
+            "Of those, the ones that brought no address",
+            names.failed,
         ),
     ]
 }

@@ -14,6 +14,7 @@ pub mod layer4;
 mod names;
 pub mod protect;
 pub mod resilience;
+pub mod resolve;
 pub mod router;
 pub mod window;
 

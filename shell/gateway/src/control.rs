@@ -21,10 +21,11 @@ use tokio::sync::watch;
 use tokio::task::LocalSet;
 
 use crate::access_log::{self, AccessLog};
-use crate::auth::{Ask, AuthPlan, Hashing, Sources};
+use crate::auth::{Ask, Hashing, Sources};
 use crate::core::{Beginning, Core};
 use crate::figures::Board;
 use crate::listen::Listeners;
+use crate::names::Directory;
 use crate::snapshot::Snapshot;
 use crate::{Applied, Store};
 
@@ -96,8 +97,19 @@ pub(crate) struct Address {
 #[derive(Debug)]
 pub(crate) enum ToCore {
     Nodes(Arc<Nodes>),
-    Configure { snapshot: Arc<Snapshot>, opened: Vec<(Address, Opened)> },
-    Health { pool: String, address: String, up: bool },
+    Configure {
+        snapshot: Arc<Snapshot>,
+        opened: Vec<(Address, Opened)>,
+    },
+    /// The same configuration with other addresses of names.
+    Readdress {
+        snapshot: Arc<Snapshot>,
+    },
+    Health {
+        pool: String,
+        address: String,
+        up: bool,
+    },
 }
 
 /// The nodes of the cluster that carry traffic, this one among them, counted by zone.
@@ -173,7 +185,10 @@ pub fn start(
         return Err(StartFault::Config("the gateway has no configuration".to_owned()));
     };
     let (mut sources, asked) = Sources::new(mix(surroundings.seed));
-    let snapshot = Arc::new(Snapshot::compile(&first, &mut sources).map_err(StartFault::Config)?);
+    let mut directory = Directory::new(mix(surroundings.seed ^ 1));
+    let snapshot = Snapshot::compile(&first, &mut sources, &directory).map_err(StartFault::Config)?;
+    let snapshot = Arc::new(snapshot);
+    directory.configure(&first.config);
     let mut open = Vec::new();
     let opened = open_new(&snapshot, &mut open, cores)?;
     let logs = access_log::start(cores, surroundings.seed).map_err(StartFault::Thread)?;
@@ -208,7 +223,9 @@ pub fn start(
     let version = first.version;
     let (in_force, is_in_force) = watch::channel(InForce { version, problem: None });
     let to_cores = senders.clone();
-    let control = Control { cores, senders, open, last: first, snapshot, sources, in_force };
+    let left = board.clone();
+    let control =
+        Control { cores, senders, open, last: first, snapshot, sources, directory, board: left, in_force };
     let run = move || LocalSet::new().block_on(&runtime, control.run(applied, drained, asked));
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(run);
     threads.push(thread.map_err(StartFault::Thread)?);
@@ -271,6 +288,8 @@ struct Control {
     last: Applied,
     snapshot: Arc<Snapshot>,
     sources: Sources,
+    directory: Directory,
+    board: Board,
     in_force: watch::Sender<InForce>,
 }
 
@@ -301,6 +320,12 @@ impl Control {
                     }
                 }
                 () = self.sources.run(&mut asked) => {}
+                changed = self.directory.run() => {
+                    self.board.leave_names(self.directory.stats());
+                    if changed {
+                        self.readdress();
+                    }
+                }
                 _ = drained.changed() => return,
             }
         }
@@ -310,8 +335,9 @@ impl Control {
     fn apply(&mut self, next: Applied) {
         let version = next.version;
         let mut open = self.open.clone();
-        let made =
-            Snapshot::compile(&next, &mut self.sources).map_err(StartFault::Config).and_then(|snapshot| {
+        let made = Snapshot::compile(&next, &mut self.sources, &self.directory)
+            .map_err(StartFault::Config)
+            .and_then(|snapshot| {
                 let opened = open_new(&snapshot, &mut open, self.cores)?;
                 Ok((Arc::new(snapshot), opened))
             });
@@ -337,9 +363,19 @@ impl Control {
             let _ = sender.send(ToCore::Configure { snapshot: Arc::clone(&snapshot), opened });
         }
         (self.open, self.last, self.snapshot) = (open, next, snapshot);
-        self.sources.retain(self.snapshot.auth.iter().flat_map(AuthPlan::sources));
+        self.sources.retain(self.snapshot.auth.iter().flat_map(|auth| auth.sources()));
+        self.directory.configure(&self.last.config);
         self.in_force.send_replace(InForce { version, problem: None });
         tracing::info!(version, "gateway: configuration in force");
+    }
+
+    /// Tells all cores of the addresses that names have by now.
+    fn readdress(&mut self) {
+        self.snapshot = Arc::new(self.snapshot.with_addresses(&self.directory));
+        for sender in &self.senders {
+            // A core ends only when the gateway does.
+            let _ = sender.send(ToCore::Readdress { snapshot: Arc::clone(&self.snapshot) });
+        }
     }
 }
 
@@ -376,6 +412,7 @@ async fn serve(
                     listeners.configure(&core, opened);
                 }
                 Some(ToCore::Nodes(nodes)) => core.set_nodes(&nodes),
+                Some(ToCore::Readdress { snapshot }) => core.readdress(snapshot),
                 Some(ToCore::Health { pool, address, up }) => core.on_health(&pool, &address, up),
                 None => break,
             },

@@ -24,7 +24,7 @@ use crate::keyed::Keyed;
 use crate::mailbox::{Command, Mailbox};
 use crate::rates::Rates;
 use crate::snapshot::Snapshot;
-use crate::upstream::{Key, Upstream};
+use crate::upstream::{Key, Place, Upstream};
 use crate::{Store, StoreError};
 
 /// What is in force, with what a core keeps for each part of it. Who waited for anything takes the plan anew: numbers of routes
@@ -320,17 +320,30 @@ impl Core {
         });
     }
 
+    /// Takes in other upstreams of the same pools: names have other addresses. Routes and pools have the numbers that they had, and
+    /// rates are not touched.
+    pub(crate) fn readdress(self: &Rc<Self>, snapshot: Arc<Snapshot>) {
+        let config = (*snapshot.config).clone();
+        let of = self.plan().generation;
+        self.take_plan(snapshot, of);
+        self.with_gate(|gate, now, out| gate.configure(now, config, of, out));
+    }
+
     fn take_plan(&self, snapshot: Arc<Snapshot>, generation: Generation) {
         let old = self.plan();
         let mut kept: HashMap<Key, Rc<Upstream>> =
             old.upstreams.iter().flatten().map(|u| (u.key.clone(), Rc::clone(u))).collect();
         let mut upstreams = Vec::new();
         for (at, pool) in snapshot.config.pools.iter().enumerate() {
-            let own = pool.it.upstreams.iter().map(|upstream| {
+            let own = pool.it.upstreams.iter().enumerate().map(|(of_pool, upstream)| {
                 let key = Key::new(&pool.name, &pool.it, &upstream.address.0);
                 // A certificate that changed makes new connections.
                 let tls = snapshot.upstream_tls[at].clone();
-                let upstream = kept.remove(&key).unwrap_or_else(|| Upstream::new(key, tls));
+                let place = || {
+                    let origin = snapshot.origin(at, of_pool);
+                    Place::new(&upstream.address, origin, &snapshot.lookups)
+                };
+                let upstream = kept.remove(&key).unwrap_or_else(|| Upstream::new(key, place(), tls));
                 upstream.configure(&pool.it, self.cores);
                 upstream
             });
@@ -431,6 +444,7 @@ impl Core {
             rate_asks: self.rates.asked.get(),
             rate_asks_unanswered: self.rates.unanswered.get(),
             keyed: self.keyed.counts(),
+            ..Figures::default()
         }
     }
 

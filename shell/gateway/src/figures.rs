@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use skep_gate::resolve::Stats as NameCounts;
+
 /// Upper bounds of the times of requests, in microseconds; one more counts the rest.
 pub const TIME_BOUNDS: [u64; 13] = [
     500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000,
@@ -77,6 +79,8 @@ pub struct Figures {
     /// Of those, the ones without an answer.
     pub rate_asks_unanswered: u64,
     pub keyed: KeyedCounts,
+    /// Of the node's names of upstreams.
+    pub names: NameCounts,
 }
 
 /// Of requests with an idempotency key, on routes that keep replies.
@@ -134,15 +138,20 @@ impl Figures {
     }
 }
 
-/// Where cores leave their figures.
+/// Where cores leave their figures, and control those of names.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
     cores: Arc<Vec<Mutex<Arc<Figures>>>>,
+    names: Arc<Mutex<NameCounts>>,
 }
 
 impl Board {
     pub(crate) fn new(cores: usize) -> Board {
-        Board { cores: Arc::new((0..cores).map(|_| Mutex::default()).collect()) }
+        Board { cores: Arc::new((0..cores).map(|_| Mutex::default()).collect()), names: Arc::default() }
+    }
+
+    pub(crate) fn leave_names(&self, counts: NameCounts) {
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = counts;
     }
 
     pub(crate) fn leave(&self, core: usize, figures: Figures) {
@@ -156,6 +165,7 @@ impl Board {
             let one = Arc::clone(&core.lock().unwrap_or_else(PoisonError::into_inner));
             all.add(&one);
         }
+        all.names = *self.names.lock().unwrap_or_else(PoisonError::into_inner);
         all
     }
 }

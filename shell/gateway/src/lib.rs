@@ -17,6 +17,7 @@ mod in_flight;
 mod keyed;
 mod listen;
 mod mailbox;
+mod names;
 mod pipe;
 mod probe;
 mod progress;
@@ -43,7 +44,9 @@ use std::sync::Arc;
 pub use auth::keyset;
 use bytes::Bytes;
 pub use control::{InForce, Nodes, Running, StartFault, Surroundings, start};
-pub use figures::{Board, Figures, KeyedCounts, NO_ROUTE, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts};
+pub use figures::{
+    Board, Figures, KeyedCounts, NO_ROUTE, NameCounts, OTHERS, RouteCounts, TIME_BOUNDS, UpstreamCounts,
+};
 use skep_gate::balance::sticky::Secret;
 use skep_gate::{Config, ConfigError};
 

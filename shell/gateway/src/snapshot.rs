@@ -8,26 +8,34 @@ use skep_gate::balance::sticky::Secret;
 use skep_gate::config::listener::Protocol;
 use skep_gate::config::pool::UpstreamProtocol;
 use skep_gate::protect::nets::Nets;
+use skep_gate::resolve::Origins;
 use skep_gate::router::Router;
 
 use crate::Applied;
 use crate::auth::{AuthPlan, Sources};
+use crate::names::{Directory, Lookups};
 use crate::tls::{self, ListenerTls};
 use crate::upstream::UpstreamTls;
 
 /// What is in force.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) version: u64,
+    /// As it was written.
+    written: Arc<Config>,
+    /// As it is carried out: addresses in the places of names.
     pub(crate) config: Arc<Config>,
+    /// Empty if there are no names.
+    origins: Origins,
+    pub(crate) lookups: Lookups,
     /// What the cluster signs with.
     pub(crate) secret: Option<Secret>,
-    pub(crate) router: Router,
+    pub(crate) router: Arc<Router>,
     pub(crate) trusted: Nets,
     /// Whether any route asks who may pass; if none does, nobody is asked.
     pub(crate) has_rules: bool,
     /// Who may call; none if no route could ask.
-    pub(crate) auth: Option<AuthPlan>,
+    pub(crate) auth: Option<Arc<AuthPlan>>,
     /// By listener.
     pub(crate) listener_tls: Vec<Option<Arc<ListenerTls>>>,
     /// By pool.
@@ -39,7 +47,11 @@ impl Snapshot {
     ///
     /// # Errors
     /// A sentence about the first thing that is wrong.
-    pub(crate) fn compile(applied: &Applied, sources: &mut Sources) -> Result<Snapshot, String> {
+    pub(crate) fn compile(
+        applied: &Applied,
+        sources: &mut Sources,
+        directory: &Directory,
+    ) -> Result<Snapshot, String> {
         let config = Arc::clone(&applied.config);
         let mut listener_tls = Vec::new();
         for listener in &config.listeners {
@@ -54,12 +66,13 @@ impl Snapshot {
             let made = pool.it.tls_name.as_ref().map(|name| upstream(name, http2)).transpose();
             upstream_tls.push(made.map_err(|what| format!("gateway.pool.{}.tls-name: {what}", pool.name))?);
         }
-        let auth = AuthPlan::compile(&config, sources)?;
+        let auth = AuthPlan::compile(&config, sources)?.map(Arc::new);
+        let (addressed, origins) = addressed(&config, directory);
         Ok(Snapshot {
             auth,
             version: applied.version,
             secret: applied.secret.clone(),
-            router: Router::new(&config)?,
+            router: Arc::new(Router::new(&config)?),
             trusted: Nets::new(&config.trusted_proxies),
             has_rules: config.routes.iter().any(|route| {
                 let route = &route.it;
@@ -67,8 +80,33 @@ impl Snapshot {
             }),
             listener_tls,
             upstream_tls,
-            config,
+            config: addressed,
+            origins,
+            lookups: directory.lookups(),
+            written: config,
         })
+    }
+
+    /// The same with the addresses that names have by now.
+    pub(crate) fn with_addresses(&self, directory: &Directory) -> Snapshot {
+        let (config, origins) = addressed(&self.written, directory);
+        Snapshot { config, origins, ..self.clone() }
+    }
+
+    /// The name that an upstream's address was found by.
+    pub(crate) fn origin(&self, pool: usize, upstream: usize) -> Option<&Arc<str>> {
+        self.origins.get(pool)?.get(upstream)?.as_ref()
+    }
+}
+
+/// A configuration as it is carried out, and where its addresses are from.
+fn addressed(config: &Arc<Config>, directory: &Directory) -> (Arc<Config>, Origins) {
+    match directory.expand(config) {
+        None => (Arc::clone(config), Vec::new()),
+        Some(expanded) => {
+            let config = Config { pools: expanded.pools, ..(**config).clone() };
+            (Arc::new(config), expanded.origins)
+        }
     }
 }
 
@@ -76,7 +114,7 @@ impl Snapshot {
     /// True if a file that it names is another than the one that was read.
     pub(crate) fn is_outdated(&self) -> bool {
         let tls = self.listener_tls.iter().flatten().any(|tls| tls.is_outdated());
-        tls || self.auth.as_ref().is_some_and(AuthPlan::is_outdated)
+        tls || self.auth.as_ref().is_some_and(|auth| auth.is_outdated())
     }
 }
 

@@ -6,6 +6,7 @@
 //! INV-GATE-1: `Config::parse(config.text()) == Ok(config)` for every configuration that was parsed.
 
 pub mod auth;
+pub mod dns;
 mod fields;
 pub mod idempotency;
 pub mod listener;
@@ -23,6 +24,7 @@ use skep_settings::nearest_of;
 use toml::de::DeTable;
 
 use auth::Auth;
+use dns::Dns;
 pub use fields::Named;
 pub(crate) use fields::Scalar;
 use fields::{Fields, Section};
@@ -77,6 +79,7 @@ pub struct Config {
     /// Adjacent slashes of a path are one, in what routes see and in what upstreams get.
     pub merge_slashes: bool,
     pub escaped_slashes: EscapedSlashes,
+    pub dns: Dns,
     pub listeners: Vec<Named<Listener>>,
     pub routes: Vec<Named<Route>>,
     pub pools: Vec<Named<Pool>>,
@@ -94,6 +97,7 @@ impl Default for Config {
             forwarded: ForwardedStyle::default(),
             merge_slashes: true,
             escaped_slashes: EscapedSlashes::default(),
+            dns: Dns::default(),
             listeners: Vec::new(),
             routes: Vec::new(),
             pools: Vec::new(),
@@ -130,6 +134,7 @@ impl Section for Config {
         f.one("forwarded", &mut self.forwarded);
         f.one("merge-slashes", &mut self.merge_slashes);
         f.one("escaped-slashes", &mut self.escaped_slashes);
+        f.section("dns", &mut self.dns);
         f.named("listener", &mut self.listeners, LISTENERS_MAX);
         f.named("route", &mut self.routes, ROUTES_MAX);
         f.named("pool", &mut self.pools, POOLS_MAX);

@@ -262,6 +262,17 @@ text_forms! {
     };
 }
 
+impl Address {
+    /// The name and the port; none if it is no name that would be looked up.
+    pub fn name(&self) -> Option<(&str, u16)> {
+        if self.0.parse::<std::net::SocketAddr>().is_ok() {
+            return None;
+        }
+        let (name, port) = self.0.rsplit_once(':')?;
+        Some((name, port.parse().ok()?))
+    }
+}
+
 /// A pattern as the router uses it: anchored at both ends, on bytes, without Unicode classes.
 pub(crate) fn compile_pattern(text: &str) -> Result<regex::bytes::Regex, regex::Error> {
     regex::bytes::RegexBuilder::new(&anchored(text)).unicode(false).size_limit(PATTERN_BYTES_MAX).build()

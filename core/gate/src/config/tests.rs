@@ -86,6 +86,12 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
             "line 4: `gateway.listener.b.address` is 0.0.0.0:80, as is that of `a`",
         ),
         (
+            "[gateway]\ndns.servers = ['ns.example']\n",
+            "line 2: `gateway.dns.servers` is `ns.example`; it must be the address of a name server, such as 10.0.0.53 or \
+             10.0.0.53:5353",
+        ),
+        ("[gateway]\ndns.ttl-max = '500ms'\n", "line 2: `gateway.dns.ttl-max` is shorter than ttl-min"),
+        (
             "[gateway]\ntrusted-proxies = ['10.0.0.1/8']\n",
             "line 2: `gateway.trusted-proxies` is `10.0.0.1/8`; it must be an address or a network such as 10.0.0.0/8, \
              with no bits set behind its length",

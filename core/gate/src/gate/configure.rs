@@ -1,5 +1,7 @@
 //! Another configuration, another place: what is known is carried over by name, and what is under way goes on.
 
+use std::collections::BTreeMap;
+
 use skep_base::Micros;
 
 use super::pool::Pool;
@@ -10,25 +12,37 @@ use crate::config::{self, Config, Named};
 use crate::names::{Generation, PoolId, RouteId, UpstreamId};
 use crate::resilience::{Breaker, Budget, Failover, Latencies, Queue};
 
+/// Places by name.
+fn places<S, Id>(all: &[Named<S>], id: fn(u32) -> Id) -> BTreeMap<&str, Id> {
+    all.iter().enumerate().map(|(at, named)| (named.name.as_str(), id(at as u32))).collect()
+}
+
+/// Old places by new ones.
+fn places_before<Id: Ord + Copy>(new: &[Option<Id>]) -> BTreeMap<Id, usize> {
+    new.iter().enumerate().filter_map(|(old, new)| Some(((*new)?, old))).collect()
+}
+
 impl Gate {
     /// Puts a checked configuration in force. Pools and upstreams with the same names and addresses keep what was learned of
     /// them; requests under way end as they began, by the time limits that they came with; those of routes that are gone
     /// are not sent again.
     ///
-    /// `of` is unlike that of all configurations before; who arrives with the numbers of another is told to come again.
+    /// `of` is unlike that of all configurations before, unless its routes and pools are those of the one before in the same order
+    /// (upstreams may be others); who arrives with the numbers of another is told to come again.
     ///
     /// Cost: that of building all pools; a millisecond for each that uses maglev.
     pub fn configure(&mut self, now: Micros, config: Config, of: Generation, out: &mut Vec<Output>) {
         self.generation = of;
-        let pool_of =
-            |name: &str| config.pools.iter().position(|p| p.name == name).map(|at| PoolId(at as u32));
         let old_config = std::mem::take(&mut self.config);
+        let pools: BTreeMap<&str, PoolId> = places(&config.pools, PoolId);
+        let routes: BTreeMap<&str, RouteId> = places(&config.routes, RouteId);
+        let pool_of = |name: &str| pools.get(name).copied();
         let new_pool: Vec<Option<PoolId>> = old_config.pools.iter().map(|p| pool_of(&p.name)).collect();
-        let new_route: Vec<Option<RouteId>> = old_config
-            .routes
-            .iter()
-            .map(|r| config.routes.iter().position(|n| n.name == r.name).map(|at| RouteId(at as u32)))
-            .collect();
+        let new_route: Vec<Option<RouteId>> =
+            old_config.routes.iter().map(|route| routes.get(&*route.name).copied()).collect();
+        // By the new number: the old one.
+        let old_pool: BTreeMap<PoolId, usize> = places_before(&new_pool);
+        let old_route: BTreeMap<RouteId, usize> = places_before(&new_route);
         let new_upstream = |pool: PoolId, upstream: UpstreamId| -> Option<(PoolId, UpstreamId)> {
             let address = &old_config.pools[pool.at()].it.upstreams[upstream.at()].address;
             let new = new_pool[pool.at()]?;
@@ -37,11 +51,11 @@ impl Gate {
         };
 
         // Whether a route's breaker goes on, by the new number: its rule is the same.
-        let same_rule = |named: &Named<config::route::Route>| {
-            let old = old_config.routes.iter().find(|old| old.name == named.name);
+        let same_rule = |(at, named): (usize, &Named<config::route::Route>)| {
+            let old = old_route.get(&RouteId(at as u32)).map(|old| &old_config.routes[*old]);
             old.is_some_and(|old| old.it.breaker == named.it.breaker)
         };
-        let keeps_breaker: Vec<bool> = config.routes.iter().map(same_rule).collect();
+        let keeps_breaker: Vec<bool> = config.routes.iter().enumerate().map(same_rule).collect();
 
         // Requests speak of the new configuration first, so that what is built below can count them.
         let mut homeless = Vec::new();
@@ -86,7 +100,7 @@ impl Gate {
             std::mem::take(&mut self.routes).into_iter().map(Some).collect();
         for (at, named) in config.pools.iter().enumerate() {
             let id = PoolId(at as u32);
-            let from = new_pool.iter().position(|new| *new == Some(id));
+            let from = old_pool.get(&id).copied();
             let mut old = from.and_then(|from| old_pools[from].take());
             if let (Some(old), Some(from)) = (&mut old, from)
                 && old_config.pools[from].it.breaker != named.it.breaker
@@ -101,7 +115,7 @@ impl Gate {
         }
         for (at, named) in config.routes.iter().enumerate() {
             let id = RouteId(at as u32);
-            let from = new_route.iter().position(|new| *new == Some(id));
+            let from = old_route.get(&id).copied();
             let old = from.and_then(|from| old_routes[from].take());
             let rule = &named.it;
             let retry = rule.retry.as_ref();

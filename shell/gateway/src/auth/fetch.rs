@@ -61,7 +61,7 @@ impl Url {
                 Some(UpstreamTls { config: tls::client(false)?, name })
             }
         };
-        let place = Place::new(&format!("{}:{}", self.host, self.port));
+        let place = Place::OfSystem(format!("{}:{}", self.host, self.port));
         let stream = connect(&place, secure.as_ref()).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;

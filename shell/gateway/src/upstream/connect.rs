@@ -1,20 +1,17 @@
 //! Connections to an upstream: its name, TCP, TLS.
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use skep_gate::config::scalar::Address;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::names::Lookups;
 use crate::stream::Stream;
-
-/// The system's resolver does not tell how long an answer holds; a name that moves is found again after this.
-const NAME_LIFE: Duration = Duration::from_secs(5);
 
 /// TLS to the upstreams of a pool.
 #[derive(Clone, Debug)]
@@ -25,15 +22,33 @@ pub(crate) struct UpstreamTls {
 
 /// Where an upstream is.
 #[derive(Debug)]
-pub(crate) struct Place {
-    text: String,
-    fixed: Option<SocketAddr>,
-    found: RefCell<Option<(Instant, Vec<SocketAddr>)>>,
+pub(crate) enum Place {
+    Fixed(SocketAddr),
+    /// An address that a name has.
+    Found {
+        address: SocketAddr,
+        name: Arc<str>,
+        lookups: Lookups,
+    },
+    /// A name that has no address yet, or is this machine.
+    Named {
+        name: Arc<str>,
+        port: u16,
+        lookups: Lookups,
+    },
+    /// A name or address with a port, looked up by the machine's own library each time.
+    OfSystem(String),
 }
 
 impl Place {
-    pub(crate) fn new(text: &str) -> Place {
-        Place { text: text.to_owned(), fixed: text.parse().ok(), found: RefCell::new(None) }
+    pub(crate) fn new(address: &Address, origin: Option<&Arc<str>>, lookups: &Lookups) -> Place {
+        let lookups = lookups.clone();
+        match (address.name(), address.0.parse(), origin) {
+            (Some((name, port)), ..) => Place::Named { name: name.into(), port, lookups },
+            (None, Ok(address), Some(name)) => Place::Found { address, name: Arc::clone(name), lookups },
+            (None, Ok(address), None) => Place::Fixed(address),
+            (None, Err(_), _) => unreachable!("an upstream is an address, or a name with a port"),
+        }
     }
 
     /// A TCP connection.
@@ -41,9 +56,15 @@ impl Place {
     /// # Errors
     /// The name means nothing, or no address of it takes a connection.
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = match self.fixed {
-            Some(address) => TcpStream::connect(address).await?,
-            None => self.connect_by_name().await?,
+        let stream = match self {
+            Place::Fixed(address) => TcpStream::connect(address).await?,
+            Place::Found { address, name, lookups } => {
+                let mut tried = Tried { name, lookups, reached: false };
+                let stream = TcpStream::connect(address).await?;
+                tried.reached = true;
+                stream
+            }
+            Place::Named { .. } | Place::OfSystem(_) => any(&self.addresses().await?).await?,
         };
         stream.set_nodelay(true)?;
         Ok(stream)
@@ -54,31 +75,41 @@ impl Place {
     /// # Errors
     /// The name means nothing.
     pub(crate) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        if let Some(address) = self.fixed {
-            return Ok(vec![address]);
-        }
-        if let Some((at, addresses)) = &*self.found.borrow()
-            && at.elapsed() < NAME_LIFE
-        {
-            return Ok(addresses.clone());
-        }
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(&self.text).await?.collect();
-        *self.found.borrow_mut() = Some((Instant::now(), addresses.clone()));
-        Ok(addresses)
-    }
-
-    async fn connect_by_name(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in self.addresses().await? {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+        match self {
+            Place::Fixed(address) | Place::Found { address, .. } => Ok(vec![*address]),
+            Place::Named { name, port, lookups } => {
+                let found = lookups.addresses(name).await?;
+                Ok(found.into_iter().map(|ip| (ip, *port).into()).collect())
             }
+            Place::OfSystem(text) => Ok(tokio::net::lookup_host(text).await?.collect()),
         }
-        // What was found does not work: it is looked up again next time.
-        *self.found.borrow_mut() = None;
-        Err(last)
     }
+}
+
+/// Dropped, it tells that an address of a name could not be reached, be it that the gate lost patience.
+struct Tried<'a> {
+    name: &'a Arc<str>,
+    lookups: &'a Lookups,
+    reached: bool,
+}
+
+impl Drop for Tried<'_> {
+    fn drop(&mut self) {
+        if !self.reached {
+            self.lookups.is_unreachable(self.name);
+        }
+    }
+}
+
+async fn any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// A connection to `place`, with TLS if there is `tls`.

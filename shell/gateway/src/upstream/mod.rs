@@ -219,9 +219,9 @@ impl Body for Arriving {
 }
 
 impl Upstream {
-    pub(crate) fn new(key: Key, tls: Option<UpstreamTls>) -> Rc<Upstream> {
+    pub(crate) fn new(key: Key, place: Place, tls: Option<UpstreamTls>) -> Rc<Upstream> {
         Rc::new(Upstream {
-            place: Place::new(&key.address),
+            place,
             key,
             tls,
             sticky: RefCell::new(None),
