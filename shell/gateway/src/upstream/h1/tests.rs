@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 use tokio::task::coop::{cooperative, has_budget_remaining};
 use tokio::time::timeout;
 
-use super::super::{Key, Lease};
+use super::super::{Key, Lease, Place};
 use super::*;
 use crate::source::Inbound;
 
@@ -23,8 +23,9 @@ fn run(test: impl Future<Output = ()>) {
 
 async fn upstream() -> (Rc<Upstream>, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (pool, address) = (Pool::default(), listener.local_addr().unwrap().to_string());
-    let upstream = Upstream::new(Key::new("p", &pool, &address), None);
+    let (pool, address) = (Pool::default(), listener.local_addr().unwrap());
+    let key = Key::new("p", &pool, &address.to_string());
+    let upstream = Upstream::new(key, Place::Fixed(address), None);
     upstream.configure(&pool, 1);
     (upstream, listener)
 }
