@@ -99,9 +99,12 @@ SORTS = frozenset([b"SORT", b"SORT_RO"])
 
 
 def in_any_order(words: Words, events: list[bytes], others: Reply, reply: Reply) -> list[bytes]:
-    """Members of sets come in another order, so SORT looks at keys of their names in another order, or at others."""
+    """Members of sets, and elements of equal weight, come in another order, so SORT looks at keys of their names in another order;
+    with a LIMIT at others."""
     if words[0].upper() not in SORTS:
         return events
+    if any(word.upper() == b"LIMIT" for word in words):
+        events = [b":".join(event.split(b":", 2)[:2]) if event.split(b":", 2)[1] == b"keymiss" else event for event in events]
     return sorted(event for event in events if reply == others or event.split(b":", 2)[1] != b"keymiss")
 
 
