@@ -2,39 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stage;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::time::Duration;
 
-use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, Running, StartFault, Surroundings};
-use tokio::sync::watch;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use stage::{Stage, connect};
 
 /// A gateway with this configuration, in which `WEB` stands for its listener's address.
-fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
-    loop {
-        let web = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = skep_gateway::read(&text.replace("WEB", &web.to_string()));
-        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
-        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-        let surroundings =
-            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
-        match skep_gateway::start(1, follows, surroundings) {
-            Ok(running) => return (running, web, applied),
-            // Another process was given the port meanwhile.
-            Err(StartFault::Bind { .. }) => {}
-            Err(fault) => panic!("{fault}"),
-        }
-    }
-}
-
-fn connect(to: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
+fn gateway(text: &str) -> (Stage, SocketAddr) {
+    Stage::new(1, None, |web| text.replace("WEB", &web.to_string()))
 }
 
 /// Reads until `end` is there.
@@ -51,7 +28,7 @@ fn read_to(stream: &mut TcpStream, end: &str) -> String {
 
 #[test]
 fn a_short_body_that_an_answer_has_no_use_for_costs_not_the_connection() {
-    let (running, web, _applied) = gateway(
+    let (stage, web) = gateway(
         "[gateway.listener.web]\naddress = 'WEB'\n[gateway.route.all]\nanswer = { status = 200, body = 'said.' }\n\
          [gateway.route.away]\npath = '/away'\nanswer = { status = 403, body = 'away.' }\n",
     );
@@ -71,13 +48,13 @@ fn a_short_body_that_an_answer_has_no_use_for_costs_not_the_connection() {
     let mut rest = String::new();
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest.matches("HTTP/1.1 ").count(), 1, "{rest}");
-    running.drain(PATIENCE);
+    stage.end();
 }
 
 #[test]
 fn a_connection_that_speaks_http2_only_after_the_drain_began_is_not_served() {
     let slow = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (running, web, _applied) = gateway(&format!(
+    let (stage, web) = gateway(&format!(
         "[gateway]\ntrusted-proxies = ['127.0.0.0/8']\n[gateway.listener.web]\naddress = 'WEB'\nproxy-protocol = 'required'\n\
          [gateway.route.all]\nanswer.body = 'said.'\n[gateway.route.slow]\npath = '/slow'\npool = 'p'\n\
          [gateway.pool.p]\nupstreams = ['{}']\n",
@@ -94,7 +71,7 @@ fn a_connection_that_speaks_http2_only_after_the_drain_began_is_not_served() {
     busy.write_all(b"PROXY UNKNOWN\r\nGET /slow HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let (mut asked, _) = slow.accept().unwrap();
     read_to(&mut asked, "\r\n\r\n");
-    let draining = std::thread::spawn(move || running.drain(PATIENCE));
+    let draining = std::thread::spawn(move || stage.end());
     assert_eq!(idle.read(&mut [0; 10]).unwrap(), 0, "the drain has begun");
     // The preface, settings, and GET / with the authority `a`.
     late.write_all(b"UNKNOWN\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stage;
+
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -14,10 +15,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, Running, Surroundings};
+use stage::Stage;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
@@ -55,21 +54,8 @@ async fn answer(request: Request<Incoming>, healthy: Arc<AtomicBool>) -> Result<
 }
 
 /// A gateway with this configuration, in which `WEB` stands for its listener's address.
-fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
-    loop {
-        let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = skep_gateway::read(&text.replace("WEB", &address.to_string()));
-        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
-        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-        let surroundings =
-            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
-        match skep_gateway::start(2, follows, surroundings) {
-            Ok(running) => return (running, address, applied),
-            // Another process was given the port meanwhile.
-            Err(skep_gateway::StartFault::Bind { .. }) => {}
-            Err(fault) => panic!("{fault}"),
-        }
-    }
+fn gateway(text: &str) -> (Stage, SocketAddr) {
+    Stage::new(2, None, |web| text.replace("WEB", &web.to_string()))
 }
 
 async fn call(
@@ -105,7 +91,7 @@ fn calls_go_through_with_trailers_and_less_time_than_they_had() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let upstream = server(Arc::default()).await;
-        let (running, web, _applied) = gateway(&text(upstream, ""));
+        let (stage, web) = gateway(&text(upstream, ""));
         for _ in 0..3 {
             let (parts, body, trailers) = call(web, "/api.Echo/Say", "5S").await;
             assert_eq!((parts.status.as_u16(), &body[..]), (200, &b"\0\0\0\0\x03abc"[..]));
@@ -123,7 +109,7 @@ fn calls_go_through_with_trailers_and_less_time_than_they_had() {
             (parts.status.as_u16(), &parts.headers["grpc-status"]),
             (200, &HeaderValue::from_static("12"))
         );
-        tokio::task::spawn_blocking(|| running.drain(Duration::from_secs(30))).await.unwrap();
+        tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
     });
 }
 
@@ -134,7 +120,7 @@ fn the_health_protocol_takes_an_upstream_out_and_back_in_on_all_cores() {
         let healthy = Arc::new(AtomicBool::new(true));
         let upstream = server(Arc::clone(&healthy)).await;
         let health = "health = { kind = 'grpc', interval = '100ms', timeout = '100ms', rise = 1, fall = 1 }";
-        let (running, web, _applied) = gateway(&text(upstream, health));
+        let (stage, web) = gateway(&text(upstream, health));
         for (is_well, expected) in [(true, None), (false, Some("14")), (true, None)] {
             healthy.store(is_well, Ordering::Relaxed);
             // Connections are spread over the cores: all of them must know.
@@ -145,6 +131,6 @@ fn the_health_protocol_takes_an_upstream_out_and_back_in_on_all_cores() {
                 in_a_row = if said.as_deref() == expected { in_a_row + 1 } else { 0 };
             }
         }
-        tokio::task::spawn_blocking(|| running.drain(Duration::from_secs(30))).await.unwrap();
+        tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
     });
 }

@@ -2,19 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod stage;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Request;
-use skep_gate::balance::sticky::Secret;
-use skep_gateway::{Applied, Running, Surroundings};
+use stage::Stage;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 
@@ -53,25 +52,14 @@ fn upstream() -> SocketAddr {
 }
 
 /// A gateway of one core with one connection to its upstream.
-fn gateway(listener: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
+fn gateway(listener: &str) -> (Stage, SocketAddr) {
     let upstream = upstream();
-    loop {
-        let web = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let text = format!(
+    Stage::new(1, None, |web| {
+        format!(
             "[gateway.listener.web]\naddress = '{web}'\n{listener}\n[gateway.route.all]\npool = 'all'\n\
              timeout = {{ connect = '20s', total = '20s' }}\n[gateway.pool.all]\nupstreams = ['{upstream}']\nconnections = 1\n"
-        );
-        let config = Arc::new(skep_gateway::read(&text).unwrap());
-        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-        let surroundings =
-            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
-        match skep_gateway::start(1, follows, surroundings) {
-            Ok(running) => return (running, web, applied),
-            // Another process was given the port meanwhile.
-            Err(skep_gateway::StartFault::Bind { .. }) => {}
-            Err(fault) => panic!("{fault}"),
-        }
-    }
+        )
+    })
 }
 
 /// A client with so much room for each reply, whose task ends with the connection.
@@ -110,7 +98,7 @@ fn run(test: impl Future<Output = ()>) {
 #[test]
 fn who_takes_nothing_of_a_reply_gets_it_no_more_and_the_upstream_is_free_for_others() {
     run(async {
-        let (_running, web, _applied) = gateway("body-idle = '200ms'");
+        let (_stage, web) = gateway("body-idle = '200ms'");
         // Pings are answered all the while.
         let (mut greedy, _ended) = client(web, 0).await;
         let stuck: Vec<_> = (0..3).map(|n| ask(&mut greedy, &format!("/{n}"))).collect();
@@ -136,7 +124,7 @@ fn who_takes_nothing_of_a_reply_gets_it_no_more_and_the_upstream_is_free_for_oth
 #[test]
 fn who_takes_a_little_now_and_then_gets_all_of_it() {
     run(async {
-        let (_running, web, _applied) = gateway("body-idle = '2s'");
+        let (_stage, web) = gateway("body-idle = '2s'");
         let (mut slow, _ended) = client(web, 20_000).await;
         let mut body = ask(&mut slow, "/").await.unwrap().into_body();
         let (began, mut pace, mut bytes) = (Instant::now(), interval(Duration::from_millis(300)), 0);
@@ -156,7 +144,7 @@ fn who_takes_a_little_now_and_then_gets_all_of_it() {
 #[test]
 fn who_waits_for_an_upstream_that_pauses_is_no_slow_reader() {
     run(async {
-        let (_running, web, _applied) = gateway("body-idle = '100ms'");
+        let (_stage, web) = gateway("body-idle = '100ms'");
         let (mut other, _ended) = client(web, 1 << 20).await;
         assert_eq!(take(ask(&mut other, "/pause")).await.unwrap(), BODY_BYTES);
     });
@@ -165,7 +153,7 @@ fn who_waits_for_an_upstream_that_pauses_is_no_slow_reader() {
 #[test]
 fn a_connection_over_which_nothing_is_asked_ends_after_its_time() {
     run(async {
-        let (_running, web, _applied) = gateway("idle = '300ms'");
+        let (_stage, web) = gateway("idle = '300ms'");
         let (_silent, silent_ended) = client(web, 1 << 20).await;
         let (mut busy, busy_ended) = client(web, 1 << 20).await;
         // A reply that lasts longer keeps its connection.
@@ -178,7 +166,7 @@ fn a_connection_over_which_nothing_is_asked_ends_after_its_time() {
 #[test]
 fn a_connection_that_takes_nothing_ends_although_replies_are_left() {
     run(async {
-        let (_running, web, _applied) = gateway("idle = '200ms'\nbody-idle = '200ms'");
+        let (_stage, web) = gateway("idle = '200ms'\nbody-idle = '200ms'");
         // One byte: a piece is given to the connection as a whole, and stays there.
         let (mut stuck, ended) = client(web, 1).await;
         let reply = ask(&mut stuck, "/").await.unwrap();

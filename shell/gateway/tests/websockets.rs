@@ -2,20 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
+mod stage;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, StatusCode};
-use skep_gate::balance::sticky::Secret;
 use skep_gate::http1::websocket::accept;
-use skep_gateway::{Applied, Running, Surroundings};
+use stage::Stage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -65,21 +65,8 @@ async fn shout(mut stream: TcpStream, heads: mpsc::UnboundedSender<String>) {
 }
 
 /// A gateway with this configuration, in which `WEB` stands for its listener's address.
-fn gateway(text: &str) -> (Running, SocketAddr, watch::Sender<Option<Applied>>) {
-    loop {
-        let web = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = skep_gateway::read(&text.replace("WEB", &web.to_string()));
-        let config = Arc::new(config.unwrap_or_else(|e| panic!("{e:?}")));
-        let (applied, follows) = watch::channel(Some(Applied { version: 1, config, secret: None }));
-        let surroundings =
-            Surroundings { zone: String::new(), secret: Secret([1; 32]), seed: 1, store: None };
-        match skep_gateway::start(1, follows, surroundings) {
-            Ok(running) => return (running, web, applied),
-            // Another process was given the port meanwhile.
-            Err(skep_gateway::StartFault::Bind { .. }) => {}
-            Err(fault) => panic!("{fault}"),
-        }
-    }
+fn gateway(text: &str) -> (Stage, SocketAddr) {
+    Stage::new(1, None, |web| text.replace("WEB", &web.to_string()))
 }
 
 type Client = h2::client::SendRequest<Bytes>;
@@ -166,7 +153,7 @@ fn run(test: impl Future<Output = ()>) {
 fn a_websocket_over_http2_is_one_of_http1_for_its_upstream() {
     run(async {
         let (upstream, mut seen) = server().await;
-        let (running, web, _applied) = gateway(&text(upstream));
+        let (stage, web) = gateway(&text(upstream));
         let mut client = client(web).await;
         // Several at once over one connection.
         let mut open = Vec::new();
@@ -208,7 +195,7 @@ fn a_websocket_over_http2_is_one_of_http1_for_its_upstream() {
         assert_eq!(read(&mut body, 3).await, b"BYE");
         assert!(ends(&mut body).await);
         // A drain waits for those that are open.
-        let draining = tokio::task::spawn_blocking(move || running.drain(PATIENCE));
+        let draining = tokio::task::spawn_blocking(move || stage.end());
         let (mut stream, mut body) = open.remove(0);
         stream.send_data(Bytes::from_static(b"still there"), false).unwrap();
         assert_eq!(read(&mut body, 11).await, b"STILL THERE");
@@ -224,7 +211,7 @@ fn a_websocket_over_http2_is_one_of_http1_for_its_upstream() {
 fn what_opens_no_websocket_is_told_as_it_is() {
     run(async {
         let (upstream, mut seen) = server().await;
-        let (running, web, _applied) = gateway(&text(upstream));
+        let (_stage, web) = gateway(&text(upstream));
         let mut client = client(web).await;
         for (path, protocol, expected) in [
             ("/ws/refused", Some("websocket"), 403),
@@ -247,6 +234,5 @@ fn what_opens_no_websocket_is_told_as_it_is() {
         let (status, _, _stream, mut body) = connect(&mut client, "/ws/brief", Some("websocket")).await;
         assert_eq!(status, 200);
         assert!(ends(&mut body).await);
-        running.drain(Duration::ZERO);
     });
 }
