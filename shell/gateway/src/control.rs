@@ -434,6 +434,14 @@ fn set_log(log: &AccessLog, snapshot: &Snapshot) {
     log.set_share(snapshot.config.access_log.as_ref().map_or(0, |log| log.share.0));
 }
 
+/// Waits for an instant counted from `started`; for ever if there is none.
+pub(crate) async fn sleep_until(started: Instant, at: Option<Micros>) {
+    match at {
+        Some(at) => tokio::time::sleep_until((started + duration(at)).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A time of the configuration.
 pub(crate) fn duration(time: Micros) -> Duration {
     Duration::from_micros(time.0)

@@ -103,14 +103,7 @@ impl Sources {
     pub(crate) async fn run(&mut self, asked: &mut UnboundedReceiver<Ask>) {
         self.tick();
         let next = self.all.values().filter_map(|one| one.refresh.next_wakeup()).min();
-        let due = async {
-            match next {
-                Some(at) => {
-                    tokio::time::sleep_until((self.started + crate::control::duration(at)).into()).await
-                }
-                None => std::future::pending().await,
-            }
-        };
+        let due = crate::control::sleep_until(self.started, next);
         tokio::select! {
             () = due => self.tick(),
             Some((id, done)) = asked.recv() => self.on_ask(&id, done),

@@ -109,14 +109,7 @@ impl Directory {
     pub(crate) async fn run(&mut self) -> bool {
         self.tell(Input::Tick);
         let next = self.names.next_wakeup();
-        let due = async {
-            match next {
-                Some(at) => {
-                    tokio::time::sleep_until((self.started + crate::control::duration(at)).into()).await
-                }
-                None => std::future::pending().await,
-            }
-        };
+        let due = crate::control::sleep_until(self.started, next);
         tokio::select! {
             () = due => self.tell(Input::Tick),
             Some(name) = self.unreachable.recv() => self.tell(Input::Unreachable { name: &name }),
