@@ -1,4 +1,4 @@
-//! Replies of HTTP/1.1 cut in any way are read the same, and one that is taken is what hyper takes it for.
+//! Replies of HTTP/1.1 cut in any way are read the same, and one that is taken is what hyper takes it for, trailers included.
 #![no_main]
 
 mod http1;
@@ -18,6 +18,7 @@ struct Seen {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    trailers: HeaderMap,
 }
 
 /// The reply in `input`, given in pieces, behind those that only announce it; none if it is not whole.
@@ -34,10 +35,14 @@ fn ours(input: &[u8], method: &Method, piece: usize) -> Result<Option<(Seen, Vec
             },
         }
     };
-    let (mut decoder, mut body) = (head.decoder, Vec::new());
+    let (mut decoder, mut body, mut trailers) = (head.decoder, Vec::new(), HeaderMap::new());
     loop {
-        match decoder.decode(&mut buffer)? {
+        match decoder.decode(&mut buffer).inspect_err(|what| assert_eq!(decoder, Decoder::Malformed(what)))? {
             Piece::Data(data) => body.extend_from_slice(&data),
+            Piece::Trailers(found) => {
+                assert!(!found.is_empty() && trailers.is_empty() && decoder.is_done());
+                trailers = found;
+            }
             Piece::Done => break,
             Piece::NeedMore => match given.next() {
                 Some(more) => buffer.extend_from_slice(more),
@@ -47,7 +52,7 @@ fn ours(input: &[u8], method: &Method, piece: usize) -> Result<Option<(Seen, Vec
         }
     }
     let left = [&buffer[..], &given.collect::<Vec<_>>().concat()].concat();
-    Ok(Some((Seen { status: head.parts.status, headers: head.parts.headers, body }, left)))
+    Ok(Some((Seen { status: head.parts.status, headers: head.parts.headers, body, trailers }, left)))
 }
 
 fn hypers(input: &[u8], method: &Method) -> Option<Seen> {
@@ -57,8 +62,10 @@ fn hypers(input: &[u8], method: &Method) -> Option<Seen> {
         let request = Request::builder().method(method).uri("/").body(Empty::<Bytes>::new()).expect("it is one");
         let asked = async {
             let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
-            let body = body.collect().await.ok()?.to_bytes().to_vec();
-            Some(Seen { status: parts.status, headers: parts.headers, body })
+            let body = body.collect().await.ok()?;
+            let trailers = body.trailers().cloned().unwrap_or_default();
+            let body = body.to_bytes().to_vec();
+            Some(Seen { status: parts.status, headers: parts.headers, body, trailers })
         };
         let (mut asked, mut connection) = (std::pin::pin!(asked), std::pin::pin!(connection));
         let mut closed = false;

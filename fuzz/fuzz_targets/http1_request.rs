@@ -1,4 +1,4 @@
-//! Requests of HTTP/1.1 cut in any way are read the same, and one that is taken is what hyper takes it for.
+//! Requests of HTTP/1.1 cut in any way are read the same, and one that is taken is what hyper takes it for, trailers included.
 #![no_main]
 
 mod http1;
@@ -26,6 +26,7 @@ struct Seen {
     uri: Uri,
     headers: HeaderMap,
     body: Vec<u8>,
+    trailers: HeaderMap,
 }
 
 /// The first request of `input`, given in pieces, and what is left behind it; none if it is not whole.
@@ -40,10 +41,15 @@ fn ours(input: &[u8], piece: usize) -> Result<Option<(Seen, Vec<u8>)>, Result<Ba
             None => return Ok(None),
         }
     };
-    let (mut decoder, mut body) = (Decoder::new(head.framing), Vec::new());
+    let (mut decoder, mut body, mut trailers) = (Decoder::new(head.framing), Vec::new(), HeaderMap::new());
     loop {
-        match decoder.decode(&mut buffer).map_err(Err)? {
+        let found = decoder.decode(&mut buffer);
+        match found.inspect_err(|what| assert_eq!(decoder, Decoder::Malformed(what))).map_err(Err)? {
             Piece::Data(data) => body.extend_from_slice(&data),
+            Piece::Trailers(found) => {
+                assert!(!found.is_empty() && trailers.is_empty() && decoder.is_done());
+                trailers = found;
+            }
             Piece::Done => break,
             Piece::NeedMore => match given.next() {
                 Some(more) => buffer.extend_from_slice(more),
@@ -53,7 +59,7 @@ fn ours(input: &[u8], piece: usize) -> Result<Option<(Seen, Vec<u8>)>, Result<Ba
     }
     let left = [&buffer[..], &given.collect::<Vec<_>>().concat()].concat();
     let parts = head.parts;
-    Ok(Some((Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body }, left)))
+    Ok(Some((Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body, trailers }, left)))
 }
 
 /// The first request that hyper's server gives its service whole.
@@ -64,8 +70,9 @@ fn hypers(input: &[u8]) -> Option<Seen> {
         async move {
             let (parts, body) = request.into_parts();
             if let Ok(body) = body.collect().await {
+                let trailers = body.trailers().cloned().unwrap_or_default();
                 let body = body.to_bytes().to_vec();
-                found.borrow_mut().get_or_insert(Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body });
+                found.borrow_mut().get_or_insert(Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body, trailers });
             }
             Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
         }

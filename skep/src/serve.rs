@@ -167,6 +167,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     }
     let publisher = board.clone();
     let newest = versions.clone();
+    skep_gateway::descriptors::set_fit(fit);
     let shared = Shared {
         log: Arc::new(log),
         checkpointer: Arc::new(checkpointer),

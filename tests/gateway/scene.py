@@ -34,6 +34,7 @@ class Request:
     path: str
     headers: list[tuple[str, str]]
     body: bytes
+    trailers: list[tuple[str, str]] = field(default_factory=list)
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
@@ -60,7 +61,9 @@ def read_request(stream: "socket.SocketIO | object", before_chunks: Callable[[],
         while (size := int(stream.readline().split(b";")[0] or b"0", 16)) > 0:  # type: ignore[attr-defined]
             request.body += stream.read(size)  # type: ignore[attr-defined]
             stream.readline()  # type: ignore[attr-defined]
-        stream.readline()  # type: ignore[attr-defined]
+        while (line := stream.readline()) not in (b"\r\n", b""):  # type: ignore[attr-defined]
+            name, value = line.decode("latin1").split(":", 1)
+            request.trailers.append((name.lower(), value.strip()))
     return request
 
 
@@ -292,6 +295,9 @@ class Answer:
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key == name), None)
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
 
     def json(self) -> dict:
         return json.loads(self.body)

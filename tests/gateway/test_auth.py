@@ -208,6 +208,23 @@ def test_a_known_caller_without_the_scope_is_forbidden(gateway: Gateway, keys: d
     assert lines[1] == 'Bearer realm="skep", error="insufficient_scope", scope="write"'
 
 
+def test_no_proof_that_nobody_verified_reaches_an_upstream(gateway: Gateway, upstream: Upstream, keys: dict[str, Key]) -> None:
+    good, forged = keys["ES256"].token(), keys["ES256"].token({"sub": "root"})[:-8] + "AAAAAAAA"
+    for headers in ({"x-api-key": KEY} | bearer(forged), {"x-api-key": KEY} | basic("root", "x")):
+        answer = gateway.ask("POST", "/write", headers=headers)
+        assert (answer.status, answer.seen("x-partner"), answer.seen("authorization")) == (200, "acme", None)
+    answer = gateway.ask("POST", "/write?api_key=forged&a=1", headers={"x-api-key": "forged"} | bearer(good))
+    assert (answer.status, answer.seen("x-skep-caller"), answer.seen("authorization")) == (200, "u1", f"Bearer {good}")
+    assert (answer.seen("x-api-key"), answer.json()["path"]) == (None, "/write?a=1")
+    before = len(upstream.requests)
+    for lines in ([good, forged], [forged, good], [good, good]):
+        text = "GET /app HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+        text += "".join(f"authorization: Bearer {token}\r\n" for token in lines)
+        assert gateway.raw(text.encode() + b"\r\n").startswith(b"HTTP/1.1 400 "), "RFC 6750, section 2: one method only"
+    assert gateway.ask("GET", f"/remote?token={good}&token={forged}").status == 400
+    assert len(upstream.requests) == before
+
+
 def test_a_limit_by_caller_counts_all_keys_of_one(gateway: Gateway) -> None:
     asked = [gateway.ask("GET", "/limited", headers={"x-api-key": key}).status for key in (KEY, SECOND, KEY)]
     assert asked == [200, 200, 429]

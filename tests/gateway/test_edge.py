@@ -169,3 +169,58 @@ def test_a_path_goes_on_as_it_was_matched(gateway: Gateway) -> None:
     for path, sent in [("//a///b//", "/a/b/"), ("/a%2fb;v=1/c", "/a%2Fb;v=1/c"), ("/projects/a%2Fb", "/projects/a%2Fb")]:
         status, got = upgrade(gateway, path)
         assert status == 200 and json.loads(got.split(b"\r\n\r\n", 1)[1])["path"] == sent, got
+
+
+def body(raw: bytes) -> dict:
+    return json.loads(raw.split(b"\r\n\r\n", 1)[1])
+
+
+@pytest.mark.parametrize(
+    ("line", "host"),
+    [(b"GET / HTTP/1.1\r\nHost: %b" % given, sent) for given, sent in (
+        (b"A.example.", "A.example"), (b"a.example:", "a.example"), (b"a.example.:", "a.example"), (b"a.example.:80", "a.example:80"),
+    )] + [(b"GET / HTTP/1.0", "")],
+)
+def test_a_host_is_sent_on_as_it_was_matched(gateway: Gateway, line: bytes, host: str) -> None:
+    raw = gateway.raw(line + b"\r\nConnection: close\r\n\r\n")
+    assert raw.startswith(b"HTTP/1.1 200 "), raw
+    assert [value for name, value in body(raw)["headers"] if name == "host"] == [host]
+    for bad in (b"..", b"a..", b".:80", b"a:+80", b""):
+        assert gateway.raw(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % bad).startswith(b"HTTP/1.1 400 "), bad
+    assert gateway.raw(b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+
+
+REWRITES = """
+[gateway]
+trusted-proxies = ["127.0.0.1"]
+trusted-header = "forwarded"
+
+[gateway.listener.web]
+address = "{web}"
+
+[gateway.route.images]
+path-regex = "/img(.*)"
+rewrite.path = "/files/$1"
+pool = "api"
+[gateway.route.admin]
+path-prefix = "/admin"
+allow = ["10.0.0.0/8"]
+pool = "api"
+
+[gateway.pool.api]
+upstreams = "UPSTREAM"
+"""
+
+
+def test_no_rewritten_path_leads_out_and_no_client_writes_its_address_behind_a_proxy_of_another_kind() -> None:
+    with Upstream() as upstream, Gateway(REWRITES.replace("UPSTREAM", upstream.address)) as gateway:
+        assert gateway.ask("GET", "/imgcat.png").json()["path"] == "/files/cat.png"
+        for path in ("/img../secret", "/img..%2fsecret", "/img..%5csecret", "/img..;a/secret"):
+            assert gateway.ask("GET", path).status == 400, path
+        real = {"forwarded": "for=198.51.100.7;proto=http;host=good"}
+        forged = {"x-forwarded-for": "10.6.6.6", "x-forwarded-proto": "https", "x-forwarded-host": "evil", "x-forwarded-port": "1"}
+        assert gateway.ask("GET", "/admin", headers=real | forged).status == 403
+        assert gateway.ask("GET", "/admin", headers=forged).status == 403
+        answer = gateway.ask("GET", "/admin", headers=forged | {"forwarded": "for=10.1.1.1;proto=http;host=good"})
+        told = [answer.seen(f"x-forwarded-{what}") for what in ("for", "proto", "host", "port")]
+        assert (answer.status, told) == (200, ["10.1.1.1, 127.0.0.1", "http", "good", None])

@@ -22,6 +22,12 @@ path-prefix = "/pay"
 pool = "one"
 idempotency = { body-size = "10kb", reply-size = "10kb", retention = "1h" }
 
+[gateway.route.tenants]
+host = "*.shop.example"
+path-prefix = "/pay"
+pool = "one"
+idempotency = true
+
 [gateway.route.strict]
 path-prefix = "/strict"
 pool = "one"
@@ -109,18 +115,18 @@ def told(answer: Answer) -> tuple[int, str | None]:
 
 
 def test_a_repeat_gets_the_first_reply_and_the_upstream_saw_one_request(pair: Pair) -> None:
-    first = pair.post("/pay/1", "k1")
+    first = pair.post("/pay/1", "k1", authorization="a")
     assert first.status == 201 and first.header("idempotent-replayed") is None
     for _ in range(3):
-        again = pair.post("/pay/1", "k1")
+        again = pair.post("/pay/1", "k1", authorization="a")
         assert (again.status, again.body) == (201, first.body)
         assert again.header("idempotent-replayed") == "true"
         kept = [line for line in again.headers if line[0] != "idempotent-replayed"]
         assert sorted(kept) == sorted(first.headers), "headers, too, each value of them"
     assert pair.seen("/pay/1") == 1
-    assert pair.post("/pay/1", '"k1"').body == first.body, "quotes are no part of a key"
-    assert pair.post("/pay/1", "k2").body != first.body
-    assert pair.post("/pay/1", None).body != first.body, "without a key it is a request as others"
+    assert pair.post("/pay/1", '"k1"', authorization="a").body == first.body, "quotes are no part of a key"
+    assert pair.post("/pay/1", "k2", authorization="a").body != first.body
+    assert pair.post("/pay/1", None, authorization="a").body != first.body, "without a key it is a request as others"
     assert pair.seen("/pay/1") == 3
 
 
@@ -309,6 +315,22 @@ def test_nobody_gets_the_reply_of_another_caller(pair: Pair) -> None:
     assert pair.post("/pay/mine", "c1", authorization="Bearer ann").body == mine.body
     mine = pair.post("/strict/mine", "c1", x_customer="ann", authorization="Bearer 1")
     assert pair.post("/strict/mine", "c1", x_customer="ann", authorization="Bearer 2").body == mine.body
+
+
+def test_nobody_gets_the_reply_of_another_tenant_or_another_users_session(pair: Pair) -> None:
+    mine = pair.post("/pay/host", "h1", host="a.shop.example")
+    other = pair.post("/pay/host", "h1", host="b.shop.example")
+    assert (other.status, other.header("idempotent-replayed")) == (201, None)
+    again = pair.post("/pay/host", "h1", host="A.shop.example")
+    assert (again.body, again.all("set-cookie")) == (mine.body, []), "who is not known gets no session by a key"
+    assert mine.all("set-cookie") == ["a=1", "b=2"]
+    first = pair.post("/pay/user", "h2", cookie="user=ann")
+    assert told(pair.post("/pay/user", "h2", cookie="user=bob")) == (422, "other-request")
+    assert told(pair.post("/pay/user", "h2")) == (422, "other-request")
+    assert pair.post("/pay/user", "h2", cookie="user=ann").body == first.body
+    pair.post("/pay/kind", "h3", content_type="application/json")
+    assert told(pair.post("/pay/kind", "h3", content_type="application/xml")) == (422, "other-request")
+    assert (pair.seen("/pay/host"), pair.seen("/pay/user"), pair.seen("/pay/kind")) == (2, 1, 1)
 
 
 def test_a_reply_is_kept_for_as_long_as_the_route_says(pair: Pair) -> None:

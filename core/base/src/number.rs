@@ -160,19 +160,28 @@ pub fn write_i64(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(format_i64(value, &mut [0; 20]));
 }
 
+/// The decimal digits of 0 to 99: two at a time halve the divisions.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[0; 2]; 100];
+    let mut n = 0;
+    while n < 100 {
+        pairs[n] = [b'0' + (n / 10) as u8, b'0' + (n % 10) as u8];
+        n += 1;
+    }
+    pairs
+};
+
+/// `value` in decimal, at the end of `room`.
+#[inline]
+pub fn format_u64(value: u64, room: &mut [u8; 20]) -> &[u8] {
+    let at = put_digits(value, room);
+    &room[at..]
+}
+
 /// `value` in decimal, at the end of `room`.
 #[inline]
 pub fn format_i64(value: i64, room: &mut [u8; 20]) -> &[u8] {
-    let mut at = room.len();
-    let mut rest = value.unsigned_abs();
-    loop {
-        at -= 1;
-        room[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
+    let mut at = put_digits(value.unsigned_abs(), room);
     if value < 0 {
         at -= 1;
         room[at] = b'-';
@@ -180,9 +189,39 @@ pub fn format_i64(value: i64, room: &mut [u8; 20]) -> &[u8] {
     &room[at..]
 }
 
+/// Writes `rest` at the end of `room` and gives the place of its first digit.
+#[inline]
+fn put_digits(mut rest: u64, room: &mut [u8; 20]) -> usize {
+    let mut at = room.len();
+    while rest >= 100 {
+        at -= 2;
+        room[at..at + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
+    }
+    if rest >= 10 {
+        at -= 2;
+        room[at..at + 2].copy_from_slice(&PAIRS[rest as usize]);
+    } else {
+        at -= 1;
+        room[at] = b'0' + rest as u8;
+    }
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn integers_are_written_as_they_are_read() {
+        let powers = (0..20).map(|n| 10u64.pow(n)).flat_map(|p| [p - 1, p, p + 1, p + p / 10]);
+        for value in powers.chain([0, 9, 10, 99, 100, u64::MAX, 1 << 63]) {
+            assert_eq!(format_u64(value, &mut [0; 20]), value.to_string().as_bytes());
+            for signed in [value as i64, (value as i64).wrapping_neg()] {
+                assert_eq!(format_i64(signed, &mut [0; 20]), signed.to_string().as_bytes());
+            }
+        }
+    }
 
     #[test]
     fn integers_are_read_strictly() {

@@ -9,6 +9,7 @@ pub mod config;
 pub mod gate;
 pub mod health;
 pub mod http1;
+pub mod http2;
 pub mod idempotency;
 pub mod layer4;
 mod names;

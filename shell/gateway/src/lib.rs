@@ -9,6 +9,7 @@ mod auth;
 mod control;
 mod copy;
 mod core;
+pub mod descriptors;
 mod figures;
 mod gather;
 mod h1;

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::control::{Address, Opened, address_of, duration};
 use crate::core::Core;
+use crate::descriptors;
 use crate::stream::{Rewound, Stream};
 
 /// Accepting fails for want of file descriptors; trying at once again would only burn the processor.
@@ -163,7 +164,7 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
         let plan = core.plan();
         let Some(id) = listening.id() else { return };
         let limit = plan.snapshot.config.listeners[id.at()].it.connections.div_ceil(core.cores as u32);
-        if listening.connections.get() >= limit {
+        if listening.connections.get() >= limit || !descriptors::has_room_for_client(&stream) {
             core.turned_away.set(core.turned_away.get() + 1);
             continue;
         }
@@ -219,9 +220,9 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
         mut stream @ Stream::Tcp(_) => {
             let mut first = BytesMut::new();
             let listening = Rc::clone(&connection.listening);
-            let read = timeout(idle, read_first(&mut stream, &mut first));
+            let read = read_first(&mut stream, &mut first, idle, patience);
             let is_http2 = tokio::select! {
-                read = read => read??,
+                read = read => read?,
                 () = listening.closed() => return Ok(()),
             };
             match is_http2 {
@@ -232,19 +233,42 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
     }
 }
 
-/// Reads as much as it takes to tell HTTP/2 from HTTP/1.
-async fn read_first(stream: &mut Stream, first: &mut BytesMut) -> io::Result<bool> {
+/// Reads as much as it takes to tell HTTP/2 from HTTP/1: begun within `idle`, and told within `patience` from then.
+///
+/// # Errors
+/// It was not, or the connection broke.
+async fn read_first(
+    stream: &mut Stream,
+    first: &mut BytesMut,
+    idle: Duration,
+    patience: Duration,
+) -> io::Result<bool> {
+    first.reserve(1024);
+    if timeout(idle, stream.read_buf(first)).await?? == 0 {
+        return Ok(false);
+    }
+    match tell(first) {
+        Some(is_http2) => Ok(is_http2),
+        None => timeout(patience, read_preface(stream, first)).await?,
+    }
+}
+
+async fn read_preface(stream: &mut Stream, first: &mut BytesMut) -> io::Result<bool> {
     loop {
-        first.reserve(1024);
         if stream.read_buf(first).await? == 0 {
             return Ok(false);
         }
-        let len = first.len().min(PREFACE.len());
-        if first[..len] != PREFACE[..len] {
-            return Ok(false);
+        if let Some(is_http2) = tell(first) {
+            return Ok(is_http2);
         }
-        if len == PREFACE.len() {
-            return Ok(true);
-        }
+    }
+}
+
+/// Whether these are the first bytes of HTTP/2; none if more of them tell.
+fn tell(first: &[u8]) -> Option<bool> {
+    let len = first.len().min(PREFACE.len());
+    match first[..len] == PREFACE[..len] {
+        true if len < PREFACE.len() => None,
+        is_http2 => Some(is_http2),
     }
 }

@@ -8,6 +8,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::descriptors;
+
 /// Room in a pipe, if the system grants it.
 pub(crate) const PIPE_BYTES: usize = 256 << 10;
 /// One with less room is slower than copying. Whoever has many pipes is given small ones (pipe(7), "pipe-user-pages-soft").
@@ -26,6 +28,7 @@ impl Pipe {
     /// A pipe, if one of use can be had.
     pub(crate) fn open() -> Option<Pipe> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        let (out, into) = (descriptors::check(out).ok()?, descriptors::check(into).ok()?);
         let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
         let room = fcntl_getpipe_size(&into).ok()?;
         (room >= PIPE_BYTES_MIN).then_some(Pipe { out, into, held: 0 })

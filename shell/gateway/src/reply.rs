@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use skep_gate::Input;
+use skep_gate::protect::trailers::Trailers;
 use skep_gate::resilience::retry::Failure;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -50,6 +51,8 @@ pub(crate) struct Forwarded {
     idle: Duration,
     late: Option<Pin<Box<Sleep>>>,
     ended: bool,
+    /// Which trailers go on; none if the client takes none.
+    trailers: Option<Trailers>,
 }
 
 impl Reply {
@@ -57,8 +60,14 @@ impl Reply {
         Reply::Whole(Some(body.into()))
     }
 
-    pub(crate) fn forwarded(body: Arriving, in_flight: InFlight, idle: Duration) -> Reply {
-        let mut forwarded = Forwarded { body, in_flight, idle, late: None, ended: false };
+    /// An upstream's reply, with the trailers that `trailers` lets through.
+    pub(crate) fn forwarded(
+        body: Arriving,
+        in_flight: InFlight,
+        idle: Duration,
+        trailers: Option<Trailers>,
+    ) -> Reply {
+        let mut forwarded = Forwarded { body, in_flight, idle, late: None, ended: false, trailers };
         if forwarded.body.is_end_stream() {
             forwarded.end();
         }
@@ -71,9 +80,10 @@ impl Reply {
         body: Arriving,
         mut in_flight: InFlight,
         idle: Duration,
+        trailers: Option<Trailers>,
     ) -> Reply {
         read.iter().filter_map(Frame::data_ref).for_each(|data| in_flight.sent(data.len()));
-        match Reply::forwarded(body, in_flight, idle) {
+        match Reply::forwarded(body, in_flight, idle, trailers) {
             Reply::Forwarded(rest) => Reply::Resumed(read, rest),
             other => other,
         }
@@ -135,6 +145,15 @@ impl Forwarded {
         }
     }
 
+    /// The frame as the client gets it, if it does.
+    fn pass(&self, frame: Frame<Bytes>) -> Option<Result<Frame<Bytes>, ReplyFault>> {
+        if !frame.is_trailers() {
+            return Some(Ok(frame));
+        }
+        let passed = self.trailers.as_ref()?.pass(frame.into_trailers().ok()?)?;
+        Some(Ok(Frame::trailers(passed)))
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReplyFault>>> {
         if self.ended {
             return Poll::Ready(None);
@@ -143,7 +162,10 @@ impl Forwarded {
             Poll::Pending => self.poll_late(cx).map(|fault| Some(Err(fault))),
             Poll::Ready(Some(Ok(frame))) => {
                 self.came(frame.data_ref().map_or(0, Bytes::len));
-                Poll::Ready(Some(Ok(frame)))
+                if frame.is_trailers() && !self.ended {
+                    self.end();
+                }
+                Poll::Ready(self.pass(frame))
             }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(self.fail(ReplyFault::Broken)))),
             Poll::Ready(None) => {
@@ -180,7 +202,7 @@ impl Body for Reply {
             }
             Reply::Forwarded(forwarded) => forwarded.poll(cx),
             Reply::Resumed(read, rest) => match read.pop_front() {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                Some(frame) => Poll::Ready(rest.pass(frame)),
                 None => rest.poll(cx),
             },
         }

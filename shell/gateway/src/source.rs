@@ -3,7 +3,7 @@
 //! Invariant: each attempt gets the body from its beginning and without a gap, or its body fails. What was read is kept up to
 //! the route's limit; beyond it the gate is told that the body is gone, and no further attempt begins.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +12,11 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use skep_gate::protect::trailers::Trailers;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::h1::{BodyFault, Wire};
@@ -31,6 +32,17 @@ pub(crate) enum Inbound {
     H2(Incoming),
     /// Kept whole.
     Whole(Bytes),
+}
+
+impl Inbound {
+    /// Whether there may be trailers behind it.
+    pub(crate) fn may_have_trailers(&self) -> bool {
+        match self {
+            Inbound::Empty | Inbound::Whole(_) => false,
+            Inbound::H1 { length, .. } => length.is_none(),
+            Inbound::H2(body) => !body.is_end_stream(),
+        }
+    }
 }
 
 /// Why there is no more of a body.
@@ -69,15 +81,29 @@ impl std::error::Error for SourceFault {}
 #[derive(Clone)]
 enum Piece {
     Data(Bytes),
-    Trailers(http::HeaderMap),
+    Trailers(HeaderMap),
 }
+
+impl Piece {
+    fn of(frame: Frame<Bytes>) -> Piece {
+        match frame.into_data() {
+            Ok(bytes) => Piece::Data(bytes),
+            Err(frame) => Piece::Trailers(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+}
+
+/// A piece of which less than this was read is kept as a copy: the buffer that it came in may be many times as large. Copies
+/// are joined up to as much.
+const COPIED_BYTES_MAX: usize = 4 << 10;
 
 struct State {
     from: Inbound,
-    pieces: Vec<Piece>,
-    kept: usize,
-    /// Pieces before this one are not kept any more.
-    first: usize,
+    /// What is kept, each with the position of its first byte.
+    pieces: Vec<(u64, Bytes)>,
+    trailers: Option<HeaderMap>,
+    /// Bytes before this one are not kept any more.
+    first: u64,
     read: u64,
     ended: bool,
     fault: Option<SourceFault>,
@@ -85,17 +111,48 @@ struct State {
     late: Option<Pin<Box<Sleep>>>,
 }
 
+impl State {
+    /// What is kept from byte `at` on, up to the end of its piece.
+    fn from(&self, at: u64) -> Option<Bytes> {
+        let after = self.pieces.partition_point(|(start, _)| *start <= at);
+        let (start, bytes) = self.pieces[..after].last()?;
+        let skipped = (at - start) as usize;
+        (skipped < bytes.len()).then(|| bytes.slice(skipped..))
+    }
+
+    /// Keeps what was read last. Cost: memory of about its length; for who sends byte by byte, too.
+    fn keep(&mut self, bytes: &Bytes) {
+        let start = self.read - bytes.len() as u64;
+        if bytes.len() >= COPIED_BYTES_MAX {
+            return self.pieces.push((start, bytes.clone()));
+        }
+        match self.pieces.last_mut() {
+            Some((_, last)) if last.len() + bytes.len() <= COPIED_BYTES_MAX => {
+                *last = [&last[..], bytes].concat().into();
+            }
+            _ => self.pieces.push((start, Bytes::copy_from_slice(bytes))),
+        }
+    }
+
+    fn let_go(&mut self) {
+        self.pieces = Vec::new();
+        self.first = self.read;
+    }
+}
+
 /// A request's body.
 pub(crate) struct Source {
     state: RefCell<State>,
     /// Bytes that are kept at most.
-    keep: usize,
+    keep: u64,
     size_max: u64,
     patience: Duration,
     /// The body cannot be sent again from its beginning.
     is_gone: Cell<bool>,
     on_gone: RefCell<Option<Box<dyn FnOnce()>>>,
     length: Option<u64>,
+    /// Which trailers go on; without it none does.
+    trailers: OnceCell<Trailers>,
     /// The client's side has failed; outlives the body.
     failed: Rc<Cell<bool>>,
 }
@@ -116,7 +173,7 @@ impl Source {
         let state = State {
             from: if ended { Inbound::Empty } else { from },
             pieces: Vec::new(),
-            kept: 0,
+            trailers: None,
             first: 0,
             read: 0,
             ended,
@@ -126,14 +183,20 @@ impl Source {
         };
         Rc::new(Source {
             state: RefCell::new(state),
-            keep: usize::try_from(keep).unwrap_or(usize::MAX),
+            keep,
             size_max,
             patience,
             is_gone: Cell::new(false),
             on_gone: RefCell::new(None),
             length,
+            trailers: OnceCell::new(),
             failed: Rc::default(),
         })
+    }
+
+    /// Lets trailers go on, as far as `which` lets them.
+    pub(crate) fn pass_trailers(&self, which: Trailers) {
+        self.trailers.get_or_init(|| which);
     }
 
     /// True if the body is longer than it may be, as far as its head says.
@@ -176,13 +239,8 @@ impl Source {
         if !state.ended || self.is_gone.get() {
             return None;
         }
-        let mut all = Vec::with_capacity(state.kept);
-        for piece in &state.pieces {
-            if let Piece::Data(bytes) = piece {
-                all.extend_from_slice(bytes);
-            }
-        }
-        Some(all.into())
+        let pieces: Vec<&[u8]> = state.pieces.iter().map(|(_, bytes)| &bytes[..]).collect();
+        Some(pieces.concat().into())
     }
 
     /// Reads all of the body, of which all must be kept.
@@ -194,13 +252,17 @@ impl Source {
         self.whole().ok_or(SourceFault::TooLarge)
     }
 
-    fn poll_at(&self, cx: &mut Context<'_>, at: usize) -> Poll<Option<Result<Piece, SourceFault>>> {
+    /// What comes from byte `at` on.
+    fn poll_at(&self, cx: &mut Context<'_>, at: u64) -> Poll<Option<Result<Piece, SourceFault>>> {
         let mut state = self.state.borrow_mut();
         if at < state.first {
             return Poll::Ready(Some(Err(SourceFault::NotKept)));
         }
-        if let Some(piece) = state.pieces.get(at - state.first) {
-            return Poll::Ready(Some(Ok(piece.clone())));
+        if let Some(bytes) = state.from(at) {
+            return Poll::Ready(Some(Ok(Piece::Data(bytes))));
+        }
+        if let Some(trailers) = &state.trailers {
+            return Poll::Ready(Some(Ok(Piece::Trailers(trailers.clone()))));
         }
         if let Some(fault) = state.fault {
             return Poll::Ready(Some(Err(fault)));
@@ -216,18 +278,14 @@ impl Source {
             }
             Inbound::H1 { wire, .. } => wire.borrow_mut().poll_body(cx).map(|found| {
                 found.map(|found| match found {
-                    Ok(bytes) => Ok(Piece::Data(bytes)),
+                    Ok(frame) => Ok(Piece::of(frame)),
                     Err(BodyFault::Gone) => Err(SourceFault::Gone),
                     Err(BodyFault::Malformed(what)) => Err(SourceFault::Malformed(what)),
                 })
             }),
-            Inbound::H2(body) => Pin::new(body).poll_frame(cx).map(|found| {
-                found.map(|found| match found.map(Frame::into_data) {
-                    Ok(Ok(bytes)) => Ok(Piece::Data(bytes)),
-                    Ok(Err(frame)) => Ok(Piece::Trailers(frame.into_trailers().unwrap_or_default())),
-                    Err(_) => Err(SourceFault::Gone),
-                })
-            }),
+            Inbound::H2(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|found| found.map(|found| found.map(Piece::of).map_err(|_| SourceFault::Gone))),
         };
         let Poll::Ready(found) = found else {
             if !state.wakers.iter().any(|w| w.will_wake(cx.waker())) {
@@ -260,26 +318,27 @@ impl Source {
             Some(Ok(piece)) => {
                 if let Piece::Data(bytes) = &piece {
                     state.read += bytes.len() as u64;
-                    state.kept += bytes.len();
                 }
                 // Who sends a known length may not ask for what follows it.
                 state.ended |= matches!(state.from, Inbound::H1 { .. }) && self.length == Some(state.read);
+                // What the connection says behind them is another request's.
+                state.ended |= matches!(piece, Piece::Trailers(_));
                 if state.read > self.size_max {
                     state.fault = Some(SourceFault::TooLarge);
                     self.failed.set(true);
                     return Poll::Ready(Some(Err(SourceFault::TooLarge)));
                 }
-                let all_kept = !self.is_gone.get() && state.kept <= self.keep;
-                state.pieces.push(piece.clone());
-                if !all_kept {
-                    state.first += state.pieces.len();
-                    state.pieces = Vec::new();
-                    state.kept = 0;
-                    drop(state);
-                    if !self.is_gone.replace(true)
-                        && let Some(tell) = self.on_gone.borrow_mut().take()
-                    {
-                        tell();
+                match &piece {
+                    Piece::Trailers(trailers) => state.trailers = Some(trailers.clone()),
+                    Piece::Data(bytes) if !self.is_gone.get() && state.read <= self.keep => state.keep(bytes),
+                    Piece::Data(_) => {
+                        state.let_go();
+                        drop(state);
+                        if !self.is_gone.replace(true)
+                            && let Some(tell) = self.on_gone.borrow_mut().take()
+                        {
+                            tell();
+                        }
                     }
                 }
                 Poll::Ready(Some(Ok(piece)))
@@ -291,7 +350,6 @@ impl Source {
 /// The body as one attempt sends it.
 pub(crate) struct Sending {
     source: Rc<Source>,
-    at: usize,
     done: bool,
     sent: u64,
     pub(crate) progress: Rc<Progress>,
@@ -304,7 +362,7 @@ impl Sending {
 
     /// One that tells how far it is.
     pub(crate) fn with(source: &Rc<Source>, progress: Rc<Progress>) -> Sending {
-        Sending { source: Rc::clone(source), at: 0, done: source.is_empty(), sent: 0, progress }
+        Sending { source: Rc::clone(source), done: source.is_empty(), sent: 0, progress }
     }
 }
 
@@ -320,7 +378,7 @@ impl Body for Sending {
         if this.done {
             return Poll::Ready(None);
         }
-        let found = this.source.poll_at(cx, this.at);
+        let found = this.source.poll_at(cx, this.sent);
         this.progress.next(found.is_ready());
         match found {
             Poll::Pending => Poll::Pending,
@@ -334,21 +392,22 @@ impl Body for Sending {
                 Poll::Ready(Some(Err(fault)))
             }
             Poll::Ready(Some(Ok(piece))) => {
-                this.at += 1;
-                Poll::Ready(Some(Ok(match piece {
+                match piece {
                     Piece::Data(bytes) => {
                         this.sent += bytes.len() as u64;
                         // Who knows the length may not ask for what follows it.
                         if this.source.length == Some(this.sent) {
                             this.progress.end();
                         }
-                        Frame::data(bytes)
+                        Poll::Ready(Some(Ok(Frame::data(bytes))))
                     }
-                    Piece::Trailers(map) => {
+                    Piece::Trailers(all) => {
+                        this.done = true;
                         this.progress.end();
-                        Frame::trailers(map)
+                        let passed = this.source.trailers.get().and_then(|which| which.pass(all));
+                        Poll::Ready(passed.map(|passed| Ok(Frame::trailers(passed))))
                     }
-                })))
+                }
             }
         }
     }
@@ -398,6 +457,39 @@ mod tests {
             assert_eq!(fault, Some(SourceFault::NotKept));
             assert_eq!(source.whole(), None);
         });
+    }
+
+    #[test]
+    fn a_body_that_comes_byte_by_byte_is_kept_in_as_much_memory_as_it_is_long() {
+        let mut state = State {
+            from: Inbound::Empty,
+            pieces: Vec::new(),
+            trailers: None,
+            first: 0,
+            read: 0,
+            ended: false,
+            fault: None,
+            wakers: Vec::new(),
+            late: None,
+        };
+        let text: Vec<u8> = (0..20_000u32).map(|n| n as u8).collect();
+        // Each of them a view of a large buffer, as reads give them; some larger ones between.
+        let read = Bytes::from(text.clone());
+        let mut at = 0;
+        for len in std::iter::repeat_n(1, 9_000).chain([5_000, 1, 0, 4_095, 4_096 - 2_192]) {
+            state.read += len as u64;
+            state.keep(&read.slice(at..at + len));
+            at += len;
+        }
+        assert!(state.pieces.len() < 10, "{} pieces", state.pieces.len());
+        for begin in [0, 1, 4_095, 4_096, 8_999, 9_000, 14_000, at - 1] {
+            let mut found = Vec::new();
+            while let Some(bytes) = state.from((begin + found.len()) as u64) {
+                found.extend_from_slice(&bytes);
+            }
+            assert_eq!(found, text[begin..at], "from {begin}");
+        }
+        assert_eq!(state.from(at as u64), None);
     }
 
     #[test]

@@ -7,17 +7,23 @@
 //! Invariant: a stream whose client takes no piece for its listener's `body-idle`, and a quarter of it at most, is reset, and the
 //! gate is told that the client is gone.
 //!
-//! Cost: one timer for a connection, and a note for each piece of a reply.
+//! Asking is cheap for a client that resets its streams at once, and not for upstreams, where each of them ends a connection
+//! ("rapid reset", CVE-2023-44487); h2 limits only those that come within one read. So such streams are counted here, and who
+//! makes many is to go. Those that were given some time are not counted: who gives up waiting does no harm, and so many
+//! at once are all that a connection may have. Both as Envoy does (`overload.premature_reset_total_stream_count`).
+//!
+//! Cost: one timer for a connection, two readings of the clock for a stream, and a note for each piece of a reply.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 
 use crate::reply::{Reply, ReplyFault};
@@ -26,6 +32,10 @@ use crate::reply::{Reply, ReplyFault};
 const PIECE_BYTES_MAX: usize = 16 << 10;
 /// How often streams are looked at in the shortest time that is counted.
 const LOOKS: u32 = 4;
+/// Of so many streams that have ended, one after another, fewer than half may be hasty.
+const COUNTED: u32 = 200;
+/// Streams that their client resets before this, unanswered, are hasty.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// The streams of one connection. Runs their tasks for hyper.
 #[derive(Clone)]
@@ -39,16 +49,32 @@ struct Inner {
     current: Cell<Option<usize>>,
     /// One has begun since the last look.
     used: Cell<bool>,
+    /// One has begun at all.
+    begun: Cell<bool>,
+    /// Those that have ended, since they were last [`COUNTED`].
+    ended: Cell<u32>,
+    /// Of these, the hasty ones.
+    hasty: Cell<u32>,
+    /// Told when they are too many.
+    overrun: Notify,
 }
 
 /// One stream.
-#[derive(Default)]
 struct Watched {
+    since: Instant,
+    /// Its reply has begun.
+    answered: bool,
     task: Option<AbortHandle>,
     /// Its client has a piece of the reply to take.
     waits: bool,
     /// Looks since it was given that.
     looks: u32,
+}
+
+impl Watched {
+    fn new() -> Watched {
+        Watched { since: Instant::now(), answered: false, task: None, waits: false, looks: 0 }
+    }
 }
 
 /// How often to look, and how many looks are too many.
@@ -88,19 +114,49 @@ impl Streams {
         any
     }
 
+    /// True once the head of a request has come.
+    pub(crate) fn have_begun(&self) -> bool {
+        self.0.begun.get()
+    }
+
     /// The reply of the stream whose task runs.
     pub(crate) fn watch(&self, reply: Reply) -> Taken {
-        Taken { reply, rest: Bytes::new(), stream: self.0.current.get(), streams: self.clone() }
+        let stream = self.0.current.get();
+        if let Some(at) = stream {
+            self.with(at, |stream| stream.answered = true);
+        }
+        Taken { reply, rest: Bytes::new(), stream, streams: self.clone() }
+    }
+
+    /// Ends when the client has reset too many streams at once.
+    pub(crate) async fn overrun(&self) {
+        self.0.overrun.notified().await;
+    }
+
+    fn count(&self, stream: &Watched) {
+        let inner = &self.0;
+        inner.ended.set(inner.ended.get() + 1);
+        if !stream.answered && stream.since.elapsed() < HASTE {
+            inner.hasty.set(inner.hasty.get() + 1);
+        }
+        if inner.hasty.get() >= COUNTED / 2 {
+            inner.overrun.notify_one();
+        }
+        if inner.ended.get() == COUNTED {
+            inner.ended.set(0);
+            inner.hasty.set(0);
+        }
     }
 
     fn begin(&self) -> Place {
         let mut live = self.0.live.borrow_mut();
         let at = live.iter().position(Option::is_none).unwrap_or(live.len());
         match live.get_mut(at) {
-            Some(empty) => *empty = Some(Watched::default()),
-            None => live.push(Some(Watched::default())),
+            Some(empty) => *empty = Some(Watched::new()),
+            None => live.push(Some(Watched::new())),
         }
         self.0.used.set(true);
+        self.0.begun.set(true);
         Place { streams: self.clone(), at }
     }
 
@@ -119,7 +175,10 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.streams.0.live.borrow_mut()[self.at] = None;
+        let ended = self.streams.0.live.borrow_mut()[self.at].take();
+        if let Some(stream) = ended {
+            self.streams.count(&stream);
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::access_log::Line;
 use crate::control::duration;
 use crate::core::Core;
+use crate::descriptors;
 use crate::figures::count;
 use crate::in_flight::{InFlight, Record};
 use crate::listen::{Connection, Listening};
@@ -202,7 +203,7 @@ async fn open(upstream: &Upstream) -> io::Result<UdpSocket> {
     let addresses = upstream.place.addresses().await?;
     let to = *addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-    let socket = UdpSocket::bind(any).await?;
+    let socket = descriptors::check(UdpSocket::bind(any).await?)?;
     socket.connect(to).await?;
     Ok(socket)
 }

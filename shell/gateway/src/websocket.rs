@@ -1,5 +1,6 @@
-//! WebSockets over HTTP/2 (RFC 8441): what a client opens by an extended CONNECT is carried as the upgrade of HTTP/1.1 that
-//! upstreams know. Routes, limits, proofs of callers and figures take it for that request.
+//! WebSockets over HTTP/2 with clients (RFC 8441): what a client opens by an extended CONNECT is carried as the upgrade of
+//! HTTP/1.1. Routes, limits, proofs of callers and figures take it for that request, as does an upstream of HTTP/1.1; for one of
+//! HTTP/2 it becomes an extended CONNECT again (`upstream/h2/websocket.rs`).
 
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};

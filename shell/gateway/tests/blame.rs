@@ -4,7 +4,7 @@
 
 mod stage;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -112,6 +112,32 @@ fn a_client_that_breaks_its_body_off_while_the_reply_comes_opens_no_breaker() {
     // The gateway gives the attempt up, which the upstream sees.
     let mut rest = Vec::new();
     let _ = served.read_to_end(&mut rest);
+    goes_well(web, &comes);
+    stage.end();
+}
+
+#[test]
+fn a_client_that_breaks_its_body_off_while_the_kernel_moves_the_reply_opens_no_breaker() {
+    let (at, comes) = upstream();
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
+    let mut client = connect(web);
+    client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    read_head(&mut served);
+    // So much is still to come that it goes through a pipe.
+    let (first, half) = (b"HTTP/1.1 200 OK\r\ncontent-length: 4194304\r\n\r\nfirst.", vec![b'x'; 1 << 20]);
+    served.write_all(first).unwrap();
+    assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
+    let giving = std::thread::spawn(move || {
+        served.write_all(&half).unwrap();
+        served
+    });
+    client.read_exact(&mut vec![0; b"first.".len() + (1 << 20)]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    // The gateway waits for more of the reply, and gives the attempt up all the same.
+    let ended = giving.join().unwrap().read_to_end(&mut Vec::new());
+    let waits = |error: std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    assert!(!ended.is_err_and(waits), "the connection ends");
     goes_well(web, &comes);
     stage.end();
 }

@@ -5,20 +5,13 @@
 mod stage;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
-use h2::ext::Protocol;
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, StatusCode};
 use skep_gate::http1::websocket::accept;
-use stage::Stage;
+use stage::websocket::{client, connect, ends, gateway, read, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server of HTTP/1.1 that says again in capitals what comes over its WebSockets. Gives the heads that it gets.
 async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
@@ -64,72 +57,6 @@ async fn shout(mut stream: TcpStream, heads: mpsc::UnboundedSender<String>) {
     }
 }
 
-/// A gateway with this configuration, in which `WEB` stands for its listener's address.
-fn gateway(text: &str) -> (Stage, SocketAddr) {
-    Stage::new(1, None, |web| text.replace("WEB", &web.to_string()))
-}
-
-type Client = h2::client::SendRequest<Bytes>;
-
-async fn client(web: SocketAddr) -> Client {
-    let stream = TcpStream::connect(web).await.unwrap();
-    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    let mut sender = sender.ready().await.unwrap();
-    while !sender.is_extended_connect_protocol_enabled() {
-        tokio::task::yield_now().await;
-        sender = sender.ready().await.unwrap();
-    }
-    sender
-}
-
-async fn connect(
-    client: &mut Client,
-    path: &str,
-    protocol: Option<&'static str>,
-) -> (StatusCode, HeaderMap, SendStream<Bytes>, RecvStream) {
-    let mut request = Request::builder()
-        .method(Method::CONNECT)
-        .uri(format!("http://api.test{path}"))
-        .header("origin", "http://page.test")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-protocol", "chat, other")
-        .header("sec-websocket-extensions", "permessage-deflate")
-        .header("x-key", "let-me-in-let-me-in-let-me-in")
-        .body(())
-        .unwrap();
-    if path == "/ws/stranger" {
-        request.headers_mut().remove("x-key");
-    }
-    if let Some(protocol) = protocol {
-        request.extensions_mut().insert(Protocol::from_static(protocol));
-    }
-    let (response, stream) = client.send_request(request, false).unwrap();
-    let (parts, body) = response.await.unwrap().into_parts();
-    (parts.status, parts.headers, stream, body)
-}
-
-async fn read(body: &mut RecvStream, len: usize) -> Vec<u8> {
-    let mut got = Vec::new();
-    while got.len() < len {
-        let piece = body.data().await.unwrap().unwrap();
-        body.flow_control().release_capacity(piece.len()).unwrap();
-        got.extend_from_slice(&piece);
-    }
-    got
-}
-
-/// True if nothing comes before the end.
-async fn ends(body: &mut RecvStream) -> bool {
-    loop {
-        match body.data().await {
-            Some(Ok(piece)) if piece.is_empty() => {}
-            Some(Ok(_)) => return false,
-            Some(Err(_)) | None => return true,
-        }
-    }
-}
-
 fn text(upstream: SocketAddr) -> String {
     // The hash is that of the key that clients send.
     let hash = "7d7b33c38d2d7929207130daf10acc943ae8bee54107ca964ec0103fd360df5b";
@@ -142,11 +69,6 @@ fn text(upstream: SocketAddr) -> String {
          [gateway.route.brief]\npath = '/ws/brief'\npool = 'p'\ntimeout.idle = '100ms'\n\
          [gateway.pool.p]\nupstreams = ['{upstream}']\neject = false\nbreaker = false\n"
     )
-}
-
-fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { timeout(PATIENCE, test).await.expect("in time") });
 }
 
 #[test]

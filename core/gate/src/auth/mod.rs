@@ -4,7 +4,8 @@
 //! and is told what follows. Nothing here keeps a key or a password: keys are known by their hash.
 //!
 //! INV-GATE-16: a request reaches a route with `auth` only as a caller whom one of its ways has proved and who meets all that
-//! the route requires; and no client can write a header in which upstreams are told who calls.
+//! the route requires; and no client can write a header in which upstreams are told who calls, nor send on anything that a way
+//! of the route could take for a proof beside the one that was verified.
 
 mod basic;
 mod claims;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 pub use basic::{Password, parse_users};
 pub use claims::{Claims, TokenFault};
 pub use memory::{Memory, Remembered, Tries};
-pub use offered::{Offered, Places, without_cookie, without_parameter};
+pub use offered::{Hidden, Offered, Place, Places, without_parameter};
 
 use crate::config::auth::{Auth, Jwt, Require};
 use crate::config::scalar::HeaderName;

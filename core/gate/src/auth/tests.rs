@@ -80,10 +80,8 @@ fn offered(rules: &Rules, auth: AuthId, name: &'static str, value: &str, query: 
     let headers = &Lines(vec![(name, value.to_owned())]);
     let source: IpAddr = "10.0.0.1".parse().unwrap();
     let (listener, secure, host, path) = (Some(ListenerId(0)), false, "h", "/");
-    rules.offered(
-        auth,
-        &Head { listener, secure, method: "GET", host, path, query, headers, source, caller: None },
-    )
+    let head = Head { listener, secure, method: "GET", host, path, query, headers, source, caller: None };
+    rules.offered(auth, &head).0
 }
 
 #[test]
@@ -256,12 +254,76 @@ fn a_token_is_taken_from_where_it_may_be_and_hidden_there() {
     assert_eq!(token("authorization", "Basic a.b.c", None), Offered::Nothing);
     let long = "x".repeat(17_000);
     assert_eq!(token("authorization", &format!("Bearer {long}"), None), Offered::Bad("it is no token"));
-    let hidden = Places { header: Some("authorization"), query: Some("token"), cookie: Some("session") };
-    assert_eq!(rules.hidden(APP), hidden);
     assert_eq!(without_parameter("a=1&token=x&b=2&t%6fken=y", "token"), "a=1&b=2");
     assert_eq!(without_parameter("a=1", "token"), "a=1");
-    assert_eq!(without_cookie(b"a=1; session=x; b=2", "session").as_deref(), Some(&b"a=1; b=2"[..]));
-    assert_eq!(without_cookie(b"session=x", "session"), None);
+}
+
+#[test]
+fn nothing_that_could_be_a_proof_goes_on_beside_the_one_that_was_verified() {
+    let passes =
+        Rules::new(&Config::parse(&text().replace("pass-on = false", "pass-on = true")).unwrap(), &[]);
+    let (hides, passes) = (rules(), passes.unwrap());
+    let (all, claims) = (RouteId(0), RouteId(1));
+    // What of a request that holds proofs in all places goes on.
+    let left = |rules: &Rules, route, way, place| {
+        let hidden = rules.hidden(route, way, place);
+        let headers = ["authorization", "x-api-key", "accept"];
+        let queries = ["token", "api_key", "page"];
+        let cookies = hidden.cookie_lines([&b"session=1; a=2; session=3"[..], b"session=4;session"]);
+        let cookies = cookies.into_iter().map(|line| String::from_utf8(line).unwrap());
+        let left = headers.into_iter().filter(|name| !hidden.headers.contains(name));
+        let left = left.chain(queries.into_iter().filter(|name| !hidden.queries.contains(name)));
+        left.map(str::to_owned).chain(cookies).collect::<Vec<_>>().join(" ")
+    };
+    for (rules, route, way, place, expected) in [
+        (&passes, all, APP, Place::Header, "authorization accept page a=2"),
+        (&passes, all, APP, Place::Query, "accept token page a=2"),
+        (&passes, all, APP, Place::Cookie, "accept page session=1; a=2"),
+        (&passes, all, KEYS, Place::Header, "accept page a=2"),
+        (&passes, all, STAFF, Place::Header, "accept page a=2"),
+        (&hides, all, APP, Place::Header, "accept page a=2"),
+        (&hides, all, APP, Place::Cookie, "accept page a=2"),
+        (&passes, claims, APP, Place::Header, "authorization x-api-key accept api_key page a=2"),
+        (&hides, claims, APP, Place::Cookie, "x-api-key accept api_key page a=2"),
+    ] {
+        assert_eq!(left(rules, route, way, place), expected, "INV-GATE-16: {route:?} {way:?} {place:?}");
+    }
+    // Not what the gateway took for a cookie, so not what it verified.
+    let hidden = passes.hidden(all, APP, Place::Cookie);
+    let lines = hidden.cookie_lines([&b"session =forged; session=real"[..]]);
+    assert_eq!(lines, [b"session=real".to_vec()]);
+    assert!(!hidden.leaves_cookies() && Hidden::default().leaves_cookies());
+}
+
+#[test]
+fn a_proof_that_is_there_twice_is_none() {
+    let rules = rules();
+    let repeated = |route, lines: &[(&'static str, &str)], query| {
+        let headers = &Lines(lines.iter().map(|(name, value)| (*name, (*value).to_owned())).collect());
+        let (source, listener) = ("10.0.0.1".parse().unwrap(), Some(ListenerId(0)));
+        let (secure, method, host, path, caller) = (false, "GET", "h", "/", None);
+        rules
+            .repeated(route, &Head { listener, secure, method, host, path, query, headers, source, caller })
+            .map(str::to_owned)
+    };
+    let two = [("authorization", "Bearer a"), ("authorization", "Basic b")];
+    let keys = [("x-api-key", "a"), ("x-api-key", "a")];
+    for (route, lines, query, expected) in [
+        (0, &two[..1], None, None),
+        (0, &two[..], None, Some("authorization")),
+        (0, &keys[..], None, Some("x-api-key")),
+        (1, &keys[..], None, None),
+        (2, &two[..], None, None),
+        (0, &[], Some("token=a&token=b"), Some("token")),
+        (0, &[], Some("api_key=a&%61pi_key"), Some("api_key")),
+        (1, &[], Some("api_key=a&api_key=b&token=c"), None),
+    ] {
+        assert_eq!(
+            repeated(RouteId(route), lines, query).as_deref(),
+            expected,
+            "{route} {lines:?} {query:?}"
+        );
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub trait Fields {
     fn section<S: Section>(&mut self, key: &'static str, value: &mut S);
     /// A table that is off when absent; `false` turns one off that is on by default.
     fn maybe_section<S: Section>(&mut self, key: &'static str, value: &mut Option<S>);
-    /// A list of at most `max` tables.
+    /// A list of at most `max` tables. One alone is a list of one.
     fn sections<S: Section>(&mut self, key: &'static str, value: &mut Vec<S>, max: usize);
     /// Tables by name, in the order of the file.
     fn named<S: Section>(&mut self, key: &'static str, value: &mut Vec<Named<S>>, max: usize);

@@ -1,9 +1,10 @@
 //! `idempotency` of a route: requests with a key are carried out once, and repeats get the first reply.
 
 use skep_base::Micros;
+use toml::de::DeValue;
 
-use super::fields::{Fields, Section};
-use super::scalar::{HeaderName, Size, words};
+use super::fields::{Fields, Scalar, Section};
+use super::scalar::{HeaderName, Parameter, Size, quoted, words};
 
 words! {
     /// What a repeat gets while the first is under way.
@@ -27,13 +28,44 @@ words! {
     }
 }
 
+/// What tells callers apart.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Teller {
+    Header(HeaderName),
+    /// One cookie: the others may change between a request and its repeat.
+    Cookie(Parameter),
+}
+
+impl Scalar for Teller {
+    fn form() -> String {
+        "the name of a header, such as x-account, or cookie:NAME".to_owned()
+    }
+
+    fn read(value: &DeValue<'_>) -> Option<Teller> {
+        match value.as_str()?.split_once(':') {
+            None => HeaderName::read(value).map(Teller::Header),
+            Some(("cookie", name)) => {
+                Parameter::read(&DeValue::String(name.to_owned().into())).map(Teller::Cookie)
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Teller::Header(name) => name.show(),
+            Teller::Cookie(name) => quoted(&format!("cookie:{}", name.0)),
+        }
+    }
+}
+
 /// A route's idempotency keys.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Idempotency {
     /// Whether a request without a key is 400; else it is carried out as on other routes.
     pub required: bool,
-    /// Headers that tell callers apart: nobody gets another caller's reply by guessing a key.
-    pub by: Vec<HeaderName>,
+    /// Headers and cookies that tell callers apart: nobody gets another caller's reply by guessing a key.
+    pub by: Vec<Teller>,
     /// How long a reply is kept.
     pub retention: Micros,
     pub duplicate: Duplicate,
@@ -50,7 +82,7 @@ impl Default for Idempotency {
     fn default() -> Idempotency {
         Idempotency {
             required: false,
-            by: vec![HeaderName("authorization".to_owned())],
+            by: vec![Teller::Header(HeaderName("authorization".to_owned()))],
             retention: Micros::from_secs(24 * 3_600),
             duplicate: Duplicate::Wait,
             unknown: Unknown::Refuse,

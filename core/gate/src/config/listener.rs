@@ -1,5 +1,7 @@
 //! `[gateway.listener.NAME]`: where connections come in, and what a connection may cost before it is a request.
 
+use std::net::SocketAddr;
+
 use skep_base::Micros;
 
 use super::fields::{Fields, Section};
@@ -140,6 +142,10 @@ impl Section for Listener {
     fn check(&self, wrong: &mut Vec<(&'static str, String)>) {
         if self.address.0.is_empty() {
             wrong.push(("address", "is missing; it must be an address such as 0.0.0.0:8080".to_owned()));
+        }
+        if self.address.0.parse::<SocketAddr>().is_ok_and(|address| address.port() == 0) {
+            let what = "is `{}`; its port must be 1 to 65535, for clients could not know one that the system chooses";
+            wrong.push(("address", what.replace("{}", &self.address.0)));
         }
         match self.protocol {
             Protocol::Http => {

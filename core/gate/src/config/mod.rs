@@ -14,6 +14,7 @@ pub mod pool;
 pub mod protect;
 mod read;
 pub mod resilience;
+mod rewrite;
 pub mod route;
 pub mod scalar;
 mod show;
@@ -28,7 +29,7 @@ use dns::Dns;
 pub use fields::Named;
 pub(crate) use fields::Scalar;
 use fields::{Fields, Section};
-use listener::{Listener, Protocol};
+use listener::{Listener, Protocol, ProxyProtocol};
 use pool::Pool;
 use protect::{Limit, Net};
 pub use read::ConfigError;
@@ -57,6 +58,15 @@ words! {
         Standard = "forwarded",
         Both = "both",
     }
+    /// In which headers trusted proxies tell of clients. The other kind is not believed, since a proxy that does not write it may
+    /// pass on what its client wrote.
+    TrustedHeader {
+        /// `X-Forwarded-For`, `-Proto`, `-Host`.
+        #[default]
+        XForwardedFor = "x-forwarded-for",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "forwarded",
+    }
     /// What becomes of a path with `%2F` or `%5C`.
     EscapedSlashes {
         /// It goes on as it is, if all readings of it take one route.
@@ -75,6 +85,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Net>,
     /// How many of them in a row at most; 0 for as many as are trusted.
     pub trusted_hops: u32,
+    pub trusted_header: TrustedHeader,
     pub forwarded: ForwardedStyle,
     /// Adjacent slashes of a path are one, in what routes see and in what upstreams get.
     pub merge_slashes: bool,
@@ -94,6 +105,7 @@ impl Default for Config {
         Config {
             trusted_proxies: Vec::new(),
             trusted_hops: 0,
+            trusted_header: TrustedHeader::default(),
             forwarded: ForwardedStyle::default(),
             merge_slashes: true,
             escaped_slashes: EscapedSlashes::default(),
@@ -131,6 +143,7 @@ impl Section for Config {
     fn fields<F: Fields>(&mut self, f: &mut F) {
         f.list("trusted-proxies", &mut self.trusted_proxies, 10_000);
         f.ranged("trusted-hops", &mut self.trusted_hops, 0..=100);
+        f.one("trusted-header", &mut self.trusted_header);
         f.one("forwarded", &mut self.forwarded);
         f.one("merge-slashes", &mut self.merge_slashes);
         f.one("escaped-slashes", &mut self.escaped_slashes);
@@ -301,6 +314,11 @@ impl Config {
                 .sni
                 .iter()
                 .for_each(|(host, pool)| exists("pool", &pools, &key(&format!("sni.{}", host.0)), pool));
+            if listener.proxy_protocol == ProxyProtocol::Required && self.trusted_proxies.is_empty() {
+                let what = "is `required`, and gateway.trusted-proxies is empty, so every connection would be refused; name \
+                            there the proxies that write the header";
+                found.wrong(&key("proxy-protocol"), what.to_owned());
+            }
             let udp = |l: &Listener| l.protocol == Protocol::Udp;
             let same = |l: &&Named<Listener>| l.it.address == listener.address && udp(&l.it) == udp(listener);
             if let Some(other) = self.listeners[..at].iter().find(same) {

@@ -142,6 +142,8 @@ pub struct Pool {
     pub connections: u32,
     /// An unused connection is closed after this.
     pub idle: Micros,
+    /// An upstream of HTTP/2 that has said nothing for so long while requests are under way is asked whether it is there (PING).
+    pub keep_alive: Micros,
     /// How many of the requests under way may be retries and hedges.
     pub retries_max: Share,
 }
@@ -209,6 +211,8 @@ impl Default for Pool {
             adaptive: None,
             connections: 256,
             idle: Micros::from_secs(60),
+            // Servers of gRPC end connections with more (grpc/doc/keepalive.md: one each 5 minutes without data).
+            keep_alive: Micros::from_secs(300),
             retries_max: Share::percent(20),
         }
     }
@@ -305,10 +309,18 @@ impl Section for Pool {
         f.maybe_section("adaptive", &mut self.adaptive);
         f.ranged("connections", &mut self.connections, 1..=100_000);
         f.ranged("idle", &mut self.idle, Micros::from_millis(100)..=Micros::from_secs(3_600));
+        f.ranged("keep-alive", &mut self.keep_alive, Micros::from_secs(1)..=Micros::from_secs(86_400));
         f.ranged("retries-max", &mut self.retries_max, Share(0)..=Share::ALL);
     }
 
     fn check(&self, wrong: &mut Vec<(&'static str, String)>) {
+        if self.protocol == UpstreamProtocol::Http1
+            && self.health.as_ref().is_some_and(|health| health.kind == ProbeKind::Grpc)
+        {
+            let what =
+                "is grpc, and protocol is http1; gRPC needs protocol = \"http2\", else every probe fails";
+            wrong.push(("health.kind", what.to_owned()));
+        }
         if self.upstreams.is_empty() {
             wrong.push(("upstreams", "is empty; a pool needs at least one address".to_owned()));
         }

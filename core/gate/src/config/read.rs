@@ -268,15 +268,20 @@ impl Fields for Reader<'_> {
 
     fn sections<S: Section>(&mut self, key: &'static str, value: &mut Vec<S>, max: usize) {
         let Some((given, path)) = self.take(key) else { return };
-        let Some(items) = given.get_ref().as_array() else {
-            let what = format!("is {}; it must be a list", shown(given.get_ref()));
-            return self.found.wrong_at(given.span().start, &path, what);
+        let items: Vec<_> = match given.get_ref() {
+            DeValue::Array(items) => items.iter().collect(),
+            DeValue::Table(_) => vec![given],
+            DeValue::String(_) if S::SHORTHAND.is_some() => vec![given],
+            value => {
+                let what = format!("is {}; it must be a list", shown(value));
+                return self.found.wrong_at(given.span().start, &path, what);
+            }
         };
         if self.is_too_many(&path, given, items.len(), max) {
             return;
         }
         value.clear();
-        for (at, item) in items.iter().enumerate() {
+        for (at, item) in items.into_iter().enumerate() {
             let path = format!("{path}.{at}");
             self.found.lines.borrow_mut().insert(path.clone(), self.found.line(item.span().start));
             let mut it = S::default();

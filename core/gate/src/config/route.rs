@@ -5,6 +5,7 @@ use super::fields::{Fields, Section};
 use super::idempotency::Idempotency;
 use super::protect::Net;
 use super::resilience::{Breaker, Bulkhead, Failover, Hedge, Priority, Retry, Timeout};
+use super::rewrite;
 use super::scalar::{
     HeaderName, HeaderValue, HostPattern, KeyOf, Method, Parameter, PathText, Pattern, Share, Test, UpgradeTo,
 };
@@ -198,8 +199,10 @@ impl Section for Rewrite {
             wrong
                 .push(("prefix", "is set beside path; one of the two says what the path becomes".to_owned()));
         }
-        if self.path.as_ref().is_some_and(|p| !p.starts_with('/')) {
-            wrong.push(("path", "must begin with /".to_owned()));
+        if let Some(path) = &self.path
+            && let Err(what) = rewrite::check(path)
+        {
+            wrong.push(("path", what));
         }
         if self.host.as_ref().is_some_and(|h| !crate::router::is_authority(h)) {
             wrong.push(("host", "must be a host name, with or without a port".to_owned()));
@@ -231,6 +234,12 @@ impl Section for Answer {
         f.map("headers", &mut self.headers, 100);
         f.one("body", &mut self.body);
     }
+
+    fn check(&self, wrong: &mut Vec<(&'static str, String)>) {
+        for (name, _) in self.headers.iter().filter(|(name, _)| is_framing(name)) {
+            wrong.push(("headers", format!("holds {}, which the gateway sets itself; leave it out", name.0)));
+        }
+    }
 }
 
 impl Section for Mirror {
@@ -242,6 +251,21 @@ impl Section for Mirror {
     }
 }
 
+/// Whether a header frames a message or belongs to one connection: changing it desynchronises both sides, and HTTP/2 forbids most of
+/// them (RFC 9113, section 8.2.2).
+fn is_framing(name: &HeaderName) -> bool {
+    const FRAMING: [&str; 7] = [
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+    ];
+    FRAMING.contains(&name.0.as_str())
+}
+
 impl Section for HeaderChanges {
     fn fields<F: Fields>(&mut self, f: &mut F) {
         f.list("remove", &mut self.remove, 100);
@@ -250,13 +274,11 @@ impl Section for HeaderChanges {
     }
 
     fn check(&self, wrong: &mut Vec<(&'static str, String)>) {
-        // These frame a message or belong to one connection; changing them desynchronises both sides.
-        const FRAMING: [&str; 5] = ["content-length", "transfer-encoding", "connection", "upgrade", "host"];
         let names = self.remove.iter().map(|n| ("remove", n));
         let names = names.chain(self.set.iter().map(|(n, _)| ("set", n)));
         for (key, name) in names.chain(self.add.iter().map(|(n, _)| ("add", n))) {
-            if FRAMING.contains(&name.0.as_str()) {
-                wrong.push((key, format!("holds {}, which the gateway sets itself", name.0)));
+            if is_framing(name) || name.0 == "host" {
+                wrong.push((key, format!("holds {}, which the gateway sets itself; leave it out", name.0)));
             }
         }
     }
@@ -322,6 +344,11 @@ impl Section for Route {
         }
         if self.rewrite.as_ref().is_some_and(|r| r.prefix.is_some()) && self.path_prefix.is_empty() {
             wrong.push(("rewrite", "replaces a prefix; that needs path-prefix".to_owned()));
+        }
+        if let Some(path) = self.rewrite.as_ref().and_then(|r| r.path.as_ref())
+            && let Err(what) = rewrite::check_groups(path, self.path_regex.as_ref())
+        {
+            wrong.push(("rewrite.path", what));
         }
         if self.hedge.is_some() && self.retry.is_none() {
             wrong.push(("hedge", "needs retry, whose budget and attempts it shares".to_owned()));

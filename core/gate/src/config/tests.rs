@@ -102,11 +102,59 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
              `gateway.pool.p.upstreams` holds a:1 twice",
         ),
         (
+            "[gateway.listener.a]\naddress = '127.0.0.1:0'\n",
+            "line 2: `gateway.listener.a.address` is `127.0.0.1:0`; its port must be 1 to 65535, for clients could not know one \
+             that the system chooses",
+        ),
+        (
+            "[gateway.listener.a]\naddress = '127.0.0.1:80'\nproxy-protocol = 'required'\n",
+            "line 3: `gateway.listener.a.proxy-protocol` is `required`, and gateway.trusted-proxies is empty, so every \
+             connection would be refused; name there the proxies that write the header",
+        ),
+        (
+            "[gateway.pool.p]\nupstreams = 'a:1'\nhealth.kind = 'grpc'\n",
+            "line 3: `gateway.pool.p.health.kind` is grpc, and protocol is http1; gRPC needs protocol = \"http2\", else every \
+             probe fails",
+        ),
+        (
+            "[gateway.route.r]\nanswer.headers = { Content-Length = '5', x = '1' }\n",
+            "line 2: `gateway.route.r.answer.headers` holds content-length, which the gateway sets itself; leave it out",
+        ),
+        (
+            "[gateway.route.r]\npool = 'p'\nrewrite.path = '/a?b=c'\n[gateway.pool.p]\nupstreams = 'a:1'\n",
+            "line 3: `gateway.route.r.rewrite.path` is `/a?b=c`; it is a path alone, and the query of the request is kept: \
+             leave out ? and #",
+        ),
+        (
+            "[gateway.route.r]\npool = 'p'\nrewrite.path = '/$1'\n[gateway.pool.p]\nupstreams = 'a:1'\n",
+            "line 3: `gateway.route.r.rewrite.path` is `/$1`; $1 is a group of path-regex, which this route has not: leave it \
+             out, or set one",
+        ),
+        (
+            "[gateway.route.r]\npool = 'p'\npath-regex = '/a/(.*)'\nrewrite.path = '/$2'\n[gateway.pool.p]\n\
+             upstreams = 'a:1'\n",
+            "line 4: `gateway.route.r.rewrite.path` is `/$2`; path-regex has no group `2`, it has $1. Behind a number a letter \
+             needs braces: ${1}a",
+        ),
+        (
+            "[gateway.pool.p]\nupstreams = 7\n",
+            "line 2: `gateway.pool.p.upstreams` is `7`; it must be a list\nline 2: `gateway.pool.p.upstreams` is empty; a pool \
+             needs at least one address",
+        ),
+        (
             "[gateway.pool.\"a b\"]\nupstreams = ['a:1']\n",
             "line 1: `gateway.pool.a b` is no name; it must be 1 to 64 of a-z A-Z 0-9 - _",
         ),
     ] {
         assert_eq!(refused(text), expected, "{text}");
+    }
+    for one in ["'a:1'", "{ address = 'a:1' }", "['a:1']"] {
+        let config = Config::parse(&format!("[gateway.pool.p]\nupstreams = {one}\n")).unwrap();
+        assert_eq!(
+            config.pools[0].it.upstreams.len(),
+            1,
+            "a list of one may be written as the value alone: {one}"
+        );
     }
     let many: String = (0..200).map(|n| format!("wrong{n} = 1\n")).collect();
     assert_eq!(refused(&format!("[gateway]\n{many}")).lines().count(), 50, "errors have a limit");

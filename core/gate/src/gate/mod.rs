@@ -285,7 +285,8 @@ pub struct Gate {
     secret: Secret,
     routes: Vec<Route>,
     pools: Vec<Pool>,
-    requests: BTreeMap<RequestId, Request>,
+    // Boxed, since maps move what they hold.
+    requests: BTreeMap<RequestId, Box<Request>>,
     timers: Timers,
     /// Where places were given back in this event, and somebody may wait for one.
     freed_pools: BTreeSet<PoolId>,

@@ -123,7 +123,7 @@ impl Gate {
         };
         let (nested, priority, deadline) =
             (request.arrival.nested, request.arrival.priority, request.deadline);
-        let previous = self.requests.insert(id, request);
+        let previous = self.requests.insert(id, Box::new(request));
         assert!(previous.is_none(), "{id:?} arrived twice");
         if deadline <= now {
             return self.answer(now, id, Why::Deadline, out);
@@ -175,7 +175,7 @@ impl Gate {
     }
 
     pub(super) fn wake_request(&mut self, id: RequestId) {
-        if let Some(at) = self.requests.get(&id).and_then(Request::next_wakeup) {
+        if let Some(at) = self.requests.get(&id).and_then(|request| request.next_wakeup()) {
             self.timers.wake(Timer::Request(id), at);
         }
     }

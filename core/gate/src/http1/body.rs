@@ -1,15 +1,18 @@
-//! The body of a request or a reply, out of the bytes of its connection.
+//! The body of a request or a reply, out of the bytes of its connection, and the trailers behind it.
 //!
-//! Invariant: not a byte behind the body is taken.
+//! Invariant: not a byte behind the body is taken; a body that is malformed has no end.
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 
-use super::request::{Framing, is_token};
+use super::request::{Framing, end, has_bare, header_map};
 
 /// A line with a chunk's size, extensions included.
 const SIZE_LINE_MAX: usize = 256;
-/// Trailers, which are read and thrown away.
+/// All trailers of a body: a fourth of what heads may have by default. Who has more to say says it in the body.
 const TRAILERS_BYTES_MAX: usize = 8 << 10;
+/// Trailers of one body.
+const TRAILERS_MAX: usize = 64;
 
 /// Where in a body we are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,17 +23,21 @@ pub enum Decoder {
     Size,
     /// So many bytes of a chunk are left, and its CR LF.
     Chunk(u64),
-    /// Trailers come; so many bytes of them were read.
-    Trailers(usize),
+    /// Trailers come, or the empty line in their place.
+    Trailers,
     /// A reply's, which ends with its connection.
     UntilClose,
     Done,
+    /// It was this, and what follows means nothing.
+    Malformed(&'static str),
 }
 
 /// What `decode` found.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Piece {
     Data(Bytes),
+    /// The end of the body, with at least one field behind it.
+    Trailers(HeaderMap),
     NeedMore,
     Done,
 }
@@ -53,11 +60,16 @@ impl Decoder {
     /// The next piece of the body in `input`.
     ///
     /// # Errors
-    /// What is wrong with it; the connection cannot be used any further.
+    /// What is wrong with it, and the same ever after; the connection cannot be used any further.
     pub fn decode(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
+        self.step(input).inspect_err(|what| *self = Decoder::Malformed(what))
+    }
+
+    fn step(&mut self, input: &mut BytesMut) -> Result<Piece, &'static str> {
         loop {
             match *self {
                 Decoder::Done => return Ok(Piece::Done),
+                Decoder::Malformed(what) => return Err(what),
                 Decoder::Length(left) => {
                     if input.is_empty() {
                         return Ok(Piece::NeedMore);
@@ -76,7 +88,7 @@ impl Decoder {
                 Decoder::Size => {
                     let Some(line) = line(input, SIZE_LINE_MAX)? else { return Ok(Piece::NeedMore) };
                     *self = match size(&line)? {
-                        0 => Decoder::Trailers(0),
+                        0 => Decoder::Trailers,
                         n => Decoder::Chunk(n),
                     };
                 }
@@ -96,16 +108,11 @@ impl Decoder {
                     *self = Decoder::Chunk(left - take as u64);
                     return Ok(Piece::Data(input.split_to(take).freeze()));
                 }
-                Decoder::Trailers(so_far) => {
-                    let Some(line) = line(input, TRAILERS_BYTES_MAX)? else { return Ok(Piece::NeedMore) };
-                    let so_far = so_far + line.len() + 2;
-                    if so_far > TRAILERS_BYTES_MAX {
-                        return Err("the trailers are too large");
-                    }
-                    if !line.is_empty() && !is_field(&line) {
-                        return Err("a trailer is malformed");
-                    }
-                    *self = if line.is_empty() { Decoder::Done } else { Decoder::Trailers(so_far) };
+                Decoder::Trailers => {
+                    let Some(section) = section(input)? else { return Ok(Piece::NeedMore) };
+                    let found = trailers(&section)?;
+                    *self = Decoder::Done;
+                    return Ok(if found.is_empty() { Piece::Done } else { Piece::Trailers(found) });
                 }
             }
         }
@@ -137,12 +144,30 @@ fn size(line: &[u8]) -> Result<u64, &'static str> {
     }
 }
 
-/// A name, a colon, and a value: what a line behind the last chunk must be, though nobody reads it.
-fn is_field(line: &[u8]) -> bool {
-    let colon = line.iter().position(|b| *b == b':').unwrap_or(0);
-    let (name, value) = line.split_at(colon);
-    let visible = |b: &u8| *b >= b' ' && *b != 0x7f || *b == b'\t';
-    !name.is_empty() && name.iter().all(|b| is_token(*b)) && value.iter().all(visible)
+/// The trailers with the empty line behind them, once all of that is there.
+fn section(input: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
+    let len = if input.starts_with(b"\r\n") { Some(2) } else { end(input) };
+    match len {
+        Some(len) if len <= TRAILERS_BYTES_MAX => Ok(Some(input.split_to(len).freeze())),
+        None if input.len() < TRAILERS_BYTES_MAX => Ok(None),
+        _ => Err("the trailers are too large"),
+    }
+}
+
+/// Read as strictly as the lines of a head.
+fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
+    if section.len() == 2 {
+        return Ok(HeaderMap::new());
+    }
+    if has_bare(section) {
+        return Err("a line of the trailers ends without CR LF, or CR stands alone");
+    }
+    let mut lines = [httparse::EMPTY_HEADER; TRAILERS_MAX];
+    match httparse::parse_headers(section, &mut lines) {
+        Ok(httparse::Status::Complete((_, found))) => header_map(section, found).map_err(|bad| bad.what),
+        Err(httparse::Error::TooManyHeaders) => Err("there are too many trailers"),
+        _ => Err("a trailer is malformed"),
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +180,14 @@ mod tests {
         loop {
             match decoder.decode(&mut input)? {
                 Piece::Data(bytes) => out.extend_from_slice(&bytes),
+                Piece::Trailers(found) => {
+                    assert!(decoder.is_done());
+                    for (name, value) in &found {
+                        out.extend_from_slice(
+                            &[b"|", name.as_str().as_bytes(), b"=", value.as_bytes()].concat(),
+                        );
+                    }
+                }
                 Piece::Done => return Ok((out, input.len() + given.map(<[u8]>::len).sum::<usize>(), true)),
                 Piece::NeedMore => match given.next() {
                     Some(more) => input.extend_from_slice(more),
@@ -166,10 +199,15 @@ mod tests {
 
     #[test]
     fn bodies_are_read_however_they_are_cut_and_not_a_byte_further() {
-        let chunked = b"4\r\nWiki\r\nA;name=\"x y\"\r\npedia in c\r\n0\r\nX-Trailer: a\r\n\r\nGET /";
+        let chunked =
+            b"4\r\nWiki\r\nA;name=\"x y\"\r\npedia in c\r\n0\r\nX-Sum: a\r\nY:\r\nx-sum:  b c \r\n\r\nGET /";
+        let bare = b"1\r\na\r\n0\r\n\r\nGET /";
         for step in 1..chunked.len() {
             let (body, left, done) = all(Framing::Chunked, chunked, step).unwrap();
-            assert_eq!((&body[..], left, done), (&b"Wikipedia in c"[..], 5, true), "{step}");
+            let expected = b"Wikipedia in c|x-sum=a|x-sum=b c|y=";
+            assert_eq!((&body[..], left, done), (&expected[..], 5, true), "{step}");
+            let (body, left, done) = all(Framing::Chunked, bare, step).unwrap();
+            assert_eq!((&body[..], left, done), (&b"a"[..], 5, true), "{step}");
             let (body, left, done) = all(Framing::Length(6), b"abcdefgh", step).unwrap();
             assert_eq!((&body[..], left, done), (&b"abcdef"[..], 2, true));
         }
@@ -200,12 +238,54 @@ mod tests {
             "0\r\nX : y\r\n\r\n",
             "0\r\nX: a\r\n b\r\n\r\n",
             "0\r\nX: a\0b\r\n\r\n",
+            "0\r\nX: a\rb\r\n\r\n",
+            "0\r\nX: a\n\r\n",
+            "0\r\nX: a\r\n\n",
+            "0\r\n\nX: a\r\n\r\n",
+            "0\r\n X: a\r\n\r\n",
+            "0\r\nX:\r\n a\r\n\r\n",
         ] {
-            assert!(all(Framing::Chunked, text.as_bytes(), 100).is_err(), "{text:?}");
+            for step in [1, 100] {
+                assert!(all(Framing::Chunked, text.as_bytes(), step).is_err(), "{text:?}");
+            }
         }
         let long = format!("4;{}", "x".repeat(300));
         assert!(all(Framing::Chunked, long.as_bytes(), 100).is_err());
-        let trailers = format!("0\r\n{}", "X: y\r\n".repeat(2000));
-        assert!(all(Framing::Chunked, trailers.as_bytes(), 100).is_err());
+    }
+
+    #[test]
+    fn trailers_have_a_largest_size_and_number() {
+        for (lines, len, good) in [
+            (TRAILERS_MAX, 1, true),
+            (TRAILERS_MAX + 1, 1, false),
+            (1, TRAILERS_BYTES_MAX - 5, false),
+            (1, TRAILERS_BYTES_MAX - 6, true),
+        ] {
+            let line = format!("X: {}\r\n", "y".repeat(len - 1));
+            let text = format!("0\r\n{}\r\n", line.repeat(lines));
+            for step in [1000, text.len()] {
+                assert_eq!(all(Framing::Chunked, text.as_bytes(), step).is_ok(), good, "{lines} of {len}");
+            }
+        }
+        let endless = format!("0\r\nX: {}", "y".repeat(TRAILERS_BYTES_MAX));
+        assert!(all(Framing::Chunked, endless.as_bytes(), 1000).is_err(), "nobody waits for its end");
+    }
+
+    #[test]
+    fn a_malformed_body_never_ends_well() {
+        for bad in ["0\r\nX y\r\n\r\n", "zz\r\n", "0\r\nX: y\n\r\n", "1\r\nab\r\n"] {
+            let text = format!("{bad}0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+            let (mut decoder, mut input) = (Decoder::new(Framing::Chunked), BytesMut::from(&*text));
+            let first = loop {
+                match decoder.decode(&mut input) {
+                    Ok(Piece::Data(_)) => {}
+                    found => break found.expect_err(bad),
+                }
+            };
+            for _ in 0..3 {
+                assert_eq!(decoder.decode(&mut input), Err(first), "{bad:?}");
+            }
+            assert!(!decoder.is_done());
+        }
     }
 }

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use memchr::{memchr_iter, memchr2_iter};
 
 use crate::router::is_authority;
 
@@ -51,17 +52,12 @@ fn bad_status(status: StatusCode, what: &'static str) -> Bad {
 
 /// The length of the head that `input` begins with, its empty line included; none if it is not all there.
 pub(super) fn end(input: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    while let Some(found) = input[at..].iter().position(|b| *b == b'\n') {
-        let line_end = at + found + 1;
-        // An empty line, with or without CR; which of them is judged later.
-        match &input[line_end..] {
-            [b'\n', ..] => return Some(line_end + 1),
-            [b'\r', b'\n', ..] => return Some(line_end + 2),
-            _ => at = line_end,
-        }
-    }
-    None
+    // An empty line, with or without CR; which of them is judged later.
+    memchr_iter(b'\n', input).find_map(|at| match &input[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
 }
 
 /// Takes a head from the beginning of `input`; none if more bytes are needed.
@@ -97,13 +93,20 @@ fn too_large(input: &[u8]) -> Bad {
     }
 }
 
-pub(super) fn is_token(b: u8) -> bool {
+fn is_token(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
+/// Whether CR or LF stands alone in lines that end with one.
+pub(super) fn has_bare(lines: &[u8]) -> bool {
+    memchr2_iter(b'\r', b'\n', lines).any(|at| match lines[at] {
+        b'\r' => lines.get(at + 1) != Some(&b'\n'),
+        _ => at == 0 || lines[at - 1] != b'\r',
+    })
+}
+
 fn parse(head: &Bytes) -> Result<Head, Bad> {
-    let bare = |pair: &[u8]| (pair[1] == b'\n') != (pair[0] == b'\r');
-    if head.windows(2).any(bare) || head[0] == b'\n' {
+    if has_bare(head) {
         return Err(bad("a line ends without CR LF, or CR stands alone"));
     }
     // Not filled beforehand: four kilobytes for each request.

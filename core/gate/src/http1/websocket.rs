@@ -12,6 +12,11 @@ pub fn key(random: [u8; 16]) -> String {
     STANDARD.encode(random)
 }
 
+/// Whether a value of `Sec-WebSocket-Key` can be one: 16 bytes in base 64.
+pub fn is_key(text: &str) -> bool {
+    STANDARD.decode(text).is_ok_and(|bytes| bytes.len() == 16)
+}
+
 /// The value of `Sec-WebSocket-Accept` that answers this key.
 pub fn accept(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
@@ -25,5 +30,11 @@ mod tests {
     fn keys_and_their_answers_are_those_of_the_standard() {
         assert_eq!(key(*b"the sample nonce"), "dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert!(is_key("dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in
+            ["", "dGhlIHNhbXBsZSBub25jZQ", "c2hvcnQ=", "dGhlIHNhbXBsZSBub25jZQ==, dGhlIHNhbXBsZSBub25jZQ=="]
+        {
+            assert!(!is_key(bad), "{bad:?}");
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! between leaves a record that says so: what a repeat gets then is [`Unknown`](crate::config::idempotency::Unknown), never a
 //! second run that nobody asked for.
 //!
-//! INV-GATE-15: of all attempts with one key at most one is carried out at a time, and none after one whose reply is kept.
+//! INV-GATE-15: of all attempts with one key at most one is carried out at a time, and none after one whose reply is kept. Nobody
+//! gets a reply that was made for another host, for another caller, or for other cookies where nothing else says who calls.
 
 mod attempt;
 mod record;
@@ -19,11 +20,9 @@ pub use record::{Fingerprint, Kept, Token};
 pub use refusal::Refusal;
 pub use store::{Ask, Told};
 
-use std::borrow::Cow;
-
 use crate::auth::{Caller, without_parameter};
-use crate::config::idempotency::Idempotency;
-use crate::router::Headers;
+use crate::config::idempotency::{Idempotency, Teller};
+use crate::router::{Head, normal_host};
 
 /// Longest key.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -60,42 +59,69 @@ pub fn key<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Result<Option<&'v 
     }
 }
 
-/// Whose keys a request uses: those of the caller who was proved, by the way and the name, so that a token that was renewed is the
-/// same caller's and no header makes another of it. Without one, those of the values of the headers that tell callers apart, in
-/// the order of the configuration.
-pub fn owner(rules: &Idempotency, caller: Option<&Caller>, headers: &dyn Headers) -> Vec<Vec<u8>> {
-    if let Some(caller) = caller {
-        return vec![caller.key.to_le_bytes().to_vec(), caller.name.clone().into_bytes()];
-    }
-    let values = |name: &str| {
-        let mut values: Vec<Vec<u8>> = Vec::new();
-        headers.any(name, &mut |value| {
-            values.push(value.to_vec());
-            false
-        });
-        // No value holds a line feed, so different headers stay different.
-        values.join(&b'\n')
-    };
-    rules.by.iter().map(|name| values(&name.0)).collect()
+/// Whose keys a request uses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// What tells this owner from others.
+    pub parts: Vec<Vec<u8>>,
+    /// Something says who calls. If nothing does, everybody else may use the same keys, so a repeat must have the same cookies, and
+    /// gets none that the first reply set.
+    pub is_known: bool,
 }
 
-/// The target of a request as its repeats must have it: without the parameter that held the proof of its caller, if one may,
-/// for a token is renewed.
-pub fn target(path: &str, query: Option<&str>, proof: Option<&str>) -> String {
-    let query = query.unwrap_or("");
-    let query = proof.map_or(Cow::Borrowed(query), |name| without_parameter(query, name));
+/// Whose keys a request uses: if its route is one of `named_hosts`, those of the host that it asks for, which may be a tenant's (any
+/// other route is one service under whatever name or address a node is reached); and there those of the caller who was
+/// proved, by the way and the name, so that a token that was renewed is the same caller's and no header makes another of it.
+/// Without one, those of the values of the headers and cookies that tell callers apart, in the order of the configuration.
+pub fn owner(rules: &Idempotency, named_hosts: bool, caller: Option<&Caller>, head: &Head<'_>) -> Owner {
+    let host = if named_hosts { normal_host(head.host) } else { "".into() };
+    let mut parts = vec![host.into_owned().into_bytes()];
+    if let Some(caller) = caller {
+        parts.extend([caller.key.to_le_bytes().to_vec(), caller.name.clone().into_bytes()]);
+        return Owner { parts, is_known: true };
+    }
+    let values = |teller: &Teller| match teller {
+        Teller::Header(name) => values(|test| head.headers.any(&name.0, test)),
+        Teller::Cookie(name) => values(|test| head.cookie(&name.0, test)),
+    };
+    parts.extend(rules.by.iter().map(values));
+    let is_known = parts[1..].iter().any(|part| !part.is_empty());
+    Owner { parts, is_known }
+}
+
+/// All that `find` goes through.
+fn values(find: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool) -> Vec<u8> {
+    let mut values: Vec<Vec<u8>> = Vec::new();
+    find(&mut |value| {
+        values.push(value.to_vec());
+        false
+    });
+    // No value holds a line feed, so different headers stay different.
+    values.join(&b'\n')
+}
+
+/// The target of a request as its repeats must have it: without the parameters that may hold the proof of its caller, for a token
+/// is renewed.
+pub fn target<'p>(path: &str, query: Option<&str>, proofs: impl IntoIterator<Item = &'p str>) -> String {
+    let query = query.unwrap_or("").to_owned();
+    let query = proofs.into_iter().fold(query, |query, name| without_parameter(&query, name).into_owned());
     [path, &query].join("?")
 }
 
 /// The name of a key's record in the store: of this route, this [`owner`] and this key.
-pub fn record_key(route: &str, caller: &[&[u8]], key: &[u8]) -> Vec<u8> {
-    let parts = [route.as_bytes(), key].into_iter().chain(caller.iter().copied());
+pub fn record_key(route: &str, owner: &Owner, key: &[u8]) -> Vec<u8> {
+    let parts = [route.as_bytes(), key].into_iter().chain(owner.parts.iter().map(Vec::as_slice));
     let mut name = b"skep.gateway.once:".to_vec();
     name.extend(crate::hex(&crate::digest(parts)));
     name
 }
 
-/// What a repeat must have in common with the first: method, path with query, and body.
-pub fn fingerprint(method: &[u8], target: &[u8], body: &[u8]) -> Fingerprint {
-    crate::digest([method, target, body])
+/// What a repeat must have in common with the first: method, path with query, the body, and what says how that is to be read. If
+/// nothing says who calls, the cookies too: another user's repeat is refused so, and one whose cookies have changed is not
+/// carried out a second time.
+pub fn fingerprint(owner: &Owner, head: &Head<'_>, target: &[u8], body: &[u8]) -> Fingerprint {
+    let lines = |name: &str| values(|test| head.headers.any(name, test));
+    let cookies = if owner.is_known { Vec::new() } else { lines("cookie") };
+    let (kind, coding) = (lines("content-type"), lines("content-encoding"));
+    crate::digest([head.method.as_bytes(), target, &kind, &coding, &cookies, body])
 }

@@ -10,6 +10,7 @@ use crate::auth::Rules;
 use crate::config::Config;
 use crate::config::idempotency::{Duplicate, Idempotency, Unknown};
 use crate::names::AuthId;
+use crate::router::Headers;
 
 const DEADLINE: Micros = Micros::from_secs(30);
 
@@ -374,16 +375,75 @@ fn a_key_is_one_header_of_printable_characters() {
 
 #[test]
 fn records_of_different_callers_routes_and_keys_do_not_meet() {
+    let of =
+        |parts: &[&[u8]]| Owner { parts: parts.iter().map(|part| part.to_vec()).collect(), is_known: true };
     let names = [
-        record_key("a", &[b"x"], b"k"),
-        record_key("b", &[b"x"], b"k"),
-        record_key("a", &[b"y"], b"k"),
-        record_key("a", &[], b"k"),
-        record_key("a", &[b"x"], b"kx"),
-        record_key("a", &[b"", b"x"], b"k"),
+        record_key("a", &of(&[b"x"]), b"k"),
+        record_key("b", &of(&[b"x"]), b"k"),
+        record_key("a", &of(&[b"y"]), b"k"),
+        record_key("a", &of(&[]), b"k"),
+        record_key("a", &of(&[b"x"]), b"kx"),
+        record_key("a", &of(&[b"", b"x"]), b"k"),
     ];
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
-    assert_ne!(fingerprint(b"POST", b"/a", b"b"), fingerprint(b"POST", b"/ab", b""));
+}
+
+/// A request for `host` with header lines.
+fn asking<'a>(host: &'a str, headers: &'a Lines) -> Head<'a> {
+    let (source, caller) = ("10.0.0.1".parse().unwrap(), None);
+    let (listener, secure, method, path, query) = (None, false, "POST", "/", None);
+    Head { listener, secure, method, host, path, query, headers, source, caller }
+}
+
+#[test]
+fn a_repeat_has_the_same_body_of_the_same_kind_and_the_cookies_of_who_is_not_known() {
+    let known = |is_known| Owner { parts: Vec::new(), is_known };
+    let print = |is_known, lines: &Lines, target: &[u8], body: &[u8]| {
+        fingerprint(&known(is_known), &asking("h", lines), target, body)
+    };
+    let none = Lines(&[]);
+    assert_ne!(print(true, &none, b"/a", b"b"), print(true, &none, b"/ab", b""));
+    let (json, xml) = (Lines(&[("content-type", "a/json")]), Lines(&[("content-type", "a/xml")]));
+    assert_ne!(print(true, &json, b"/", b"b"), print(true, &xml, b"/", b"b"));
+    let packed = Lines(&[("content-encoding", "gzip")]);
+    assert_ne!(print(true, &packed, b"/", b"b"), print(true, &none, b"/", b"b"));
+    let (ann, bob) = (Lines(&[("cookie", "user=ann")]), Lines(&[("cookie", "user=bob")]));
+    assert_ne!(print(false, &ann, b"/", b"b"), print(false, &bob, b"/", b"b"));
+    assert_ne!(print(false, &ann, b"/", b"b"), print(false, &none, b"/", b"b"));
+    assert_eq!(print(false, &ann, b"/", b"b"), print(false, &ann, b"/", b"b"));
+    assert_eq!(
+        print(true, &ann, b"/", b"b"),
+        print(true, &bob, b"/", b"b"),
+        "who is known may have new ones"
+    );
+}
+
+#[test]
+fn keys_are_of_one_host_and_of_what_tells_callers_apart() {
+    let text = "[gateway.route.r]\npool = 'p'\nidempotency.by = ['X-Account', 'cookie:sid']\n[gateway.pool.p]\n\
+                upstreams = ['a:1']\n";
+    let config = crate::Config::parse(text).unwrap_or_else(|e| panic!("{e:#?}"));
+    assert!(config.text().contains("by = [\"x-account\", \"cookie:sid\"]"), "{}", config.text());
+    let rules = config.routes[0].it.idempotency.clone().unwrap();
+    let of = |host: &str, lines| owner(&rules, true, None, &asking(host, &Lines(lines)));
+    let ann = of("a.example", &[("x-account", "ann")]);
+    assert!(ann.is_known);
+    assert_eq!(
+        of("A.example:8080", &[("x-account", "ann"), ("cookie", "ad=2")]),
+        ann,
+        "other cookies do not count"
+    );
+    assert_ne!(of("b.example", &[("x-account", "ann")]), ann, "another tenant");
+    let anywhere = |host: &str| owner(&rules, false, None, &asking(host, &Lines(&[("x-account", "ann")])));
+    assert_eq!(anywhere("10.0.0.1:8080"), anywhere("10.0.0.2:8080"), "one service at several nodes");
+    assert_ne!(of("a.example", &[("x-account", "bob")]), ann);
+    let sid = of("a.example", &[("cookie", "ad=1; sid=7")]);
+    assert!(sid.is_known && sid != ann);
+    assert_eq!(of("a.example", &[("cookie", "sid=7; ad=2")]), sid);
+    assert_ne!(of("a.example", &[("cookie", "sid=8")]), sid);
+    assert!(!of("a.example", &[("authorization", "x"), ("cookie", "ad=1")]).is_known);
+    let wrong = crate::Config::parse(&text.replace("cookie:sid", "query:a")).unwrap_err();
+    assert!(wrong[0].to_string().contains("cookie:NAME"), "{}", wrong[0]);
 }
 
 #[test]
@@ -395,32 +455,33 @@ fn a_key_belongs_to_the_caller_who_was_proved_and_to_no_header() {
         rules.by_claims(AuthId(way), json!({ "sub": name, "exp": until }), 1).unwrap().0
     };
     let by_headers = Idempotency::default();
-    let (none, ann) = (Lines(&[]), Lines(&["Bearer ann"]));
-    let of = |caller: &Caller, headers: &Lines| owner(&by_headers, Some(caller), headers);
+    let (none, ann) = (Lines(&[]), Lines(&[("authorization", "Bearer ann")]));
+    let of = |caller: &Caller, headers: &Lines| owner(&by_headers, true, Some(caller), &asking("h", headers));
     let first = of(&caller(0, "ann", 100), &ann);
     assert_eq!(first, of(&caller(0, "ann", 200), &none), "a renewed token, shown elsewhere");
     assert_ne!(first, of(&caller(0, "bob", 100), &ann), "another caller with the same headers");
     assert_ne!(first, of(&caller(1, "ann", 100), &ann), "another way that knows the same name");
     // Where nobody is proved, the headers tell.
-    let by = |headers: &Lines| owner(&by_headers, None, headers);
-    assert_eq!(by(&ann), vec![b"Bearer ann".to_vec()]);
-    assert_eq!(by(&none), vec![Vec::<u8>::new()]);
-    assert_ne!(by(&Lines(&["Bearer", "ann"])), by(&Lines(&["Bearerann"])));
+    let by = |headers: &Lines| owner(&by_headers, true, None, &asking("h", headers));
+    assert_eq!(by(&ann).parts, [&b"h"[..], b"Bearer ann"]);
+    assert!(first.is_known && by(&ann).is_known && !by(&none).is_known);
+    let two = Lines(&[("authorization", "Bearer"), ("authorization", "ann")]);
+    assert_ne!(by(&two), by(&Lines(&[("authorization", "Bearerann")])));
 }
 
-/// Values of `Authorization`.
-struct Lines(&'static [&'static str]);
+/// Header lines.
+struct Lines(&'static [(&'static str, &'static str)]);
 
 impl Headers for Lines {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        name == "authorization" && self.0.iter().any(|value| test(value.as_bytes()))
+        self.0.iter().any(|(own, value)| *own == name && test(value.as_bytes()))
     }
 }
 
 #[test]
 fn a_proof_in_the_query_is_no_part_of_what_a_repeat_must_have() {
-    assert_eq!(target("/a", None, Some("token")), "/a?");
-    assert_eq!(target("/a", Some("x=1&token=t&y=2"), Some("token")), "/a?x=1&y=2");
-    assert_eq!(target("/a", Some("token=t"), Some("token")), target("/a", None, None));
-    assert_eq!(target("/a", Some("token=t"), None), "/a?token=t", "where it is no proof it counts");
+    assert_eq!(target("/a", None, ["token"]), "/a?");
+    assert_eq!(target("/a", Some("x=1&token=t&y=2&key=k"), ["token", "key"]), "/a?x=1&y=2");
+    assert_eq!(target("/a", Some("token=t"), ["token"]), target("/a", None, []));
+    assert_eq!(target("/a", Some("token=t"), []), "/a?token=t", "where it is no proof it counts");
 }

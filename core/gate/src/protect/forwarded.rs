@@ -1,14 +1,20 @@
 //! Who the client is when trusted proxies stand in front, and what the upstream is told.
 //!
-//! INV-GATE-11: a word about the client counts only if every proxy between its writer and us is trusted; so an address that
-//! an untrusted peer writes never becomes the client's.
+//! INV-GATE-11: a word about the client counts only if every proxy between its writer and us is trusted, and stands in the kind of
+//! header that the configuration says these proxies write; so what an untrusted client writes never becomes the client's.
 
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use http::header::{FORWARDED, HeaderName};
+
 use super::nets::Nets;
-use crate::config::ForwardedStyle;
+use crate::config::{ForwardedStyle, TrustedHeader};
 use crate::router::Headers;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Addresses that are read from the headers of one request.
 const HOPS_MAX: usize = 50;
@@ -32,14 +38,25 @@ pub struct Peer {
     pub secure: bool,
 }
 
-/// Finds the client behind `peer`. `hops` is the most proxies that are believed in a row, 0 for as many as are trusted.
-pub fn client(peer: Peer, trusted: &Nets, hops: u32, headers: &dyn Headers) -> Client {
+/// Who is believed about clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Trust<'a> {
+    pub proxies: &'a Nets,
+    /// The most proxies that are believed in a row, 0 for as many as are trusted.
+    pub hops: u32,
+    /// Where they write.
+    pub header: TrustedHeader,
+}
+
+/// Finds the client behind `peer`.
+pub fn client(peer: Peer, trust: Trust<'_>, headers: &dyn Headers) -> Client {
+    let Trust { proxies: trusted, hops, header } = trust;
     let mut client = Client { address: peer.address, secure: peer.secure, host: None, chain: Vec::new() };
     if !trusted.contains(peer.address) {
         return client;
     }
     // The nearest proxy wrote last, and the peer is the first of those that are believed.
-    let mut written = read(headers);
+    let mut written = read(header, headers);
     let mut believed = 1;
     while let Some(hop) = written.pop() {
         let Some(address) = hop else { break };
@@ -52,16 +69,17 @@ pub fn client(peer: Peer, trusted: &Nets, hops: u32, headers: &dyn Headers) -> C
     }
     // The peer itself is told apart; the chain holds those in between.
     client.chain.pop();
-    if let Some(proto) = last(headers, "x-forwarded-proto", "proto") {
+    if let Some(proto) = last(header, headers, ("x-forwarded-proto", "proto")) {
         client.secure = proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss");
     }
-    client.host = last(headers, "x-forwarded-host", "host").filter(|host| crate::router::is_authority(host));
+    let host = last(header, headers, ("x-forwarded-host", "host"));
+    client.host = host.filter(|host| crate::router::is_authority(host));
     client
 }
 
 /// The header lines for the upstream; those of the request with these names are to be removed:
-/// `x-forwarded-for`, `-proto`, `-host`, `forwarded`.
-pub fn lines(style: ForwardedStyle, client: &Client, peer: Peer, host: &str) -> Vec<(&'static str, String)> {
+/// `x-forwarded-for`, `-proto`, `-host`, `forwarded`. An empty host is not told.
+pub fn lines(style: ForwardedStyle, client: &Client, peer: Peer, host: &str) -> Vec<(HeaderName, String)> {
     // The client, those in between, and the peer unless it is the client.
     let peer = Some(peer.address).filter(|peer| client.address != *peer || !client.chain.is_empty());
     let hops = || [client.address].into_iter().chain(client.chain.iter().copied()).chain(peer);
@@ -72,65 +90,87 @@ pub fn lines(style: ForwardedStyle, client: &Client, peer: Peer, host: &str) -> 
         let mut list = String::new();
         for (at, hop) in hops().enumerate() {
             let separator = if at == 0 { "" } else { ", " };
-            write!(list, "{separator}{}", hop.to_canonical()).expect("writing to a String cannot fail");
+            list.push_str(separator);
+            put(&mut list, hop.to_canonical());
         }
-        lines.push(("x-forwarded-for", list));
-        lines.push(("x-forwarded-proto", proto.to_owned()));
-        lines.push(("x-forwarded-host", host.to_owned()));
+        lines.push((X_FORWARDED_FOR, list));
+        lines.push((X_FORWARDED_PROTO, proto.to_owned()));
+        if !host.is_empty() {
+            lines.push((X_FORWARDED_HOST, host.to_owned()));
+        }
     }
     if style != ForwardedStyle::X {
         let mut line = String::new();
         for (at, hop) in hops().enumerate() {
-            let separator = if at == 0 { "" } else { ", " };
-            match hop.to_canonical() {
-                IpAddr::V4(v4) => write!(line, "{separator}for={v4}"),
-                IpAddr::V6(v6) => write!(line, "{separator}for=\"[{v6}]\""),
-            }
-            .expect("writing to a String cannot fail");
+            let hop = hop.to_canonical();
+            let (begin, end) = if hop.is_ipv6() { ("for=\"[", "]\"") } else { ("for=", "") };
+            line.push_str(if at == 0 { "" } else { ", " });
+            line.push_str(begin);
+            put(&mut line, hop);
+            line.push_str(end);
             if at == 0 {
-                write!(line, ";proto={proto};host=\"{host}\"").expect("writing to a String cannot fail");
+                write!(line, ";proto={proto}").expect("writing to a String cannot fail");
+            }
+            if at == 0 && !host.is_empty() {
+                write!(line, ";host=\"{host}\"").expect("writing to a String cannot fail");
             }
         }
-        lines.push(("forwarded", line));
+        lines.push((FORWARDED, line));
     }
     lines
 }
 
-/// The addresses in the headers, in the order in which they were written; `None` for what is no address. If there are both
-/// kinds, `X-Forwarded-For` counts, which more proxies write.
-fn read(headers: &dyn Headers) -> Vec<Option<IpAddr>> {
+/// Writes an address; one of IPv4, as most are, without the machinery of formats, which takes a thousand instructions.
+fn put(text: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    text.push('.');
+                }
+                let digits = [octet / 100, octet / 10 % 10, octet % 10];
+                let skipped = if octet < 10 { 2 } else { usize::from(octet < 100) };
+                digits[skipped..].iter().for_each(|digit| text.push(char::from(b'0' + digit)));
+            }
+        }
+        IpAddr::V6(v6) => write!(text, "{v6}").expect("writing to a String cannot fail"),
+    }
+}
+
+/// The addresses in the headers, in the order in which they were written; `None` for what is no address.
+fn read(kind: TrustedHeader, headers: &dyn Headers) -> Vec<Option<IpAddr>> {
     let mut hops = Vec::new();
-    headers.any("x-forwarded-for", &mut |line| {
-        hops.extend(line.split(|b| *b == b',').map(|part| address(part.trim_ascii())));
-        false
-    });
-    if hops.is_empty() {
-        headers.any("forwarded", &mut |line| {
+    match kind {
+        TrustedHeader::XForwardedFor => headers.any("x-forwarded-for", &mut |line| {
+            hops.extend(line.split(|b| *b == b',').map(|part| address(part.trim_ascii())));
+            false
+        }),
+        TrustedHeader::Forwarded => headers.any("forwarded", &mut |line| {
             for element in line.split(|b| *b == b',') {
                 let value = parameter(element, "for");
                 hops.push(value.and_then(|v| address(v.as_bytes())));
             }
             false
-        });
-    }
+        }),
+    };
     let from = hops.len().saturating_sub(HOPS_MAX);
     hops.split_off(from)
 }
 
-/// The last value of a header, else of the parameter of the last element of `Forwarded`: what the nearest proxy wrote.
-fn last(headers: &dyn Headers, name: &str, key: &str) -> Option<String> {
+/// The last value of a header, or of the parameter of the last element of `Forwarded`: what the nearest proxy wrote.
+fn last(kind: TrustedHeader, headers: &dyn Headers, (name, key): (&str, &str)) -> Option<String> {
     let mut found = None;
-    headers.any(name, &mut |line| {
-        let value = line.rsplit(|b| *b == b',').next().unwrap_or(line).trim_ascii();
-        found = std::str::from_utf8(value).ok().map(str::to_owned);
-        false
-    });
-    if found.is_none() {
-        headers.any("forwarded", &mut |line| {
+    match kind {
+        TrustedHeader::XForwardedFor => headers.any(name, &mut |line| {
+            let value = line.rsplit(|b| *b == b',').next().unwrap_or(line).trim_ascii();
+            found = std::str::from_utf8(value).ok().map(str::to_owned);
+            false
+        }),
+        TrustedHeader::Forwarded => headers.any("forwarded", &mut |line| {
             found = line.rsplit(|b| *b == b',').next().and_then(|element| parameter(element, key));
             false
-        });
-    }
+        }),
+    };
     found
 }
 
@@ -174,11 +214,28 @@ mod tests {
         Peer { address: address.parse().unwrap(), secure: false }
     }
 
-    fn found(from: &str, hops: u32, headers: &[(&'static str, &'static str)]) -> String {
-        client(peer(from), &trusted(), hops, &Lines(headers.to_vec())).address.to_string()
+    fn found(from: &str, hops: u32, headers: &[(&'static str, &'static str)]) -> Client {
+        let standard = headers.iter().any(|(name, _)| *name == FWD);
+        found_by(
+            if standard { TrustedHeader::Forwarded } else { TrustedHeader::XForwardedFor },
+            from,
+            hops,
+            headers,
+        )
+    }
+
+    fn found_by(
+        header: TrustedHeader,
+        from: &str,
+        hops: u32,
+        headers: &[(&'static str, &'static str)],
+    ) -> Client {
+        let proxies = &trusted();
+        client(peer(from), Trust { proxies, hops, header }, &Lines(headers.to_vec()))
     }
 
     const XFF: &str = "x-forwarded-for";
+    const FWD: &str = "forwarded";
 
     #[test]
     fn an_address_is_believed_only_through_trusted_proxies() {
@@ -200,14 +257,51 @@ mod tests {
             ("10.0.0.1", 0, vec![("forwarded", "proto=https")], "10.0.0.1"),
             ("::ffff:10.0.0.1", 0, vec![(XFF, "198.51.100.7")], "198.51.100.7"),
         ] {
-            assert_eq!(found(from, hops, &headers), expected, "INV-GATE-11: {from} {hops} {headers:?}");
+            let found = found(from, hops, &headers).address.to_string();
+            assert_eq!(found, expected, "INV-GATE-11: {from} {hops} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn of_the_two_kinds_of_headers_only_the_one_that_proxies_write_is_believed() {
+        let mine = [(FWD, "for=198.51.100.7;proto=https;host=good")];
+        let forged = [(XFF, "10.6.6.6"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
+        let said = |kind, headers: &[(&'static str, &'static str)]| {
+            let client = found_by(kind, "10.0.0.1", 0, headers);
+            (client.address.to_string(), client.secure, client.host)
+        };
+        let (standard, x) = (TrustedHeader::Forwarded, TrustedHeader::XForwardedFor);
+        let good = ("198.51.100.7".to_owned(), true, Some("good".to_owned()));
+        let peer = ("10.0.0.1".to_owned(), false, None);
+        assert_eq!(said(standard, &[&forged[..], &mine].concat()), good, "INV-GATE-11");
+        assert_eq!(
+            said(standard, &forged),
+            peer,
+            "INV-GATE-11: what its proxy did not write is nobody's word"
+        );
+        assert_eq!(said(x, &mine), peer, "INV-GATE-11");
+        assert_eq!(said(x, &forged), ("10.6.6.6".to_owned(), true, Some("evil".to_owned())));
+        // Of its kind, but not of this one of its headers.
+        let half = [(XFF, "198.51.100.7"), (FWD, "for=1.1.1.1;proto=https;host=evil")];
+        assert_eq!(said(x, &half), ("198.51.100.7".to_owned(), false, None), "INV-GATE-11");
+    }
+
+    #[test]
+    fn addresses_are_written_as_all_others_write_them() {
+        for octet in 0..=255u8 {
+            for address in [IpAddr::from([octet, 7, octet, 255 - octet]), IpAddr::from([u16::from(octet); 8])]
+            {
+                let mut text = String::new();
+                put(&mut text, address);
+                assert_eq!(text, address.to_string());
+            }
         }
     }
 
     #[test]
     fn the_upstream_is_told_the_chain_that_is_believed_and_no_more() {
         let lines_of = |from: &str, style, headers: &[(&'static str, &'static str)]| {
-            let client = client(peer(from), &trusted(), 0, &Lines(headers.to_vec()));
+            let client = found(from, 0, headers);
             let lines = lines(style, &client, peer(from), "api.example.com");
             lines.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\n")
         };
@@ -223,6 +317,12 @@ mod tests {
             "x-forwarded-for: 2001:db8::1, 10.0.0.2, 10.0.0.1\nx-forwarded-proto: https\nx-forwarded-host: \
              api.example.com\nforwarded: for=\"[2001:db8::1]\";proto=https;host=\"api.example.com\", for=10.0.0.2, \
              for=10.0.0.1"
+        );
+        let client = found("192.0.2.1", 0, &[]);
+        let told = lines(ForwardedStyle::Both, &client, peer("192.0.2.1"), "");
+        assert!(
+            told.iter().all(|(name, value)| *name != X_FORWARDED_HOST && !value.contains("host")),
+            "{told:?}"
         );
         let evil_host = [(XFF, "2.2.2.2"), ("x-forwarded-host", "a\" b")];
         assert!(lines_of("10.0.0.1", ForwardedStyle::X, &evil_host).ends_with("api.example.com"));

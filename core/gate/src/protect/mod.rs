@@ -8,3 +8,4 @@ pub mod nets;
 pub mod rate;
 pub mod said;
 pub mod share;
+pub mod trailers;

@@ -5,6 +5,7 @@
 //! removed here is removed in all spellings.
 
 use crate::auth::Rules;
+use crate::config::TrustedHeader;
 use crate::config::route::HeaderChanges;
 use crate::resilience::deadline;
 
@@ -35,8 +36,8 @@ const OF_PROXIES_PREFIX: &str = "x-forwarded-";
 /// Of whom the lines are, and who else has a word about them.
 #[derive(Clone, Copy, Debug)]
 pub struct Said<'a> {
-    /// The client is a trusted proxy.
-    pub trusted: bool,
+    /// In which headers the client tells of others, if it is a trusted proxy.
+    pub trusted: Option<TrustedHeader>,
     pub rules: Option<&'a Rules>,
     /// Headers that the configuration goes by ([`crate::router::Router::headers`]).
     pub named: &'a [String],
@@ -67,10 +68,11 @@ impl Said<'_> {
             return false;
         }
         // Most names begin with another letter.
-        if !self.trusted && name.starts_with('x') {
+        if self.trusted != Some(TrustedHeader::XForwardedFor) && name.starts_with('x') {
             let starts =
                 name.get(..OF_PROXIES_PREFIX.len()).is_some_and(|begin| is_same(begin, OF_PROXIES_PREFIX));
-            if starts || OF_PROXIES.into_iter().any(is) {
+            // A proxy that does not write the first kind may pass on its client's.
+            if starts || self.trusted.is_none() && OF_PROXIES.into_iter().any(is) {
                 return false;
             }
         }
@@ -100,8 +102,14 @@ mod tests {
         let rules = Rules::new(&config, &[]).unwrap();
         let changes = &config.routes[0].it.request_headers;
         let named = ["x-level".to_owned(), "x_odd".to_owned()];
-        let with = Said { trusted: false, rules: Some(&rules), named: &named, changes };
-        let proxy = Said { trusted: true, ..with };
+        let with = Said { trusted: None, rules: Some(&rules), named: &named, changes };
+        let proxy = Said { trusted: Some(TrustedHeader::XForwardedFor), ..with };
+        let standard = Said { trusted: Some(TrustedHeader::Forwarded), ..with };
+        for (name, passes) in
+            [("x-forwarded-port", false), ("x_forwarded-port", false), ("x-real-ip", true), ("accept", true)]
+        {
+            assert_eq!(standard.may_pass(name), passes, "{name} of a proxy that writes Forwarded");
+        }
         let bare = Said { rules: None, ..with };
         for (name, client, from_proxy, without_auth) in [
             ("accept", true, true, true),

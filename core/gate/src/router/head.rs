@@ -28,7 +28,7 @@ pub struct Head<'a> {
     /// Whether it came over TLS, here or at a trusted proxy.
     pub secure: bool,
     pub method: &'a str,
-    /// The `Host` header or `:authority`, of which [`super::is_authority`] is true.
+    /// The `Host` header or `:authority`, as [`super::plain_authority`] makes it; empty for HTTP/1.0 without one.
     pub host: &'a str,
     /// In the form of [`super::normal_path`].
     pub path: &'a str,

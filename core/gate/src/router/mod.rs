@@ -14,6 +14,7 @@ mod readings;
 mod tests;
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use regex::bytes::{RegexSet, RegexSetBuilder};
 use skep_base::Rng;
@@ -21,12 +22,14 @@ use skep_base::Rng;
 pub(crate) use head::unescape;
 pub use head::{Head, Headers, source_hash, stable_hash};
 pub use names::{
-    BadPath, check_location, is_authority, is_host, normal_host, normal_path, request_path, split_port,
+    BadPath, check_location, is_authority, is_host, normal_host, normal_path, plain_authority, request_path,
+    split_port,
 };
 pub(crate) use plan::Check;
 pub use plan::{Action, Forward, Plan};
 
 use crate::config::Config;
+use crate::config::idempotency::Teller;
 use crate::config::route::Route;
 use crate::config::scalar::{HeaderName, HostPattern, KeyOf, anchored};
 use crate::names::{Names, RouteId};
@@ -41,7 +44,7 @@ pub struct Router {
     /// By priority, the greatest first.
     tiers: Vec<Tier>,
     /// Headers that the configuration goes by, in order.
-    headers: Vec<String>,
+    headers: Arc<[String]>,
 }
 
 /// The route that takes a request.
@@ -119,11 +122,11 @@ impl Router {
             hosts.map(Paths::compile).collect::<Result<Vec<()>, String>>()?;
         }
         let plans = config.routes.iter().map(|r| Plan::new(config, &r.it)).collect();
-        Ok(Router { plans, tiers, headers: headers(config) })
+        Ok(Router { plans, tiers, headers: headers(config).into() })
     }
 
     /// Names, in lower case, of the headers of requests by which the configuration decides anything.
-    pub fn headers(&self) -> &[String] {
+    pub fn headers(&self) -> &Arc<[String]> {
         &self.headers
     }
 
@@ -170,7 +173,11 @@ fn headers(config: &Config) -> Vec<String> {
     for route in config.routes.iter().map(|route| &route.it) {
         names.extend(route.header.iter().map(|(name, _)| name));
         names.extend(&route.importance_header);
-        names.extend(route.idempotency.iter().flat_map(|rules| &rules.by));
+        let tellers = route.idempotency.iter().flat_map(|rules| &rules.by);
+        names.extend(tellers.filter_map(|teller| match teller {
+            Teller::Header(name) => Some(name),
+            Teller::Cookie(_) => None,
+        }));
         keys.extend(&route.split_by);
     }
     names.extend(config.auths.iter().filter_map(|auth| auth.it.keys.as_ref().map(|keys| &keys.header)));

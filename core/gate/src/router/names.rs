@@ -119,18 +119,36 @@ fn without_dots(path: &str) -> Result<String, BadPath> {
 
 /// True for a host name or an IPv4 address: labels of 1 to 63 letters, digits, `-` and `_`, at most 253 in all.
 pub fn is_host(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    (1..=253).contains(&host.len()) && host.split('.').all(is_label)
+    let mut label = 0;
+    for b in host.bytes() {
+        match b {
+            b'.' if label > 0 => label = 0,
+            b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' if label < 63 => label += 1,
+            _ => return false,
+        }
+    }
+    label > 0 && host.len() <= 253
 }
 
-/// True for what a `Host` header may be: a name or an IPv6 address in brackets, with or without a port.
+/// True for what a `Host` header may be: a name or an IPv6 address in brackets, with or without a port. A name may end with a dot,
+/// and a port be empty (RFC 3986, sections 3.2.2 and 3.2.3).
 pub fn is_authority(authority: &str) -> bool {
     let (host, port) = split_port(authority);
     let is_v6 = |h: &str| h.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(is_v6);
-    (is_host(host) || is_v6(host)) && port.is_none_or(|p| p.parse::<u16>().is_ok())
+    let is_port = |p: &str| p.is_empty() || p.parse::<u16>().is_ok() && p.bytes().all(|b| b.is_ascii_digit());
+    (is_host(host.strip_suffix('.').unwrap_or(host)) || is_v6(host)) && port.is_none_or(is_port)
+}
+
+/// An authority without the final dot of its name and without an empty port: as it is sent on, so that upstreams see the name that
+/// was matched. None if it is no authority.
+pub fn plain_authority(authority: &str) -> Option<Cow<'_, str>> {
+    let (host, port) = split_port(authority);
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    is_authority(authority).then(|| match port {
+        Some("") | None => Cow::Borrowed(bare),
+        Some(_) if bare == host => Cow::Borrowed(authority),
+        Some(port) => Cow::Owned(format!("{bare}:{port}")),
+    })
 }
 
 fn is_v6(text: &str) -> bool {
@@ -248,11 +266,31 @@ mod tests {
         ] {
             assert_eq!(normal_host(given), expected, "{given}");
         }
-        for bad in ["", "a..b", "a b", "a\r\nx", "-é", "a/b", "a@b"] {
-            assert!(!is_authority(bad), "{bad:?}");
+        for bad in [
+            "", "a..b", "a b", "a\r\nx", "-é", "a/b", "a@b", ".", "a..", ":", ":80", ".:80", "[::1].",
+            "a:+80", "a:-1", "a:65536", "a:80:", "a::", "[]", "a:80.",
+        ] {
+            assert!(!is_authority(bad) && plain_authority(bad).is_none(), "{bad:?}");
         }
-        for good in ["a", "a:80", "[::1]:80", "10.0.0.1:1", "a_b-c.d"] {
+        for (good, plain) in [
+            ("a", "a"),
+            ("a:80", "a:80"),
+            ("[::1]:80", "[::1]:80"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+            ("a_b-c.d", "a_b-c.d"),
+            ("A.example.", "A.example"),
+            ("a.example:", "a.example"),
+            ("a.example.:", "a.example"),
+            ("a.example.:8080", "a.example:8080"),
+            ("[::1]:", "[::1]"),
+        ] {
             assert!(is_authority(good), "{good:?}");
+            assert_eq!(plain_authority(good).as_deref(), Some(plain), "{good:?}");
+            assert_eq!(
+                normal_host(good),
+                normal_host(plain),
+                "INV-GATE-2: {good:?} is matched as it is sent"
+            );
         }
     }
 }

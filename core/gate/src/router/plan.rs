@@ -1,11 +1,14 @@
 //! One route, compiled: its conditions beyond host and path, and what it does.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use regex::bytes::Regex;
 use skep_base::Rng;
 
 use super::head::{Head, Headers};
+use super::names::normal_path;
+use super::readings::readings;
 use crate::config::Config;
 use crate::config::route::{HeaderChanges, Route};
 use crate::config::scalar::{HeaderName, HeaderValue, KeyOf, Test, compile_pattern};
@@ -26,6 +29,8 @@ pub enum Action<'a> {
         headers: &'a [(HeaderName, HeaderValue)],
         body: &'a str,
     },
+    /// Answer 400 with this: what the route would make of the request is none.
+    Refuse(&'static str),
 }
 
 /// Where a request goes, and how it is changed.
@@ -55,9 +60,9 @@ pub struct Plan {
     path: Option<NewPath>,
     pub(super) pattern: Option<Regex>,
     /// Changes of the request's headers.
-    pub request_headers: HeaderChanges,
+    pub request_headers: Arc<HeaderChanges>,
     /// Changes of the reply's headers.
-    pub response_headers: HeaderChanges,
+    pub response_headers: Arc<HeaderChanges>,
     upgrades: Vec<String>,
 }
 
@@ -168,8 +173,8 @@ impl Plan {
                 .path_regex
                 .as_ref()
                 .map(|p| compile_pattern(&p.0).expect("a pattern is compiled when it is read")),
-            request_headers: route.request_headers.clone(),
-            response_headers: route.response_headers.clone(),
+            request_headers: Arc::new(route.request_headers.clone()),
+            response_headers: Arc::new(route.response_headers.clone()),
             upgrades: route.upgrades.iter().map(|to| to.0.clone()).collect(),
         }
     }
@@ -210,6 +215,9 @@ impl Plan {
                 let at = scaled(point, total);
                 parts.iter().find(|(sum, _)| at < *sum).expect("a split has a weight above 0").1
             }
+            Target::Redirect { to, .. } if head.host.is_empty() && to.contains("{host}") => {
+                return Action::Refuse("there is no host, which the location is made of");
+            }
             Target::Redirect { status, to } => {
                 return Action::Redirect { status: *status, location: location(to, head) };
             }
@@ -217,18 +225,17 @@ impl Plan {
                 return Action::Answer { status: *status, headers, body };
             }
         };
+        let Some(path) = self.path(head.path, prefix_len) else {
+            return Action::Refuse("the rewritten path may lead elsewhere");
+        };
         let mirror =
             self.mirror.filter(|(_, share)| rng.below(1_000_000) < u64::from(*share)).map(|(pool, _)| pool);
-        Action::Forward(Forward {
-            pool,
-            mirror,
-            path: self.path(head.path, prefix_len),
-            host: self.host.as_deref(),
-        })
+        Action::Forward(Forward { pool, mirror, path, host: self.host.as_deref() })
     }
 
-    fn path<'a>(&'a self, path: &'a str, prefix_len: usize) -> Cow<'a, str> {
-        match &self.path {
+    /// The path to send; none if it is no path, or may be read as one that leads elsewhere.
+    fn path<'a>(&'a self, path: &'a str, prefix_len: usize) -> Option<Cow<'a, str>> {
+        Some(match &self.path {
             None => Cow::Borrowed(path),
             Some(NewPath::Whole(new)) => Cow::Borrowed(new),
             Some(NewPath::Prefix(new)) => {
@@ -241,16 +248,19 @@ impl Plan {
             }
             Some(NewPath::Groups(new)) => {
                 let pattern = self.pattern.as_ref().expect("only a route with a pattern has groups");
-                let Some(groups) = pattern.captures(path.as_bytes()) else { return Cow::Borrowed(path) };
+                let groups = pattern.captures(path.as_bytes())?;
                 let mut out = Vec::new();
                 groups.expand(new.as_bytes(), &mut out);
-                let leads_elsewhere =
-                    |text: &String| text.split('/').any(|segment| matches!(segment, "." | ".."));
-                // A group that ends in the middle of a segment can hold the beginning of `../`: such a path stays as it is.
-                let text = String::from_utf8(out).ok().filter(|text| !leads_elsewhere(text));
-                Cow::Owned(text.unwrap_or_else(|| path.to_owned()))
+                // A group that begins or ends in the middle of a segment can make `..` of what was none, and one of an escape two
+                // characters: so the new path is judged as the old one was.
+                let text = String::from_utf8(out).ok()?;
+                let normal = normal_path(&text).ok()?.into_owned();
+                // A dot segment that leads anywhere is gone in the normal form, and a slash with it.
+                let has_dots = normal.matches('/').count() != text.matches('/').count();
+                readings(&normal).filter(|_| !has_dots)?;
+                Cow::Owned(normal)
             }
-        }
+        })
     }
 }
 

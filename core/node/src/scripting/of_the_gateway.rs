@@ -3,7 +3,7 @@
 use skep_base::{ConnId, Micros};
 use skep_gate::config::idempotency::{Idempotency, Unknown};
 use skep_gate::config::protect::Limit;
-use skep_gate::idempotency::{Answer, Attempt, Input, Kept, Output, Ran, Refusal, Told, record_key};
+use skep_gate::idempotency::{Answer, Attempt, Input, Kept, Output, Owner, Ran, Refusal, Told, record_key};
 use skep_gate::protect::bucket;
 use skep_gate::protect::share::{Ask, Bucket, Grant};
 
@@ -22,7 +22,7 @@ fn call(world: &mut World, conn: ConnId, words: &[Vec<u8>]) -> Vec<u8> {
 
 /// Goes on with an attempt until it needs something else than the store.
 fn settle(world: &mut World, conn: ConnId, attempt: &mut Attempt, mut output: Output) -> Output {
-    let key = record_key("pay", &[b"ann"], b"key 1");
+    let key = record_key("pay", &Owner { parts: vec![b"ann".to_vec()], is_known: true }, b"key 1");
     while let Output::Ask { ask, .. } = &output {
         let reply = call(world, conn, &ask.words(&key));
         let told = Told::of(&reply);

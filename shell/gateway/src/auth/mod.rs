@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use http::Response;
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use skep_base::Micros;
-use skep_gate::auth::{Caller, Offered, Refusal, Remembered, Rules, parse_users};
+use skep_gate::auth::{Caller, Hidden, Offered, Place, Refusal, Remembered, Rules, parse_users};
 use skep_gate::protect::headers::retry_after as retry_after_text;
 use skep_gate::router::Head;
 use skep_gate::{AuthId, Config, RouteId};
@@ -40,7 +40,7 @@ const LATER: Micros = Micros::from_secs(1);
 /// What is in force of `[gateway.auth]`, with the files that it names read.
 #[derive(Debug)]
 pub(crate) struct AuthPlan {
-    pub(crate) rules: Rules,
+    pub(crate) rules: Arc<Rules>,
     /// By way.
     sets: Vec<Option<Set>>,
     files: Vec<(String, Option<SystemTime>)>,
@@ -57,12 +57,29 @@ enum Set {
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) caller: Arc<Caller>,
-    pub(crate) way: AuthId,
+    route: RouteId,
+    way: AuthId,
+    /// Where the proof was.
+    place: Place,
+}
+
+impl Known {
+    /// What of the request does not go on.
+    pub(crate) fn hidden<'r>(&self, rules: &'r Rules) -> Hidden<'r> {
+        rules.hidden(self.route, self.way, self.place)
+    }
+
+    /// The parameters that may hold a proof.
+    pub(crate) fn proofs<'r>(&self, rules: &'r Rules) -> impl Iterator<Item = &'r str> + use<'r> {
+        rules.ways(self.route).iter().filter_map(|way| rules.places(*way).query)
+    }
 }
 
 /// Why a request is not let in.
 pub(crate) enum Denied {
     Refused(Refusal),
+    /// 400: this may hold a proof, and is there more than once.
+    Repeated(String),
     /// 429: too many tries of this client.
     TooMany(Micros),
     /// 503: it cannot be judged at the moment; why.
@@ -115,7 +132,7 @@ impl AuthPlan {
                 }
             }));
         }
-        Ok(Rules::new(config, &users).map(|rules| AuthPlan { rules, sets, files }))
+        Ok(Rules::new(config, &users).map(|rules| AuthPlan { rules: Arc::new(rules), sets, files }))
     }
 
     /// True if a file is another than the one that was read.
@@ -150,9 +167,13 @@ pub(crate) async fn admit(
     if rules.ways(route).is_empty() {
         return Ok(None);
     }
+    if let Some(name) = rules.repeated(route, head) {
+        return Err(Denied::Repeated(name.to_owned()));
+    }
     let mut refusal = Refusal::Nothing;
     for way in rules.ways(route).iter().copied() {
-        let found = match rules.offered(way, head) {
+        let (offered, place) = rules.offered(way, head);
+        let found = match offered {
             Offered::Nothing => continue,
             Offered::Bad(why) => Err(why),
             Offered::Key(key) => rules.by_key(way, &key).cloned().ok_or("nobody has this key"),
@@ -164,7 +185,7 @@ pub(crate) async fn admit(
         };
         match found {
             Ok(caller) => match rules.permits(route, &caller) {
-                Ok(()) => return Ok(Some(Known { caller, way })),
+                Ok(()) => return Ok(Some(Known { caller, route, way, place })),
                 Err(lacking) => refusal = Refusal::NotAllowed(lacking),
             },
             Err(why) if !matches!(refusal, Refusal::NotAllowed(_)) => refusal = Refusal::Bad(why),
@@ -284,6 +305,7 @@ pub(crate) fn answer(
     match denied {
         Denied::TooMany(time) => wait(own(429, "too many passwords from this address"), *time),
         Denied::Later(why) => wait(own(503, why), LATER),
+        Denied::Repeated(name) => own(400, &format!("{name} is there more than once")),
         Denied::Refused(refusal) => {
             let (status, what) = match refusal {
                 Refusal::Nothing => (401, "who calls must be proved".to_owned()),

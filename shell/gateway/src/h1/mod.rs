@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, Version};
 use skep_gate::http1::request::{self, Bad, Framing, Head};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -27,8 +27,8 @@ use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::Stream;
 pub(crate) use wire::{BodyFault, Wire};
-pub(crate) use write::put_hex;
 use write::{Asked, write};
+pub(crate) use write::{put_end, put_hex};
 
 /// A client that is told that its request is no good may go on sending for so long; closing at once would take the answer
 /// away from it again.
@@ -203,10 +203,12 @@ async fn linger(wire: &Rc<RefCell<Wire>>) {
             match wire.borrow_mut().poll_discard(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None | Some(Err(_))) => return Poll::Ready(()),
-                Poll::Ready(Some(Ok(bytes))) => match left.checked_sub(bytes.len()) {
-                    Some(less) => left = less,
-                    None => return Poll::Ready(()),
-                },
+                Poll::Ready(Some(Ok(frame))) => {
+                    match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                        Some(less) => left = less,
+                        None => return Poll::Ready(()),
+                    }
+                }
             }
         }
     });

@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
+use http_body::Frame;
 use skep_gate::http1::body::{Decoder, Piece};
 use skep_gate::http1::request::Framing;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -86,7 +87,8 @@ impl Wire {
         if self.closed {
             return Poll::Ready(Ok(0));
         }
-        if self.input.capacity() - self.input.len() < self.read_bytes {
+        // What was read keeps the buffer that it came in, so that a buffer is filled before there is another.
+        if self.input.capacity() - self.input.len() < self.read_bytes / 4 {
             self.input.reserve(self.read_bytes);
         }
         let room = self.input.capacity() - self.input.len();
@@ -111,7 +113,10 @@ impl Wire {
     }
 
     /// The next piece of the body; none at its end.
-    pub(crate) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    pub(crate) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match self.discarded {
             true => Poll::Ready(Some(Err(BodyFault::Gone))),
             false => self.poll_rest(cx),
@@ -128,7 +133,10 @@ impl Wire {
     }
 
     /// What is left of the body, to be thrown away: nobody else gets any of it from here on.
-    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    pub(crate) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         self.discarded = true;
         self.poll_rest(cx)
     }
@@ -137,10 +145,10 @@ impl Wire {
     pub(crate) fn discard_input(&mut self) {
         self.discarded = true;
         // What is malformed is found again by whoever reads on.
-        while let Ok(Piece::Data(_)) = self.decoder.decode(&mut self.input) {}
+        while let Ok(Piece::Data(_) | Piece::Trailers(_)) = self.decoder.decode(&mut self.input) {}
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyFault>>> {
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         while !self.go_on.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, self.go_on) {
                 Poll::Ready(Ok(n)) if n > 0 => self.go_on = &self.go_on[n..],
@@ -157,7 +165,11 @@ impl Wire {
             match self.decoder.decode(&mut self.input) {
                 Ok(Piece::Data(bytes)) => {
                     self.tell_done();
-                    return Poll::Ready(Some(Ok(bytes)));
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                Ok(Piece::Trailers(trailers)) => {
+                    self.tell_done();
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                 }
                 Ok(Piece::Done) => {
                     self.tell_done();

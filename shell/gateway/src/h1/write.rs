@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
+use skep_base::number::format_u64;
 
 use tokio::time::timeout;
 
@@ -76,6 +77,7 @@ pub(super) async fn write(
         write_all(wire, &mut out, Bytes::new(), patience).await?;
         return Ok(keep_alive);
     }
+    let mut trailers = None;
     loop {
         // What is there at once leaves with the head.
         let mut first = true;
@@ -91,7 +93,13 @@ pub(super) async fn write(
         match frame {
             None => write_all(wire, &mut out, Bytes::new(), patience).await?,
             Some(Some(Ok(frame))) => {
-                let Ok(data) = frame.into_data() else { continue };
+                let data = match frame.into_data() {
+                    Ok(data) => data,
+                    Err(frame) => {
+                        trailers = frame.into_trailers().ok();
+                        continue;
+                    }
+                };
                 put_piece(wire, &mut out, data, form, patience).await?;
                 if body.movable() >= MOVED_BYTES_MIN
                     && wire.borrow().stream.tcp().is_some()
@@ -110,7 +118,8 @@ pub(super) async fn write(
         }
     }
     if form == Form::Chunked {
-        out.put_slice(b"0\r\n\r\n");
+        // Elsewhere there is no place for trailers.
+        put_end(&mut out, trailers.as_ref());
     }
     write_all(wire, &mut out, Bytes::new(), patience).await?;
     Ok(keep_alive)
@@ -173,6 +182,17 @@ pub(crate) fn put_hex(out: &mut BytesMut, n: usize) {
     write!(out, "{n:x}\r\n").expect("a buffer takes every write");
 }
 
+/// The end of a chunked body.
+pub(crate) fn put_end(out: &mut BytesMut, trailers: Option<&HeaderMap>) {
+    out.put_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.put_slice(part);
+        }
+    }
+    out.put_slice(b"\r\n");
+}
+
 fn put_head(out: &mut BytesMut, asked: &Asked, parts: &Parts, form: Form, keep_alive: bool) {
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(parts.status.as_str().as_bytes());
@@ -197,8 +217,9 @@ fn put_head(out: &mut BytesMut, asked: &Asked, parts: &Parts, form: Form, keep_a
     }
     match form {
         Form::Length(n) => {
-            use std::fmt::Write;
-            write!(out, "content-length: {n}\r\n").expect("a buffer takes every write");
+            out.put_slice(b"content-length: ");
+            out.put_slice(format_u64(n, &mut [0; 20]));
+            out.put_slice(b"\r\n");
         }
         Form::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
         Form::None | Form::UntilClose => {}

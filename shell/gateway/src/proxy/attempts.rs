@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Response;
 use http::header::RETRY_AFTER;
 use skep_base::Micros;
+use skep_gate::protect::trailers::Trailers;
 use skep_gate::resilience::retry::Failure;
 use skep_gate::{Input, RequestId, Why};
 
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pub(super) ran: bool,
     pub(super) stick_to: Option<u64>,
     pub(super) idle: Duration,
+    /// Which trailers of it the client gets; none if it takes none.
+    pub(super) trailers: Option<Trailers>,
 }
 
 /// What came of a request at the gate.
@@ -142,7 +145,8 @@ impl Attempts<'_> {
                 in_flight.record.note(|line| line.upstream.clone_from(&held.upstream.key.address));
                 let Held { response, upstream, .. } = held;
                 let idle = duration(idle);
-                Some(Ok(Box::new(Found { response, upstream, ran, stick_to, idle })))
+                let trailers = self.template.reply_trailers.clone();
+                Some(Ok(Box::new(Found { response, upstream, ran, stick_to, idle, trailers })))
             }
             Command::Answer { why, ran, retry_after } => Some(Err(NoReply::Answer { why, ran, retry_after })),
         }

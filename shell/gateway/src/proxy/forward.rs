@@ -141,6 +141,9 @@ pub(super) async fn carry(
     let Outbound { template, mut arrival, copy_to } = outbound;
     arrival.sends_body = !source.is_empty();
     let mut in_flight = InFlight::new(core, record);
+    if let Some(which) = &template.trailers {
+        source.pass_trailers(which.clone());
+    }
     in_flight.client_failed = arrival.sends_body.then(|| source.failed());
     let id = in_flight.id;
     let teller = Rc::clone(core);
@@ -185,7 +188,7 @@ fn reply(
             None => unasked_upgrade(own, in_flight).into(),
         };
     }
-    let mut response = Response::new(Reply::forwarded(body, in_flight, found.idle));
+    let mut response = Response::new(Reply::forwarded(body, in_flight, found.idle, found.trailers));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers;
     response.into()

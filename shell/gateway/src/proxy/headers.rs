@@ -1,11 +1,13 @@
 //! Header lines as the gate reads them, and what is removed and changed on their way.
 
+use http::HeaderMap;
 use http::header::{
-    CONNECTION, EXPECT, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, FORWARDED, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, header};
 use skep_gate::config::route::HeaderChanges;
 use skep_gate::protect::said::{Said, is_odd};
+use skep_gate::protect::trailers::Trailers;
 use skep_gate::router::Headers;
 
 /// The lines of a request.
@@ -13,7 +15,8 @@ pub(super) struct Lines<'a>(pub(super) &'a HeaderMap);
 
 impl Headers for Lines<'_> {
     fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.get_all(name).iter().any(|value| test(value.as_bytes()))
+        // Requests have few lines: to compare them all takes less than to hash a name.
+        self.0.iter().any(|(own, value)| own.as_str() == name && test(value.as_bytes()))
     }
 }
 
@@ -32,21 +35,38 @@ pub(super) fn strip(headers: &mut HeaderMap, upgrades: bool) {
                 headers.remove(name);
             }
         }
-        headers.remove(CONNECTION);
     }
+    remove_all(headers, |name| belongs_to_connection(name) && !(upgrades && *name == UPGRADE));
     if upgrades {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else {
-        headers.remove(UPGRADE);
     }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    headers.remove(TRANSFER_ENCODING);
+}
+
+fn belongs_to_connection(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | UPGRADE | TRANSFER_ENCODING)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// What a request says to the gateway, or only a gateway may say.
+fn is_for_the_gateway(name: &HeaderName) -> bool {
+    matches!(*name, TE | EXPECT | PROXY_AUTHORIZATION | FORWARDED)
+        || matches!(
+            name.as_str(),
+            "http2-settings" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host"
+        )
+}
+
+/// Removes all lines whose names are to go. Who has few lines looks at them once faster than at what they might be.
+fn remove_all(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
+    }
 }
 
 /// Removes what a request says to the gateway only, and what its client may not say. Of the protocols that it asks for one may
-/// go on.
-pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, said: Said<'_>) {
+/// go on. True if the client takes trailers, which is told on.
+pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValue>, said: Said<'_>) -> bool {
     // Trailers are what gRPC cannot do without; other codings are between neighbours.
     let trailers = headers.get_all(TE).iter().any(|value| {
         value.as_bytes().split(|b| *b == b',').any(|word| word.trim_ascii().eq_ignore_ascii_case(b"trailers"))
@@ -55,21 +75,36 @@ pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValu
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol.clone());
     }
-    for name in [TE, TRAILER, EXPECT, PROXY_AUTHORIZATION, header::FORWARDED] {
-        headers.remove(name);
-    }
-    for name in ["http2-settings", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"] {
-        headers.remove(name);
-    }
     // A name that can stand for another does so if both are there.
     let hides = |name: &str| is_odd(name) && headers.contains_key(dashed(name));
-    let names = headers.keys().filter(|name| !said.may_pass(name.as_str()) || hides(name.as_str()));
-    let refused: Vec<HeaderName> = names.cloned().collect();
+    let refused = |name: &&HeaderName| {
+        is_for_the_gateway(name) || !said.may_pass(name.as_str()) || hides(name.as_str())
+    };
+    let refused: Vec<HeaderName> = headers.keys().filter(refused).cloned().collect();
     for name in refused {
         headers.remove(name);
     }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    trailers
+}
+
+/// Leaves of the trailers that a request announces those that may follow.
+pub(super) fn announce(headers: &mut HeaderMap, which: Option<&Trailers>) {
+    if !headers.contains_key(TRAILER) {
+        return;
+    }
+    let lines: Vec<HeaderValue> = headers.get_all(TRAILER).iter().cloned().collect();
+    headers.remove(TRAILER);
+    let Some(which) = which else { return };
+    let names = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let names = names.map(|name| name.trim().to_ascii_lowercase());
+    let names: Vec<String> = names.filter(|name| !name.is_empty() && which.may_pass(name)).collect();
+    if let Ok(line) = HeaderValue::try_from(names.join(", "))
+        && !names.is_empty()
+    {
+        headers.insert(TRAILER, line);
     }
 }
 
@@ -98,10 +133,35 @@ pub(super) fn apply_changes(headers: &mut HeaderMap, changes: &HeaderChanges) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         lines.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
+    }
+
+    #[test]
+    fn trailers_are_announced_as_far_as_they_may_follow() {
+        let which = Trailers::of_reply(Arc::default());
+        for (lines, with, expected) in [
+            (&[][..], true, None),
+            (
+                &[("trailer", "X-Sum, Host ,content-digest"), ("trailer", ",x-more")],
+                true,
+                Some("x-sum, content-digest, x-more"),
+            ),
+            (&[("trailer", "host,content-length")], true, None),
+            (&[("trailer", "x-sum")], false, None),
+        ] {
+            let mut headers = map(lines);
+            announce(&mut headers, with.then_some(&which));
+            assert_eq!(
+                headers.get(TRAILER).map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes),
+                "{lines:?}"
+            );
+        }
     }
 
     #[test]
@@ -125,9 +185,9 @@ mod tests {
             ("x_free", "1"),
         ];
         let changes = HeaderChanges::default();
-        let said = Said { trusted: false, rules: None, named: &[], changes: &changes };
+        let said = Said { trusted: None, rules: None, named: &[], changes: &changes };
         let mut headers = map(&lines);
-        strip_request(&mut headers, None, said);
+        assert!(strip_request(&mut headers, None, said));
         assert_eq!(headers, map(&[("te", "trailers"), ("x-kept", "1"), ("x_free", "1")]));
         let mut headers = map(&lines);
         strip_request(&mut headers, Some(&HeaderValue::from_static("websocket")), said);

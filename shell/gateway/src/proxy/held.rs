@@ -24,12 +24,15 @@ use crate::in_flight::InFlight;
 use crate::reply::Reply;
 use crate::upstream::Arriving;
 
-/// What is held at most.
+/// What is held at most, and kept.
+#[derive(Clone, Copy)]
 pub(super) struct Limits {
     /// By when it must be whole, in the core's time.
     pub(super) deadline: Micros,
     /// Bytes of its body.
     pub(super) size: u64,
+    /// Whether a repeat gets the cookies that the reply sets.
+    pub(super) keeps_cookies: bool,
 }
 
 /// Reads the reply that goes to the client: what became of the request, and what the client gets once that is kept.
@@ -47,9 +50,14 @@ pub(super) async fn hold(
     }
     strip(&mut head.headers, false);
     let deadline = core.instant(limits.deadline);
-    let read = read(&mut body, &head.headers, limits.size, deadline, found.idle).await;
+    let keeps_trailers = found.upstream.is_http2();
+    let how = (limits.size, keeps_trailers);
+    let read = read(&mut body, &head.headers, how, deadline, found.idle).await;
     // The sticky cookie is the first client's own.
-    let kept_headers = head.headers.clone();
+    let mut kept_headers = head.headers.clone();
+    if !limits.keeps_cookies {
+        kept_headers.remove(SET_COOKIE);
+    }
     let cookie = found.stick_to.and_then(|name| sticky_line(&core, &found.upstream, name, secure));
     if let Some(line) = cookie {
         head.headers.append(SET_COOKIE, line);
@@ -67,7 +75,9 @@ pub(super) async fn hold(
             };
             (ran, Reply::whole(bytes))
         }
-        Read::More(frames) => (Ran::Long, Reply::resumed(frames, body, in_flight, found.idle)),
+        Read::More(frames) => {
+            (Ran::Long, Reply::resumed(frames, body, in_flight, found.idle, found.trailers))
+        }
         Read::Broken(failure) => {
             in_flight.fail(failure);
             own.reclaim(&mut in_flight);
@@ -97,7 +107,7 @@ enum Read {
 async fn read(
     body: &mut Arriving,
     headers: &HeaderMap,
-    size_max: u64,
+    (size_max, keeps_trailers): (u64, bool),
     deadline: Instant,
     idle: Duration,
 ) -> Read {
@@ -115,6 +125,10 @@ async fn read(
             Err(_) if until == deadline => return Read::More(frames),
             Err(_) => return Read::Broken(Failure::Timeout),
         };
+        if frame.is_trailers() && !keeps_trailers {
+            // Whoever is on the way may leave those of HTTP/1.1 out (RFC 9110, section 6.5.1), and a repeat must get the same reply.
+            continue;
+        }
         let data = frame.data_ref().map(|data| data.len() as u64);
         frames.push_back(frame);
         match data {

@@ -82,17 +82,16 @@ pub(super) async fn send(
         Err(_) => return own.answer(408, "the body did not come in time").into(),
     };
 
-    let method = asked.parts.method.as_str().as_bytes();
-    let proof = match (&plan.snapshot.auth, &asked.known) {
-        (Some(auth), Some(known)) => auth.rules.places(known.way).query,
-        _ => None,
+    let proofs = match (&plan.snapshot.auth, &asked.known) {
+        (Some(auth), Some(known)) => known.proofs(&auth.rules).collect(),
+        _ => Vec::new(),
     };
-    let target = target(asked.path, asked.parts.uri.query(), proof);
-    let print = fingerprint(method, target.as_bytes(), &body);
-    drop(body);
+    let target = target(asked.path, asked.parts.uri.query(), proofs);
     let config = &plan.snapshot.config;
-    let owner = owner(rules, asked.known.as_ref().map(|known| &*known.caller), asked.lines);
-    let owner: Vec<&[u8]> = owner.iter().map(Vec::as_slice).collect();
+    let head = asked.head(connection);
+    let owner = owner(rules, !route.host.is_empty(), asked.known.as_ref().map(|known| &*known.caller), &head);
+    let print = fingerprint(&owner, &head, target.as_bytes(), &body);
+    drop(body);
     let way = Way {
         route: config.routes[outbound.arrival.route.expect("it came by one").at()].name.clone(),
         pool: config.pools[outbound.arrival.pool.at()].name.clone(),
@@ -108,8 +107,7 @@ pub(super) async fn send(
         way,
         source,
         own,
-        reply_size: rules.reply_size.0,
-        deadline,
+        limits: Limits { deadline, size: rules.reply_size.0, keeps_cookies: owner.is_known },
         secure: connection.peer.secure,
     };
     let (sender, receiver) = oneshot::channel();
@@ -200,8 +198,7 @@ struct Carried {
     way: Way,
     source: Rc<Source>,
     own: Own,
-    reply_size: u64,
-    deadline: Micros,
+    limits: Limits,
     secure: bool,
 }
 
@@ -291,10 +288,7 @@ impl Carried {
         let record = self.own.take_record();
         let (mut in_flight, outcome) = forward::carry(&self.core, outbound, &self.source, record).await;
         match outcome {
-            Ok(found) => {
-                let limits = Limits { deadline: self.deadline, size: self.reply_size };
-                hold(&mut self.own, in_flight, *found, limits, self.secure).await
-            }
+            Ok(found) => hold(&mut self.own, in_flight, *found, self.limits, self.secure).await,
             Err(none) => {
                 let ran = match none {
                     NoReply::Answer { ran: false, .. } => Ran::NotRun,

@@ -14,14 +14,15 @@ mod own;
 mod rules;
 mod template;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use skep_gate::protect::forwarded::{self, Client};
-use skep_gate::router::{Action, Head, is_authority, request_path};
+use skep_gate::protect::forwarded::{self, Client, Trust};
+use skep_gate::router::{Action, Head, plain_authority, request_path};
 
 use crate::access_log::Line;
 use crate::auth::Known;
@@ -30,7 +31,7 @@ use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
 use crate::reply::Reply;
 use crate::source::Inbound;
-use crate::stream::{Rewound, Stream};
+use crate::upstream::Upgraded;
 use forward::Outbound;
 use headers::{Lines, apply_changes};
 use own::Own;
@@ -44,7 +45,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// A connection that speaks another protocol from here on.
 pub(crate) struct Tunnel {
-    pub(crate) upstream: Rewound<Stream>,
+    pub(crate) upstream: Upgraded,
     pub(crate) in_flight: InFlight,
     pub(crate) idle: Duration,
 }
@@ -67,24 +68,27 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     let (parts, body) = request.into_parts();
     let plan = core.plan();
     let id = request_id(core, &parts.headers);
-    let client = forwarded::client(
-        connection.peer,
-        &plan.snapshot.trusted,
-        plan.snapshot.config.trusted_hops,
-        &Lines(&parts.headers),
-    );
-    let host = host(&parts);
+    let snapshot = &plan.snapshot;
+    let (hops, header) = (snapshot.config.trusted_hops, snapshot.config.trusted_header);
+    let trust = Trust { proxies: &snapshot.trusted, hops, header };
+    let client = forwarded::client(connection.peer, trust, &Lines(&parts.headers));
+    let given = given_host(&parts);
     let record = Record::begin(core, || Line {
         id: id.clone(),
         client: client.address.to_string(),
         method: parts.method.to_string(),
-        host: host.clone().unwrap_or_default(),
+        host: given.unwrap_or_default().to_owned(),
         path: parts.uri.path().to_owned(),
         version: if parts.version == Version::HTTP_2 { "2" } else { "1.1" },
         ..Line::default()
     });
     let mut own = Own { id, is_grpc: is_grpc(&parts.headers), record };
-    let Some(host) = host.filter(|host| is_authority(host)) else {
+    let host = match given {
+        Some(given) => plain_authority(given),
+        // Such a client need not say whom it asks (RFC 9112, section 3.2): it is for routes that have no host.
+        None => (parts.version == Version::HTTP_10).then_some(Cow::Borrowed("")),
+    };
+    let Some(host) = host else {
         return own.answer(400, "there is no host, or a malformed one").into();
     };
     if parts.method == Method::CONNECT {
@@ -134,6 +138,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
     }
     let action = found.action(&head, &mut core.rng.borrow_mut());
     let mut answered = match action {
+        Action::Refuse(why) => own.answer(400, why).into(),
         Action::Redirect { status, location } => own.redirect(status, &location).into(),
         Action::Answer { status, headers, body } => {
             let mut response = Response::new(Reply::whole(body.to_owned()));
@@ -145,7 +150,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             response.into()
         }
         Action::Forward(forward) => {
-            let template = Template::new(&asked, connection, &plan, &forward, found.plan, &own.id);
+            let template = Template::new(&asked, connection, &plan, &forward, found.plan, (&own.id, &body));
             let arrival = forward::arrival(core, &plan, route, forward.pool, &head);
             let rule = &plan.snapshot.config.routes[route.at()].it;
             let keep = rule.retry.as_ref().map_or(0, |retry| retry.body_size.0);
@@ -210,26 +215,22 @@ fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// `:authority` or `Host`.
-fn host(parts: &Parts) -> Option<String> {
+fn given_host(parts: &Parts) -> Option<&str> {
     match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str().to_owned()),
-        None => parts.headers.get(HOST)?.to_str().ok().map(str::to_owned),
+        Some(authority) => Some(authority.as_str()),
+        None => parts.headers.get(HOST).map(|host| host.to_str().unwrap_or("")),
     }
 }
 
 /// All 32 digits.
 fn hex(n: u128) -> String {
-    let mut text = String::with_capacity(32);
-    for byte in n.to_be_bytes() {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    text
+    let digit = |at: usize| b"0123456789abcdef"[(n >> (124 - 4 * at) & 15) as usize];
+    let text: [u8; 32] = std::array::from_fn(digit);
+    String::from_utf8(text.to_vec()).expect("digits are ASCII")
 }
 
 fn request_id(core: &Core, headers: &HeaderMap) -> String {

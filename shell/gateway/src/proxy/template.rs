@@ -2,26 +2,31 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, TE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
 use skep_base::Micros;
-use skep_gate::auth::{Rules, without_cookie, without_parameter};
+use skep_gate::auth::{Hidden, without_parameter};
+use skep_gate::http1::websocket::is_key;
 use skep_gate::protect::forwarded;
 use skep_gate::protect::said::Said;
+use skep_gate::protect::trailers::Trailers;
 use skep_gate::resilience::deadline;
 use skep_gate::router::{Forward, Plan as RoutePlan};
 
-use super::headers::{apply_changes, strip_request};
+use super::headers::{announce, apply_changes, strip_request};
 use super::{ATTEMPT, Asked, REQUEST_ID, set};
 use crate::auth::Known;
 use crate::core::Plan;
 use crate::listen::Connection;
 use crate::progress::Progress;
-use crate::source::{Sending, Source};
-use crate::upstream::{Asking, Upstream, h1};
+use crate::source::{Inbound, Sending, Source};
+use crate::upstream::{Asking, Opening, Upstream, h1};
 
 /// Room for the head of most requests.
 const HEAD_BYTES_USUAL: usize = 1 << 10;
@@ -36,6 +41,12 @@ pub(super) struct Template {
     is_grpc: bool,
     /// Another protocol that the client asked for.
     pub(super) upgrade: Option<HeaderValue>,
+    /// It takes trailers, and says so.
+    says_te: bool,
+    /// Which trailers of the request go on; none if it can have none.
+    pub(super) trailers: Option<Trailers>,
+    /// Which of the reply the client gets; none if it takes none.
+    pub(super) reply_trailers: Option<Trailers>,
 }
 
 impl Template {
@@ -45,7 +56,7 @@ impl Template {
         plan: &Plan,
         forward: &Forward<'_>,
         route: &RoutePlan,
-        id: &str,
+        (id, body): (&str, &Inbound),
     ) -> Template {
         let parts = asked.parts;
         // Over HTTP/2 it is a WebSocket's, which has these lines from the gateway only.
@@ -54,26 +65,48 @@ impl Template {
         let upgrade = upgrade.and_then(|protocol| HeaderValue::from_str(protocol).ok());
         let mut headers = parts.headers.clone();
         let said = Said {
-            trusted: plan.snapshot.trusted.contains(connection.peer.address),
-            rules: plan.snapshot.auth.as_ref().map(|auth| &auth.rules),
+            trusted: plan
+                .snapshot
+                .trusted
+                .contains(connection.peer.address)
+                .then_some(plan.snapshot.config.trusted_header),
+            rules: plan.snapshot.auth.as_ref().map(|auth| &*auth.rules),
             named: plan.snapshot.router.headers(),
             changes: &route.request_headers,
         };
-        strip_request(&mut headers, upgrade.as_ref(), said);
+        let says_te = strip_request(&mut headers, upgrade.as_ref(), said);
+        let rules = || plan.snapshot.auth.as_ref().map(|auth| Arc::clone(&auth.rules));
+        let named = || Arc::clone(plan.snapshot.router.headers());
+        let trailers = body
+            .may_have_trailers()
+            .then(|| Trailers::of_request(rules(), named(), Arc::clone(&route.request_headers)));
+        // Clients of HTTP/2 need not say so; what would be lost otherwise is a gRPC's status.
+        let takes_trailers = says_te || parts.version == Version::HTTP_2;
+        let reply_trailers = takes_trailers.then(|| Trailers::of_reply(Arc::clone(&route.response_headers)));
+        announce(&mut headers, trailers.as_ref());
         let style = plan.snapshot.config.forwarded;
         for (name, value) in forwarded::lines(style, asked.client, connection.peer, asked.host) {
-            set(&mut headers, name, &value);
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(name, value);
+            }
         }
         set(&mut headers, REQUEST_ID, id);
-        if let (Some(auth), Some(known)) = (&plan.snapshot.auth, &asked.known) {
-            identify(&mut headers, &auth.rules, known);
+        let hidden = match (&plan.snapshot.auth, &asked.known) {
+            (Some(auth), Some(known)) => Some(known.hidden(&auth.rules)),
+            _ => None,
+        };
+        if let (Some(hidden), Some(known)) = (&hidden, &asked.known) {
+            identify(&mut headers, hidden, known);
         }
         apply_changes(&mut headers, &route.request_headers);
+        join_cookies(&mut headers);
         let host = forward.host.unwrap_or(asked.host);
-        set(&mut headers, HOST.as_str(), host);
-        let query = match (&plan.snapshot.auth, &asked.known) {
-            (Some(auth), Some(known)) => query(parts.uri.query(), &auth.rules, known),
-            _ => parts.uri.query().map(Cow::Borrowed),
+        if let Ok(host) = HeaderValue::from_str(host) {
+            headers.insert(HOST, host);
+        }
+        let query = match &hidden {
+            Some(hidden) => query(parts.uri.query(), hidden),
+            None => parts.uri.query().map(Cow::Borrowed),
         };
         let target = match query {
             Some(query) => PathAndQuery::try_from(format!("{}?{query}", forward.path)),
@@ -87,6 +120,9 @@ impl Template {
             headers,
             is_grpc: super::is_grpc(&parts.headers),
             upgrade,
+            says_te,
+            trailers,
+            reply_trailers,
         }
     }
 
@@ -99,9 +135,24 @@ impl Template {
         source: &Rc<Source>,
     ) -> Asking {
         match upstream.is_http2() {
-            true => Asking::H2(Box::new(self.for_http2(upstream, attempt, left, source))),
+            true => {
+                let request = Box::new(self.for_http2(upstream, attempt, left, source));
+                match self.websocket_key().filter(|_| source.is_empty()) {
+                    Some(key) => Asking::WebSocket(Opening::new(request, key)),
+                    None => Asking::H2(request),
+                }
+            }
             false => Asking::H1(self.for_http1(attempt, left, source)),
         }
+    }
+
+    /// The key with which the client asks for a WebSocket, if it does as it must.
+    fn websocket_key(&self) -> Option<String> {
+        let is_one = self.upgrade.as_ref()?.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let mut keys = self.headers.get_all(SEC_WEBSOCKET_KEY).iter();
+        let key = keys.next()?.to_str().ok()?;
+        let good = is_one && self.method == Method::GET && keys.next().is_none() && is_key(key);
+        good.then(|| key.to_owned())
     }
 
     fn for_http1(&self, attempt: u32, left: Micros, source: &Rc<Source>) -> h1::Request {
@@ -127,6 +178,11 @@ impl Template {
             line(deadline::GRPC_HEADER, deadline::format_grpc(left).as_bytes());
         }
         line(ATTEMPT, attempt.to_string().as_bytes());
+        if self.says_te && self.upgrade.is_none() && self.headers.contains_key(TE) {
+            // It is said between neighbours, and so named by Connection (RFC 9110, section 10.1.4).
+            line(TE.as_str(), b"trailers");
+            line(CONNECTION.as_str(), b"te");
+        }
         h1::end_head(&mut head, &self.method, source);
         let (head, method) = (head.freeze(), self.method.clone());
         h1::Request { head, method, source: Rc::clone(source), progress: Progress::new() }
@@ -159,16 +215,14 @@ impl Template {
 }
 
 /// Tells the upstream who calls, where [`strip_request`] has left nothing that the client says of it.
-fn identify(headers: &mut HeaderMap, rules: &Rules, known: &Known) {
-    let hidden = rules.hidden(known.way);
-    if let Some(name) = hidden.header {
-        headers.remove(name);
+fn identify(headers: &mut HeaderMap, hidden: &Hidden<'_>, known: &Known) {
+    for name in &hidden.headers {
+        headers.remove(*name);
     }
-    if let Some(name) = hidden.cookie {
-        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+    if !hidden.leaves_cookies() && headers.contains_key(COOKIE) {
+        let lines = hidden.cookie_lines(headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes));
         headers.remove(COOKIE);
-        let kept = lines.iter().filter_map(|line| without_cookie(line.as_bytes(), name));
-        for line in kept.filter_map(|line| HeaderValue::from_bytes(&line).ok()) {
+        for line in lines.into_iter().filter_map(|line| HeaderValue::try_from(line).ok()) {
             headers.append(COOKIE, line);
         }
     }
@@ -181,11 +235,23 @@ fn identify(headers: &mut HeaderMap, rules: &Rules, known: &Known) {
     }
 }
 
-/// The query without the proof that it holds.
-fn query<'q>(query: Option<&'q str>, rules: &Rules, known: &Known) -> Option<Cow<'q, str>> {
-    let query = query?;
-    match rules.hidden(known.way).query {
-        None => Some(Cow::Borrowed(query)),
-        Some(name) => Some(without_parameter(query, name)).filter(|query| !query.is_empty()),
+/// Makes one line of cookies that came in several, as they may over HTTP/2 and not over HTTP/1.1 (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
     }
+    let lines: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&lines.join(&b"; "[..])).expect("lines that were values make one");
+    headers.insert(COOKIE, joined);
+}
+
+/// The query without what it holds of proofs.
+fn query<'q>(query: Option<&'q str>, hidden: &Hidden<'_>) -> Option<Cow<'q, str>> {
+    let query = Cow::Borrowed(query?);
+    if hidden.queries.is_empty() {
+        return Some(query);
+    }
+    let left =
+        hidden.queries.iter().fold(query, |query, name| without_parameter(&query, name).into_owned().into());
+    Some(left).filter(|query| !query.is_empty())
 }

@@ -10,6 +10,7 @@ use skep_gate::config::scalar::Address;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::descriptors;
 use crate::names::Lookups;
 use crate::stream::Stream;
 
@@ -66,6 +67,7 @@ impl Place {
             }
             Place::Named { .. } | Place::OfSystem(_) => any(&self.addresses().await?).await?,
         };
+        let stream = descriptors::check(stream)?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }

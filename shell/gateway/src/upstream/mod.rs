@@ -5,6 +5,8 @@
 
 mod connect;
 pub(crate) mod h1;
+mod h2;
+mod upgraded;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,23 +19,17 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
-use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 pub(crate) use connect::{Place, UpstreamTls, connect};
+pub(crate) use h2::Opening;
+pub(crate) use upgraded::Upgraded;
 
 use crate::figures::UpstreamFigures;
-use crate::gather::Gathered;
 use crate::pipe::Pipe;
 use crate::progress::Progress;
 use crate::source::Sending;
-use crate::stream::Rewound;
-
-/// Streams of one HTTP/2 connection, as many as every server should allow (RFC 9113, section 6.5.2).
-const STREAMS_MAX: usize = 100;
 
 /// What makes an upstream another one, so that its connections are of no use any more.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -65,9 +61,10 @@ pub(crate) struct Upstream {
     pub(crate) figures: UpstreamFigures,
     connections_max: Cell<usize>,
     idle_time: Cell<Duration>,
+    keep_alive: Cell<Duration>,
     open: Cell<usize>,
     resting: RefCell<Vec<Resting>>,
-    shared: RefCell<Vec<Rc<Shared>>>,
+    shared: RefCell<Vec<Rc<h2::Shared>>>,
     /// A connection that others wait for is being made.
     connecting: Cell<bool>,
     freed: Notify,
@@ -98,30 +95,10 @@ impl Resting {
     }
 }
 
-/// An HTTP/2 connection.
-#[derive(Debug)]
-struct Shared {
-    sender: http2::SendRequest<Sending>,
-    streams: Cell<usize>,
-    since: Cell<Instant>,
-    _counted: Counted,
-}
-
-#[derive(Debug)]
-pub(crate) struct Stream(Rc<Shared>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.since.set(Instant::now());
-        self.0._counted.0.freed.notify_one();
-    }
-}
-
 #[derive(Debug)]
 enum Held {
     H1(Rc<RefCell<h1::Connection>>),
-    H2(Stream),
+    H2(h2::Stream),
 }
 
 /// A connection, or a stream of one, that is to be used. Dropped, it is closed.
@@ -136,6 +113,8 @@ pub(crate) struct Lease {
 pub(crate) enum Asking {
     H1(h1::Request),
     H2(Box<Request<Sending>>),
+    /// For a WebSocket over HTTP/2.
+    WebSocket(Opening),
 }
 
 impl Asking {
@@ -144,6 +123,7 @@ impl Asking {
         match self {
             Asking::H1(request) => Rc::clone(&request.progress),
             Asking::H2(request) => Rc::clone(&request.body().progress),
+            Asking::WebSocket(opening) => opening.progress(),
         }
     }
 }
@@ -160,15 +140,23 @@ pub(crate) enum SendFault {
 #[derive(Debug)]
 pub(crate) enum Arriving {
     H1(h1::Arriving),
-    H2 { body: Incoming, _stream: Stream },
+    H2 {
+        body: Incoming,
+        _stream: h2::Stream,
+    },
+    /// Another protocol follows, over a stream of HTTP/2.
+    Upgraded(Box<Upgraded>),
+    /// Said here, on the upstream's behalf.
+    Said(Option<Bytes>),
 }
 
 impl Arriving {
     /// The connection, after the upstream has agreed to another protocol over it.
-    pub(crate) fn into_upgraded(self) -> Option<Rewound<crate::stream::Stream>> {
+    pub(crate) fn into_upgraded(self) -> Option<Upgraded> {
         match self {
-            Arriving::H1(body) => body.into_upgraded(),
-            Arriving::H2 { .. } => None,
+            Arriving::H1(body) => body.into_upgraded().map(Upgraded::H1),
+            Arriving::Upgraded(upgraded) => Some(*upgraded),
+            Arriving::H2 { .. } | Arriving::Said(_) => None,
         }
     }
 
@@ -176,7 +164,7 @@ impl Arriving {
     pub(crate) fn movable(&self) -> u64 {
         match self {
             Arriving::H1(body) => body.movable(),
-            Arriving::H2 { .. } => 0,
+            _ => 0,
         }
     }
 
@@ -187,7 +175,7 @@ impl Arriving {
     pub(crate) fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
         match self {
             Arriving::H1(body) => body.poll_move(cx, pipe),
-            Arriving::H2 { .. } => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            _ => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
         }
     }
 }
@@ -198,8 +186,10 @@ impl Body for Arriving {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Arriving::H1(body) => body.poll(cx).map_ok(Frame::data),
+            Arriving::H1(body) => body.poll(cx),
             Arriving::H2 { body, .. } => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Arriving::Upgraded(_) => Poll::Ready(None),
+            Arriving::Said(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
 
@@ -207,6 +197,8 @@ impl Body for Arriving {
         match self {
             Arriving::H1(body) => body.has_ended(),
             Arriving::H2 { body, .. } => body.is_end_stream(),
+            Arriving::Upgraded(_) => true,
+            Arriving::Said(text) => text.is_none(),
         }
     }
 
@@ -214,6 +206,8 @@ impl Body for Arriving {
         match self {
             Arriving::H1(body) => body.size_hint(),
             Arriving::H2 { body, .. } => body.size_hint(),
+            Arriving::Upgraded(_) => SizeHint::with_exact(0),
+            Arriving::Said(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }
 }
@@ -228,6 +222,7 @@ impl Upstream {
             figures: UpstreamFigures::default(),
             connections_max: Cell::new(1),
             idle_time: Cell::new(Duration::ZERO),
+            keep_alive: Cell::new(Duration::ZERO),
             open: Cell::new(0),
             resting: RefCell::default(),
             shared: RefCell::default(),
@@ -242,6 +237,7 @@ impl Upstream {
     pub(crate) fn configure(&self, pool: &Pool, cores: usize) {
         self.connections_max.set((pool.connections as usize).div_ceil(cores));
         self.idle_time.set(Duration::from_micros(pool.idle.0));
+        self.keep_alive.set(Duration::from_micros(pool.keep_alive.0));
         self.sticky.borrow_mut().clone_from(&pool.sticky);
         self.send_proxy.set(pool.send_proxy);
     }
@@ -275,12 +271,9 @@ impl Upstream {
             let mut resting = self.resting.borrow_mut();
             resting.extract_if(.., |r| r.since.elapsed() >= idle || !r.is_quiet()).collect()
         };
-        let old_shared: Vec<Rc<Shared>> = {
+        let old_shared: Vec<Rc<h2::Shared>> = {
             let mut shared = self.shared.borrow_mut();
-            let is_old = |s: &mut Rc<Shared>| {
-                s.sender.is_closed() || (s.streams.get() == 0 && s.since.get().elapsed() >= idle)
-            };
-            shared.extract_if(.., is_old).collect()
+            shared.extract_if(.., |shared| shared.is_old(idle)).collect()
         };
         drop((old, old_shared));
     }
@@ -335,45 +328,6 @@ impl Upstream {
             upstream.freed.notify_one();
         }
     }
-
-    async fn take_h2(self: &Rc<Self>, place: &mut Waiting<impl Fn(bool)>) -> io::Result<Lease> {
-        loop {
-            let found = {
-                let shared = self.shared.borrow();
-                let free = |s: &&Rc<Shared>| !s.sender.is_closed() && s.streams.get() < STREAMS_MAX;
-                shared.iter().find(free).cloned()
-            };
-            if let Some(shared) = found {
-                shared.streams.set(shared.streams.get() + 1);
-                return Ok(Lease { held: Held::H2(Stream(shared)), is_used: true });
-            }
-            place.set(!self.connecting.get() && self.open.get() >= self.connections_max.get());
-            if self.connecting.get() || place.waits {
-                self.freed.notified().await;
-                continue;
-            }
-            let connecting = Connecting::begin(self);
-            let counted = self.count();
-            let socket = connect(&self.place, self.tls.as_ref()).await?;
-            let socket = Gathered::new(socket);
-            let shaken = http2::Builder::new(WritingExecutor(socket.clone()))
-                .timer(TokioTimer::new())
-                .keep_alive_interval(Duration::from_secs(20))
-                .handshake(TokioIo::new(socket))
-                .await;
-            let (sender, connection) = shaken.map_err(io::Error::other)?;
-            tokio::task::spawn_local(async move {
-                let _ = connection.await;
-            });
-            let since = Cell::new(Instant::now());
-            let shared = Rc::new(Shared { sender, streams: Cell::new(1), since, _counted: counted });
-            if !self.retired.get() {
-                self.shared.borrow_mut().push(Rc::clone(&shared));
-            }
-            drop(connecting);
-            return Ok(Lease { held: Held::H2(Stream(shared)), is_used: false });
-        }
-    }
 }
 
 /// Whether a request waits for a place among connections.
@@ -391,24 +345,6 @@ impl<F: Fn(bool)> Waiting<F> {
     }
 }
 
-/// One makes a connection, and others wait for it.
-struct Connecting(Rc<Upstream>);
-
-impl Connecting {
-    fn begin(upstream: &Rc<Upstream>) -> Connecting {
-        upstream.connecting.set(true);
-        Connecting(Rc::clone(upstream))
-    }
-}
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        self.0.connecting.set(false);
-        self.0.freed.notify_waiters();
-        self.0.freed.notify_one();
-    }
-}
-
 impl Lease {
     /// Sends a request, and gives the head of its reply.
     ///
@@ -423,50 +359,10 @@ impl Lease {
                 let response = h1::send(connection, request).await?;
                 Ok(response.map(Arriving::H1))
             }
-            (Held::H2(stream), Asking::H2(request)) => {
-                let mut sender = stream.0.sender.clone();
-                let response = sender.try_send_request(*request).await.map_err(why)?;
-                Ok(response.map(|body| Arriving::H2 { body, _stream: stream }))
-            }
+            (Held::H2(stream), Asking::H2(request)) => h2::send(stream, *request).await,
+            (Held::H2(stream), Asking::WebSocket(opening)) => h2::open(stream, opening).await,
             _ => unreachable!("a request is made for its upstream"),
         }
-    }
-}
-
-fn why(mut fault: TrySendError<Request<Sending>>) -> SendFault {
-    if let Some(request) = fault.take_message() {
-        return SendFault::NotSent(Some(Asking::H2(Box::new(request))));
-    }
-    // RFC 9113, section 8.7: the upstream says that it did not touch it.
-    let error = fault.into_error();
-    let mut source = std::error::Error::source(&error);
-    while let Some(inner) = source {
-        if let Some(reset) = inner.downcast_ref::<h2::Error>() {
-            let untouched = reset.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return if untouched { SendFault::NotSent(None) } else { SendFault::Reset };
-        }
-        source = inner.source();
-    }
-    SendFault::Reset
-}
-
-/// Runs the tasks of a connection to an upstream, one of which writes to it.
-struct WritingExecutor<S>(Gathered<S>);
-
-impl<S> Clone for WritingExecutor<S> {
-    fn clone(&self) -> WritingExecutor<S> {
-        WritingExecutor(self.0.clone())
-    }
-}
-
-impl<S, F> hyper::rt::Executor<F> for WritingExecutor<S>
-where
-    S: AsyncWrite + Unpin + 'static,
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, task: F) {
-        let stream = self.0.clone();
-        tokio::task::spawn_local(async move { stream.run(task).await });
     }
 }
 

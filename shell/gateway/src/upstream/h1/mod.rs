@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
 use http::{Method, Response, StatusCode};
-use http_body::SizeHint;
+use http_body::{Frame, SizeHint};
 use skep_gate::http1::body::{Decoder, Piece};
 use skep_gate::http1::reply;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -180,11 +180,12 @@ impl Connection {
     }
 
     /// The next piece of the reply's body; none at its end.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.check(cx)?;
         loop {
             match self.decoder.decode(&mut self.input) {
-                Ok(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                Ok(Piece::Data(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Ok(Piece::Trailers(trailers)) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                 Ok(Piece::Done) => return Poll::Ready(None),
                 Ok(Piece::NeedMore) => {}
                 Err(what) => return Poll::Ready(Some(Err(io::Error::other(what)))),
@@ -313,7 +314,7 @@ impl Arriving {
         connection.upgraded.then_some(Rewound { first: connection.input, stream: connection.stream })
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let Some(connection) = &self.connection else { return Poll::Ready(None) };
         let mut connection = connection.borrow_mut();
         let found = ready!(connection.poll_body(cx));

@@ -9,7 +9,7 @@ use http::Method;
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
-use crate::h1::put_hex;
+use crate::h1::{put_end, put_hex};
 use crate::source::{Sending, Source};
 use crate::stream::Stream;
 
@@ -100,15 +100,20 @@ impl Upload {
         while !self.ended && self.piece.is_empty() && self.out.len() < JOINED_BYTES_MAX {
             match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Pending => break,
-                // Trailers of a request stay here.
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => self.put(data),
-                    _ => {}
+                    Ok(_) => {}
+                    Err(frame) if self.chunked => {
+                        self.ended = true;
+                        put_end(&mut self.out, frame.trailers_ref());
+                    }
+                    // Behind a body whose length was told there is no place for them.
+                    Err(_) => {}
                 },
                 Poll::Ready(Some(Err(_))) => return Err(Broken::Client),
                 Poll::Ready(None) if self.chunked => {
                     self.ended = true;
-                    self.out.put_slice(b"0\r\n\r\n");
+                    put_end(&mut self.out, None);
                 }
                 // It is shorter than its head told.
                 Poll::Ready(None) => return Err(Broken::Client),

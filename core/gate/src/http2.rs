@@ -1,0 +1,125 @@
+//! What a server of HTTP/2 says of itself first: whether it opens WebSockets, and how many requests it takes at once.
+//!
+//! The library that speaks HTTP/2 does not tell who sends a request. But a request may only ask for what was announced (RFC
+//! 8441, section 3), and a server that has not spoken yet is another than one that announces nothing.
+//!
+//! Invariant: what is found does not depend on how the bytes are cut, and nothing behind the first frame is looked at.
+
+/// A frame's length in three bytes, type, flags and stream (RFC 9113, section 4.1).
+const FRAME_HEAD_BYTES: usize = 9;
+/// A name in two bytes and a value in four (section 6.5.1).
+const SETTING_BYTES: usize = 6;
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
+/// RFC 9113, section 6.5.2.
+const MAX_CONCURRENT_STREAMS: u16 = 3;
+/// RFC 8441, section 9.1.
+const ENABLE_CONNECT_PROTOCOL: u16 = 8;
+
+/// What there is to know of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Announcement {
+    /// It takes the extended CONNECT.
+    pub connect: bool,
+    /// Requests at once over one connection, if it says.
+    pub streams: Option<u32>,
+}
+
+/// Reads the settings by which a server begins (RFC 9113, section 3.4).
+#[derive(Debug, Default)]
+pub struct Preface {
+    part: [u8; FRAME_HEAD_BYTES],
+    part_len: usize,
+    /// Bytes of settings that are left; none before their head.
+    left: Option<usize>,
+    found: Announcement,
+}
+
+impl Preface {
+    /// What the server announces, once that is known from what it said before and `bytes`. It is not to be asked again then. Who
+    /// begins otherwise announces nothing.
+    pub fn read(&mut self, mut bytes: &[u8]) -> Option<Announcement> {
+        loop {
+            let want = match self.left {
+                None => FRAME_HEAD_BYTES,
+                Some(0) => return Some(self.found),
+                Some(_) => SETTING_BYTES,
+            };
+            let take = (want - self.part_len).min(bytes.len());
+            self.part[self.part_len..self.part_len + take].copy_from_slice(&bytes[..take]);
+            self.part_len += take;
+            bytes = &bytes[take..];
+            if self.part_len < want {
+                return None;
+            }
+            self.part_len = 0;
+            match self.left {
+                None => match settings_len(self.part) {
+                    Some(len) => self.left = Some(len),
+                    None => return Some(Announcement::default()),
+                },
+                Some(left) => {
+                    let [a, b, c, d, e, f, ..] = self.part;
+                    let value = u32::from_be_bytes([c, d, e, f]);
+                    match u16::from_be_bytes([a, b]) {
+                        MAX_CONCURRENT_STREAMS => self.found.streams = Some(value),
+                        ENABLE_CONNECT_PROTOCOL => self.found.connect = value == 1,
+                        _ => {}
+                    }
+                    self.left = Some(left - SETTING_BYTES);
+                }
+            }
+        }
+    }
+}
+
+/// How long the settings behind this head are; none if it is that of something else.
+fn settings_len([a, b, c, kind, flags, stream @ ..]: [u8; FRAME_HEAD_BYTES]) -> Option<usize> {
+    let len = u32::from_be_bytes([0, a, b, c]) as usize;
+    let is_settings = kind == SETTINGS && flags & ACK == 0 && stream == [0; 4];
+    (is_settings && len.is_multiple_of(SETTING_BYTES)).then_some(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    #[test]
+    fn what_a_server_announces_is_found_however_its_bytes_are_cut() {
+        let (streams, yes, no) = ([0, 3, 0, 0, 0, 100], [0, 8, 0, 0, 0, 1], [0, 8, 0, 0, 0, 0]);
+        let (odd, other) = ([0, 8, 1, 0, 0, 1], [8, 0, 0, 0, 0, 1]);
+        for (text, expected) in [
+            (frame(4, 0, 0, &[]), false),
+            (frame(4, 0, 0, &yes), true),
+            (frame(4, 0, 0, &[yes, no].concat()), false),
+            (frame(4, 0, 0, &no), false),
+            (frame(4, 0, 0, &odd), false),
+            (frame(4, 0, 0, &other), false),
+            (frame(4, 1, 0, &[]), false),
+            (frame(4, 0, 1, &yes), false),
+            (frame(4, 0, 0, &yes[1..]), false),
+            (frame(6, 0, 0, &[0; 8]), false),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), false),
+        ] {
+            // What follows says nothing.
+            let text = [text, frame(4, 0, 0, &if expected { no } else { yes })].concat();
+            for piece in 1..text.len() {
+                let mut preface = Preface::default();
+                let found = text.chunks(piece).find_map(|bytes| preface.read(bytes));
+                let expected = Announcement { connect: expected, streams: None };
+                assert_eq!(found, Some(expected), "{text:?} in pieces of {piece}");
+            }
+        }
+        let all = frame(4, 0, 0, &[streams, other, yes].concat());
+        let expected = Announcement { connect: true, streams: Some(100) };
+        assert_eq!(Preface::default().read(&all), Some(expected));
+        let whole = frame(4, 0, 0, &yes);
+        for cut in 0..whole.len() {
+            assert_eq!(Preface::default().read(&whole[..cut]), None, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! WebSockets to upstreams of HTTP/2 (RFC 8441): the upgrade that a client of HTTP/1.1 asks for as an extended CONNECT, and its
+//! answer as that of an upgrade, so that everything else takes all WebSockets for the same.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::ext::Protocol;
+use hyper_util::rt::TokioIo;
+use skep_gate::http1::websocket::accept;
+
+use super::{Stream, why};
+use crate::progress::Progress;
+use crate::source::Sending;
+use crate::upstream::upgraded::Upgraded;
+use crate::upstream::{Arriving, Asking, SendFault};
+
+/// Where an upstream opens none. By this status it is neither to blame nor asked again.
+const NONE_HERE: &str = "501 the upstream announces no WebSockets over HTTP/2\n";
+
+/// A request for a WebSocket.
+pub(crate) struct Opening {
+    request: Box<Request<Sending>>,
+    /// Of the client, or made for it.
+    key: String,
+}
+
+impl Opening {
+    /// Makes one of a GET that asks for an upgrade, with the key that it told.
+    pub(crate) fn new(mut request: Box<Request<Sending>>, key: String) -> Opening {
+        *request.method_mut() = Method::CONNECT;
+        for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_KEY, CONTENT_LENGTH] {
+            request.headers_mut().remove(name);
+        }
+        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        Opening { request, key }
+    }
+
+    /// How far its body is, which it has none of.
+    pub(crate) fn progress(&self) -> Rc<Progress> {
+        Rc::clone(&self.request.body().progress)
+    }
+}
+
+/// Sends it once the upstream has said that it takes such requests, and answers as an upstream of HTTP/1.1 does.
+///
+/// # Errors
+/// [`SendFault`].
+pub(in crate::upstream) async fn open(
+    stream: Stream,
+    opening: Opening,
+) -> Result<Response<Arriving>, SendFault> {
+    match stream.0.announced.takes_connect().await {
+        None => return Err(SendFault::NotSent(Some(Asking::WebSocket(opening)))),
+        Some(false) => return Ok(none_here()),
+        Some(true) => {}
+    }
+    let Opening { request, key } = opening;
+    let accepted = accept(&key);
+    let mut sender = stream.0.sender.clone();
+    let sent = sender.try_send_request(*request).await;
+    let mut response = sent.map_err(|fault| {
+        why(fault, |request| Asking::WebSocket(Opening { request: Box::new(request), key }))
+    })?;
+    if response.status() != StatusCode::OK {
+        return Ok(response.map(|body| Arriving::H2 { body, _stream: stream }));
+    }
+    let io = hyper::upgrade::on(&mut response).await.map_err(|_| SendFault::Reset)?;
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let accepted = HeaderValue::from_str(&accepted).expect("base 64 is a header's value");
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
+    let upgraded = Upgraded::H2 { io: TokioIo::new(io), _stream: stream };
+    Ok(response.map(|_| Arriving::Upgraded(Box::new(upgraded))))
+}
+
+fn none_here() -> Response<Arriving> {
+    let mut response = Response::new(Arriving::Said(Some(Bytes::from_static(NONE_HERE.as_bytes()))));
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
+    response
+}

@@ -1,0 +1,254 @@
+//! WebSockets to upstreams of HTTP/2.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod stage;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+use http::{Method, Request, Response};
+use stage::websocket::{client, connect, ends, gateway, read, run};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::spawn_local;
+
+/// The example of RFC 6455, section 1.3.
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A server of HTTP/2 that says again in capitals what comes over its WebSockets.
+struct Server {
+    address: SocketAddr,
+    seen: UnboundedReceiver<Request<()>>,
+    connections: Rc<Cell<u32>>,
+}
+
+/// One that opens WebSockets or not, and takes so many requests at once over a connection.
+async fn server(opens: bool, streams: u32) -> Server {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (heads, seen) = unbounded_channel();
+    let connections = Rc::<Cell<u32>>::default();
+    let count = Rc::clone(&connections);
+    spawn_local(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            count.set(count.get() + 1);
+            spawn_local(serve(stream, opens, streams, heads.clone()));
+        }
+    });
+    Server { address, seen, connections }
+}
+
+async fn serve(stream: TcpStream, opens: bool, streams: u32, heads: UnboundedSender<Request<()>>) {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(streams);
+    if opens {
+        builder.enable_connect_protocol();
+    }
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        spawn_local(answer(request, respond, heads.clone()));
+    }
+}
+
+async fn answer(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    heads: UnboundedSender<Request<()>>,
+) {
+    let (head, mut body) = request.into_parts();
+    let (path, method) = (head.uri.path().to_owned(), head.method.clone());
+    let _ = heads.send(Request::from_parts(head, ()));
+    let status = match &*path {
+        "/ws/refused" => 403,
+        "/ws/other" => 202,
+        _ => 200,
+    };
+    let response =
+        Response::builder().status(status).header("sec-websocket-protocol", "chat").body(()).unwrap();
+    let Ok(mut reply) = respond.send_response(response, false) else { return };
+    if method != Method::CONNECT || status != 200 {
+        let _ = reply.send_data(Bytes::from_static(b"ok."), true);
+        return;
+    }
+    while let Some(Ok(piece)) = body.data().await {
+        body.flow_control().release_capacity(piece.len()).unwrap();
+        if reply.send_data(piece.to_ascii_uppercase().into(), false).is_err() {
+            return;
+        }
+    }
+    let _ = reply.send_data(Bytes::new(), true);
+}
+
+fn text(upstream: SocketAddr) -> String {
+    format!(
+        "[gateway.listener.web]\naddress = 'WEB'\n\
+         [gateway.route.all]\npool = 'p'\n\
+         [gateway.route.brief]\npath = '/ws/brief'\npool = 'p'\ntimeout.idle = '100ms'\n\
+         [gateway.pool.p]\nupstreams = ['{upstream}']\nprotocol = 'http2'\nbreaker.consecutive = 1\n"
+    )
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+/// Asks over HTTP/1.1 for a WebSocket; `key` is a whole line. Gives the head of the answer.
+async fn upgrade(web: SocketAddr, path: &str, key: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(web).await.unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat\r\n{key}\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    (read_head(&mut stream).await, stream)
+}
+
+#[test]
+fn websockets_of_clients_of_both_protocols_reach_an_upstream_of_http2() {
+    run(async {
+        let mut server = server(true, 100).await;
+        let (stage, web) = gateway(&text(server.address));
+        let mut over_h2 = client(web).await;
+        let (status, headers, mut stream, mut body) =
+            connect(&mut over_h2, "/ws/1?x=1", Some("websocket")).await;
+        assert_eq!(status, 200);
+        assert_eq!(headers["sec-websocket-protocol"], "chat");
+        assert!(!headers.contains_key("sec-websocket-accept"), "{headers:?}");
+        let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+        let (head, mut over_h1) = upgrade(web, "/ws/1?x=1", &line).await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        for line in ["upgrade: websocket", "connection: upgrade", "sec-websocket-protocol: chat"] {
+            assert_eq!(head.matches(&format!("\r\n{line}\r\n")).count(), 1, "{line} in {head}");
+        }
+        assert!(
+            head.contains(&format!("sec-websocket-accept: {}\r\n", ACCEPT.to_ascii_lowercase())),
+            "{head}"
+        );
+        for _ in 0..2 {
+            let seen = server.seen.recv().await.unwrap();
+            assert_eq!(seen.method(), Method::CONNECT);
+            assert_eq!(seen.extensions().get::<Protocol>().unwrap().as_str(), "websocket");
+            assert_eq!(seen.uri().to_string(), "http://api.test/ws/1?x=1");
+            assert_eq!(seen.headers()["sec-websocket-version"], "13");
+            assert!(seen.headers().contains_key("x-forwarded-for"));
+            for name in ["connection", "upgrade", "sec-websocket-key", "content-length", "host"] {
+                assert!(!seen.headers().contains_key(name), "{name} in {:?}", seen.headers());
+            }
+        }
+        let long = vec![b'x'; 40_000];
+        for _ in 0..5 {
+            stream.send_data(Bytes::from(long.clone()), false).unwrap();
+            assert_eq!(read(&mut body, long.len()).await, vec![b'X'; 40_000]);
+            over_h1.write_all(&long).await.unwrap();
+            let mut got = vec![0; long.len()];
+            over_h1.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, vec![b'X'; 40_000]);
+        }
+        // Requests share their connection.
+        let mut plain = TcpStream::connect(web).await.unwrap();
+        plain.write_all(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut plain).await.starts_with("http/1.1 200 "));
+        assert_eq!(server.connections.get(), 1);
+        // The client's end reaches the upstream, and its end the client.
+        stream.send_data(Bytes::from_static(b"bye"), true).unwrap();
+        assert_eq!(read(&mut body, 3).await, b"BYE");
+        assert!(ends(&mut body).await);
+        // A drain waits for those that are open.
+        let draining = tokio::task::spawn_blocking(move || stage.end());
+        over_h1.write_all(b"still there").await.unwrap();
+        let mut got = [0; 11];
+        over_h1.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"STILL THERE");
+        assert!(!draining.is_finished());
+        over_h1.shutdown().await.unwrap();
+        assert_eq!(over_h1.read(&mut got).await.unwrap(), 0);
+        draining.await.unwrap();
+    });
+}
+
+#[test]
+fn an_upstream_that_announces_no_websockets_refuses_them_and_is_not_to_blame() {
+    run(async {
+        let mut server = server(false, 100).await;
+        let (_stage, web) = gateway(&text(server.address));
+        let mut over_h2 = client(web).await;
+        for _ in 0..3 {
+            let (status, _, _, mut body) = connect(&mut over_h2, "/ws/1", Some("websocket")).await;
+            assert_eq!(status, 501);
+            let what = read(&mut body, 20).await;
+            assert!(String::from_utf8_lossy(&what).contains("announces no WebSockets"));
+            let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+            let (head, _) = upgrade(web, "/ws/1", &line).await;
+            assert!(head.starts_with("http/1.1 501 "), "{head}");
+        }
+        let mut plain = TcpStream::connect(web).await.unwrap();
+        plain.write_all(b"GET /plain HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut plain).await.starts_with("http/1.1 200 "), "no breaker is open");
+        assert_eq!(server.seen.recv().await.unwrap().uri().path(), "/plain");
+    });
+}
+
+#[test]
+fn what_opens_no_websocket_over_http2_is_told_as_it_is() {
+    run(async {
+        let mut server = server(true, 100).await;
+        let (_stage, web) = gateway(&text(server.address));
+        let mut over_h2 = client(web).await;
+        let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+        // Over HTTP/2 a client would take 202 for an open WebSocket.
+        for (path, of_h1, of_h2) in [("/ws/refused", 403, 403), ("/ws/other", 202, 502)] {
+            let (head, _) = upgrade(web, path, &line).await;
+            assert!(head.starts_with(&format!("http/1.1 {of_h1} ")), "{head}");
+            assert_eq!(connect(&mut over_h2, path, Some("websocket")).await.0, of_h2);
+            for _ in 0..2 {
+                assert_eq!(server.seen.recv().await.unwrap().method(), Method::CONNECT);
+            }
+        }
+        // What is no WebSocket by its own rules asks for nothing.
+        for key in ["", "Sec-WebSocket-Key: short\r\n", &format!("{line}{line}")] {
+            let (head, _) = upgrade(web, "/ws/1", key).await;
+            assert!(head.starts_with("http/1.1 200 "), "{head}");
+            let seen = server.seen.recv().await.unwrap();
+            assert_eq!(seen.method(), Method::GET);
+            assert!(!seen.headers().contains_key("upgrade"));
+        }
+        // Without a word it ends.
+        let (status, _, _stream, mut body) = connect(&mut over_h2, "/ws/brief", Some("websocket")).await;
+        assert_eq!(status, 200);
+        assert!(ends(&mut body).await);
+        let (head, mut stream) = upgrade(web, "/ws/brief", &line).await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn no_more_of_them_go_over_a_connection_than_its_upstream_allows() {
+    run(async {
+        let server = server(true, 2).await;
+        let (_stage, web) = gateway(&text(server.address));
+        let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+        let mut open = Vec::new();
+        for n in 0..6u8 {
+            let (head, mut stream) = upgrade(web, "/ws/1", &line).await;
+            assert!(head.starts_with("http/1.1 101 "), "{head}");
+            stream.write_all(&[b'a' + n]).await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), b'A' + n);
+            open.push(stream);
+        }
+        assert_eq!(server.connections.get(), 3);
+    });
+}
