@@ -35,6 +35,9 @@ def rate(server: Server, clients: int, handed: int) -> float:
 def compare(scale: float, repeats: int) -> None:
     with PinnedRedis() as redis, PinnedSkep(extra=["--durability", "memory"]) as skep:
         rows: list[tuple[object, ...]] = []
+        # Memory of both and the first segments of the log are made once, not by each element.
+        for server in (redis, skep):
+            rate(server, 50, int(HANDED * scale))
         for clients in (1, 10, 50):
             handed = int(HANDED * scale) // (10 if clients == 1 else 1)
             rates: tuple[list[float], list[float]] = ([], [])

@@ -20,6 +20,8 @@ const FROM: u8 = 2;
 /// Replicas compare digests; no change of the state.
 const DIGEST: u8 = 3;
 const AGAIN: u8 = 4;
+/// Scripts may do nothing that needs more memory.
+const NO_MEMORY: u8 = 1;
 
 /// All groups.
 pub struct Agreed {
@@ -184,12 +186,13 @@ fn apply(
     let payload = &entry.payload[..];
     let mut input = Reader::new(payload);
     let version = input.u8().map_err(malformed)?;
-    if version != 2 {
+    if version != 3 {
         return Err(format!("INV-SIM-3: entry {:?} has version {version}", entry.id));
     }
     let stamp = Millis(input.u64().map_err(malformed)?);
     let mut rng = Rng::new(input.u64().map_err(malformed)?);
     keyspace.set_once_retention(1_000 * u64::from(input.u32().map_err(malformed)?));
+    keyspace.set_no_memory(input.u8().map_err(malformed)? == NO_MEMORY);
     let now = keyspace.advance(stamp);
     let mut spans = Vec::new();
     let mut reply = Vec::new();

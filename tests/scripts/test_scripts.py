@@ -55,3 +55,40 @@ def test_libraries_and_their_functions_answer_as_in_redis(redis_server: Redis, e
             if one != two:
                 found.append(f"{words!r}\n    redis: {show(one)}\n    skep:  {show(two)}")
     assert not found, f"{len(found)} of {len(FUNCTIONS)} commands differ\n" + "\n".join(found)
+
+
+WITHOUT_MEMORY = [
+    b"return redis.call('set', KEYS[1], 1)",
+    b"return redis.pcall('set', KEYS[1], 1).err",
+    b"redis.pcall('set', KEYS[1], 1) return redis.call('set', KEYS[1], 2)",
+    b"return redis.call('get', KEYS[1])",
+    b"redis.call('get', KEYS[1]) return redis.call('set', KEYS[1], 3)",
+    b"redis.call('del', 'none') return redis.call('set', KEYS[1], 4)",
+    b"redis.call('expire', KEYS[1], 1000) return redis.call('rpush', KEYS[2], 5, 6)",
+    b"return redis.call('lpop', KEYS[2])",
+    b"return redis.call('publish', 'c', 'm')",
+    b"redis.pcall('publish', 'c', 'm') return redis.call('append', KEYS[1], 7)",
+    b"return redis.call('nosuch')",
+    b"#!lua\nreturn redis.call('get', KEYS[1])",
+    b"#!lua\nreturn redis.call('set', KEYS[1], 8)",
+    b"#!lua flags=no-writes\nreturn redis.call('get', KEYS[1])",
+    b"#!lua flags=no-writes\nreturn redis.call('set', KEYS[1], 9)",
+    b"#!lua flags=allow-oom\nreturn redis.call('set', KEYS[1], 10)",
+    b"return redis.call('get', KEYS[1])",
+]
+
+
+def test_scripts_for_which_there_is_no_memory_answer_as_in_redis(redis_server: Redis, quick_skep: Skep) -> None:
+    found = []
+    with Connection(redis_server.port) as redis, quick_skep.connect() as skep:
+        both(redis, skep, b"FLUSHALL")
+        both(redis, skep, b"SET", b"k1", b"before")
+        both(redis, skep, b"CONFIG", b"SET", b"maxmemory", b"1")
+        try:
+            for script in WITHOUT_MEMORY:
+                one, two = both(redis, skep, b"EVAL", script, b"2", b"k1", b"k2")
+                if one != two:
+                    found.append(f"{script!r}\n    redis: {show(one)}\n    skep:  {show(two)}")
+        finally:
+            both(redis, skep, b"CONFIG", b"SET", b"maxmemory", b"0")
+    assert not found, f"{len(found)} of {len(WITHOUT_MEMORY)} scripts differ\n" + "\n".join(found)

@@ -166,3 +166,22 @@ def test_a_denied_command_is_answered_and_logged(pair: tuple[Connection, Connect
     entries = items(skep.call("ACL", "LOG")) or ()
     reasons = [dict(zip(map(text, (items(e) or ())[0::2]), (items(e) or ())[1::2], strict=True))["reason"] for e in entries]
     assert sorted(text(reason) for reason in reasons) == ["command", "key"]
+
+
+def test_what_a_script_is_denied_is_logged_as_in_redis(pair: tuple[Connection, Connection]) -> None:
+    logged = []
+    for one in pair:
+        assert one.call("ACL", "SETUSER", "s", "reset", "on", ">p", "~own", "+@all", "-set") == OK
+        assert one.call("ACL", "LOG", "RESET") == OK
+        assert one.call("AUTH", "s", "p") == OK
+        one.call("EVAL", "return redis.call('set', 'own', 1)", "1", "own")
+        one.call("EVAL", "redis.pcall('get', 'his') redis.pcall('publish', 'c', 'm') return redis.call('get', 'his')", "1", "own")
+        one.call("MULTI")
+        one.call("EVAL", "return redis.pcall('lpush', 'own', 1, redis.pcall('del', 'hers').err)", "1", "own")
+        one.call("EXEC")
+        assert one.call("AUTH", "default", "x") == OK
+        entries = [list(map(text, items(entry) or ())) for entry in items(one.call("ACL", "LOG")) or ()]
+        shown = [dict(zip(entry[0::2], entry[1::2], strict=True)) for entry in entries]
+        assert all("user=s" in entry["client-info"] for entry in shown), shown
+        logged.append([{name: entry[name] for name in ("reason", "context", "object", "username")} for entry in shown])
+    assert logged[0] == logged[1] and len(logged[0]) >= 4, logged

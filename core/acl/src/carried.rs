@@ -58,9 +58,14 @@ impl CarriedRights {
     /// Whether the script may run a command.
     ///
     /// # Errors
-    /// Why not, in Redis's words.
-    pub fn check(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<(), String> {
-        self.rights.check(command, args).map_err(|denied| denied.brief(&self.user, command))
+    /// What it may not, and why in Redis's words.
+    pub fn check(&self, command: &'static CommandSpec, args: Args<'_>) -> Result<(), (Denied, String)> {
+        self.rights.check(command, args).map_err(|denied| (denied, denied.brief(&self.user, command)))
+    }
+
+    /// Whose rights they are.
+    pub fn user(&self) -> &[u8] {
+        &self.user
     }
 
     /// Whether it may call the command at all, if that has not as many arguments as it should.
@@ -92,7 +97,7 @@ mod tests {
         assert_eq!(rest.len(), 3);
         let told = |text: &str| {
             let args = OwnedArgs::collect(text.split(' ').map(str::as_bytes));
-            carried.check(resolve(args.args()).unwrap(), args.args()).err()
+            carried.check(resolve(args.args()).unwrap(), args.args()).err().map(|(_, why)| why)
         };
         assert_eq!(told("GET a1"), None);
         assert_eq!(told("SET b 1"), None);

@@ -17,7 +17,7 @@ use crate::dense::{Iter, Keyed};
 use crate::events::{Class, Events, Whole};
 use crate::once::OnceTable;
 use crate::pieces::Frozen;
-use crate::scripts::{Interpreter, ScriptFlags, Scripts};
+use crate::scripts::{Interpreter, ScriptDenial, ScriptFlags, Scripts};
 use crate::small::SmallBytes;
 use crate::transaction::Terms;
 use crate::types::queue::{Next, Numbers, Schedule, Settled};
@@ -45,6 +45,8 @@ pub struct Keyspace {
     pub(crate) scripts: Arc<Scripts>,
     /// Who runs them; away while one runs. No state.
     pub(crate) interpreter: RefCell<Option<Box<dyn Interpreter>>>,
+    /// See [`Keyspace::set_no_memory`]. No state.
+    no_memory: bool,
     /// What scripts may do, while the operation is carried out that says so. No state.
     terms: RefCell<Arc<Terms>>,
     pub(crate) stats: Stats,
@@ -150,6 +152,7 @@ impl Default for Keyspace {
             removals: Removals::default(),
             edit: None,
             scripts: Arc::default(),
+            no_memory: false,
             interpreter: RefCell::new(None),
             terms: RefCell::default(),
             stats: Stats::default(),
@@ -174,6 +177,17 @@ impl Keyspace {
     /// so that all replicas keep them equally long.
     pub fn set_once_retention(&mut self, ms: u64) {
         self.once.retention_ms = ms;
+    }
+
+    /// Whether memory is short for the scripts of the entry about to be applied. It comes with the entry, since each replica
+    /// counts its own memory and all must carry out the same.
+    pub fn set_no_memory(&mut self, no_memory: bool) {
+        self.no_memory = no_memory;
+    }
+
+    /// True if scripts may do nothing that needs more memory.
+    pub fn has_no_memory(&self) -> bool {
+        self.no_memory
     }
 
     /// Advances the shard's clock to the stamp of the entry about to be applied. An older stamp leaves it.
@@ -210,8 +224,8 @@ impl Keyspace {
         self.terms.borrow().clone()
     }
 
-    /// What is known of the script that `args` call; `None` if it is not known.
-    pub fn script_flags(&self, args: Args<'_>) -> Option<ScriptFlags> {
+    /// See [`Interpreter::flags`].
+    pub fn script_flags(&self, args: Args<'_>) -> Option<Option<ScriptFlags>> {
         self.interpreter.borrow().as_ref()?.flags(&self.scripts, args)
     }
 
@@ -230,6 +244,12 @@ impl Keyspace {
             .as_mut()
             .map(|interpreter| interpreter.take_logged())
             .unwrap_or_default()
+    }
+
+    /// What scripts were denied since it was asked last.
+    pub fn take_script_denials(&self) -> Vec<ScriptDenial> {
+        let mut interpreter = self.interpreter.borrow_mut();
+        interpreter.as_mut().map(|interpreter| interpreter.take_denials()).unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {

@@ -36,7 +36,7 @@ pub use access::{Access, AccessClock, AccessMode};
 pub use commands::copies::CopiesWanted;
 pub use commands::parse::database as parse_database;
 pub use commands::queues::next_tick_call;
-pub use commands::scripts::{SCRIPT_READ, SCRIPT_WRITE, calls_script};
+pub use commands::scripts::{NO_MEMORY_FOR_SCRIPT, SCRIPT_READ, SCRIPT_WRITE, calls_script};
 pub use context::{ReadCx, WriteCx};
 pub use cut::{Restore, RestoreError};
 pub use db::{Entry, NEVER};

@@ -104,10 +104,12 @@ pub fn addition(command: &CommandSpec, args: Args<'_>) -> Option<(usize, WaitKin
     }
 }
 
-/// True if a write of which [`addition`] tells brings it whatever is at the key, but for a value of another type.
+/// True if a write of which [`addition`] tells brings it whatever is at a key that [`Keyspace::gives_on`].
 pub fn adds_for_certain(command: &CommandSpec, args: Args<'_>) -> bool {
     match command.name {
-        "lpush" | "rpush" | "zincrby" | "xadd" | "qadd" => true,
+        "lpush" | "rpush" | "zincrby" | "xadd" => true,
+        // A job of that id or word may be there, and others of its group may be in work.
+        "qadd" => !(3..args.len()).any(|at| ["id", "dedup", "group"].iter().any(|word| args.is(at, word))),
         // A member of that name costs no more than a turn.
         "zadd" => !(2..args.len().min(6)).any(|at| args.is(at, "xx")),
         _ => false,
@@ -138,16 +140,17 @@ impl Keyspace {
         }
     }
 
-    /// True if `key` has a value that is of no use to those who wait for `kind`.
-    pub fn is_of_another_kind(&self, kind: WaitKind, db: u8, key: &[u8], now: Millis) -> bool {
-        let Some(entry) = self.peek(db, key, now) else { return false };
-        !matches!(
-            (kind, &entry.value),
+    /// True if what is added to `key` goes on to those who wait there for `kind`: there is nothing yet, or a value of that type,
+    /// and of queues one that takes everything and holds nothing back.
+    pub fn gives_on(&self, kind: WaitKind, db: u8, key: &[u8], now: Millis) -> bool {
+        let Some(entry) = self.peek(db, key, now) else { return true };
+        match (kind, &entry.value) {
             (WaitKind::List, Value::List(_))
-                | (WaitKind::ZSet, Value::ZSet(_))
-                | (WaitKind::Stream, Value::Stream(_))
-                | (WaitKind::Queue, Value::Queue(_))
-        )
+            | (WaitKind::ZSet, Value::ZSet(_))
+            | (WaitKind::Stream, Value::Stream(_)) => true,
+            (WaitKind::Queue, Value::Queue(queue)) => queue.is_unlimited(),
+            _ => false,
+        }
     }
 
     /// True if it is certain, without a try, that a call that waits for `kind` finds nothing at `key`.

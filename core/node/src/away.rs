@@ -129,7 +129,7 @@ impl Node {
         }
         for (number, index, answer) in answers.iter() {
             let key = AwayKey { term: answers.term, number, index };
-            if answer == Answer::Parked {
+            if matches!(answer, Answer::Parked | Answer::Denied { .. }) {
                 continue;
             }
             let Some(away) = self.shards[at].away.remove(key) else { continue };
@@ -139,7 +139,7 @@ impl Node {
                     desk.answer(&away.call, |reply| reply.raw(bytes));
                 }
                 Answer::NotDone => self.wait_at_next(at, answers.term, away.call, away.args.args()),
-                Answer::Parked => {}
+                Answer::Parked | Answer::Denied { .. } => {}
             }
         }
     }

@@ -166,15 +166,16 @@ impl Node {
     }
 
     /// Takes a new connection on behalf of one of the cells, in turn, which is given; it gets to know with
-    /// [`Node::welcome`] under the number given. Only the hub is asked.
+    /// [`Node::welcome`] under the number given. Only the hub is asked. `open` is how many connections, of all kinds, the
+    /// process has besides this one, as far as is known.
     ///
     /// # Errors
     /// The whole error reply to send before closing it, if there are too many or the node is stopping.
-    pub fn admit(&mut self) -> Result<(usize, u64), &'static [u8]> {
+    pub fn admit(&mut self, open: u64) -> Result<(usize, u64), &'static [u8]> {
         if self.stopping {
             return Err(b"-TRYAGAIN the node is stopping\r\n");
         }
-        if self.clients_of_node() >= self.clients_max() {
+        if self.clients_of_node() >= self.clients_max() || open >= self.clients_fit {
             self.stats.rejected_connections += 1;
             return Err(b"-ERR max number of clients reached\r\n");
         }

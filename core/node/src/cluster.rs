@@ -563,7 +563,7 @@ impl Node {
         if self.cells.is_hub() {
             self.end_goodbyes(out);
             self.tell_gateway(out);
-            self.look_at_members();
+            self.look_at_members(out);
             self.announce();
             self.plan_placement(out);
         }
@@ -594,7 +594,7 @@ impl Node {
         }
     }
 
-    fn look_at_members(&mut self) {
+    fn look_at_members(&mut self, out: &mut Vec<Output>) {
         let now = self.now.mono;
         let others = self.meta.state.nodes.keys().filter(|node| **node != self.id);
         let silent = |node: &NodeId| {
@@ -602,6 +602,9 @@ impl Node {
             (now.since(heard) >= DOWN_MS).then_some((*node, heard))
         };
         self.meta.down = others.filter_map(silent).collect();
+        let others = self.meta.state.nodes.keys().filter(|node| !self.is_alive(**node));
+        let silent = others.copied().collect();
+        self.note_silent(silent, out);
     }
 
     /// True if a node was heard lately.

@@ -1,15 +1,21 @@
 //! The payload of a data shard's log entries: a batch of commands with everything that is not a function of the state.
 //!
-//! Layout: version `u8`, stamp `u64`, seed `u64`, seconds for which ONCE keeps replies `u32`, then operations to the end: kind `u8`, database `u8`, argument count and the
-//! arguments as varint-prefixed bytes. A command carries its name, so that the log does not depend on table order.
+//! Layout: version `u8`, stamp `u64`, seed `u64`, seconds for which ONCE keeps replies `u32`, flags `u8`, then operations to the
+//! end: kind `u8`, database `u8`, argument count and the arguments as varint-prefixed bytes. A command carries its name, so that
+//! the log does not depend on table order. Version 2 has no flags.
 
 use skep_base::args::OwnedArgs;
 use skep_base::varint::{self, Malformed, Reader};
 use skep_base::{Args, Millis, NodeId, Span};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Bytes in front of the first operation.
-pub const HEADER_BYTES: usize = 1 + 8 + 8 + 4;
+pub const HEADER_BYTES: usize = 1 + 8 + 8 + 4 + 1;
+/// Where the header has its flags.
+const FLAGS_AT: usize = HEADER_BYTES - 1;
+
+/// The flag of an entry for whose scripts there is no memory.
+const NO_MEMORY: u8 = 1;
 
 /// What an operation is. Part of the log format.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +84,8 @@ pub struct Decided {
     pub seed: u64,
     /// How long `ONCE` keeps replies.
     pub once_retention_seconds: u32,
+    /// More memory is in use than `maxmemory` allows: scripts may do nothing that needs more.
+    pub no_memory: bool,
 }
 
 /// Begins a payload. [`seal`] fills in the header when the batch is complete.
@@ -88,11 +96,12 @@ pub fn begin(out: &mut Vec<u8>) {
 
 /// Writes what the leader decided.
 pub fn seal(payload: &mut [u8], decided: Decided) {
-    let Decided { stamp, seed, once_retention_seconds } = decided;
+    let Decided { stamp, seed, once_retention_seconds, no_memory } = decided;
     payload[0] = VERSION;
     payload[1..9].copy_from_slice(&stamp.0.to_le_bytes());
     payload[9..17].copy_from_slice(&seed.to_le_bytes());
     payload[17..21].copy_from_slice(&once_retention_seconds.to_le_bytes());
+    payload[FLAGS_AT] = if no_memory { NO_MEMORY } else { 0 };
 }
 
 /// Appends an operation and the places of its arguments in the payload.
@@ -117,13 +126,18 @@ pub struct EntryReader<'a> {
 impl<'a> EntryReader<'a> {
     pub fn new(payload: &'a [u8]) -> Result<EntryReader<'a>, Malformed> {
         let mut input = Reader::new(payload);
-        if input.u8()? != VERSION {
-            return Err(Malformed { offset: 0, expected: "an entry of version 2" });
+        let version = input.u8()?;
+        if !(2..=VERSION).contains(&version) {
+            return Err(Malformed { offset: 0, expected: "an entry of version 2 or 3" });
         }
         let stamp = Millis(input.u64()?);
         let seed = input.u64()?;
         let once_retention_seconds = input.u32()?;
-        let decided = Decided { stamp, seed, once_retention_seconds };
+        let flags = if version > 2 { input.u8()? } else { 0 };
+        if flags & !NO_MEMORY != 0 {
+            return input.malformed("flags of version 3");
+        }
+        let decided = Decided { stamp, seed, once_retention_seconds, no_memory: flags & NO_MEMORY != 0 };
         Ok(EntryReader { payload, input, decided })
     }
 
@@ -173,7 +187,8 @@ mod tests {
         put_op(&mut payload, OpKind::Evict, 0, del.args(), &mut spans);
         let source = Source { node: NodeId(3), incarnation: u64::MAX, number: 7, first: 12 };
         put_source(&mut payload, source);
-        let decided = Decided { stamp: Millis(17), seed: 99, once_retention_seconds: 86_400 };
+        let decided =
+            Decided { stamp: Millis(17), seed: 99, once_retention_seconds: 86_400, no_memory: true };
         seal(&mut payload, decided);
 
         let mut reader = EntryReader::new(&payload).unwrap();
@@ -192,6 +207,38 @@ mod tests {
             if let Ok(mut reader) = EntryReader::new(&payload[..cut]) {
                 while let Ok(Some(_)) = reader.next_op(&mut read) {}
             }
+        }
+    }
+
+    #[test]
+    fn entries_of_the_version_before_are_read() {
+        let mut payload = vec![2];
+        payload.extend_from_slice(&17u64.to_le_bytes());
+        payload.extend_from_slice(&99u64.to_le_bytes());
+        payload.extend_from_slice(&60u32.to_le_bytes());
+        payload.extend_from_slice(b"\x00\x03\x02\x03get\x01k");
+        let mut reader = EntryReader::new(&payload).unwrap();
+        let decided = Decided { stamp: Millis(17), seed: 99, once_retention_seconds: 60, no_memory: false };
+        assert_eq!(reader.decided, decided);
+        let mut read = Vec::new();
+        assert_eq!(reader.next_op(&mut read), Ok(Some((OpKind::Command, 3))));
+        assert_eq!(OwnedArgs::copy(reader.args(&read)), OwnedArgs::collect([&b"get"[..], b"k"]));
+        assert_eq!(reader.next_op(&mut read), Ok(None));
+    }
+
+    #[test]
+    fn flags_and_versions_that_are_not_known_are_refused() {
+        let mut payload = Vec::new();
+        begin(&mut payload);
+        seal(
+            &mut payload,
+            Decided { stamp: Millis(1), seed: 2, once_retention_seconds: 3, no_memory: false },
+        );
+        assert!(!EntryReader::new(&payload).unwrap().decided.no_memory);
+        for (at, byte) in [(0, 1), (0, 4), (FLAGS_AT, 2), (FLAGS_AT, 0x81)] {
+            let mut other = payload.clone();
+            other[at] = byte;
+            assert!(EntryReader::new(&other).is_err(), "{byte} at {at}");
         }
     }
 }

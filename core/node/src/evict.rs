@@ -64,17 +64,22 @@ impl Memory {
 
     /// True if a write that may grow the state by `bytes` can be admitted.
     pub fn admits_growth(&mut self, bytes: usize) -> bool {
+        let fits = self.has_room();
+        if fits {
+            self.admitted += bytes as u64;
+        }
+        fits
+    }
+
+    /// True if no more is held than may be.
+    pub fn has_room(&self) -> bool {
         if self.limit == 0 {
             return true;
         }
         let wanted = self.held().saturating_add(self.admitted);
         let overshoot = OVERSHOOT_BYTES + self.limit / OVERSHOOT_SHARE;
         let evicts = self.evicts() || self.policy != EvictionPolicy::NoEviction && self.others_evict;
-        let fits = wanted <= self.limit || evicts && wanted - self.limit <= overshoot;
-        if fits {
-            self.admitted += bytes as u64;
-        }
-        fits
+        wanted <= self.limit || evicts && wanted - self.limit <= overshoot
     }
 
     /// True if more is held than should be, and a policy could help.

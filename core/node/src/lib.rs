@@ -11,6 +11,7 @@ mod answer;
 #[cfg(test)]
 mod any_commands;
 mod apply;
+mod apply_foreign;
 mod away;
 mod batch;
 mod blocked;
@@ -20,6 +21,7 @@ mod client;
 mod cluster;
 mod configure;
 mod copies;
+mod denied;
 mod digest;
 mod entry;
 mod evict;
@@ -334,8 +336,9 @@ pub struct Node {
     cells: Cells,
     routes: local::Routes,
     clients: Clients,
-    /// Clients with something to send, each once.
+    /// Clients with something to send, each once: first those that were answered, then those that were only pushed something.
     with_output: VecDeque<ConnId>,
+    with_pushes: VecDeque<ConnId>,
     /// Clients whose input waits for replies that have come.
     to_resume: Vec<ConnId>,
     /// Empty; kept for its memory, as `carried` is.

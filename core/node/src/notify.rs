@@ -46,6 +46,8 @@ pub(crate) struct Notify {
     told: bool,
     /// Nodes that were not told something since too much was in front of it.
     behind: BTreeSet<NodeId>,
+    /// The hub: members that were not heard lately.
+    silent: BTreeSet<NodeId>,
     /// Events of the entries being applied, for the other cells and for nodes without a replica.
     for_cells: Vec<u8>,
     for_nodes: Vec<u8>,
@@ -174,6 +176,16 @@ impl Node {
     /// What entries did to keys was not seen here: the state of a replica was replaced, or the replica is gone.
     pub(crate) fn on_key_events_missed(&mut self, out: &mut Vec<Output>) {
         self.on_key_events_of(&codec::missed(), out);
+    }
+
+    /// The hub: these members were not heard lately. What they write, or write with each other while nobody reaches this node, is
+    /// not seen here, and nobody says when it will be: caches must not outlive that. Once is enough, since reads fail meanwhile.
+    pub(crate) fn note_silent(&mut self, silent: BTreeSet<NodeId>, out: &mut Vec<Output>) {
+        let more = !silent.is_subset(&self.notify.silent);
+        self.notify.silent = silent;
+        if more {
+            self.on_key_events_missed(out);
+        }
     }
 
     fn mail_events(&mut self, cell: usize, batch: &Bytes) {

@@ -28,9 +28,11 @@ impl Node {
         self.settings.maxclients().min(self.clients_fit)
     }
 
-    /// The next client that has something to send or is to be closed; each is named once until it has more.
+    /// The next client that has something to send or is to be closed; each is named once until it has more. Who was answered
+    /// comes before who was only pushed something: publishers go on while their messages leave, so that more of these leave
+    /// together.
     pub fn next_with_output(&mut self) -> Option<ConnId> {
-        let conn = self.with_output.pop_front()?;
+        let conn = self.with_output.pop_front().or_else(|| self.with_pushes.pop_front())?;
         if let Some(client) = self.clients.get_mut(conn) {
             client.listed = false;
         }
@@ -445,8 +447,9 @@ mod tests {
     fn no_more_clients_are_taken_than_have_descriptors() {
         let mut world = World::new(&[("maxclients", "100")]);
         world.node.clients_fit = 2;
+        assert!(world.node.admit(2).is_err(), "others have all of them");
         let (first, _) = (world.connect(), world.connect());
-        let refused = world.node.admit();
+        let refused = world.node.admit(0);
         assert_eq!(refused, Err(&b"-ERR max number of clients reached\r\n"[..]));
         assert!(world.ask(first, "INFO clients").contains("maxclients:2 "));
     }

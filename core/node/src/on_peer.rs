@@ -14,6 +14,7 @@ use crate::answer::{Desk, desk};
 use crate::batch::{Call, CallWait, Origin};
 use crate::cells::{HUB, Message};
 use crate::cluster::after;
+use crate::denied::denials_of;
 use crate::operation::operation;
 use crate::peers::Up;
 use crate::shard::Inbound;
@@ -424,6 +425,7 @@ impl Node {
         self.reply_scratch.clear();
         let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
         call.handler.read(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, call.protocol));
+        let denials = denials_of(keyspace, call.command);
         if keyspace.take_saw_due() && !self.disk_full {
             shard.batch.want_entry();
             return false;
@@ -438,6 +440,7 @@ impl Node {
             desk.answer(call, |reply| reply.raw(bytes));
         }
         shard.batch.pass(call.origin);
+        self.tell_denials(at, term, call, denials);
         true
     }
 

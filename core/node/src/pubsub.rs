@@ -70,7 +70,7 @@ impl PubSub {
 /// What it takes to push something to clients.
 struct Pusher<'a> {
     clients: &'a mut Clients,
-    with_output: &'a mut std::collections::VecDeque<ConnId>,
+    with_pushes: &'a mut std::collections::VecDeque<ConnId>,
     grown: &'a mut Vec<ConnId>,
     forms: &'a mut [Vec<u8>; 2],
     own: &'a mut Vec<u8>,
@@ -93,7 +93,7 @@ impl Pusher<'_> {
             } else if !client.closing {
                 match push_to(client, form, self.limit) {
                     Pushed::Listed => {}
-                    Pushed::First => self.with_output.push_back(*conn),
+                    Pushed::First => self.with_pushes.push_back(*conn),
                     Pushed::AboveSoft => self.grown.push(*conn),
                     Pushed::TooMuch(owed) => self.doomed.push((*conn, owed)),
                 }
@@ -154,9 +154,9 @@ impl Node {
         running: Option<ConnId>,
         out: &mut Vec<Output>,
     ) -> u64 {
-        let Node { clients, pubsub, with_output, grown, .. } = self;
+        let Node { clients, pubsub, with_pushes, grown, .. } = self;
         let PubSub { table, forms, own, doomed, limit, .. } = pubsub;
-        let mut pusher = Pusher { clients, with_output, grown, forms, own, doomed, limit: *limit };
+        let mut pusher = Pusher { clients, with_pushes, grown, forms, own, doomed, limit: *limit };
         let Message { kind, channel, payload } = message;
         let word: &[u8] = if kind == Kind::Shard { b"smessage" } else { b"message" };
         let (here, elsewhere) = table.listeners(kind, channel);
@@ -195,9 +195,9 @@ impl Node {
     pub(crate) fn push_one(&mut self, conn: ConnId, write: impl Fn(&mut Reply<'_>), out: &mut Vec<Output>) {
         let Some(client) = self.clients.get(conn) else { return };
         let limit = class_limit(client, &self.settings);
-        let Node { clients, pubsub, with_output, grown, .. } = self;
+        let Node { clients, pubsub, with_pushes, grown, .. } = self;
         let PubSub { forms, own, doomed, .. } = pubsub;
-        Pusher { clients, with_output, grown, forms, own, doomed, limit }.push(&[conn], None, write);
+        Pusher { clients, with_pushes, grown, forms, own, doomed, limit }.push(&[conn], None, write);
         self.cut_off_doomed(out);
     }
 

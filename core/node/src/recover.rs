@@ -235,6 +235,7 @@ impl Node {
             slow: Slow::new(),
             monitors: Default::default(),
             with_output: VecDeque::new(),
+            with_pushes: VecDeque::new(),
             to_resume: Vec::new(),
             resuming: Vec::new(),
             grown: Vec::new(),

@@ -17,6 +17,7 @@ use skep_resp::Reply;
 use crate::answer::{Desk, desk};
 use crate::away::AwayKey;
 use crate::batch::{InFlight, Op, Origin};
+use crate::denied::{denial_of, denials_of};
 use crate::entry::Decided;
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
 use crate::{Node, Output};
@@ -66,7 +67,8 @@ impl Node {
             let stamp = replica.time(now);
             let seed = self.rng.next_u64();
             let once_retention_seconds = self.settings.once_retention_seconds();
-            let decided = Decided { stamp, seed, once_retention_seconds };
+            let no_memory = !self.memory.has_room();
+            let decided = Decided { stamp, seed, once_retention_seconds, no_memory };
             let front = shard.closed.front_mut().expect("seen above");
             let payload = front.batch.payload(decided);
             match replica.group.propose([payload], &mut effects) {
@@ -188,6 +190,7 @@ impl Node {
         }
         let mut forwarded = std::mem::take(&mut shard.forwarded);
         let first = forwarded.front().map_or(0, |f| f.number);
+        self.note_denied_elsewhere(at, answers, &forwarded);
         let mut not_done = false;
         let mut parked = Vec::new();
         let mut desk = desk!(self, answers.group, answers.term);
@@ -207,6 +210,7 @@ impl Node {
                     not_done = true;
                 }
                 Answer::Parked => parked.push((number, index)),
+                Answer::Denied { .. } => {}
             }
         }
         for (number, index) in parked {
@@ -233,6 +237,24 @@ impl Node {
         }
         self.drop_answered_forwards(at);
         self.list_grown(out);
+    }
+
+    /// What scripts were denied whose replies are among these answers. What was answered before was told before.
+    fn note_denied_elsewhere(
+        &mut self,
+        at: usize,
+        answers: &ForwardAnswers,
+        forwarded: &VecDeque<Forwarded>,
+    ) {
+        for (number, index, answer) in answers.iter() {
+            let Answer::Denied { forbidden, object, user } = answer else { continue };
+            let first = forwarded.front().map_or(0, |f| f.number);
+            let place = number.checked_sub(first).and_then(|n| usize::try_from(n).ok());
+            let of = place.and_then(|place| forwarded.get(place));
+            if let Some(op) = of.and_then(|of| of.batch.ops.get(index as usize)) {
+                self.tell_denials(at, answers.term, &op.call, vec![denial_of(forbidden, object, user)]);
+            }
+        }
     }
 
     pub(crate) fn drop_answered_forwards(&mut self, at: usize) {
@@ -421,6 +443,7 @@ impl Node {
         let mut desk = desk!(self, shard.id, replica.group.term());
         let mut saw_due = false;
         let mut unserved = None;
+        let mut denials = Vec::new();
         if !desk.is_unheard(&op.call) {
             let keyspace = &replica.keyspace;
             keyspace.access.set_paused(op.call.no_touch);
@@ -432,6 +455,7 @@ impl Node {
                 }
                 None => op.call.handler.read(&mut cx, args, &mut reply),
             }
+            denials = denials_of(keyspace, op.call.command);
             saw_due = keyspace.take_saw_due() && !self.disk_full;
         }
         if let Some(unserved) = unserved.filter(|_| !saw_due) {
@@ -442,6 +466,8 @@ impl Node {
             shard.batch.want_entry();
         } else {
             desk.answer(&op.call, |reply| reply.raw(&bytes));
+            let term = replica.group.term();
+            self.tell_denials(at, term, &op.call, denials);
         }
         self.reply_scratch = bytes;
     }

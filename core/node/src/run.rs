@@ -9,6 +9,7 @@ use skep_resp::Reply;
 
 use crate::batch::{Call, CallWait, Origin};
 use crate::client::{Client, WaitsOn};
+use crate::denied::denials_of;
 use crate::joined::weight_of;
 use crate::on_client::{BATCH_BYTES_MAX, Flow};
 use crate::place::Place;
@@ -102,6 +103,7 @@ impl Node {
             let mut reply = Reply::new(&mut client.output, client.protocol);
             let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
             handler.read(&mut cx, args, &mut reply);
+            let denials = denials_of(keyspace, command);
             // On a full disk no entry is to be had, and reads go on.
             if !keyspace.take_saw_due() || self.disk_full {
                 self.stats.called(command);
@@ -113,6 +115,9 @@ impl Node {
                 }
                 if silent {
                     client.output.truncate(mark);
+                }
+                if !denials.is_empty() {
+                    self.note_script_denials(conn, &denials);
                 }
                 return Flow::Done;
             }

@@ -1,10 +1,12 @@
 //! Scripts as the node sees them: which shards a command about them is for, whether a call needs the log, and whether there is
 //! memory for it. What runs them is in `core/script`, behind the keyspace.
 
+use skep_acl::without_rights;
 use skep_base::{Args, GroupId, Refusal, Span};
 use skep_command::{CommandId, CommandSpec, Group, id_of, lookup};
 use skep_keyspace::{
-    EXEC_READ, Handler, Head, SCRIPT_READ, SCRIPT_WRITE, Terms, calls_script, handler_of, put_queued,
+    EXEC_READ, Handler, Head, NO_MEMORY_FOR_SCRIPT, SCRIPT_READ, SCRIPT_WRITE, Terms, calls_script,
+    handler_of, put_queued,
 };
 use skep_resp::{Reply, Value};
 
@@ -106,23 +108,22 @@ impl Node {
         let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
         let Some(replica) = replica else { return handler };
         match replica.keyspace.script_flags(args) {
-            Some(flags) if reads || flags.no_writes() => SCRIPT_READ,
+            Some(flags) if reads || flags.is_some_and(|flags| flags.no_writes()) => SCRIPT_READ,
             None if reads && is_source => SCRIPT_WRITE,
             _ => handler,
         }
     }
 
-    /// Refuses a script for which there is no memory, unless it says that it needs none.
+    /// Refuses a script for which there is no memory, if it has flags and they do not say that it needs none. One without flags, or
+    /// that is not known here, is judged where it runs, by what its entry says.
     #[cold]
     pub(crate) fn refuse_script(&self, at: usize, args: Args<'_>) -> Result<(), Refusal> {
         let replica = self.shards[at].replica.as_ref();
-        let flags = replica.and_then(|replica| replica.keyspace.script_flags(args));
-        if flags.is_some_and(|flags| flags.allows_oom()) {
-            return Ok(());
+        let flags = replica.and_then(|replica| replica.keyspace.script_flags(without_rights(args))).flatten();
+        match flags {
+            Some(flags) if !flags.allows_oom() => Err(NO_MEMORY_FOR_SCRIPT),
+            _ => Ok(()),
         }
-        Err(Refusal::text(
-            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
-        ))
     }
 
     /// Runs a command on all shards, and answers when all have.

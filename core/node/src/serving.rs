@@ -29,22 +29,22 @@ impl Node {
         }
         let Some((key, kind, count)) = addition(command, args) else { return };
         let Some(key) = args.get(key) else { return };
-        let trying = match adds_for_certain(command, args) && !self.is_of_another_kind(at, kind, db, key) {
+        let trying = match adds_for_certain(command, args) && self.gives_on(at, kind, db, key) {
             true => Try::Sure,
             false => Try::Unsure,
         };
         self.serve_key(at, (db, key), kind, count, trying);
     }
 
-    /// True if a key that somebody waits for has a value of another type, so that an addition to it will be refused.
-    fn is_of_another_kind(&mut self, at: usize, kind: WaitKind, db: u8, key: &[u8]) -> bool {
+    /// True if what is added to a key goes on to those who wait for it, by what is there so far; also if nobody waits.
+    fn gives_on(&mut self, at: usize, kind: WaitKind, db: u8, key: &[u8]) -> bool {
         let now = self.now;
         let shard = &mut self.shards[at];
         let Some(replica) = shard.replica.as_mut().filter(|_| shard.waiting.holds_key(db, key)) else {
-            return false;
+            return true;
         };
         let time = replica.time(now);
-        replica.keyspace.is_of_another_kind(kind, db, key, time)
+        replica.keyspace.gives_on(kind, db, key, time)
     }
 
     /// The same for a transaction, which may be stopped by what it watches, or take away again what it brings.
@@ -138,21 +138,17 @@ impl Node {
         let supply = replica.keyspace.supply(db, key, time);
         self.note_held_back(at, db, key);
         self.run_waiting_reads(at, db, key);
-        let chosen = match supply {
-            Some((WaitKind::Stream, _)) if !all => {
-                self.next_in_turn(at, (db, key), WaitKind::Stream, 1, true).0
-            }
-            Some((kind, count)) if kind != WaitKind::Stream => {
-                self.next_in_turn(at, (db, key), kind, count, true).0
-            }
-            // A group or its stream is gone, which each of its readers is told.
-            _ => {
-                let waiting = self.shards[at].waiting.of_key(db, key);
-                let is_reader =
-                    |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && w.trying == Try::None;
-                waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place).collect()
-            }
+        let is_stream = supply.is_some_and(|(kind, _)| kind == WaitKind::Stream);
+        let mut chosen = match supply.filter(|_| !(is_stream && all)) {
+            Some((kind, count)) => self.next_in_turn(at, (db, key), kind, count, true).0,
+            None => Vec::new(),
         };
+        // A group or its stream is gone, whatever has taken its place, which each of its readers is told.
+        if all || !is_stream {
+            let is_reader = |w: &Waiter| w.kind == WaitKind::Stream && is_write(w) && w.trying == Try::None;
+            let waiting = self.shards[at].waiting.of_key(db, key);
+            chosen.extend(waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place));
+        }
         chosen.into_iter().for_each(|place| self.try_again(at, place, Try::Unsure));
     }
 
@@ -217,6 +213,34 @@ mod tests {
             assert_eq!(w.replies(writer).split(" *6 ").nth(1), Some(":1 :3 +OK :1 +OK :1"));
             assert_eq!(waiting.map(|conn| w.replies(conn)), ["*2 $1 k $1 a", "$1 b", "*3 $1 z $1 m $1 1"]);
             assert_eq!(w.replies(other), "$1 c $-1 $1 b *0 +OK $1 d", "{durability}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_may_be_there_already_is_certain_to_nobody() {
+        for first in ["QADD q x ID a", "QADD q x GROUP g", "QADD q x DEDUP d 60000"] {
+            let mut w = World::new(&[]);
+            let (worker, waits, later, adds) = (w.connect(), w.connect(), w.connect(), w.connect());
+            w.ask(worker, &format!("{first}\nQTAKE 1 q"));
+            assert_eq!(w.ask(waits, "QTAKE 1 q BLOCK 0") + &w.ask(later, "QTAKE 1 q BLOCK 0"), "");
+            w.receive(adds, pipeline(&format!("{first}\nQADD q y")));
+            w.settle();
+            assert!(w.replies(waits).contains(" $1 y"), "who has waited longest gets it, after {first}");
+            assert_eq!(w.replies(later), "");
+        }
+    }
+
+    #[test]
+    fn who_reads_a_group_is_told_that_something_else_has_taken_the_place_of_its_stream() {
+        for instead in
+            ["MULTI\nDEL s\nRPUSH s a\nEXEC", "MULTI\nDEL s\nZADD s 1 a\nEXEC", "RPUSH l a\nRENAME l s"]
+        {
+            let mut w = World::new(&[]);
+            let (reads, writes) = (w.connect(), w.connect());
+            w.ask(writes, "XGROUP CREATE s g $ MKSTREAM");
+            assert_eq!(w.ask(reads, "XREADGROUP GROUP g c BLOCK 0 STREAMS s >"), "");
+            w.ask(writes, instead);
+            assert!(w.replies(reads).starts_with("-WRONGTYPE "), "after {instead}");
         }
     }
 

@@ -105,7 +105,7 @@ impl World {
     }
 
     pub fn connect(&mut self) -> ConnId {
-        let (_, number) = self.node.admit().unwrap();
+        let (_, number) = self.node.admit(0).unwrap();
         self.node.welcome(number, format!("10.0.0.{number}:5000"), "127.0.0.1:7001".into())
     }
 

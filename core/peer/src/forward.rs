@@ -33,6 +33,7 @@ const ANSWER_BYTES_MIN: usize = 3;
 const REPLY: u8 = 0;
 const NOT_DONE: u8 = 1;
 const PARKED: u8 = 2;
+const DENIED: u8 = 3;
 
 /// A batch of operations for the leader of `group` in `term`. Numbers are consecutive from 1 in each session: a group, a
 /// term, a sender and the sender's incarnation.
@@ -200,6 +201,8 @@ pub enum Answer<'a> {
     NotDone,
     /// It found nothing and waits. Another answer follows, on its own: the operation holds up nothing behind it.
     Parked,
+    /// A script of it was denied something: 0 a command, 1 a key, 2 a channel. The operation's own answer comes beside it.
+    Denied { forbidden: u8, object: &'a [u8], user: &'a [u8] },
 }
 
 /// Answers to forwarded operations of one group and term.
@@ -230,6 +233,11 @@ impl ForwardAnswers {
             }
             Answer::NotDone => self.items.push(NOT_DONE),
             Answer::Parked => self.items.push(PARKED),
+            Answer::Denied { forbidden, object, user } => {
+                self.items.extend([DENIED, forbidden]);
+                put_bytes(&mut self.items, object);
+                put_bytes(&mut self.items, user);
+            }
         }
         self.count += 1;
         self.last_number = self.last_number.max(number);
@@ -287,6 +295,13 @@ fn answer<'a>(r: &mut Reader<'a>) -> Result<(u64, u32, Answer<'a>), Malformed> {
         REPLY => Ok((number, index, Answer::Reply(r.bytes()?))),
         NOT_DONE => Ok((number, index, Answer::NotDone)),
         PARKED => Ok((number, index, Answer::Parked)),
+        DENIED => {
+            let forbidden = r.u8()?;
+            if forbidden > 2 {
+                return r.malformed("0 to 2 for what is denied");
+            }
+            Ok((number, index, Answer::Denied { forbidden, object: r.bytes()?, user: r.bytes()? }))
+        }
         _ => r.malformed("a kind of answer before this"),
     }
 }

@@ -267,6 +267,7 @@ proptest! {
                 Answer::Reply(reply) => (number, index, Ok(reply.to_vec())),
                 Answer::Parked => (number, index, Err(true)),
                 Answer::NotDone => (number, index, Err(false)),
+                Answer::Denied { .. } => panic!("nobody was denied anything"),
             })
             .collect();
         prop_assert_eq!(read, items);
@@ -283,6 +284,23 @@ proptest! {
             drop(item);
         }
     }
+}
+
+#[test]
+fn what_a_script_was_denied_comes_out_beside_its_reply() {
+    let mut answers = ForwardAnswers::new(GroupId(1), Term(2));
+    let denied = |forbidden| Answer::Denied { forbidden, object: b"k", user: b"bob" };
+    let all = [denied(0), Answer::Reply(b":1"), denied(2)];
+    all.iter().for_each(|answer| answers.push(7, 3, *answer));
+    let bytes = encoded(&PeerMessage::ForwardAnswers(answers));
+    let PeerMessage::ForwardAnswers(answers) = decoded(&bytes).unwrap() else { panic!("another kind") };
+    assert!(answers.iter().eq(all.iter().map(|answer| (7, 3, *answer))));
+    let mut answers = ForwardAnswers::new(GroupId(1), Term(2));
+    answers.push(7, 3, denied(3));
+    assert!(
+        decoded(&encoded(&PeerMessage::ForwardAnswers(answers))).is_err(),
+        "it says nothing that is denied"
+    );
 }
 
 #[test]

@@ -41,5 +41,6 @@ pub mod refusals {
     pub const UNKNOWN_COMMAND: &str = "ERR Unknown Redis command called from script";
     pub const WRONG_ARITY: &str = "ERR Wrong number of args calling Redis command from script";
     pub const NOT_FROM_SCRIPT: &str = "ERR This Redis command is not allowed from script";
+    pub const NO_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
     pub const READ_ONLY: &str = "ERR Write commands are not allowed from read-only scripts.";
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use skep_acl::CarriedRights;
+use skep_acl::{CarriedRights, Denied};
 use skep_base::{Args, Millis, Refusal};
 use skep_command::{COMMAND_COUNT, CommandSpec, Flags, lookup_full, resolve};
 use skep_keyspace::events::Channel;
+use skep_keyspace::scripts::{Forbidden, ScriptDenial};
 use skep_keyspace::{Handler, ReadCx, Terms, WriteCx, handlers, parse_database};
 use skep_resp::Reply;
 
@@ -71,11 +72,16 @@ pub struct KeyspaceHost<'a, 'k> {
     rights: Option<CarriedRights>,
     /// What it may do on this shard.
     terms: Arc<Terms>,
+    /// There is no memory for its first write.
+    lacks_memory: bool,
     logged: Vec<(LogLevel, Vec<u8>)>,
+    denied: Vec<ScriptDenial>,
 }
 
-/// Lines of `redis.log` kept from one script; more are dropped.
+/// Lines of `redis.log`, and denials, kept from one script; more are dropped.
 const LOGGED_MAX: usize = 100;
+/// Of a key or channel that was denied; `ACL LOG` shows no more.
+const DENIED_BYTES_MAX: usize = 1_024;
 
 impl<'a, 'k> KeyspaceHost<'a, 'k> {
     /// `reads_only` refuses writes also while an entry is applied (see [`crate::Header::reads_only`]).
@@ -84,7 +90,22 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
             Surroundings::Write(cx) => cx.keyspace.terms(),
             Surroundings::Read(cx) => cx.keyspace.terms(),
         };
-        KeyspaceHost { commands, surroundings, reads_only, rights: None, terms, logged: Vec::new() }
+        KeyspaceHost {
+            commands,
+            surroundings,
+            reads_only,
+            rights: None,
+            terms,
+            lacks_memory: false,
+            logged: Vec::new(),
+            denied: Vec::new(),
+        }
+    }
+
+    /// Refuses what may need memory until the script has written something: then it is not stopped halfway, as in Redis.
+    pub fn without_memory(mut self, lacks_memory: bool) -> Self {
+        self.lacks_memory = lacks_memory;
+        self
     }
 
     /// Lets the script do no more than its user may.
@@ -93,9 +114,25 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
         self
     }
 
-    /// What the script has logged, in its order.
-    pub fn into_logged(self) -> Vec<(LogLevel, Vec<u8>)> {
-        self.logged
+    /// What the script has logged, in its order, and what it was denied.
+    pub fn into_told(self) -> (Vec<(LogLevel, Vec<u8>)>, Vec<ScriptDenial>) {
+        (self.logged, self.denied)
+    }
+
+    /// Keeps what is to be in `ACL LOG`.
+    fn note_denied(&mut self, denied: Denied, command: &CommandSpec, args: Args) {
+        let (forbidden, object) = match denied {
+            Denied::Command => (Forbidden::Command, command.name.as_bytes()),
+            Denied::Key(at) => (Forbidden::Key, &args[at]),
+            Denied::Channel(at) => (Forbidden::Channel, &args[at]),
+            // As in Redis, and outside of scripts.
+            Denied::Pattern(_) => return,
+        };
+        let user = self.rights.as_ref().map(|rights| rights.user().to_vec()).unwrap_or_default();
+        if self.denied.len() < LOGGED_MAX {
+            let object = object[..object.len().min(DENIED_BYTES_MAX)].to_vec();
+            self.denied.push(ScriptDenial { forbidden, object, user });
+        }
     }
 
     fn now(&self) -> Millis {
@@ -133,9 +170,14 @@ impl Host for KeyspaceHost<'_, '_> {
         let Some((run, growth)) = self.commands.of(command) else {
             return refused(reply, refusals::NOT_FROM_SCRIPT);
         };
-        if let Some(Err(why)) = self.rights.as_ref().map(|rights| rights.check(command, args)) {
+        if let Some(Err((denied, why))) = self.rights.as_ref().map(|rights| rights.check(command, args)) {
+            self.note_denied(denied, command, args);
             return refused(reply, &format!("ERR ACL failure in script: {why}"));
         }
+        if self.lacks_memory && command.flags.has(Flags::DENYOOM) {
+            return refused(reply, refusals::NO_MEMORY);
+        }
+        self.lacks_memory &= !command.is_write();
         if let Run::Keyspace(_) = run
             && !self.terms.is_empty()
             && let Err(refusal) = self.terms.check(command, args)

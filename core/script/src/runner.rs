@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use skep_acl::{CarriedRights, without_rights};
 use skep_base::{Args, Refusal};
-use skep_keyspace::scripts::{Interpreter, Library, ScriptFlags, Scripts, Sha};
-use skep_keyspace::{BadPayload, ReadCx, WriteCx, load_libraries};
+use skep_keyspace::scripts::{Interpreter, Library, ScriptDenial, ScriptFlags, Scripts, Sha};
+use skep_keyspace::{BadPayload, NO_MEMORY_FOR_SCRIPT, ReadCx, WriteCx, load_libraries};
 use skep_resp::Reply;
 
 use crate::engine::Engine;
-use crate::header::{self, reads_only};
+use crate::header::{self, Header};
 use crate::host::LogLevel;
 use crate::invocation::Invocation;
 use crate::keyspace_host::{KeyspaceHost, ScriptCommands, Surroundings};
@@ -20,6 +20,7 @@ use crate::limits::{Limits, Run};
 pub struct Runner {
     made: Option<Box<Made>>,
     logged: Vec<(u8, Vec<u8>)>,
+    denied: Vec<ScriptDenial>,
 }
 
 struct Made {
@@ -27,7 +28,7 @@ struct Made {
     commands: ScriptCommands,
 }
 
-/// Lines of `redis.log` kept until they are taken; more are dropped.
+/// Lines of `redis.log`, and denials, kept until they are taken; more are dropped.
 const LOGGED_MAX: usize = 1_000;
 
 /// What a call runs.
@@ -48,6 +49,14 @@ impl Source<'_> {
             Source::Known(bytes) => bytes,
         }
     }
+}
+
+/// What a call may do.
+#[derive(Clone, Copy)]
+struct May {
+    only_read: bool,
+    /// See [`KeyspaceHost::without_memory`].
+    lacks_memory: bool,
 }
 
 /// True for the commands whose scripts may only read.
@@ -92,11 +101,13 @@ impl Runner {
         rights: Option<CarriedRights>,
         run: Run,
         surroundings: Surroundings,
-        only_reads: bool,
+        may: May,
         reply: &mut Reply,
     ) {
         let Made { engine, commands } = self.made();
-        let mut host = KeyspaceHost::new(commands, surroundings, only_reads).limited(rights);
+        let mut host = KeyspaceHost::new(commands, surroundings, may.only_read)
+            .limited(rights)
+            .without_memory(may.lacks_memory);
         match subject {
             Subject::Script { sha, source } => {
                 engine.eval(source.bytes(), *sha, call, run, &mut host, reply);
@@ -105,31 +116,43 @@ impl Runner {
                 engine.fcall(library, call, run, &mut host, reply);
             }
         }
-        for (level, line) in host.into_logged() {
+        let (logged, denied) = host.into_told();
+        let room = LOGGED_MAX.saturating_sub(self.denied.len());
+        self.denied.extend(denied.into_iter().take(room));
+        for (level, line) in logged {
             if self.logged.len() < LOGGED_MAX {
                 self.logged.push((number_of(level), line));
             }
         }
     }
 
-    /// Whether a call is to be refused writes.
-    fn check(&mut self, subject: &Subject, call: &Invocation, args: Args) -> Result<bool, Refusal> {
-        let read_only_command = is_read_only_command(args);
-        match subject {
-            Subject::Script { sha, source } => {
-                self.made().engine.compile(source.bytes(), *sha)?.reads_only(read_only_command)
-            }
+    /// What a call may do, given whether there is memory.
+    fn check(
+        &mut self,
+        subject: &Subject,
+        call: &Invocation,
+        args: Args,
+        no_memory: bool,
+    ) -> Result<May, Refusal> {
+        let flags = match subject {
+            Subject::Script { sha, source } => self.made().engine.compile(source.bytes(), *sha)?.flags,
             Subject::Function(library) => {
                 let function = library.function(call.subject).expect("the library was found by it");
-                reads_only(function.flags, read_only_command)
+                Some(function.flags)
             }
+        };
+        let only_read = Header { flags }.reads_only(is_read_only_command(args))?;
+        match flags {
+            Some(flags) if no_memory && !flags.allows_oom() => Err(NO_MEMORY_FOR_SCRIPT),
+            Some(_) => Ok(May { only_read, lacks_memory: false }),
+            None => Ok(May { only_read, lacks_memory: no_memory }),
         }
     }
 
     fn call(&mut self, cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
         let (args, rights) = split_rights(args)?;
         let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
-        let only_reads = self.check(&subject, &call, args)?;
+        let may = self.check(&subject, &call, args, cx.keyspace.has_no_memory())?;
         if let Subject::Script { sha, source: Source::Given(source) } = &subject
             && cx.keyspace.scripts().source(*sha).is_none()
         {
@@ -137,7 +160,7 @@ impl Runner {
         }
         let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
         let mut own = WriteCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
-        self.run((&subject, &call), rights, run, Surroundings::Write(&mut own), only_reads, reply);
+        self.run((&subject, &call), rights, run, Surroundings::Write(&mut own), may, reply);
         Ok(())
     }
 
@@ -219,17 +242,17 @@ impl Interpreter for Runner {
     fn read(&mut self, cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
         let (args, rights) = split_rights(args)?;
         let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
-        self.check(&subject, &call, args)?;
+        let may = May { only_read: true, ..self.check(&subject, &call, args, false)? };
         let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
         let mut own = ReadCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };
-        self.run((&subject, &call), rights, run, Surroundings::Read(&mut own), true, reply);
+        self.run((&subject, &call), rights, run, Surroundings::Read(&mut own), may, reply);
         Ok(())
     }
 
-    fn flags(&self, scripts: &Scripts, args: Args) -> Option<ScriptFlags> {
+    fn flags(&self, scripts: &Scripts, args: Args) -> Option<Option<ScriptFlags>> {
         if args.is(0, "fcall") || args.is(0, "fcall_ro") {
             let library = scripts.library_of(&args[1])?;
-            return library.function(&args[1]).map(|function| function.flags);
+            return library.function(&args[1]).map(|function| Some(function.flags));
         }
         let sha = match args.is(0, "eval") || args.is(0, "eval_ro") {
             true => Sha::of(&args[1]),
@@ -237,7 +260,7 @@ impl Interpreter for Runner {
         };
         let source = scripts.source(sha)?;
         let (header, _) = header::of_script(source).ok()?;
-        Some(header.flags.unwrap_or_default())
+        Some(header.flags)
     }
 
     fn as_sent<'a>(&self, args: Args<'a>) -> Args<'a> {
@@ -246,6 +269,10 @@ impl Interpreter for Runner {
 
     fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)> {
         std::mem::take(&mut self.logged)
+    }
+
+    fn take_denials(&mut self) -> Vec<ScriptDenial> {
+        std::mem::take(&mut self.denied)
     }
 }
 

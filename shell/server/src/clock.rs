@@ -13,33 +13,28 @@ impl Clock {
     pub fn now(self) -> Now {
         Now { mono: millis(ClockId::Boottime), wall: millis(ClockId::Realtime) }
     }
-
-    /// The time for something that arrived in the turn that began at `now`. A lease must be judged by an instant that was
-    /// read after the request arrived, since the process may have been stopped in between; a deadline need not, and so
-    /// one clock is read, which takes about 40 ns.
-    pub fn later(self, now: Now) -> Now {
-        Now { mono: millis(ClockId::Boottime), wall: now.wall }
-    }
 }
 
-/// Measures how long something takes, in nanoseconds of `CLOCK_MONOTONIC`.
+/// An instant by `CLOCK_BOOTTIME`, to the nanosecond.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Stopwatch(Timespec);
+pub(crate) struct Instant(Timespec);
 
-impl Stopwatch {
-    pub fn start() -> Stopwatch {
-        Stopwatch(clock_gettime(ClockId::Monotonic))
+impl Instant {
+    pub fn now() -> Instant {
+        Instant(clock_gettime(ClockId::Boottime))
     }
 
-    pub fn nanos(self) -> u64 {
-        let now = clock_gettime(ClockId::Monotonic);
-        let nanos = (now.tv_sec - self.0.tv_sec) * 1_000_000_000 + (now.tv_nsec - self.0.tv_nsec) as i64;
+    pub fn nanos_since(self, earlier: Instant) -> u64 {
+        let nanos = (self.0.tv_sec - earlier.0.tv_sec) * 1_000_000_000 + self.0.tv_nsec - earlier.0.tv_nsec;
         u64::try_from(nanos).unwrap_or(0)
+    }
+
+    pub fn millis(self) -> Millis {
+        let seconds = u64::try_from(self.0.tv_sec).unwrap_or(0);
+        Millis(seconds * 1_000 + self.0.tv_nsec as u64 / 1_000_000)
     }
 }
 
 fn millis(clock: ClockId) -> Millis {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    Millis(seconds * 1_000 + time.tv_nsec as u64 / 1_000_000)
+    Instant(clock_gettime(clock)).millis()
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 
 use mio::Registry;
 use mio::net::{TcpListener, TcpStream};
@@ -81,7 +82,9 @@ impl EventLoop {
         if let Err(e) = socket::prepare_client(&stream, self.shared.keepalive) {
             return tracing::debug!("client {address} is gone: {e}");
         }
-        match self.node.admit() {
+        // The lowest number that was free: as many are open, whosever they are (POSIX, file descriptor allocation).
+        let open = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        match self.node.admit(open) {
             Ok((cell, number)) if cell == self.mailbox.me() => self.welcome_client(stream, address, number),
             Ok((cell, number)) => self.mailbox.post(cell, Parcel::Client { stream, address, number }),
             Err(refusal) => {
@@ -100,10 +103,16 @@ impl EventLoop {
         }
     }
 
+    /// Reads clients once each, as long as the node accepts what they say: it is asked before the first, and again when as
+    /// much as one of them may say at once has been read.
     pub(crate) fn read_clients(&mut self, buffer: &mut [u8]) {
+        let mut unasked = buffer.len();
         for _ in 0..self.clients.readable.len() {
-            if !self.node.accepts_input() {
-                return;
+            if unasked >= buffer.len() {
+                if !self.node.accepts_input() {
+                    return;
+                }
+                unasked = 0;
             }
             let Some(id) = self.clients.readable.pop_front() else { return };
             let Some(socket) = self.clients.connections.get(id) else { continue };
@@ -121,6 +130,7 @@ impl EventLoop {
             if more {
                 self.clients.readable.push_back(id);
             }
+            unasked += bytes;
             if bytes > 0 {
                 self.input(Input::Received { conn: id, bytes: &buffer[..bytes] });
             }

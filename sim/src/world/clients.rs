@@ -47,7 +47,7 @@ impl World {
         if state.generation != generation || state.conn.is_some() {
             return;
         }
-        match process.hub().admit() {
+        match process.hub().admit(0) {
             Ok((0, number)) => {
                 state.conn = Some((0, process.welcome(node, 0, (client, generation), number)));
                 self.begin_sync(client);

@@ -109,7 +109,7 @@ impl World {
         let machine = &mut self.machines[at];
         let (life, now) = (machine.life, machine.clocks.now(self.now));
         let Some(process) = &mut machine.process else { return };
-        let Ok((cell, number)) = process.hub().admit() else { return };
+        let Ok((cell, number)) = process.hub().admit(0) else { return };
         let conn = process.cells[cell].node.welcome(number, "10.0.2.1:1".into(), format!("10.0.0.{at}:6379"));
         let verb = match task {
             Task::Drain => "DRAIN",

@@ -36,6 +36,10 @@ pub const SCRIPT_READ: Handler = Read(read);
 /// How to run a call of a read-only command in the log, so that its script is remembered.
 pub const SCRIPT_WRITE: Handler = Write(write);
 
+/// Why a script with flags does not begin. In Redis's words.
+pub const NO_MEMORY_FOR_SCRIPT: Refusal =
+    Refusal::text("OOM command not allowed when used memory > 'maxmemory'.");
+
 /// True for the commands that call a script.
 pub fn calls_script(command: &CommandSpec) -> bool {
     matches!(command.name, "eval" | "eval_ro" | "evalsha" | "evalsha_ro" | "fcall" | "fcall_ro")

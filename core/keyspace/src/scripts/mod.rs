@@ -35,14 +35,35 @@ pub trait Interpreter: Send {
     /// As [`Interpreter::write`].
     fn read(&mut self, cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal>;
 
-    /// What is known of the script that `args` call; `None` if it is not known.
-    fn flags(&self, scripts: &Scripts, args: Args) -> Option<ScriptFlags>;
+    /// What the script says of itself that `args` call; `None` if it is not known, `Some(None)` if it has no first line for that.
+    fn flags(&self, scripts: &Scripts, args: Args) -> Option<Option<ScriptFlags>>;
 
     /// A call of a script as its client sent it, without what its node has added: by it a repeat is known.
     fn as_sent<'a>(&self, args: Args<'a>) -> Args<'a>;
 
     /// What scripts have logged since it was asked last, with the level as Redis numbers it.
     fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)>;
+
+    /// What scripts were denied since it was asked last.
+    fn take_denials(&mut self) -> Vec<ScriptDenial>;
+}
+
+/// Something that a script's user may not.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScriptDenial {
+    pub forbidden: Forbidden,
+    /// The command, key or channel.
+    pub object: Vec<u8>,
+    pub user: Vec<u8>,
+}
+
+/// What is forbidden. Its numbers are told to other nodes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Forbidden {
+    Command = 0,
+    Key = 1,
+    Channel = 2,
 }
 
 /// Scripts remembered from `EVAL` alone, as Redis 7.4 has it; `SCRIPT LOAD` keeps its own until they are flushed.

@@ -26,6 +26,7 @@ impl Node {
             Message::Ops(ops) => self.on_ops(&ops, out),
             Message::Replies(replies) => self.on_replies(&replies),
             Message::Parked(call) => self.on_parked_in_cell(&call),
+            Message::Denied { conn, denials } => self.note_script_denials(conn, &denials),
             Message::Withdraw { group, asker, end } => self.withdraw(group, asker, end),
             Message::Part { number, part } => self.on_part(number, *part, out),
             Message::Published { batch } => self.on_published_mail(from, &batch, out),

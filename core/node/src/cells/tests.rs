@@ -143,7 +143,7 @@ impl Cells {
     }
 
     fn connect(&mut self) -> (usize, ConnId) {
-        let (cell, number) = self.cells[0].admit().unwrap();
+        let (cell, number) = self.cells[0].admit(0).unwrap();
         (cell, self.cells[cell].welcome(number, format!("10.0.0.{number}:5000"), "127.0.0.1:7001".into()))
     }
 
@@ -252,7 +252,7 @@ fn a_setting_of_the_cluster_is_set_in_all_cells_when_it_is_answered() {
 fn clients_are_counted_listed_and_closed_over_all_cells() {
     let mut all = Cells::of(2, &[("shards", "4"), ("maxclients", "3")]);
     let conns: Vec<_> = (0..3).map(|_| all.connect()).collect();
-    assert_eq!(all.cells[0].admit(), Err(&b"-ERR max number of clients reached\r\n"[..]));
+    assert_eq!(all.cells[0].admit(0), Err(&b"-ERR max number of clients reached\r\n"[..]));
     let list = all.ask(conns[0], "CLIENT LIST");
     let ids: Vec<&str> = list.split("id=").skip(1).map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(ids, ["1", "2", "3"]);
@@ -311,7 +311,7 @@ fn a_stop_that_any_cell_is_asked_for_ends_all_when_nothing_is_between_them() {
     assert_eq!(all.replies(conns[0]), ["+OK"; 30].join(" "));
     assert_eq!(all.replies(conns[2]), ["+OK"; 30].join(" "));
     assert!(all.cells.iter().all(|cell| cell.cells.open_elsewhere == 0 && cell.persist.is_idle()));
-    assert_eq!(all.cells[0].admit(), Err(&b"-TRYAGAIN the node is stopping\r\n"[..]));
+    assert_eq!(all.cells[0].admit(0), Err(&b"-TRYAGAIN the node is stopping\r\n"[..]));
 }
 
 #[test]

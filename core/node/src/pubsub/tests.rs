@@ -2,7 +2,7 @@
 
 use skep_base::ConnId;
 
-use crate::testing::Cluster;
+use crate::testing::{Cluster, World, pipeline};
 
 fn three() -> (Cluster, [ConnId; 4]) {
     let mut c = Cluster::of(3, &[]);
@@ -21,6 +21,22 @@ fn who_was_told_that_he_is_subscribed_gets_what_any_node_publishes_afterwards() 
         c.run(50);
         assert_eq!(c.node(3).replies(three), format!("*3 $7 message ${} a{round} $1 m", 2 + round / 10));
     }
+}
+
+#[test]
+fn who_was_answered_is_written_to_before_who_was_only_pushed_something() {
+    let mut w = World::new(&[("durability", "memory")]);
+    let (listens, both, publishes) = (w.connect(), w.connect(), w.connect());
+    w.ask(listens, "SUBSCRIBE a");
+    w.ask(both, "HELLO 3\nSUBSCRIBE a");
+    while w.node.next_with_output().is_some() {}
+    w.receive(publishes, pipeline("PUBLISH a 1"));
+    w.receive(both, pipeline("PING\nPUBLISH a 2"));
+    let named: Vec<ConnId> = std::iter::from_fn(|| w.node.next_with_output()).collect();
+    assert_eq!(named, [publishes, listens, both], "each once");
+    w.receive(both, pipeline("PUBLISH a 3"));
+    let named: Vec<ConnId> = std::iter::from_fn(|| w.node.next_with_output()).collect();
+    assert_eq!(named, [both, listens]);
 }
 
 #[test]

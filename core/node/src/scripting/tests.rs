@@ -161,11 +161,68 @@ fn scripts_without_memory_are_refused_unless_they_say_that_they_need_none() {
     ask(&mut world, conn, &["EVAL", frees, "1", "k"]);
     world.load.memory_used = 2 << 20;
     world.settle();
-    let refused =
-        "-OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
-    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), refused);
+    let refused = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let sets = format!("#!lua\n{SET}");
+    assert_eq!(ask(&mut world, conn, &["EVAL", &sets, "1", "k", "v"]), refused);
     assert_eq!(ask(&mut world, conn, &["EVAL", frees, "1", "k"]), ":0");
     assert_eq!(ask(&mut world, conn, &["EVAL_RO", "return 1", "0"]), ":1");
+    assert_eq!(ask(&mut world, conn, &["GET", "k"]), "$-1");
+    world.load.memory_used = 0;
+    world.settle();
+    assert_eq!(ask(&mut world, conn, &["EVAL", &sets, "1", "k", "v"]), "+OK");
+    world.load.memory_used = 2 << 20;
+    world.settle();
+    assert_eq!(ask(&mut world, conn, &["EVAL", &sets, "1", "k", "w"]), refused, "known by then");
+    assert_eq!(ask(&mut world, conn, &["GET", "k"]), "$1 v");
+}
+
+#[test]
+fn a_script_without_flags_is_refused_its_first_write_that_needs_memory() {
+    let mut world = World::new(&[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
+    let conn = world.connect();
+    world.load.memory_used = 2 << 20;
+    world.settle();
+    let refused = "OOM command not allowed when used memory > 'maxmemory'.";
+    let told = ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]);
+    assert!(told.starts_with(&format!("-{refused} script: ")), "{told}");
+    let caught = "local got = redis.pcall('set', KEYS[1], 'v') return got.err";
+    assert_eq!(ask(&mut world, conn, &["EVAL", caught, "1", "k"]), format!("$55 {refused}"));
+    assert_eq!(ask(&mut world, conn, &["EVAL", "return redis.call('exists', KEYS[1])", "1", "k"]), ":0");
+    let told =
+        ask(&mut world, conn, &["EVAL", "redis.pcall('set', 'k', 1) return redis.call('set', 'k', 2)", "0"]);
+    assert!(told.starts_with(&format!("-{refused}")), "a write that was refused is none: {told}");
+    let begun = "redis.call('del', 'none') return redis.call('set', KEYS[1], 'v')";
+    assert_eq!(ask(&mut world, conn, &["EVAL", begun, "1", "k"]), "+OK", "it is not stopped halfway");
+    assert_eq!(ask(&mut world, conn, &["GET", "k"]), "$1 v");
+    let sha = skep_script::Sha::of(SET.as_bytes()).to_string();
+    let told = ask(&mut world, conn, &["EVALSHA", &sha, "1", "k", "w"]);
+    assert!(told.starts_with(&format!("-{refused}")), "{told}");
+    assert_eq!(ask(&mut world, conn, &["CONFIG", "SET", "maxmemory", "0"]), "+OK");
+    assert_eq!(ask(&mut world, conn, &["EVALSHA", &sha, "1", "k", "w"]), "+OK");
+}
+
+#[test]
+fn whether_there_is_memory_for_a_script_is_up_to_the_leader_and_the_same_on_all_replicas() {
+    let mut c = Cluster::of(3, &[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
+    c.run(3_000);
+    let leader = c.leader().expect("one leads");
+    let other = if leader == 1 { 2 } else { 1 };
+    let script = "local got = redis.pcall('set', KEYS[1], 'v') redis.call('del', 'none') redis.call('set', KEYS[2], \
+                  'v') return got.err or 'set'";
+    let conn = c.node(other).connect();
+    for (full, reply) in
+        [(leader, "$55 OOM command not allowed when used memory > 'maxmemory'."), (other, "$3 set")]
+    {
+        for node in 1..=3 {
+            c.node(node).load.memory_used = if node == full { 2 << 20 } else { 0 };
+        }
+        c.run(100);
+        assert_eq!(ask_one(&mut c, other, conn, &["EVAL", script, "2", "{k}1", "{k}2"]), reply);
+        c.run(500);
+        let digests: Vec<u64> =
+            c.alive().map(|w| w.node.shards[0].replica.as_ref().unwrap().keyspace.digest()).collect();
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    }
 }
 
 #[test]

@@ -203,3 +203,27 @@ fn where_something_may_have_been_missed_all_keys_count_as_changed() {
     c.run(3_000);
     assert!(c.node(without).replies(conn).contains("invalidate _"), "what the dead leader did not tell");
 }
+
+#[test]
+fn who_caches_at_a_node_that_hears_others_no_more_is_told_that_all_keys_may_have_changed() {
+    for alone in [true, false] {
+        let mut c = Cluster::of(3, &[]);
+        let leader = c.leader().unwrap();
+        let here = (1..=3).find(|n| *n != leader).unwrap();
+        let caches = c.node(here).connect();
+        c.ask(here, caches, "HELLO 3\nCLIENT TRACKING ON\nSET a 1\nGET a");
+        c.run(3_000);
+        c.node(here).replies(caches);
+        if alone {
+            (1..=3).filter(|n| *n != here).for_each(|n| c.kill(n));
+        } else {
+            c.kill(leader);
+        }
+        c.run(900);
+        assert_eq!(c.node(here).replies(caches), "", "an election is no reason");
+        c.run(1_000);
+        assert_eq!(c.node(here).replies(caches), ">2 $10 invalidate _");
+        c.run(3_000);
+        assert_eq!(c.node(here).replies(caches), "", "once is enough");
+    }
+}

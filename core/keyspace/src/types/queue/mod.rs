@@ -184,6 +184,12 @@ impl Queue {
         Some(rate.map_or(Millis(0), |rate| self.window.free_from(rate)))
     }
 
+    /// True if it takes every job and gives out each that is ready.
+    pub fn is_unlimited(&self) -> bool {
+        let Settings { rate, limit, max_len, paused, .. } = self.settings;
+        rate.is_none() && limit == 0 && max_len == 0 && !paused
+    }
+
     /// Marks a leased job as done, with a `result`. Acknowledging it again with the same token is no error while the job is
     /// remembered, so that a worker may repeat what was not answered.
     ///

@@ -76,18 +76,7 @@ impl StreamId {
 /// Writes `value` at `at` and gives the place behind it.
 fn put_u64(room: &mut [u8; ID_TEXT_MAX], at: usize, value: u64) -> usize {
     let mut digits = [0; 20];
-    let text: &[u8] = match i64::try_from(value) {
-        Ok(small) => number::format_i64(small, &mut digits),
-        Err(_) => {
-            let mut rest = value;
-            for digit in digits.iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
-            }
-            let first = digits.iter().position(|d| *d != b'0').expect("the number is not 0");
-            &digits[first..]
-        }
-    };
+    let text = number::format_u64(value, &mut digits);
     room[at..at + text.len()].copy_from_slice(text);
     at + text.len()
 }

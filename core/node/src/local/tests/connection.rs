@@ -205,7 +205,7 @@ fn a_starting_node_answers_what_needs_no_keys() {
 fn connections_are_limited() {
     let mut w = World::new(&[("maxclients", "2")]);
     let (a, _) = (w.connect(), w.connect());
-    let refused = w.node.admit();
+    let refused = w.node.admit(0);
     assert_eq!(refused, Err(&b"-ERR max number of clients reached\r\n"[..]));
     w.input(Input::Disconnected { conn: a });
     w.connect();

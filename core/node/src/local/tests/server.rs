@@ -445,7 +445,7 @@ fn a_shutdown_finishes_what_is_in_flight() {
     assert_eq!(w.replies(a), "+OK -TRYAGAIN the node is starting or stopping; nothing was done");
     assert_eq!((w.replies(b), w.stopped), ("".into(), true));
     assert_eq!(w.closed, [b]);
-    assert!(w.node.admit().is_err());
+    assert!(w.node.admit(0).is_err());
 }
 
 #[test]
