@@ -156,7 +156,7 @@ fn section(input: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
 
 /// Read as strictly as the lines of a head.
 fn trailers(section: &Bytes) -> Result<HeaderMap, &'static str> {
-    if section.len() == 2 {
+    if section == "\r\n" {
         return Ok(HeaderMap::new());
     }
     if has_bare(section) {
@@ -242,6 +242,9 @@ mod tests {
             "0\r\nX: a\n\r\n",
             "0\r\nX: a\r\n\n",
             "0\r\n\nX: a\r\n\r\n",
+            "0\r\n\n\n",
+            "0\r\n\n\r\n",
+            "0\r\n\n\nGET / HTTP/1.1\r\n\r\n",
             "0\r\n X: a\r\n\r\n",
             "0\r\nX:\r\n a\r\n\r\n",
         ] {
