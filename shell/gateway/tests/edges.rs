@@ -86,3 +86,32 @@ fn a_connection_that_speaks_http2_only_after_the_drain_began_is_not_served() {
     read_to(&mut busy, "late.");
     draining.join().unwrap();
 }
+
+#[test]
+fn a_target_that_cannot_be_sent_is_refused_and_not_replaced_with_another() {
+    let upstream = TcpListener::bind("127.0.0.1:0").unwrap();
+    let long = "b".repeat(2_000);
+    let (stage, web) = gateway(&format!(
+        "[gateway.listener.web]\naddress = 'WEB'\nheader-size = '128kb'\n[gateway.pool.p]\nupstreams = ['{}']\n\
+         [gateway.route.r]\npath-prefix = '/v1'\nrewrite.prefix = '/{long}'\npool = 'p'\n",
+        upstream.local_addr().unwrap()
+    ));
+    std::thread::spawn(move || {
+        for stream in upstream.incoming() {
+            let mut stream = stream.unwrap();
+            read_to(&mut stream, "\r\n\r\n");
+            let _ =
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nsaid.");
+        }
+    });
+    // Each is short enough; the second, with the prefix, is longer than any target may be.
+    for (len, status) in [(60_000, "200"), (64_000, "400")] {
+        let mut client = connect(web);
+        client
+            .write_all(format!("GET /v1/{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(len)).as_bytes())
+            .unwrap();
+        let reply = read_to(&mut client, "\r\n\r\n");
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status}")), "{len}: {reply}");
+    }
+    stage.end();
+}

@@ -204,8 +204,13 @@ impl Section for Rewrite {
         {
             wrong.push(("path", what));
         }
-        if self.host.as_ref().is_some_and(|h| !crate::router::is_authority(h)) {
-            wrong.push(("host", "must be a host name, with or without a port".to_owned()));
+        match self.host.as_deref().map(|host| (host, crate::router::plain_authority(host))) {
+            Some((_, None)) => wrong.push(("host", "must be a host name, with or without a port".to_owned())),
+            Some((host, Some(plain))) if plain != host => wrong.push((
+                "host",
+                format!("is `{host}`; a host is sent without a final dot and an empty port: write `{plain}`"),
+            )),
+            _ => {}
         }
     }
 }

@@ -235,6 +235,7 @@ text_forms! {
     /// A path in the form in which requests are compared: see [`crate::router::normal_path`].
     PathText, "a path that begins with / and holds no ?, # or dot segments, such as /v1/orders", |text| {
         let normal = crate::router::normal_path(text).ok()?;
+        http::uri::PathAndQuery::try_from(&*normal).ok()?;
         (!text.contains(['?', '#'])).then(|| normal.into_owned())
     };
     /// A regular expression; it must match the whole of a text.

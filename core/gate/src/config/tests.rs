@@ -137,6 +137,11 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
              needs braces: ${1}a",
         ),
         (
+            "[gateway.route.r]\npool = 'p'\nrewrite.host = 'a.:80'\n[gateway.pool.p]\nupstreams = 'a:1'\n",
+            "line 3: `gateway.route.r.rewrite.host` is `a.:80`; a host is sent without a final dot and an empty port: write \
+             `a:80`",
+        ),
+        (
             "[gateway.pool.p]\nupstreams = 7\n",
             "line 2: `gateway.pool.p.upstreams` is `7`; it must be a list\nline 2: `gateway.pool.p.upstreams` is empty; a pool \
              needs at least one address",

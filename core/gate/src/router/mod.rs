@@ -22,8 +22,8 @@ use skep_base::Rng;
 pub(crate) use head::unescape;
 pub use head::{Head, Headers, source_hash, stable_hash};
 pub use names::{
-    BadPath, check_location, is_authority, is_host, normal_host, normal_path, plain_authority, request_path,
-    split_port,
+    BadPath, check_location, is_authority, is_host, is_normal, normal_host, normal_path, plain_authority,
+    request_path, split_port,
 };
 pub(crate) use plan::Check;
 pub use plan::{Action, Forward, Plan};

@@ -73,6 +73,11 @@ pub fn normal_path(path: &str) -> Result<Cow<'_, str>, BadPath> {
     if normal { Ok(Cow::Borrowed(path)) } else { without_dots(&unescaped(bytes)?).map(Cow::Owned) }
 }
 
+/// Whether a path is in normal form as it is.
+pub fn is_normal(path: &str) -> bool {
+    normal_path(path).as_deref() == Ok(path)
+}
+
 fn unescaped(bytes: &[u8]) -> Result<String, BadPath> {
     let mut out = String::with_capacity(bytes.len());
     let mut rest = bytes.iter();
@@ -291,6 +296,28 @@ mod tests {
                 normal_host(plain),
                 "INV-GATE-2: {good:?} is matched as it is sent"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_has_labels_of_63_and_253_bytes_at_most() {
+        let label = |len: usize| "a".repeat(len);
+        let of = |last: usize| [label(63), label(63), label(63), label(last)].join(".");
+        assert_eq!((of(61).len(), of(62).len()), (253, 254));
+        for (host, as_host, as_authority) in [
+            (label(63), true, true),
+            (label(64), false, false),
+            (format!("b.{}.c", label(63)), true, true),
+            (format!("b.{}.c", label(64)), false, false),
+            (of(61), true, true),
+            (of(62), false, false),
+            // The dot at the end is none of a name's bytes.
+            (of(61) + ".", false, true),
+            (of(62) + ".", false, false),
+            (of(61) + ".:8080", false, true),
+            (of(61) + "..", false, false),
+        ] {
+            assert_eq!((is_host(&host), is_authority(&host)), (as_host, as_authority), "{host}");
         }
     }
 }

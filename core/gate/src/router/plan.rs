@@ -7,8 +7,8 @@ use regex::bytes::Regex;
 use skep_base::Rng;
 
 use super::head::{Head, Headers};
-use super::names::normal_path;
-use super::readings::readings;
+use super::names::is_normal;
+use super::readings::{merged, readings};
 use crate::config::Config;
 use crate::config::route::{HeaderChanges, Route};
 use crate::config::scalar::{HeaderName, HeaderValue, KeyOf, Test, compile_pattern};
@@ -97,8 +97,8 @@ enum Target {
 #[derive(Debug)]
 enum NewPath {
     Whole(String),
-    /// With places for the groups of the pattern.
-    Groups(String),
+    /// With places for the groups of the pattern, and whether adjacent slashes become one.
+    Groups(String, bool),
     Prefix(String),
 }
 
@@ -154,8 +154,10 @@ impl Plan {
         };
         let rewrite = route.rewrite.clone().unwrap_or_default();
         let path = match (rewrite.path, rewrite.prefix) {
-            (Some(path), _) if route.path_regex.is_some() => Some(NewPath::Groups(path)),
-            (Some(path), _) => Some(NewPath::Whole(path)),
+            (Some(path), _) if route.path_regex.is_some() => {
+                Some(NewPath::Groups(path, config.merge_slashes))
+            }
+            (Some(path), _) => Some(NewPath::Whole(path.replace("$$", "$"))),
             (None, prefix) => prefix.map(|p| NewPath::Prefix(p.0)),
         };
         Plan {
@@ -233,7 +235,7 @@ impl Plan {
         Action::Forward(Forward { pool, mirror, path, host: self.host.as_deref() })
     }
 
-    /// The path to send; none if it is no path, or may be read as one that leads elsewhere.
+    /// The path to send; none if it is not in normal form, or may be read as one that leads elsewhere.
     fn path<'a>(&'a self, path: &'a str, prefix_len: usize) -> Option<Cow<'a, str>> {
         Some(match &self.path {
             None => Cow::Borrowed(path),
@@ -246,19 +248,17 @@ impl Plan {
                     _ => Cow::Owned(format!("{new}{rest}")),
                 }
             }
-            Some(NewPath::Groups(new)) => {
+            Some(NewPath::Groups(new, merges)) => {
                 let pattern = self.pattern.as_ref().expect("only a route with a pattern has groups");
                 let groups = pattern.captures(path.as_bytes())?;
                 let mut out = Vec::new();
                 groups.expand(new.as_bytes(), &mut out);
                 // A group that begins or ends in the middle of a segment can make `..` of what was none, and one of an escape two
-                // characters: so the new path is judged as the old one was.
-                let text = String::from_utf8(out).ok()?;
-                let normal = normal_path(&text).ok()?.into_owned();
-                // A dot segment that leads anywhere is gone in the normal form, and a slash with it.
-                let has_dots = normal.matches('/').count() != text.matches('/').count();
-                readings(&normal).filter(|_| !has_dots)?;
-                Cow::Owned(normal)
+                // characters: so the new path is judged as the old one was. Both are none that a normal form has.
+                let text = String::from_utf8(out).ok().filter(|text| is_normal(text))?;
+                let text = if *merges { merged(&text) } else { text };
+                readings(&text)?;
+                Cow::Owned(text)
             }
         })
     }

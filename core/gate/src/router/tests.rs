@@ -355,20 +355,20 @@ fn a_path_that_another_server_may_read_as_one_of_another_route_is_told() {
 
 #[test]
 fn a_group_of_a_pattern_cannot_lead_out_of_where_its_path_is_put() {
-    let config = config(
-        "[gateway.pool.p]\nupstreams = ['a:1']\n[gateway.route.r]\npath-regex = '/v1(.*)'\nrewrite.path = '/in/$1'\npool = 'p'\n",
-    );
-    let router = Router::new(&config).unwrap();
+    let text =
+        "[gateway.pool.p]\nupstreams = ['a:1']\n[gateway.route.r]\npath-regex = '/v1(.*)'\npool = 'p'\n";
+    let router = Router::new(&config(&format!("{text}rewrite.path = '/in/$1'\n"))).unwrap();
     for (url, expected) in [
         ("h/v1x", Some("/in/x")),
         ("h/v1..x", Some("/in/..x")),
         ("h/v1...", Some("/in/...")),
-        ("h/v1/x", Some("/in//x")),
+        ("h/v1/x", Some("/in/x")),
         ("h/v1a%2Fb;c", Some("/in/a%2Fb;c")),
         ("h/v1../admin", None),
         ("h/v1./x", None),
         ("h/v1..", None),
-        ("h/v1.", Some("/in/")),
+        ("h/v1.", None),
+        ("h/v1x/.", Some("/in/x/")),
         ("h/v1..%2fsecret", None),
         ("h/v1..%5Csecret", None),
         ("h/v1..;x/secret", None),
@@ -384,10 +384,18 @@ fn a_group_of_a_pattern_cannot_lead_out_of_where_its_path_is_put() {
         });
         assert_eq!(path.as_deref(), expected, "INV-GATE-2: {url}");
     }
+    for (merges, expected) in [(true, "\"/evil.com\""), (false, "\"//evil.com\"")] {
+        let text = format!("[gateway]\nmerge-slashes = {merges}\n{text}rewrite.path = '/$1'\n");
+        let found = action(&text, &get("h/v1/evil.com"));
+        assert!(found.contains(expected), "another host to who reads // as one: {found}");
+    }
     let halves = "[gateway.pool.p]\nupstreams = ['a:1']\n[gateway.route.r]\npath-regex = '/(..).*'\nrewrite.path = '/in/$1'\n\
                   pool = 'p'\n";
     assert!(action(halves, &get("h/%C3%A9")).starts_with("Refuse"), "half an escape is none");
     assert!(action(halves, &get("h/abc")).contains("\"/in/ab\""));
+    let dollars =
+        "[gateway.pool.p]\nupstreams = ['a:1']\n[gateway.route.r]\nrewrite.path = '/$$1/$$'\npool = 'p'\n";
+    assert!(action(dollars, &get("h/")).contains("\"/$1/$\""), "as with a pattern");
 }
 
 #[test]

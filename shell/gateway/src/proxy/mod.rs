@@ -151,6 +151,9 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         }
         Action::Forward(forward) => {
             let template = Template::new(&asked, connection, &plan, &forward, found.plan, (&own.id, &body));
+            let Some(template) = template else {
+                return own.answer(400, "what the route makes of the path cannot be sent").into();
+            };
             let arrival = forward::arrival(core, &plan, route, forward.pool, &head);
             let rule = &plan.snapshot.config.routes[route.at()].it;
             let keep = rule.retry.as_ref().map_or(0, |retry| retry.body_size.0);

@@ -50,6 +50,8 @@ pub(super) struct Template {
 }
 
 impl Template {
+    /// None if the target that the route makes of the request's is none that can be sent: a path in normal form with the query of a URI
+    /// that was read is one, unless it is too long.
     pub(super) fn new(
         asked: &Asked<'_>,
         connection: &Connection,
@@ -57,7 +59,7 @@ impl Template {
         forward: &Forward<'_>,
         route: &RoutePlan,
         (id, body): (&str, &Inbound),
-    ) -> Template {
+    ) -> Option<Template> {
         let parts = asked.parts;
         // Over HTTP/2 it is a WebSocket's, which has these lines from the gateway only.
         let asks = parts.version != Version::HTTP_10 && parts.headers.contains_key(http::header::UPGRADE);
@@ -112,10 +114,9 @@ impl Template {
             Some(query) => PathAndQuery::try_from(format!("{}?{query}", forward.path)),
             None => PathAndQuery::try_from(&*forward.path),
         };
-        Template {
+        Some(Template {
             method: parts.method.clone(),
-            // A path in normal form with the query of a URI that was read is one that can be written.
-            target: target.unwrap_or_else(|_| PathAndQuery::from_static("/")),
+            target: target.ok()?,
             authority: Authority::try_from(host).ok(),
             headers,
             is_grpc: super::is_grpc(&parts.headers),
@@ -123,7 +124,7 @@ impl Template {
             says_te,
             trailers,
             reply_trailers,
-        }
+        })
     }
 
     /// The request of one attempt, with `left` as what is left of its time.
