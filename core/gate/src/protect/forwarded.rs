@@ -25,7 +25,7 @@ pub struct Client {
     pub address: IpAddr,
     /// Whether the client's own connection was secure.
     pub secure: bool,
-    /// The host that the client asked for, where a trusted proxy changed it.
+    /// The host that the client asked for, where a trusted proxy changed it, as [`crate::router::plain_authority`] makes it.
     pub host: Option<String>,
     /// What the trusted proxies said, nearest last, without the peer.
     pub chain: Vec<IpAddr>,
@@ -73,7 +73,7 @@ pub fn client(peer: Peer, trust: Trust<'_>, headers: &dyn Headers) -> Client {
         client.secure = proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss");
     }
     let host = last(header, headers, ("x-forwarded-host", "host"));
-    client.host = host.filter(|host| crate::router::is_authority(host));
+    client.host = host.and_then(|host| Some(crate::router::plain_authority(&host)?.into_owned()));
     client
 }
 
@@ -323,6 +323,14 @@ mod tests {
         assert!(
             told.iter().all(|(name, value)| *name != X_FORWARDED_HOST && !value.contains("host")),
             "{told:?}"
+        );
+        let dotted = [(XFF, "2.2.2.2"), ("x-forwarded-host", "shop.example.:")];
+        assert!(
+            lines_of("10.0.0.1", ForwardedStyle::Both, &dotted).contains("x-forwarded-host: shop.example\n")
+        );
+        let dotted = [(FWD, "for=2.2.2.2;host=\"shop.example.:8080\"")];
+        assert!(
+            lines_of("10.0.0.1", ForwardedStyle::Standard, &dotted).contains(";host=\"shop.example:8080\"")
         );
         let evil_host = [(XFF, "2.2.2.2"), ("x-forwarded-host", "a\" b")];
         assert!(lines_of("10.0.0.1", ForwardedStyle::X, &evil_host).ends_with("api.example.com"));

@@ -4,6 +4,8 @@
 //! is neither letter nor digit. So `X_Skep_Caller` reaches them as `X-Skep-Caller` does (the class of CVE-2024-45614), and what is
 //! removed here is removed in all spellings.
 
+use std::borrow::Cow;
+
 use crate::auth::Rules;
 use crate::config::TrustedHeader;
 use crate::config::route::HeaderChanges;
@@ -28,7 +30,8 @@ const OURS: [&str; 16] = [
     "x-request-id",
     "x-skep-attempt",
 ];
-/// What upstreams believe of a proxy in front: only a trusted one may say it.
+/// What upstreams believe of a proxy in front: only a trusted one may say it, and of these only one that writes `X-Forwarded-*`,
+/// since one that writes `Forwarded` may pass on what its client said.
 const OF_PROXIES: [&str; 4] = ["x-original-url", "x-real-ip", "x-rewrite-url", "x-skep-caller"];
 /// So does all that begins like this.
 const OF_PROXIES_PREFIX: &str = "x-forwarded-";
@@ -50,6 +53,16 @@ pub fn is_odd(name: &str) -> bool {
     name.bytes().any(|b| !(b.is_ascii_alphanumeric() || b == b'-'))
 }
 
+/// The plain name that a name in lower case can stand for.
+pub fn dashed(name: &str) -> Cow<'_, str> {
+    match is_odd(name) {
+        true => {
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().into()
+        }
+        false => name.into(),
+    }
+}
+
 /// Whether two names in lower case may be one to an upstream.
 pub fn is_same(a: &str, b: &str) -> bool {
     let same = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
@@ -57,6 +70,14 @@ pub fn is_same(a: &str, b: &str) -> bool {
 }
 
 impl Said<'_> {
+    /// Whether the lines with this name, in lower case, go on in a request, `is_there` telling which other names it has: a name that
+    /// can stand for another does so if both are there.
+    ///
+    /// Cost: as [`Said::may_pass`].
+    pub fn may_pass_among(&self, name: &str, is_there: impl Fn(&str) -> bool) -> bool {
+        self.may_pass(name) && !(is_odd(name) && is_there(&dashed(name)))
+    }
+
     /// Whether a line with this name, in lower case, goes on. Names that are exactly the gateway's are left to it: it sets, or
     /// removes, them itself.
     ///
@@ -71,8 +92,7 @@ impl Said<'_> {
         if self.trusted != Some(TrustedHeader::XForwardedFor) && name.starts_with('x') {
             let starts =
                 name.get(..OF_PROXIES_PREFIX.len()).is_some_and(|begin| is_same(begin, OF_PROXIES_PREFIX));
-            // A proxy that does not write the first kind may pass on its client's.
-            if starts || self.trusted.is_none() && OF_PROXIES.into_iter().any(is) {
+            if starts || OF_PROXIES.into_iter().any(is) {
                 return false;
             }
         }
@@ -105,9 +125,17 @@ mod tests {
         let with = Said { trusted: None, rules: Some(&rules), named: &named, changes };
         let proxy = Said { trusted: Some(TrustedHeader::XForwardedFor), ..with };
         let standard = Said { trusted: Some(TrustedHeader::Forwarded), ..with };
-        for (name, passes) in
-            [("x-forwarded-port", false), ("x_forwarded-port", false), ("x-real-ip", true), ("accept", true)]
-        {
+        for (name, passes) in [
+            ("x-forwarded-port", false),
+            ("x_forwarded-port", false),
+            ("x-real-ip", false),
+            ("x_real_ip", false),
+            ("x-original-url", false),
+            ("x-rewrite-url", false),
+            ("x-skep-caller", false),
+            ("x-real", true),
+            ("accept", true),
+        ] {
             assert_eq!(standard.may_pass(name), passes, "{name} of a proxy that writes Forwarded");
         }
         let bare = Said { rules: None, ..with };
@@ -140,6 +168,22 @@ mod tests {
         ] {
             let found = (with.may_pass(name), proxy.may_pass(name), bare.may_pass(name));
             assert_eq!(found, (client, from_proxy, without_auth), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_odd_name_goes_on_unless_the_plain_one_is_there() {
+        let changes = HeaderChanges::default();
+        let said = Said { trusted: None, rules: None, named: &[], changes: &changes };
+        for (name, there, passes) in [
+            ("x_user", "x-user", false),
+            ("x.user", "x-user", false),
+            ("x_user", "x_user", true),
+            ("x_user", "x-users", true),
+            ("x-user", "x-user", true),
+            ("x-real-ip", "", false),
+        ] {
+            assert_eq!(said.may_pass_among(name, |other| other == there), passes, "{name} beside {there}");
         }
     }
 }

@@ -3,12 +3,11 @@
 //! A receiver may take trailers for headers (CGI, and frameworks that merge the two). By then whoever stands in between has judged
 //! the headers, so what a client or an upstream may not say before its body it may not say behind it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 
-use super::said::{Said, is_odd};
+use super::said::{Said, dashed};
 use crate::auth::Rules;
 use crate::config::route::HeaderChanges;
 
@@ -70,12 +69,7 @@ const DIGEST: &str = "content-digest";
 
 /// Whether a field, its name in lower case, may stand behind a body at all, in whatever spelling.
 pub fn may_follow(name: &str) -> bool {
-    let plain: Cow<'_, str> = match is_odd(name) {
-        true => {
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect::<String>().into()
-        }
-        false => name.into(),
-    };
+    let plain = dashed(name);
     let begins = NEVER_PREFIXES.into_iter().any(|prefix| plain.starts_with(prefix));
     !(begins && plain != DIGEST || NEVER.binary_search(&&*plain).is_ok())
 }

@@ -6,7 +6,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use skep_gate::config::route::HeaderChanges;
-use skep_gate::protect::said::{Said, is_odd};
+use skep_gate::protect::said::Said;
 use skep_gate::protect::trailers::Trailers;
 use skep_gate::router::Headers;
 
@@ -75,11 +75,9 @@ pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValu
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol.clone());
     }
-    // A name that can stand for another does so if both are there.
-    let hides = |name: &str| is_odd(name) && headers.contains_key(dashed(name));
-    let refused = |name: &&HeaderName| {
-        is_for_the_gateway(name) || !said.may_pass(name.as_str()) || hides(name.as_str())
-    };
+    let is_there = |name: &str| headers.contains_key(name);
+    let refused =
+        |name: &&HeaderName| is_for_the_gateway(name) || !said.may_pass_among(name.as_str(), is_there);
     let refused: Vec<HeaderName> = headers.keys().filter(refused).cloned().collect();
     for name in refused {
         headers.remove(name);
@@ -106,11 +104,6 @@ pub(super) fn announce(headers: &mut HeaderMap, which: Option<&Trailers>) {
     {
         headers.insert(TRAILER, line);
     }
-}
-
-/// The plain name that an odd one can stand for.
-fn dashed(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// Removes, sets and adds, in this order.
