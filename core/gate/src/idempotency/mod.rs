@@ -6,7 +6,8 @@
 //! second run that nobody asked for.
 //!
 //! INV-GATE-15: of all attempts with one key at most one is carried out at a time, and none after one whose reply is kept. Nobody
-//! gets a reply that was made for another host, for another caller, or for other cookies where nothing else says who calls.
+//! gets a reply that was made for another host (on a route with `host`), for another caller, or for other cookies where nothing else
+//! says who calls.
 
 mod attempt;
 mod record;
@@ -81,23 +82,31 @@ pub fn owner(rules: &Idempotency, named_hosts: bool, caller: Option<&Caller>, he
         return Owner { parts, is_known: true };
     }
     let values = |teller: &Teller| match teller {
-        Teller::Header(name) => values(|test| head.headers.any(&name.0, test)),
-        Teller::Cookie(name) => values(|test| head.cookie(&name.0, test)),
+        Teller::Header(name) => lines(head, &name.0),
+        Teller::Cookie(name) => values(b"\n", |test| head.cookie(&name.0, test)),
     };
     parts.extend(rules.by.iter().map(values));
     let is_known = parts[1..].iter().any(|part| !part.is_empty());
     Owner { parts, is_known }
 }
 
-/// All that `find` goes through.
-fn values(find: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool) -> Vec<u8> {
+/// All lines of a header. Those of `cookie` are one line however many they came in: a client of HTTP/2 divides them as it likes
+/// (RFC 9113, section 8.2.3), and its repeat may come over HTTP/1.1. No line of another holds a line feed, so different ones stay different.
+fn lines(head: &Head<'_>, name: &str) -> Vec<u8> {
+    let between: &[u8] = if name == "cookie" { b"; " } else { b"\n" };
+    values(between, |test| head.headers.any(name, test))
+}
+
+/// All that `find` goes through, `between` between two. An empty value tells nobody anything.
+fn values(between: &[u8], find: impl FnOnce(&mut dyn FnMut(&[u8]) -> bool) -> bool) -> Vec<u8> {
     let mut values: Vec<Vec<u8>> = Vec::new();
     find(&mut |value| {
-        values.push(value.to_vec());
+        if !value.is_empty() {
+            values.push(value.to_vec());
+        }
         false
     });
-    // No value holds a line feed, so different headers stay different.
-    values.join(&b'\n')
+    values.join(between)
 }
 
 /// The target of a request as its repeats must have it: without the parameters that may hold the proof of its caller, for a token
@@ -120,8 +129,7 @@ pub fn record_key(route: &str, owner: &Owner, key: &[u8]) -> Vec<u8> {
 /// nothing says who calls, the cookies too: another user's repeat is refused so, and one whose cookies have changed is not
 /// carried out a second time.
 pub fn fingerprint(owner: &Owner, head: &Head<'_>, target: &[u8], body: &[u8]) -> Fingerprint {
-    let lines = |name: &str| values(|test| head.headers.any(name, test));
-    let cookies = if owner.is_known { Vec::new() } else { lines("cookie") };
-    let (kind, coding) = (lines("content-type"), lines("content-encoding"));
+    let cookies = if owner.is_known { Vec::new() } else { lines(head, "cookie") };
+    let (kind, coding) = (lines(head, "content-type"), lines(head, "content-encoding"));
     crate::digest([head.method.as_bytes(), target, &kind, &coding, &cookies, body])
 }

@@ -416,6 +416,9 @@ fn a_repeat_has_the_same_body_of_the_same_kind_and_the_cookies_of_who_is_not_kno
         print(true, &bob, b"/", b"b"),
         "who is known may have new ones"
     );
+    let one_line = Lines(&[("cookie", "a=1; user=ann")]);
+    let lines = Lines(&[("cookie", "a=1"), ("cookie", "user=ann")]);
+    assert_eq!(print(false, &one_line, b"/", b"b"), print(false, &lines, b"/", b"b"), "as HTTP/2 sends them");
 }
 
 #[test]
@@ -442,6 +445,19 @@ fn keys_are_of_one_host_and_of_what_tells_callers_apart() {
     assert_eq!(of("a.example", &[("cookie", "sid=7; ad=2")]), sid);
     assert_ne!(of("a.example", &[("cookie", "sid=8")]), sid);
     assert!(!of("a.example", &[("authorization", "x"), ("cookie", "ad=1")]).is_known);
+    for nothing in [
+        &[("x-account", "")][..],
+        &[("x-account", ""), ("x-account", "")],
+        &[("cookie", "sid="), ("cookie", "sid=\"\"")],
+    ] {
+        assert!(!of("a.example", nothing).is_known, "{nothing:?} tells nobody from others");
+    }
+    assert_eq!(of("a.example", &[("x-account", ""), ("x-account", "ann")]), ann);
+    let by_all = crate::Config::parse(&text.replace("'cookie:sid'", "'cookie'")).unwrap();
+    let by_all = by_all.routes[0].it.idempotency.clone().unwrap();
+    let of_all = |lines| owner(&by_all, true, None, &asking("a.example", &Lines(lines)));
+    let sid = of_all(&[("cookie", "ad=1; sid=7")]);
+    assert_eq!(of_all(&[("cookie", "ad=1"), ("cookie", "sid=7")]), sid, "lines of HTTP/2 are one header");
     let wrong = crate::Config::parse(&text.replace("cookie:sid", "query:a")).unwrap_err();
     assert!(wrong[0].to_string().contains("cookie:NAME"), "{}", wrong[0]);
 }
