@@ -11,6 +11,8 @@ use skep_keyspace::{Handler, Keyspace, SCRIPT_WRITE, WriteCx, calls_script, hand
 use skep_log::{Entry, EntryKind};
 use skep_resp::{Protocol, Reply};
 
+use crate::in_line::InLine;
+
 /// As the node: what one entry removes because it is due.
 const SWEEP_LIMIT: usize = 1_000;
 const COMMAND: u8 = 0;
@@ -20,6 +22,7 @@ const FROM: u8 = 2;
 /// Replicas compare digests; no change of the state.
 const DIGEST: u8 = 3;
 const AGAIN: u8 = 4;
+const SERVE: u8 = 5;
 /// Scripts may do nothing that needs more memory.
 const NO_MEMORY: u8 = 1;
 
@@ -197,6 +200,7 @@ fn apply(
     let mut spans = Vec::new();
     let mut reply = Vec::new();
     let mut ops = 0;
+    let mut line = InLine::default();
     while input.left() > 0 {
         let kind = input.u8().map_err(malformed)?;
         let db = input.u8().map_err(malformed)?;
@@ -229,7 +233,20 @@ fn apply(
                 let mut cx = WriteCx { keyspace, db, now, rng: &mut rng };
                 // One that would wait changes nothing.
                 let mut reply = Reply::new(&mut reply, Protocol::Resp2);
-                handler.attempt(&mut cx, args, &mut reply, kind == AGAIN);
+                if handler.attempt(&mut cx, args, &mut reply, kind == AGAIN).is_some() {
+                    line.add(db, handler, args);
+                }
+            }
+            SERVE => {
+                ops -= 1;
+                for key in args.iter() {
+                    line.serve(keyspace, (db, key), &mut |keyspace, db, handler, args| {
+                        reply.clear();
+                        let mut cx = WriteCx { keyspace, db, now, rng: &mut rng };
+                        let mut reply = Reply::new(&mut reply, Protocol::Resp2);
+                        handler.attempt(&mut cx, args, &mut reply, true).is_none()
+                    });
+                }
             }
             _ => return Err(format!("INV-SIM-3: an operation of kind {kind} is in the log")),
         }

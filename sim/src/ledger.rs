@@ -86,7 +86,7 @@ impl Ledger {
         }
         let key = &words[1];
         match &words[0][..] {
-            b"RPUSH" => {
+            b"RPUSH" | b"RPUSHX" => {
                 self.pushed.entry(key.clone()).or_default().extend(words[2..].iter().cloned());
             }
             b"SET" => {
@@ -111,7 +111,9 @@ impl Ledger {
         let key = &words[1];
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
         match (&words[0][..], reply) {
-            (b"RPUSH", Plain::Int(_)) => {
+            // There was no list.
+            (b"RPUSHX", Plain::Int(0)) => {}
+            (b"RPUSH" | b"RPUSHX", Plain::Int(_)) => {
                 let values = words[2..].iter().map(|value| (value.clone(), at));
                 self.pushed_acked.entry(key.clone()).or_default().extend(values);
             }
@@ -199,7 +201,7 @@ impl Ledger {
         }
         let key = &words[1];
         match &words[0][..] {
-            b"RPUSH" => {
+            b"RPUSH" | b"RPUSHX" => {
                 if let Some(pushed) = self.pushed.get_mut(key) {
                     pushed.retain(|value| !words[2..].contains(value));
                 }

@@ -10,6 +10,7 @@ mod carried;
 mod client;
 mod disk_threads;
 mod history;
+mod in_line;
 mod jobs;
 mod ledger;
 mod linear;

@@ -198,6 +198,7 @@ const LEDGER: &[&str] = &[
     "RPUSH q v",
     "RPUSH q v",
     "RPUSH q v v",
+    "RPUSHX q v",
     "LPOP q",
     "LPOP q",
     "BLPOP q 0.4",

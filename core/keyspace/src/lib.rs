@@ -52,4 +52,4 @@ pub use transaction::{
 pub use types::{Hash, List, Queue, Set, Str, Stream, StreamId, ZSet};
 pub use value::{Kind, Typed, Value};
 pub use versions::Seen;
-pub use waits::{Wait, WaitKind, addition, adds_for_certain};
+pub use waits::{Brings, Wait, WaitKind, brings};

@@ -88,32 +88,61 @@ fn block_of_streams(args: Args<'_>) -> Option<&[u8]> {
     None
 }
 
-/// What a write gives to those who wait, if it does what its arguments say: the place of the key among the arguments, and for
-/// how many calls it may be enough. `None` for a write of which the arguments do not tell.
-pub fn addition(command: &CommandSpec, args: Args<'_>) -> Option<(usize, WaitKind, usize)> {
+/// What a write has for those who wait, by its arguments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Brings {
+    Nothing,
+    /// Something for so many calls that wait for `kind`, to the key at this place among the arguments.
+    To {
+        place: usize,
+        kind: WaitKind,
+        count: usize,
+        /// Whatever is at a key that [`Keyspace::gives_on`].
+        for_certain: bool,
+    },
+    /// Perhaps something to any of its keys; in another database, if that is told.
+    Perhaps(Option<u8>),
+    /// What a queue with limits holds back, perhaps.
+    Releases,
+}
+
+/// What a write brings to those who wait. Not told for what comes when its time has come, nor for commands about a whole database.
+pub fn brings(command: &CommandSpec, args: Args<'_>) -> Brings {
     let values = args.len().saturating_sub(2);
+    let has = |from: usize, to: usize, words: &[&str]| {
+        (from..to.min(args.len())).any(|at| words.iter().any(|word| args.is(at, word)))
+    };
+    let to = |place, kind, count, for_certain| Brings::To { place, kind, count, for_certain };
     match command.name {
-        "lpush" | "rpush" | "lpushx" | "rpushx" => Some((1, WaitKind::List, values)),
-        "lmove" | "rpoplpush" | "blmove" | "brpoplpush" => Some((2, WaitKind::List, 1)),
-        "zadd" => Some((1, WaitKind::ZSet, (values / 2).max(1))),
-        "zincrby" => Some((1, WaitKind::ZSet, 1)),
-        "xadd" => Some((1, WaitKind::Stream, 1)),
+        "lpush" | "rpush" => to(1, WaitKind::List, values, true),
+        "lpushx" | "rpushx" => to(1, WaitKind::List, values, false),
+        "lmove" | "rpoplpush" | "blmove" | "brpoplpush" => to(2, WaitKind::List, 1, false),
+        // One that is refused brings nothing.
+        "zadd" => to(1, WaitKind::ZSet, (values / 2).max(1), args.len() == 4 && is_score(args, 2)),
+        "zincrby" => to(1, WaitKind::ZSet, 1, is_score(args, 2)),
+        "xadd" => to(1, WaitKind::Stream, 1, args.is(2, "*") && args.len() > 4 && args.len() % 2 == 1),
         // What is delayed comes when its time has come.
-        "qadd" if !(3..args.len()).any(|at| args.is(at, "delay")) => Some((1, WaitKind::Queue, 1)),
-        _ => None,
+        "qadd" if has(3, args.len(), &["delay", "at"]) => Brings::Nothing,
+        // A job of that id or word may be there, and others of its group may be in work.
+        "qadd" => to(1, WaitKind::Queue, 1, args.len() == 3),
+        "qack" | "qdrop" | "qset" => Brings::Releases,
+        "move" => Brings::Perhaps(args.get(2).and_then(|arg| parse::database(arg).ok())),
+        "copy" => {
+            let db = (3..args.len()).find(|at| args.is(*at, "db")).and_then(|at| args.get(at + 1));
+            Brings::Perhaps(db.and_then(|arg| parse::database(arg).ok()))
+        }
+        "rename" | "renamenx" | "restore" | "restore-asking" | "sort" | "zunionstore" | "zinterstore"
+        | "zdiffstore" | "zrangestore" | "geoadd" | "geosearchstore" | "georadius" | "georadiusbymember"
+        | "xgroup|create" | "xgroup|setid" | "qfail" | "qredo" | "eval" | "evalsha" | "fcall" | "once" => {
+            Brings::Perhaps(None)
+        }
+        _ => Brings::Nothing,
     }
 }
 
-/// True if a write of which [`addition`] tells brings it whatever is at a key that [`Keyspace::gives_on`].
-pub fn adds_for_certain(command: &CommandSpec, args: Args<'_>) -> bool {
-    match command.name {
-        "lpush" | "rpush" | "zincrby" | "xadd" => true,
-        // A job of that id or word may be there, and others of its group may be in work.
-        "qadd" => !(3..args.len()).any(|at| ["id", "dedup", "group"].iter().any(|word| args.is(at, word))),
-        // A member of that name costs no more than a turn.
-        "zadd" => !(2..args.len().min(6)).any(|at| args.is(at, "xx")),
-        _ => false,
-    }
+/// Infinities too are none: two of them may be no number together.
+fn is_score(args: Args<'_>, at: usize) -> bool {
+    args.get(at).is_some_and(|arg| zsets::score(arg).is_ok_and(f64::is_finite))
 }
 
 impl Keyspace {

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use skep_base::{GroupId, LogId, Rng};
+use skep_base::{GroupId, LogId, Rng, Unserved};
 use skep_keyspace::events::Misses;
 use skep_keyspace::{Keyspace, WriteCx};
 use skep_log::{Entry, EntryKind};
 use skep_placement::MetaCommand;
 
 use crate::answer::{Desk, desk};
-use crate::batch::InFlight;
+use crate::batch::{InFlight, Op};
 use crate::denied::denials_of;
 use crate::entry::{Decided, EntryReader, OpKind};
+use crate::line::{Line, Member, Serving};
 use crate::{Node, Output};
 
 /// Keys and fields that one entry removes because they are due: about 100 us of work.
@@ -131,8 +132,25 @@ impl Node {
         let Some(replica) = &mut shard.replica else { return };
         let now = replica.keyspace.stamp();
         let mut desk = desk!(self, shard.id, id.term);
-        let (mut tries, mut denied) = (Vec::new(), Vec::new());
-        for (place, op) in batch.ops.iter().enumerate() {
+        let (mut tries, mut denied): (Vec<(usize, Option<Unserved>)>, _) = (Vec::new(), Vec::new());
+        let (mut line, mut serves) = (Line::<usize>::new(), batch.serves.iter().peekable());
+        for place in 0..=batch.ops.len() {
+            while let Some(serve) = serves.next_if(|serve| serve.behind == place) {
+                let mut serving = Serving::of(serve.db, &serve.key);
+                while let Some(member) = line.next(&mut serving, &replica.keyspace) {
+                    let Member { who, db, args, .. } = line.get(member);
+                    let op: &Op = &batch.ops[tries[*who].0];
+                    replica.keyspace.access.set_paused(op.call.no_touch);
+                    replica.keyspace.events.set_misses(Misses::OfLog);
+                    Node::note_author(&mut self.notify.authors, &replica.keyspace, op.call.origin);
+                    let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: *db, now, rng };
+                    if desk.attempt(&op.call, true, &mut cx, args.args()).is_none() {
+                        tries[*who].1 = None;
+                        line.served(member, &mut serving);
+                    }
+                }
+            }
+            let Some(op) = batch.ops.get(place) else { break };
             if !op.logged && desk.is_unheard(&op.call) {
                 desk.answer(&op.call, |_| {});
                 continue;
@@ -146,7 +164,11 @@ impl Node {
             Node::note_author(&mut self.notify.authors, &replica.keyspace, op.call.origin);
             let mut cx = WriteCx { keyspace: &mut replica.keyspace, db: op.call.db, now, rng };
             if let Some(wait) = op.call.wait {
-                tries.push((place, desk.attempt(&op.call, wait.again, &mut cx, batch.args(op))));
+                let unserved = desk.attempt(&op.call, wait.again, &mut cx, batch.args(op));
+                if op.logged && !batch.serves.is_empty() {
+                    line.join(tries.len(), op.call.db, batch.args(op), unserved.clone());
+                }
+                tries.push((place, unserved));
             } else {
                 desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
             }

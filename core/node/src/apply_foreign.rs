@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use skep_base::{Args, LogId, Rng, Term};
+use skep_base::{Args, LogId, Rng, Term, Unserved};
 use skep_keyspace::events::Misses;
 use skep_keyspace::{Handler, WriteCx};
 use skep_resp::{Protocol, Reply};
@@ -14,6 +14,7 @@ use crate::away::AwayKey;
 use crate::batch::{Call, Op, Origin};
 use crate::denied::denials_of;
 use crate::entry::{EntryReader, OpKind, Source};
+use crate::line::{Line, Member, Serving};
 use crate::operation::operation;
 use crate::shard::Forwarded;
 
@@ -31,6 +32,7 @@ impl Node {
         let (mut mark, mut ends_part) = (None, false);
         let mut wants_digest = false;
         let mut spans = Vec::new();
+        let mut line = Line::new();
         loop {
             let (kind, db) = match reader.next_op(&mut spans) {
                 Ok(Some(op)) => op,
@@ -51,7 +53,11 @@ impl Node {
                     let source = mark.take();
                     ends_part |= source.is_some();
                     let call = self.take_call(at, id.term, source, args, &mut forwarded);
-                    self.run_logged(at, id, (db, true), args, rng, call);
+                    let unserved = self.run_logged(at, id, (db, true), args, rng, call);
+                    line.join(call, db, args, unserved);
+                }
+                OpKind::Serve => {
+                    args.iter().for_each(|key| self.serve_line(at, id, (db, key), rng, &mut line))
                 }
                 OpKind::Command => {
                     part = self.run_reads_of(at, id.term, part, &mut forwarded);
@@ -62,7 +68,9 @@ impl Node {
                     }
                     let call = part.as_mut().and_then(|part| part.take_write(args, &mut forwarded));
                     let key = source.and_then(|source| self.key_of(id.term, source));
-                    self.run_logged(at, id, (db, false), args, rng, call.map(|call| (call, key)));
+                    let call = call.map(|call| (call, key));
+                    let unserved = self.run_logged(at, id, (db, false), args, rng, call);
+                    line.join(call, db, args, unserved);
                 }
             }
         }
@@ -104,7 +112,7 @@ impl Node {
         source: Option<Source>,
         args: Args<'_>,
         forwarded: &mut VecDeque<Forwarded>,
-    ) -> Option<(Call, Option<AwayKey>)> {
+    ) -> Option<Caller> {
         let key = self.key_of(term, source?)?;
         if let Some(away) = self.shards[at].away.get(key) {
             return Some((away.call, Some(key)));
@@ -192,7 +200,27 @@ impl Node {
         of.open -= 1;
     }
 
-    /// Runs a logged command; `call` tells who waits for it here.
+    /// Tries those again who stand in the entry's line for a key.
+    fn serve_line(
+        &mut self,
+        at: usize,
+        id: LogId,
+        (db, key): (u8, &[u8]),
+        rng: &mut Rng,
+        line: &mut Line<Option<Caller>>,
+    ) {
+        let mut serving = Serving::of(db, key);
+        while let Some(replica) = &self.shards[at].replica
+            && let Some(place) = line.next(&mut serving, &replica.keyspace)
+        {
+            let Member { who, db, args, .. } = line.get(place);
+            if self.run_logged(at, id, (*db, true), args.args(), rng, *who).is_none() {
+                line.served(place, &mut serving);
+            }
+        }
+    }
+
+    /// Runs a logged command; `call` tells who waits for it here. `Some` if it found nothing, and waits.
     fn run_logged(
         &mut self,
         at: usize,
@@ -200,14 +228,14 @@ impl Node {
         (db, again): (u8, bool),
         args: Args<'_>,
         rng: &mut Rng,
-        call: Option<(Call, Option<AwayKey>)>,
-    ) {
+        call: Option<Caller>,
+    ) -> Option<Unserved> {
         let (command, handler) = match operation(args, true) {
             Ok((command, handler @ Handler::Write(_))) => (command, handler),
             _ => panic!("entry {id:?} holds {:?}, which is no write", args.get(0)),
         };
         let shard = &mut self.shards[at];
-        let Some(replica) = &mut shard.replica else { return };
+        let replica = shard.replica.as_mut()?;
         let now = replica.keyspace.stamp();
         replica.keyspace.access.set_paused(call.is_some_and(|(call, _)| call.no_touch));
         let origin = call.map_or(Origin::Nobody, |(call, _)| call.origin);
@@ -217,30 +245,36 @@ impl Node {
         match call {
             Some((call, Some(key))) if call.wait.is_some() => {
                 let mut desk = desk!(self, shard.id, id.term);
-                let waits = desk.attempt(&call, again, &mut cx, args).is_some();
-                match (waits, shard.away.get(key).is_some()) {
+                let unserved = desk.attempt(&call, again, &mut cx, args);
+                match (&unserved, shard.away.get(key).is_some()) {
                     // The leader has it wait, whether its word of that has come or not.
-                    (true, false) => self.note_away(at, key, call, args),
-                    (false, true) => drop(shard.away.remove(key)),
+                    (Some(_), false) => self.note_away(at, key, call, args),
+                    (None, true) => drop(shard.away.remove(key)),
                     _ => {}
                 }
+                unserved
             }
             Some((call, _)) => {
                 let mut desk = desk!(self, shard.id, id.term);
                 desk.answer(&call, |reply| handler.write(&mut cx, args, reply));
                 let denials = denials_of(&replica.keyspace, command);
                 self.tell_denials(at, id.term, &call, denials);
+                None
             }
             None => {
                 self.reply_scratch.clear();
                 let mut reply = Reply::new(&mut self.reply_scratch, Protocol::Resp2);
-                handler.attempt(&mut cx, args, &mut reply, again);
+                let unserved = handler.attempt(&mut cx, args, &mut reply, again);
                 // Who answers tells.
                 drop(denials_of(&replica.keyspace, command));
+                unserved
             }
         }
     }
 }
+
+/// Who waits here for a command in the log: the call, and where it was forwarded.
+type Caller = (Call, Option<AwayKey>);
 
 /// Where an entry goes on with the operations of one of this node's forwards.
 #[derive(Clone, Copy)]

@@ -105,8 +105,17 @@ pub struct Batch {
     wants_digest: bool,
     /// Some of its operations may wait.
     may_wait: bool,
+    serves: Vec<Serve>,
     /// The forward whose operations are being added, and the place of the next one.
     source: Option<(NodeId, u64, u64, u32)>,
+}
+
+/// Whoever stands in the line of the entry for a key is to be tried.
+pub struct Serve {
+    /// Behind so many operations of the batch.
+    pub behind: usize,
+    pub db: u8,
+    pub key: Box<[u8]>,
 }
 
 /// A closed batch, until its operations are answered.
@@ -125,6 +134,8 @@ pub struct InFlight {
     pub wants_digest: bool,
     /// Some of its operations may begin to wait while it is applied, and what follows in it may be what they wait for.
     pub may_wait: bool,
+    /// In order.
+    pub serves: Vec<Serve>,
     /// The payload while it can still be stamped.
     open: Vec<u8>,
     /// The payload once it is an entry's.
@@ -155,6 +166,7 @@ impl Batch {
             holds_reads: false,
             wants_digest: false,
             may_wait: false,
+            serves: Vec::new(),
             source: None,
         }
     }
@@ -248,6 +260,18 @@ impl Batch {
         self.evictions += 1;
     }
 
+    /// Lets those have `key` who stand in the line of the entry for it.
+    pub fn push_serve(&mut self, db: u8, key: &[u8]) {
+        entry::put_op(
+            &mut self.payload,
+            OpKind::Serve,
+            db,
+            OwnedArgs::collect([key]).args(),
+            &mut Vec::new(),
+        );
+        self.serves.push(Serve { behind: self.ops.len(), db, key: key.into() });
+    }
+
     /// Closes the batch. Empty afterwards.
     pub fn close(&mut self) -> InFlight {
         // Roughly as much comes in the next turn.
@@ -269,6 +293,7 @@ impl Batch {
             holds_reads: full.holds_reads,
             wants_digest: full.wants_digest,
             may_wait: full.may_wait,
+            serves: full.serves,
             open: full.payload,
             payload: Bytes::new(),
             spans: full.spans,

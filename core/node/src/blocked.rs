@@ -72,7 +72,7 @@ impl Node {
             return false;
         };
         let Some(replica) = shard.replica.as_mut().filter(|replica| replica.leads()) else { return false };
-        let keys = waited_keys(&call, args, wait.first_key_only);
+        let keys = waited_keys(call.command, args, wait.first_key_only);
         // Readers of different groups, or of what they had before, do not wait for each other.
         let is_behind =
             wait.kind != WaitKind::Stream && keys.iter().any(|key| shard.waiting.holds_key(call.db, key));
@@ -87,7 +87,7 @@ impl Node {
         let offered = if waits && !lacks { keys.clone() } else { Vec::new() };
         let deadline = deadline_of(&call, wait);
         let what = (wait.kind, keys);
-        let trying = if waits { Try::None } else { Try::Unsure };
+        let trying = if waits { Try::None } else { Try::InLine(shard.batch_number()) };
         let place = shard.waiting.add(asker, call, OwnedArgs::copy(args), what, deadline, trying);
         if waits {
             // Its place in the batch is not passed: to whoever forwarded it it is a write, which the log is to have. So what
@@ -128,7 +128,7 @@ impl Node {
                 self.go_on_waiting(at, place);
             }
             (None, Some(wait)) if leads => {
-                let what = (wait.kind, waited_keys(call, resolved, wait.first_key_only));
+                let what = (wait.kind, waited_keys(call.command, resolved, wait.first_key_only));
                 let deadline = deadline_of(call, wait);
                 let place =
                     shard.waiting.add(asker, *call, OwnedArgs::copy(resolved), what, deadline, Try::None);

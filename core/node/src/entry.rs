@@ -31,6 +31,8 @@ pub enum OpKind {
     Digest = 3,
     /// A client's command that has waited, as [`OpKind::Command`].
     Again = 4,
+    /// Whoever stands in the entry's line (`line.rs`) for the keys that are the arguments is tried.
+    Serve = 5,
 }
 
 /// The forward that brought the commands behind it, so that the node that sent it recognises them when it applies the
@@ -152,7 +154,8 @@ impl<'a> EntryReader<'a> {
             2 => OpKind::From,
             3 => OpKind::Digest,
             4 => OpKind::Again,
-            _ => return self.input.malformed("an operation of kind 0 to 4"),
+            5 => OpKind::Serve,
+            _ => return self.input.malformed("an operation of kind 0 to 5"),
         };
         let db = self.input.u8()?;
         spans.clear();

@@ -31,6 +31,7 @@ mod groups;
 mod join;
 mod joined;
 mod kept;
+mod line;
 mod local;
 mod notify;
 mod on_client;

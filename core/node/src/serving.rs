@@ -6,34 +6,69 @@ use std::collections::{BTreeMap, VecDeque};
 
 use skep_base::{Args, NodeId};
 use skep_command::CommandSpec;
-use skep_keyspace::{Handler, ReadCx, WaitKind, addition, adds_for_certain, each_queued};
+use skep_keyspace::{Brings, Handler, ReadCx, WaitKind, brings, each_queued};
 use skep_resp::Reply;
 
 use crate::Node;
 use crate::answer::{Desk, desk};
 use crate::batch::{CallWait, Origin};
 use crate::transaction::EXEC;
-use crate::waiting::{Place, Try, Waiter};
+use crate::waiting::{Place, Try, Turn, Waiter};
 
 /// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
 const HEARD_MS: u64 = 1_000;
 
+/// For how many calls a transaction may be enough: by database, key and kind.
+type Brought = BTreeMap<(u8, Box<[u8]>, Option<WaitKind>), usize>;
+
+/// For how many calls of a key a write may be enough of which nobody knows. Those behind have their turn after its entry.
+const PERHAPS: usize = 8;
+
 impl Node {
-    /// Puts those who wait for what a write brings into the batch behind it.
-    pub(crate) fn serve_behind(&mut self, at: usize, db: u8, command: &'static CommandSpec, args: Args<'_>) {
+    /// Puts those who wait for what a write brings, or may bring, into the batch behind it.
+    #[inline]
+    pub(crate) fn serve_behind(&mut self, at: usize, db: u8, command: &CommandSpec, args: Args<'_>) {
         if self.shards[at].waiting.is_empty() || !self.shards[at].leads() {
             return;
         }
-        if command.id() == EXEC {
+        // Also a script under terms (`run_script`), of whatever name.
+        if args.is(0, EXEC.spec().name) {
             return self.serve_behind_transaction(at, args);
         }
-        let Some((key, kind, count)) = addition(command, args) else { return };
-        let Some(key) = args.get(key) else { return };
-        let trying = match adds_for_certain(command, args) && self.gives_on(at, kind, db, key) {
-            true => Try::Sure,
-            false => Try::Unsure,
+        match brings(command, args) {
+            Brings::To { place, kind, count, for_certain } => {
+                let Some(key) = args.get(place) else { return };
+                let is_sure = for_certain && self.gives_on(at, kind, db, key);
+                self.serve_key(at, (db, key), Some(kind), count, is_sure);
+            }
+            what => self.each_waited(at, db, what, (command, args), &mut |node, db, key| {
+                node.serve_key(at, (db, key), None, PERHAPS, false);
+            }),
+        }
+    }
+
+    /// Calls `look` with those keys of a write that may bring something to them, and that somebody waits for.
+    fn each_waited(
+        &mut self,
+        at: usize,
+        db: u8,
+        what: Brings,
+        (command, args): (&CommandSpec, Args<'_>),
+        look: &mut dyn FnMut(&mut Node, u8, &[u8]),
+    ) {
+        let (db, releases) = match what {
+            Brings::Perhaps(other) => (other.unwrap_or(db), false),
+            Brings::Releases => (db, true),
+            Brings::Nothing | Brings::To { .. } => return,
         };
-        self.serve_key(at, (db, key), kind, count, trying);
+        let Ok(keys) = command.keys(args) else { return };
+        for key in keys.iter().map(|key| &args[key.index]) {
+            // A queue without limits holds nothing back.
+            let waits = self.shards[at].waiting.holds_key(db, key);
+            if waits && !(releases && self.gives_on(at, WaitKind::Queue, db, key)) {
+                look(self, db, key);
+            }
+        }
     }
 
     /// True if what is added to a key goes on to those who wait for it, by what is there so far; also if nobody waits.
@@ -49,43 +84,64 @@ impl Node {
 
     /// The same for a transaction, which may be stopped by what it watches, or take away again what it brings.
     fn serve_behind_transaction(&mut self, at: usize, args: Args<'_>) {
-        let mut brought: BTreeMap<(u8, Box<[u8]>, WaitKind), usize> = BTreeMap::new();
+        let mut brought = Brought::new();
         each_queued(args, |db, args| {
-            if let Ok(command) = skep_command::resolve(args)
-                && let Some((key, kind, count)) = addition(command, args)
-                && let Some(key) = args.get(key)
-                && self.shards[at].waiting.holds_key(db, key)
-            {
-                *brought.entry((db, key.into(), kind)).or_default() += count;
+            let Ok(command) = skep_command::resolve(args) else { return };
+            match brings(command, args) {
+                Brings::To { place, kind, count, .. } => {
+                    if let Some(key) = args.get(place)
+                        && self.shards[at].waiting.holds_key(db, key)
+                    {
+                        *brought.entry((db, key.into(), Some(kind))).or_default() += count;
+                    }
+                }
+                what => self.each_waited(at, db, what, (command, args), &mut |_, db, key| {
+                    brought.insert((db, key.into(), None), PERHAPS);
+                }),
             }
         });
         for ((db, key, kind), count) in brought {
-            self.serve_key(at, (db, &key), kind, count, Try::Unsure);
+            self.serve_key(at, (db, &key), kind, count, false);
         }
     }
 
-    /// Puts those who wait for what `key` gets for `count` calls into the batch.
-    fn serve_key(&mut self, at: usize, key: (u8, &[u8]), kind: WaitKind, count: usize, trying: Try) {
-        let (chosen, mut is_held) = self.next_in_turn(at, key, kind, count, false);
-        let mut chosen = VecDeque::from(chosen);
+    /// Puts those who wait for what `key` gets for `count` calls into the batch. Whoever is not sure to get something stands in the
+    /// line of the entry from there on, and has the next turn in it.
+    fn serve_key(
+        &mut self,
+        at: usize,
+        key: (u8, &[u8]),
+        kind: Option<WaitKind>,
+        count: usize,
+        is_sure: bool,
+    ) {
+        let turn = self.next_in_turn(at, key, kind, (count, false));
+        if turn.line {
+            self.shards[at].batch.push_serve(key.0, key.1);
+        }
+        let mut chosen: VecDeque<(Place, bool)> =
+            turn.places.into_iter().map(|place| (place, is_sure && !turn.line)).collect();
+        let mut is_held = turn.held;
         // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
         // entry, if somebody here holds the turn.
-        while let Some(place) = chosen.pop_front() {
+        while let Some((place, is_sure)) = chosen.pop_front() {
             if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying != Try::None) {
                 continue; // chosen for another reason before
             }
-            self.try_again(at, place, trying);
+            self.try_again(at, place, is_sure);
             if is_held {
                 continue;
             }
             let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
-            let args = waiter.args.args();
-            if let Some((key, kind, count)) = addition(waiter.call.command, args)
-                && let Some(key) = args.get(key)
+            let (db, args) = (waiter.call.db, waiter.args.args());
+            if let Brings::To { place, kind, count, .. } = brings(waiter.call.command, args)
+                && let Some(key) = args.get(place)
             {
-                let (more, held) = self.next_in_turn(at, (waiter.call.db, key), kind, count, false);
-                chosen.extend(more);
-                is_held = held;
+                let turn = self.next_in_turn(at, (db, key), Some(kind), (count, false));
+                let key = turn.line.then(|| Box::<[u8]>::from(key));
+                chosen.extend(turn.places.into_iter().map(|place| (place, is_sure && !turn.line)));
+                is_held = turn.held;
+                key.iter().for_each(|key| self.shards[at].batch.push_serve(db, key));
             }
         }
     }
@@ -95,10 +151,9 @@ impl Node {
         &self,
         at: usize,
         key: (u8, &[u8]),
-        kind: WaitKind,
-        count: usize,
-        in_all: bool,
-    ) -> (Vec<Place>, bool) {
+        kind: Option<WaitKind>,
+        count: (usize, bool),
+    ) -> Turn {
         let may = |waiter: &Waiter| match waiter.call.origin {
             // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
             Origin::Peer { node, incarnation, .. } => {
@@ -110,7 +165,8 @@ impl Node {
             }
             _ => true,
         };
-        self.shards[at].waiting.next(key, kind, (count, in_all), may)
+        let shard = &self.shards[at];
+        shard.waiting.next(key, kind, count, shard.batch_number(), may)
     }
 
     /// True if there is a way to a run of another node, which was heard a moment ago.
@@ -120,8 +176,9 @@ impl Node {
     }
 
     /// Puts a try of a waiting write into the batch.
-    fn try_again(&mut self, at: usize, place: Place, trying: Try) {
+    fn try_again(&mut self, at: usize, place: Place, is_sure: bool) {
         let shard = &mut self.shards[at];
+        let trying = if is_sure { Try::Sure } else { Try::InLine(shard.batch_number()) };
         shard.waiting.set_trying(place, trying);
         let Some(waiter) = shard.waiting.get(place) else { return };
         let mut call = waiter.call;
@@ -140,7 +197,7 @@ impl Node {
         self.run_waiting_reads(at, db, key);
         let is_stream = supply.is_some_and(|(kind, _)| kind == WaitKind::Stream);
         let mut chosen = match supply.filter(|_| !(is_stream && all)) {
-            Some((kind, count)) => self.next_in_turn(at, (db, key), kind, count, true).0,
+            Some((kind, count)) => self.next_in_turn(at, (db, key), Some(kind), (count, true)).places,
             None => Vec::new(),
         };
         // A group or its stream is gone, whatever has taken its place, which each of its readers is told.
@@ -149,7 +206,7 @@ impl Node {
             let waiting = self.shards[at].waiting.of_key(db, key);
             chosen.extend(waiting.filter(|(_, w)| is_reader(w)).map(|(place, _)| place));
         }
-        chosen.into_iter().for_each(|place| self.try_again(at, place, Try::Unsure));
+        chosen.into_iter().for_each(|place| self.try_again(at, place, false));
     }
 
     /// Takes note of when a queue's rate gives way, if that is all that holds it back.
@@ -217,8 +274,103 @@ mod tests {
     }
 
     #[test]
+    fn what_a_write_turns_out_to_bring_goes_to_those_who_wait_before_anybody_else() {
+        let (list, zset) = (("BLPOP k 0", "LPOP k"), ("BZPOPMIN k 0", "ZPOPMIN k"));
+        let brought = [
+            (list, "RPUSH l a", "RENAME l k"),
+            (list, "RPUSH l a", "RENAMENX l k"),
+            (list, "RPUSH l a", "COPY l k"),
+            (list, "SELECT 1\nRPUSH k a", "MOVE k 0"),
+            (list, "SELECT 1\nRPUSH l a", "COPY l k DB 0"),
+            (list, "RPUSH l a", "SORT l ALPHA STORE k"),
+            (list, "RPUSH l a", "LMOVE l k LEFT LEFT"),
+            (list, "PING", "EVAL return(redis.call('rpush',KEYS[1],'a')) 1 k"),
+            (list, "PING", "EVAL return(redis.call('rpush',KEYS[2],'a')) 2 other k"),
+            (list, "PING", "ONCE t RPUSH k a"),
+            (list, "PING", "MULTI\nEVAL return(redis.call('rpush',KEYS[1],'a')) 1 k\nEXEC"),
+            (zset, "ZADD l 1 a", "ZUNIONSTORE k 1 l"),
+            (zset, "ZADD l 1 a", "ZRANGESTORE k l 0 -1"),
+            (zset, "PING", "GEOADD k 1 1 a"),
+            (zset, "GEOADD l 1 1 a", "GEOSEARCHSTORE k l FROMMEMBER a BYRADIUS 1 m"),
+            (zset, "PING", "ZADD k 1 a 2 a"),
+        ];
+        for durability in ["disk", "memory"] {
+            for ((waits, pops), before, brings) in brought {
+                let mut w = World::new(&[("durability", durability)]);
+                let (waiter, writer, other) = (w.connect(), w.connect(), w.connect());
+                w.ask(writer, before);
+                assert_eq!(w.ask(waiter, waits), "");
+                w.receive(writer, pipeline(brings));
+                w.receive(other, pipeline(pops));
+                w.settle();
+                assert!(["$-1", "*0"].contains(&&*w.replies(other)), "{brings}");
+                assert!(w.replies(waiter).contains(" $1 a"), "{brings}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_found_nothing_is_tried_again_behind_each_write_of_the_entry() {
+        let nothing = [
+            "RPOPLPUSH none k",
+            "LPUSHX k no",
+            "EVAL return(1) 1 k",
+            "MULTI\nRPUSH k no\nLPOP k\nEXEC",
+            "RPUSH k no\nRPOP k",
+        ];
+        for nothing in nothing {
+            for brings in ["RPUSH k a b", "MULTI\nRPUSH k a\nRPUSH k b\nEXEC", "RPUSH k a\nRPUSH k b"] {
+                let mut w = World::new(&[]);
+                let waiting = [(); 3].map(|()| w.connect());
+                let (writer, other) = (w.connect(), w.connect());
+                // Tried in its place in the batch, since its connection has written something before.
+                waiting.iter().for_each(|conn| w.receive(*conn, pipeline("SET s v\nBLPOP j k 0")));
+                w.receive(writer, pipeline(&format!("{nothing}\n{brings}")));
+                w.receive(other, pipeline("LPOP k\nRPUSH k c\nLLEN k"));
+                w.settle();
+                let expected = match nothing {
+                    // Brought for certain.
+                    "RPUSH k no\nRPOP k" => ["$2 no", "$1 a", "$1 b"],
+                    _ => ["$1 a", "$1 b", "$1 c"],
+                };
+                let got = waiting.map(|conn| w.replies(conn));
+                assert_eq!(got, expected.map(|e| format!("+OK *2 $1 k {e}")), "{nothing}, {brings}");
+                let left = if nothing.starts_with("RPUSH k no") { "$-1 :1 :1" } else { "$-1 :1 :0" };
+                assert_eq!(w.replies(other), left, "{nothing}, {brings}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_a_line_holds_is_served_in_order() {
+        let mut w = World::new(&[]);
+        let waiting = [(); 3 * super::PERHAPS].map(|()| w.connect());
+        waiting.iter().for_each(|conn| assert_eq!(w.ask(*conn, "BLPOP k 0"), ""));
+        let writer = w.connect();
+        let elements: Vec<String> = (0..waiting.len()).map(|n| n.to_string()).collect();
+        w.ask(writer, &format!("RPUSH l {}\nRENAME l k", elements.join(" ")));
+        for (conn, element) in waiting.into_iter().zip(elements) {
+            assert_eq!(w.replies(conn), format!("*2 $1 k ${} {element}", element.len()));
+        }
+    }
+
+    #[test]
+    fn what_somebody_in_line_is_served_with_and_moves_on_goes_to_those_who_wait_for_its_target() {
+        let mut w = World::new(&[]);
+        let (moves, waits, writer, other) = (w.connect(), w.connect(), w.connect(), w.connect());
+        assert_eq!(w.ask(moves, "BLMOVE k t LEFT LEFT 0") + &w.ask(waits, "BLPOP t 0"), "");
+        w.receive(writer, pipeline("EVAL return(1) 1 k\nRPUSH k a"));
+        w.receive(other, pipeline("LPOP t\nLPOP k"));
+        w.settle();
+        assert_eq!([moves, waits].map(|conn| w.replies(conn)), ["$1 a", "*2 $1 t $1 a"]);
+        assert_eq!(w.replies(other), "$-1 $-1");
+    }
+
+    #[test]
     fn a_job_that_may_be_there_already_is_certain_to_nobody() {
-        for first in ["QADD q x ID a", "QADD q x GROUP g", "QADD q x DEDUP d 60000"] {
+        let first =
+            ["QADD q x ID a", "QADD q x GROUP g", "QADD q x DEDUP d 60000", "QADD q x AT 99999999999999"];
+        for first in first.into_iter().chain(["QADD q x PRIO 99", "QADD q x NOSUCH"]) {
             let mut w = World::new(&[]);
             let (worker, waits, later, adds) = (w.connect(), w.connect(), w.connect(), w.connect());
             w.ask(worker, &format!("{first}\nQTAKE 1 q"));

@@ -276,6 +276,11 @@ impl Shard {
         waits.map_or(oldest, |number| number.min(oldest))
     }
 
+    /// The number of the batch that is being collected.
+    pub fn batch_number(&self) -> u64 {
+        self.batches + 1
+    }
+
     /// Closes the batch collected; the next operation begins another.
     pub fn close_batch(&mut self, mono: Millis) {
         self.batches += 1;

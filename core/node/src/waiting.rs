@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, Millis, NodeId};
+use skep_command::CommandSpec;
 use skep_keyspace::{Handler, WaitKind};
 
 use crate::batch::{Asker, Call, Origin, Unblock};
@@ -41,8 +42,19 @@ pub(crate) enum Try {
     None,
     /// Behind a write that brings what it is to get.
     Sure,
-    /// There may be nothing for it.
-    Unsure,
+    /// In so manieth batch of the shard. There may be nothing for it; then it stands in the line of that entry (`line.rs`).
+    InLine(u64),
+}
+
+/// Whose turn it is.
+#[derive(Default)]
+pub(crate) struct Turn {
+    /// In their order.
+    pub places: Vec<Place>,
+    /// Somebody stands in the line of the batch that is being collected, and is to be tried before them.
+    pub line: bool,
+    /// Somebody who may get nothing is tried in another batch, and nobody behind him is named.
+    pub held: bool,
 }
 
 type ByKey = BTreeMap<Box<[u8]>, BTreeSet<Place>>;
@@ -168,41 +180,49 @@ impl Waiting {
         places.into_iter().flatten().map(|place| (*place, &self.order[place]))
     }
 
-    /// Whose turn it is when `key` gets something for `count` calls that wait for `kind`: the first writes that no try is on its
-    /// way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Else who is tried
-    /// without being sure holds the turn, and nobody behind it is named; true if it is so. Of a stream each group gets its own.
+    /// Whose turn it is when `key` gets something for `count` calls that wait for `kind`, or for anything: the first writes that no
+    /// try is on its way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Of a
+    /// stream each group gets its own. `batch` is the one that is being collected.
     pub fn next(
         &self,
         (db, key): (u8, &[u8]),
-        kind: WaitKind,
+        kind: Option<WaitKind>,
         (count, in_all): (usize, bool),
+        batch: u64,
         may: impl Fn(&Waiter) -> bool,
-    ) -> (Vec<Place>, bool) {
+    ) -> Turn {
         let (mut groups, mut left) = (BTreeSet::new(), count);
-        let mut chosen = Vec::new();
+        let mut turn = Turn::default();
         for (place, waiter) in self.of_key(db, key) {
             if left == 0 {
                 break;
             }
-            if waiter.kind != kind || !matches!(waiter.call.handler, Handler::Write(_)) || !may(waiter) {
+            let is_meant = kind.is_none_or(|kind| waiter.kind == kind);
+            if !is_meant || !matches!(waiter.call.handler, Handler::Write(_)) || !may(waiter) {
                 continue;
             }
-            if kind == WaitKind::Stream {
-                // Who is being tried stands for its group.
-                if groups.insert(waiter.group()) && waiter.trying == Try::None {
-                    chosen.push(place);
-                }
+            // Who is being tried stands for its group.
+            if waiter.kind == WaitKind::Stream && !groups.insert(waiter.group()) {
                 continue;
             }
             match waiter.trying {
-                Try::None => chosen.push(place),
-                Try::Unsure if !in_all => return (chosen, true),
+                Try::None => turn.places.push(place),
+                Try::InLine(of) if of == batch && !in_all => {
+                    turn.line = true;
+                    continue;
+                }
+                Try::InLine(_) if !in_all && waiter.kind != WaitKind::Stream => {
+                    turn.held = true;
+                    break;
+                }
                 Try::Sure if !in_all => continue,
-                Try::Sure | Try::Unsure => {}
+                Try::Sure | Try::InLine(_) => {}
             }
-            left -= 1;
+            if waiter.kind != WaitKind::Stream {
+                left -= 1;
+            }
         }
-        (chosen, false)
+        turn
     }
 
     /// Takes note whether a try is on its way.
@@ -212,7 +232,7 @@ impl Waiting {
         if let Some(deadline) = waiter.deadline {
             match trying {
                 Try::None => drop(self.deadlines.insert((deadline, place))),
-                Try::Sure | Try::Unsure => drop(self.deadlines.remove(&(deadline, place))),
+                Try::Sure | Try::InLine(_) => drop(self.deadlines.remove(&(deadline, place))),
             }
         }
     }
@@ -321,8 +341,8 @@ impl Waiting {
 }
 
 /// The keys that a call waits for, each once.
-pub(crate) fn waited_keys(call: &Call, args: Args<'_>, first_only: bool) -> Vec<Box<[u8]>> {
-    let Ok(keys) = call.command.keys(args) else { return Vec::new() };
+pub(crate) fn waited_keys(command: &CommandSpec, args: Args<'_>, first_only: bool) -> Vec<Box<[u8]>> {
+    let Ok(keys) = command.keys(args) else { return Vec::new() };
     let count = if first_only { 1 } else { keys.len() };
     let mut waited: Vec<Box<[u8]>> = Vec::with_capacity(count);
     for key in keys.iter().take(count) {

@@ -98,6 +98,37 @@ fn what_was_forwarded_behind_a_command_that_waits_gets_its_own_reply_when_the_le
 }
 
 #[test]
+fn every_replica_serves_the_line_of_an_entry_alike() {
+    let (mut c, leader, [one, two]) = three();
+    for writes in [leader, one] {
+        let conns = [one, leader, two, one].map(|n| (n, wait(&mut c, n, "BLPOP k 0")));
+        let moves = wait(&mut c, two, "BLMOVE k t LEFT LEFT 0");
+        let last = wait(&mut c, one, "BLPOP t 0");
+        let writer = c.node(writes).connect();
+        let brings =
+            "RPUSH l 0 1 2\nEVAL return(1) 1 k\nRENAME l k\nLPOP k\nRPUSH k 3 4 5\nLPOP t\nLRANGE k 0 -1";
+        assert_eq!(c.ask(writes, writer, brings), ":3 :1 +OK $-1 :3 $-1 *1 $1 5");
+        c.run(50);
+        for (element, (node, conn)) in conns.into_iter().enumerate() {
+            assert_eq!(c.node(node).replies(conn), format!("*2 $1 k $1 {element}"));
+        }
+        assert_eq!(c.node(two).replies(moves), "$1 4");
+        assert_eq!(c.node(one).replies(last), "*2 $1 t $1 4");
+        assert_eq!(c.ask(writes, writer, "DEL k"), ":1");
+        c.run(50);
+        let digests = [1, 2, 3].map(|n| {
+            let replica = c.node(n).node.shards[0].replica.as_ref().unwrap();
+            (replica.keyspace.digest(), replica.applied)
+        });
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+    }
+    for n in 1..=3 {
+        let shard = &c.node(n).node.shards[0];
+        assert!(shard.away.is_empty() && shard.waiting.is_empty() && shard.forwarded.is_empty(), "node {n}");
+    }
+}
+
+#[test]
 fn who_waits_longest_is_first_whichever_node_he_is_at() {
     let (mut c, leader, [one, two]) = three();
     let conns = [one, leader, two, one].map(|n| (n, wait(&mut c, n, "BLPOP k 0")));

@@ -80,7 +80,7 @@ fn write_members<'a>(
 }
 
 /// A score or an increment.
-fn score(arg: &[u8]) -> Result<f64, Refusal> {
+pub(crate) fn score(arg: &[u8]) -> Result<f64, Refusal> {
     number::parse_f64(arg).ok_or(Refusal::NotFloat)
 }
 
