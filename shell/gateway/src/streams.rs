@@ -7,10 +7,7 @@
 //! Invariant: a stream whose client takes no piece for its listener's `body-idle`, and a quarter of it at most, is reset, and the
 //! gate is told that the client is gone.
 //!
-//! Asking is cheap for a client that resets its streams at once, and not for upstreams, where each of them ends a connection
-//! ("rapid reset", CVE-2023-44487); h2 limits only those that come within one read. So such streams are counted here, and who
-//! makes many is to go. Those that were given some time are not counted: who gives up waiting does no harm, and so many
-//! at once are all that a connection may have. Both as Envoy does (`overload.premature_reset_total_stream_count`).
+//! How those that end look to [`Haste`], which says when their client resets too many of them, is told here as well.
 //!
 //! Cost: one timer for a connection, two readings of the clock for a stream, and a note for each piece of a reply.
 
@@ -23,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use skep_base::Micros;
+use skep_gate::protect::haste::Haste;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 
@@ -32,11 +31,6 @@ use crate::reply::{Reply, ReplyFault};
 const PIECE_BYTES_MAX: usize = 16 << 10;
 /// How often streams are looked at in the shortest time that is counted.
 const LOOKS: u32 = 4;
-/// Of so many streams that have ended, one after another, fewer than half may be hasty.
-const COUNTED: u32 = 200;
-/// Streams that their client resets before this, unanswered, are hasty.
-const HASTE: Duration = Duration::from_secs(1);
-
 /// The streams of one connection. Runs their tasks for hyper.
 #[derive(Clone)]
 pub(crate) struct Streams(Rc<Inner>);
@@ -51,11 +45,8 @@ struct Inner {
     used: Cell<bool>,
     /// One has begun at all.
     begun: Cell<bool>,
-    /// Those that have ended, since they were last [`COUNTED`].
-    ended: Cell<u32>,
-    /// Of these, the hasty ones.
-    hasty: Cell<u32>,
-    /// Told when they are too many.
+    haste: Cell<Haste>,
+    /// Told when there is too much of it.
     overrun: Notify,
 }
 
@@ -72,8 +63,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn new() -> Watched {
-        Watched { since: Instant::now(), answered: false, task: None, waits: false, looks: 0 }
+    fn new(answered: bool) -> Watched {
+        Watched { since: Instant::now(), answered, task: None, waits: false, looks: 0 }
     }
 }
 
@@ -134,26 +125,21 @@ impl Streams {
     }
 
     fn count(&self, stream: &Watched) {
-        let inner = &self.0;
-        inner.ended.set(inner.ended.get() + 1);
-        if !stream.answered && stream.since.elapsed() < HASTE {
-            inner.hasty.set(inner.hasty.get() + 1);
+        let mut haste = self.0.haste.get();
+        if haste.ended(stream.answered, Micros(stream.since.elapsed().as_micros() as u64)) {
+            self.0.overrun.notify_one();
         }
-        if inner.hasty.get() >= COUNTED / 2 {
-            inner.overrun.notify_one();
-        }
-        if inner.ended.get() == COUNTED {
-            inner.ended.set(0);
-            inner.hasty.set(0);
-        }
+        self.0.haste.set(haste);
     }
 
     fn begin(&self) -> Place {
         let mut live = self.0.live.borrow_mut();
         let at = live.iter().position(Option::is_none).unwrap_or(live.len());
+        // What a stream's task begins is what follows its answer: the sending half of a WebSocket.
+        let begun = Some(Watched::new(self.0.current.get().is_some()));
         match live.get_mut(at) {
-            Some(empty) => *empty = Some(Watched::new()),
-            None => live.push(Some(Watched::new())),
+            Some(empty) => *empty = begun,
+            None => live.push(begun),
         }
         self.0.used.set(true);
         self.0.begun.set(true);

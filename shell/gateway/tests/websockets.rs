@@ -158,3 +158,19 @@ fn what_opens_no_websocket_is_told_as_it_is() {
         assert!(ends(&mut body).await);
     });
 }
+
+#[test]
+fn a_client_of_many_short_websockets_resets_nothing_too_soon() {
+    run(async {
+        let (upstream, _seen) = server().await;
+        let (_stage, web) = gateway(&text(upstream));
+        let mut client = client(web).await;
+        for n in 0..250 {
+            let (status, _, mut stream, mut body) = connect(&mut client, "/ws/1", Some("websocket")).await;
+            assert_eq!(status, 200, "{n}");
+            stream.send_data(Bytes::from_static(b"bye"), true).unwrap();
+            assert_eq!(read(&mut body, 3).await, b"BYE");
+            assert!(ends(&mut body).await);
+        }
+    });
+}

@@ -3,6 +3,7 @@
 pub mod bucket;
 pub mod forwarded;
 pub mod guard;
+pub mod haste;
 pub mod headers;
 pub mod nets;
 pub mod rate;
