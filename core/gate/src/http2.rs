@@ -5,12 +5,21 @@
 //!
 //! Invariant: what is found does not depend on how the bytes are cut, and nothing behind the first frame is looked at.
 
+use skep_base::Micros;
+
 /// A frame's length in three bytes, type, flags and stream (RFC 9113, section 4.1).
 const FRAME_HEAD_BYTES: usize = 9;
 /// A name in two bytes and a value in four (section 6.5.1).
 const SETTING_BYTES: usize = 6;
+/// Requests of one connection at once, as many as every server should allow (RFC 9113, section 6.5.2).
+pub const REQUESTS_MAX: u32 = 100;
 const SETTINGS: u8 = 4;
 const ACK: u8 = 1;
+/// RFC 9113, section 7.
+const NO_ERROR: u32 = 0;
+const REFUSED_STREAM: u32 = 7;
+/// Who waits for less may just be in a hurry; a lone request that its server thinks about for longer costs another connection.
+const SILENCE: Micros = Micros::from_secs(1);
 /// RFC 9113, section 6.5.2.
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 /// RFC 8441, section 9.1.
@@ -23,6 +32,37 @@ pub struct Announcement {
     pub connect: bool,
     /// Requests at once over one connection, if it says.
     pub streams: Option<u32>,
+}
+
+/// How many requests go over one connection at once, to a server that has announced `found`. One before it has spoken. One to who
+/// allows none: it is asked all the same, and left by time limits.
+pub fn requests_at_once(found: Option<Announcement>) -> u32 {
+    found.map_or(1, |found| found.streams.unwrap_or(REQUESTS_MAX).clamp(1, REQUESTS_MAX))
+}
+
+/// What became of a request whose stream ended without a reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unanswered {
+    /// The server says that it did not touch it (RFC 9113, section 8.7).
+    Refused,
+    /// Its connection takes no more requests, and did not touch this one: another connection to the same server may.
+    Leaving,
+    MayHaveRun,
+}
+
+/// By the code of its end, and whether that was a GOAWAY of the server, which ends only streams that are above its last one.
+pub fn unanswered(code: Option<u32>, by_goaway: bool) -> Unanswered {
+    match code {
+        Some(REFUSED_STREAM) => Unanswered::Refused,
+        Some(NO_ERROR) if by_goaway => Unanswered::Leaving,
+        _ => Unanswered::MayHaveRun,
+    }
+}
+
+/// Whether a connection is to get no new requests, after one was given up that had waited so long for its reply: if nothing at
+/// all was `heard` over it meanwhile.
+pub fn is_silent(waited: Micros, heard: bool) -> bool {
+    !heard && waited >= SILENCE
 }
 
 /// Reads the settings by which a server begins (RFC 9113, section 3.4).
@@ -86,6 +126,45 @@ mod tests {
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    #[test]
+    fn as_many_requests_share_a_connection_as_its_server_allows() {
+        assert_eq!(requests_at_once(None), 1, "it has not spoken");
+        for (streams, expected) in
+            [(None, 100), (Some(0), 1), (Some(1), 1), (Some(7), 7), (Some(100), 100), (Some(u32::MAX), 100)]
+        {
+            let found = Announcement { connect: false, streams };
+            assert_eq!(requests_at_once(Some(found)), expected, "{streams:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_its_server_says_it_did_not_touch_is_untouched() {
+        for (code, by_goaway, expected) in [
+            (Some(7), false, Unanswered::Refused),
+            (Some(7), true, Unanswered::Refused),
+            (Some(0), true, Unanswered::Leaving),
+            (Some(0), false, Unanswered::MayHaveRun),
+            (Some(8), false, Unanswered::MayHaveRun),
+            (Some(2), true, Unanswered::MayHaveRun),
+            (None, true, Unanswered::MayHaveRun),
+        ] {
+            assert_eq!(unanswered(code, by_goaway), expected, "{code:?} {by_goaway}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_for_a_second_gets_no_more() {
+        let just_less = Micros(SILENCE.0 - 1);
+        for (waited, heard, expected) in [
+            (SILENCE, false, true),
+            (SILENCE, true, false),
+            (just_less, false, false),
+            (Micros(0), true, false),
+        ] {
+            assert_eq!(is_silent(waited, heard), expected, "{waited:?} {heard}");
+        }
     }
 
     #[test]

@@ -67,17 +67,25 @@ pub(crate) async fn copy_both_tcp(mut first: TcpStream, mut second: TcpStream, i
 async fn until_silent<T>(both: impl Future<Output = io::Result<T>>, ways: [&Way; 2], idle: Duration) {
     let silence = async {
         loop {
-            let moved = ways[0].moved.get().max(ways[1].moved.get());
-            if moved + idle <= Instant::now() {
+            let until = silent_since(ways) + idle;
+            if until <= Instant::now() {
                 return;
             }
-            sleep_until(moved + idle).await;
+            sleep_until(until).await;
         }
     };
     tokio::select! {
         _ = both => {}
         () = silence => {}
     }
+}
+
+/// Since when nothing has moved: in neither direction, or in one of which the other side has something to take. Else a side that
+/// takes nothing would hold the other's connection, and what waits on it, for as long as it says something itself.
+fn silent_since(ways: [&Way; 2]) -> Instant {
+    let last = ways[0].moved.get().max(ways[1].moved.get());
+    let stuck = ways.iter().filter(|way| way.holds.get()).map(|way| way.moved.get());
+    stuck.fold(last, Instant::min)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,16 +100,26 @@ enum Copied {
 struct Way {
     bytes: Cell<u64>,
     moved: Cell<Instant>,
+    /// Something was read that is not written yet.
+    holds: Cell<bool>,
 }
 
 impl Way {
     fn new() -> Way {
-        Way { bytes: Cell::new(0), moved: Cell::new(Instant::now()) }
+        Way { bytes: Cell::new(0), moved: Cell::new(Instant::now()), holds: Cell::new(false) }
     }
 
-    fn has_moved(&self, bytes: usize) {
+    /// Something was read.
+    fn takes(&self) {
+        self.moved.set(Instant::now());
+        self.holds.set(true);
+    }
+
+    /// So much of it was written, and whether there is more of it.
+    fn gives(&self, bytes: usize, holds: bool) {
         self.moved.set(Instant::now());
         self.bytes.set(self.bytes.get() + bytes as u64);
+        self.holds.set(holds);
     }
 
     async fn copy(
@@ -120,10 +138,18 @@ impl Way {
                 to.shutdown().await?;
                 return Ok(Copied::All);
             }
-            self.has_moved(0);
-            to.write_all(&buffer).await?;
+            self.takes();
+            let mut left = &buffer[..];
+            while !left.is_empty() {
+                let n = to.write(left).await?;
+                if n == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                left = &left[n..];
+                self.gives(n, true);
+            }
             to.flush().await?;
-            self.has_moved(n);
+            self.gives(0, false);
             full = if n >= PIECE_BYTES { full + 1 } else { 0 };
             if n == buffer.capacity() && n < PIECE_BYTES {
                 buffer.reserve(PIECE_BYTES);
@@ -139,11 +165,49 @@ impl Way {
             if n == 0 {
                 return Ok(());
             }
-            self.has_moved(0);
+            self.takes();
             while !pipe.is_empty() {
                 let n = poll_fn(|cx| pipe.poll_drain(cx, to)).await?;
-                self.has_moved(n);
+                self.gives(n, !pipe.is_empty());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::time::{interval, timeout};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_side_that_takes_nothing_ends_both_although_the_other_direction_moves() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, client_far) = duplex(64);
+            let (upstream, upstream_far) = duplex(64);
+            let (mut hears, mut says) = tokio::io::split(upstream);
+            let talk = async {
+                let mut pace = interval(IDLE / 10);
+                while client.write_all(b"a word now and then").await.is_ok() {
+                    pace.tick().await;
+                }
+            };
+            let mut nowhere = tokio::io::sink();
+            let all = async {
+                tokio::join!(
+                    copy_both(client_far, upstream_far, IDLE),
+                    talk,
+                    // More than fits on the way to the client, which takes none of it.
+                    async { says.write_all(&[b'x'; 1 << 20]).await },
+                    tokio::io::copy(&mut hears, &mut nowhere),
+                )
+            };
+            let _ = timeout(PATIENCE, all).await.expect("it ends");
+        });
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::io::Errno;
+
 /// Connections of the process that fit.
 static FIT: AtomicI32 = AtomicI32::new(RawFd::MAX);
 
@@ -26,15 +28,15 @@ pub(crate) fn has_room_for_client(socket: &impl AsRawFd) -> bool {
     is_below(socket, 6)
 }
 
-/// Gives back what was just opened towards an upstream.
-///
-/// # Errors
-/// Too many are open; it is closed.
-pub(crate) fn check<S: AsRawFd>(socket: S) -> io::Result<S> {
-    match is_below(&socket, 7) {
-        true => Ok(socket),
-        false => Err(io::Error::other("the process has too many files and connections open")),
-    }
+/// Whether nothing could be opened because too much is open, of the process or of the machine.
+pub(crate) fn is_want(error: &io::Error) -> bool {
+    let known = Errno::from_io_error(error);
+    matches!(known, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// Gives back what was just opened towards an upstream; or, if too many are open, closes it.
+pub(crate) fn check<S: AsRawFd>(socket: S) -> Option<S> {
+    is_below(&socket, 7).then_some(socket)
 }
 
 #[cfg(test)]
@@ -54,10 +56,10 @@ mod tests {
     fn clients_leave_room_for_upstreams_and_both_for_the_store() {
         assert!(has_room_for_client(&Numbered(1 << 30)), "nobody has said how many fit");
         set_fit(800);
-        let taken =
-            [0, 599, 600, 699, 700].map(|n| (has_room_for_client(&Numbered(n)), check(Numbered(n)).is_ok()));
+        let taken = [0, 599, 600, 699, 700]
+            .map(|n| (has_room_for_client(&Numbered(n)), check(Numbered(n)).is_some()));
         assert_eq!(taken, [(true, true), (true, true), (false, true), (false, true), (false, false)]);
         set_fit(u64::MAX);
-        assert!(check(Numbered(1 << 30)).is_ok());
+        assert!(check(Numbered(1 << 30)).is_some());
     }
 }

@@ -28,7 +28,7 @@ impl Pipe {
     /// A pipe, if one of use can be had.
     pub(crate) fn open() -> Option<Pipe> {
         let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        let (out, into) = (descriptors::check(out).ok()?, descriptors::check(into).ok()?);
+        let (out, into) = (descriptors::check(out)?, descriptors::check(into)?);
         let _ = fcntl_setpipe_size(&into, PIPE_BYTES);
         let room = fcntl_getpipe_size(&into).ok()?;
         (room >= PIPE_BYTES_MIN).then_some(Pipe { out, into, held: 0 })

@@ -13,8 +13,9 @@ use tokio::task::spawn_local;
 
 use crate::control::duration;
 use crate::core::Core;
+use crate::stream::Stream;
 use crate::task::Owned;
-use crate::upstream::{LocalExecutor, Upstream, connect};
+use crate::upstream::{LocalExecutor, NoConnection, Upstream, connect};
 
 /// What a probe's answer may be long.
 const BODY_BYTES_MAX: usize = 64 << 10;
@@ -30,18 +31,30 @@ pub(crate) fn start(core: &Rc<Core>, pool: PoolId, upstream: UpstreamId, probe: 
     spawn_local(async move {
         // The gate counts the time, too; this ends what nobody waits for any more.
         let asking = ask(&asked, &rule);
-        let well = tokio::time::timeout(duration(rule.timeout), asking).await.unwrap_or(false);
+        let well = tokio::time::timeout(duration(rule.timeout), asking).await.unwrap_or(Some(false));
         // Places are of the configuration in force: after a change its own probes follow.
         let plan = core.plan();
         let same = plan.upstream_at(pool, upstream).is_some_and(|now| Rc::ptr_eq(now, &asked));
         if same {
-            core.tell(Input::Probed { pool, upstream, probe, well });
+            core.tell(match well {
+                Some(well) => Input::Probed { pool, upstream, probe, well },
+                None => Input::NotProbed { pool, upstream, probe },
+            });
         }
     });
 }
 
-async fn ask(upstream: &Upstream, rule: &Health) -> bool {
-    let Ok(socket) = connect(&upstream.place, upstream.tls.as_ref()).await else { return false };
+/// None if the process may open no connection for it.
+async fn ask(upstream: &Upstream, rule: &Health) -> Option<bool> {
+    let socket = match connect(&upstream.place, upstream.tls.as_ref(), || {}).await {
+        Ok(socket) => socket,
+        Err(NoConnection::Full) => return None,
+        Err(NoConnection::Fault(_)) => return Some(false),
+    };
+    Some(is_well(upstream, rule, socket).await)
+}
+
+async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
     match rule.kind {
         ProbeKind::Tcp => true,
         ProbeKind::Http => {
@@ -83,7 +96,7 @@ fn is_expected(rule: &Health, status: StatusCode) -> bool {
 }
 
 /// The protocol of `grpc.health.v1.Health/Check`, for the server as a whole.
-async fn ask_grpc(upstream: &Upstream, socket: crate::stream::Stream) -> Option<bool> {
+async fn ask_grpc(upstream: &Upstream, socket: Stream) -> Option<bool> {
     let (mut sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(socket)).await.ok()?;
     let _connection = Owned::spawn(async move { _ = connection.await });
     let request = Request::post(format!("http://{}/grpc.health.v1.Health/Check", upstream.key.address))

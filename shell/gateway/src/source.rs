@@ -228,6 +228,11 @@ impl Source {
         Rc::clone(&self.failed)
     }
 
+    /// True while it can be sent again from its beginning.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self.is_gone.get()
+    }
+
     /// `tell` is called once, when the body can no longer be sent again from its beginning.
     pub(crate) fn on_gone(&self, tell: impl FnOnce() + 'static) {
         *self.on_gone.borrow_mut() = Some(Box::new(tell));

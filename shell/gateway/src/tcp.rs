@@ -28,7 +28,7 @@ use crate::in_flight::{InFlight, Record};
 use crate::listen::Connection;
 use crate::mailbox::Command;
 use crate::stream::Stream;
-use crate::upstream::{Upstream, connect};
+use crate::upstream::{Upstream, connect_in_turn, waiting};
 
 /// What the gate is told when an upstream has taken a connection: that is well, and no status of HTTP is meant.
 const WELL: u16 = 200;
@@ -167,7 +167,11 @@ async fn find(in_flight: &mut InFlight) -> Result<(Stream, Rc<Upstream>), Why> {
                     count(&upstream.figures.attempts);
                     in_flight.record.note(|line| line.attempts = attempt);
                     let to = Rc::clone(&upstream);
-                    let connecting = async move { connect(&to.place, to.tls.as_ref()).await };
+                    let teller = Rc::clone(&core);
+                    let connecting = async move {
+                        let tell = |waits| teller.tell(waiting(request, attempt, waits));
+                        connect_in_turn(&to.place, to.tls.as_ref(), tell).await
+                    };
                     running = Some((attempt, upstream, Box::pin(connecting)));
                 }
                 Command::Abandon { .. } => running = None,

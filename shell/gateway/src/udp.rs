@@ -23,7 +23,7 @@ use crate::figures::count;
 use crate::in_flight::{InFlight, Record};
 use crate::listen::{Connection, Listening};
 use crate::mailbox::Command;
-use crate::upstream::Upstream;
+use crate::upstream::{NoConnection, Upstream};
 
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 64 << 10;
@@ -142,10 +142,14 @@ async fn carry(
             Command::Try { attempt, upstream, .. } => {
                 count(&upstream.figures.attempts);
                 in_flight.set_attempt(attempt);
-                match timeout(NAME_TIME, open(&upstream)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-                {
+                let late = || Err(io::Error::from(io::ErrorKind::TimedOut).into());
+                match timeout(NAME_TIME, open(&upstream)).await.unwrap_or_else(|_| late()) {
                     Ok(socket) => break (socket, upstream),
-                    Err(_) => {
+                    Err(full @ NoConnection::Full) => {
+                        count(&core.turned_away);
+                        return Err(io::Error::other(full.to_string()));
+                    }
+                    Err(NoConnection::Fault(_)) => {
                         count(&upstream.figures.failures);
                         core.tell(Input::Failed { request, attempt, failure: Failure::NotSent });
                     }
@@ -199,11 +203,15 @@ async fn carry(
     Ok(())
 }
 
-async fn open(upstream: &Upstream) -> io::Result<UdpSocket> {
+/// A socket for a session, which is as good as a client's connection where descriptors are short.
+async fn open(upstream: &Upstream) -> Result<UdpSocket, NoConnection> {
     let addresses = upstream.place.addresses().await?;
-    let to = *addresses.first().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let to = *addresses.first().ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
-    let socket = descriptors::check(UdpSocket::bind(any).await?)?;
+    let socket = UdpSocket::bind(any).await.map_err(NoConnection::of_opening)?;
+    if !descriptors::has_room_for_client(&socket) {
+        return Err(NoConnection::Full);
+    }
     socket.connect(to).await?;
     Ok(socket)
 }

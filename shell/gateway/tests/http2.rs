@@ -188,6 +188,47 @@ async fn a_post_above_the_last_stream_of_a_goaway_goes_elsewhere_and_one_below_d
 }
 
 #[tokio::test]
+async fn a_post_that_a_goaway_leaves_untouched_goes_over_another_connection_to_the_only_upstream() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    let upstream = frames(move |kind, _, stream| match kind {
+        // The second of each connection is one too many.
+        HEADERS if stream == 3 => (frame(GOAWAY, 0, 0, &[&1_u32.to_be_bytes()[..], &[0; 4]].concat()), true),
+        HEADERS => {
+            counted.fetch_add(1, Relaxed);
+            (frame(HEADERS, 5, stream, &[0x88]), true)
+        }
+        _ => (Vec::new(), true),
+    })
+    .await;
+    let (stage, _, mut client) = begin(&http2_pool(&[upstream], "breaker.consecutive = 1")).await;
+    for n in 1..=6 {
+        let reply = ask(&mut client, Request::post("http://a.test/").body(()).unwrap()).await;
+        assert_eq!((reply.status().as_u16(), seen.load(Relaxed)), (200, n));
+    }
+    end(stage).await;
+}
+
+#[tokio::test]
+async fn a_connection_over_which_nothing_comes_any_more_gets_no_second_request() {
+    // Only the first request of each connection is answered.
+    let upstream = frames(|kind, _, stream| match kind {
+        HEADERS if stream == 1 => (frame(HEADERS, 5, stream, &[0x88]), true),
+        _ => (Vec::new(), true),
+    })
+    .await;
+    let text = http2_pool(&[upstream], "connections = 1\nbreaker = false\neject = false");
+    let (stage, _, mut client) =
+        begin(&format!("{text}\n[gateway.route.s]\npath = '/s'\npool = 'p'\ntimeout.request = '1200ms'"))
+            .await;
+    for (path, expected) in [("/", 200), ("/s", 504), ("/", 200)] {
+        let request = Request::post(format!("http://a.test{path}")).body(()).unwrap();
+        assert_eq!(ask(&mut client, request).await.status(), expected, "{path}");
+    }
+    end(stage).await;
+}
+
+#[tokio::test]
 async fn an_upstream_of_http2_is_pinged_as_rarely_as_its_pool_says() {
     let (pinged, mut pings) = unbounded_channel();
     let upstream = frames(move |kind, flags, _| {

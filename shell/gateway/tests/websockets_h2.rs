@@ -5,13 +5,14 @@
 mod stage;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use h2::RecvStream;
 use h2::ext::Protocol;
 use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
 use http::{Method, Request, Response};
 use stage::websocket::{client, connect, ends, gateway, read, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -79,6 +80,9 @@ async fn answer(
         let _ = reply.send_data(Bytes::from_static(b"ok."), true);
         return;
     }
+    if path == "/ws/flood" {
+        return flood(reply).await;
+    }
     while let Some(Ok(piece)) = body.data().await {
         body.flow_control().release_capacity(piece.len()).unwrap();
         if reply.send_data(piece.to_ascii_uppercase().into(), false).is_err() {
@@ -88,12 +92,28 @@ async fn answer(
     let _ = reply.send_data(Bytes::new(), true);
 }
 
+/// Says as much as may be said.
+async fn flood(mut reply: SendStream<Bytes>) {
+    loop {
+        reply.reserve_capacity(1 << 16);
+        let Some(Ok(room)) = poll_fn(|cx| reply.poll_capacity(cx)).await else { return };
+        if reply.send_data(vec![b'x'; room].into(), false).is_err() {
+            return;
+        }
+    }
+}
+
 fn text(upstream: SocketAddr) -> String {
+    of_pool(&[upstream])
+}
+
+fn of_pool(upstreams: &[SocketAddr]) -> String {
+    let upstreams: Vec<String> = upstreams.iter().map(ToString::to_string).collect();
     format!(
         "[gateway.listener.web]\naddress = 'WEB'\n\
          [gateway.route.all]\npool = 'p'\n\
          [gateway.route.brief]\npath = '/ws/brief'\npool = 'p'\ntimeout.idle = '100ms'\n\
-         [gateway.pool.p]\nupstreams = ['{upstream}']\nprotocol = 'http2'\nbreaker.consecutive = 1\n"
+         [gateway.pool.p]\nupstreams = {upstreams:?}\nprotocol = 'http2'\nbreaker.consecutive = 1\n"
     )
 }
 
@@ -202,6 +222,19 @@ fn an_upstream_that_announces_no_websockets_refuses_them_and_is_not_to_blame() {
 }
 
 #[test]
+fn websockets_go_to_those_of_a_pool_that_announce_them() {
+    run(async {
+        let (plain, opening) = (server(false, 100).await, server(true, 100).await);
+        let (_stage, web) = gateway(&of_pool(&[plain.address, opening.address]));
+        let mut client = client(web).await;
+        for _ in 0..20 {
+            assert_eq!(connect(&mut client, "/ws/1", Some("websocket")).await.0, 200);
+        }
+        assert_eq!(plain.connections.get(), 1, "it was asked whether it does");
+    });
+}
+
+#[test]
 fn what_opens_no_websocket_over_http2_is_told_as_it_is() {
     run(async {
         let mut server = server(true, 100).await;
@@ -247,6 +280,50 @@ fn no_more_of_them_go_over_a_connection_than_its_upstream_allows() {
             assert!(head.starts_with("http/1.1 101 "), "{head}");
             stream.write_all(&[b'a' + n]).await.unwrap();
             assert_eq!(stream.read_u8().await.unwrap(), b'A' + n);
+            open.push(stream);
+        }
+        assert_eq!(server.connections.get(), 3);
+    });
+}
+
+#[test]
+fn clients_that_do_not_read_their_websockets_stop_no_other_request() {
+    run(async {
+        let server = server(true, 100).await;
+        let (_stage, web) = gateway(&text(server.address));
+        let mut unread = client(web).await;
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(connect(&mut unread, "/ws/flood", Some("websocket")).await);
+        }
+        // While they are sent all that there is room for.
+        for _ in 0..200 {
+            let mut plain = TcpStream::connect(web).await.unwrap();
+            plain.write_all(b"GET /plain HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut reply = String::new();
+            plain.read_to_string(&mut reply).await.unwrap();
+            assert!(reply.contains("\r\nok.\r\n"), "{reply}");
+        }
+        assert_eq!(server.connections.get(), 1);
+    });
+}
+
+#[test]
+fn many_at_once_to_an_upstream_that_was_not_asked_yet_are_no_more_than_it_allows() {
+    run(async {
+        let server = server(true, 2).await;
+        let (_stage, web) = gateway(&text(server.address));
+        let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+        let asked: Vec<_> = (0..6)
+            .map(|_| {
+                let line = line.clone();
+                spawn_local(async move { upgrade(web, "/ws/1", &line).await })
+            })
+            .collect();
+        let mut open = Vec::new();
+        for asked in asked {
+            let (head, stream) = asked.await.unwrap();
+            assert!(head.starts_with("http/1.1 101 "), "{head}");
             open.push(stream);
         }
         assert_eq!(server.connections.get(), 3);

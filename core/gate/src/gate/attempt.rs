@@ -227,11 +227,11 @@ impl Gate {
         let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
         let failure = if forwarding { Failure::Broken } else { failure };
         if let Some(attempt) = self.attempt_mut(id, number) {
-            attempt.may_have_run = failure != Failure::NotSent;
+            attempt.may_have_run = failure.was_sent();
         }
         match () {
             () if forwarding => self.break_off(now, id, number, out),
-            () if waits => {}
+            () if waits || failure == Failure::NotTaken => {}
             () => self.learn(now, id, number, Verdict::Failed, failure, out),
         }
         self.release(now, id, number, out);
@@ -277,6 +277,10 @@ impl Gate {
         let pools = self.pools_for(id);
         let other = pools.iter().find(|p| self.pools[p.at()].has_other(now, &request.tried));
         let other = *other.ok_or(Final::NoUpstream)?;
+        if failure == Failure::NotTaken {
+            // Nothing failed: it is at once with whoever is next, and no retry of the budget, which any client could use up so.
+            return Ok(Micros(0));
+        }
         let wait = retry::back_off(rule, request.sent + 1, failure, &mut self.rng);
         if now.plus(wait) >= request.deadline {
             return Err(Final::Deadline);
@@ -352,8 +356,9 @@ impl Gate {
 
     fn retry(&mut self, now: Micros, id: RequestId, failure: Failure, out: &mut Vec<Output>) {
         self.request_mut(id).state = State::Running;
+        let is_retry = failure != Failure::NotTaken;
         for pool in self.pools_for(id) {
-            if self.try_at(now, id, pool, true, out) == Ok(true) {
+            if self.try_at(now, id, pool, is_retry, out) == Ok(true) {
                 return;
             }
         }

@@ -192,6 +192,15 @@ impl Gate {
         self.pool_changed(now, pool, out);
     }
 
+    pub(super) fn on_not_probed(&mut self, now: Micros, pool: PoolId, upstream: UpstreamId, probe: u64) {
+        let Gate { pools, rng, .. } = self;
+        let own = pools.get_mut(pool.at()).and_then(|own| own.upstreams.get_mut(upstream.at()));
+        if let Some(checks) = own.and_then(|own| own.checks.as_mut()) {
+            checks.leave_out(now, probe, rng);
+            self.wake_pool(now, pool);
+        }
+    }
+
     pub(super) fn on_health(
         &mut self,
         now: Micros,

@@ -111,6 +111,8 @@ pub enum Input {
     Gone { request: RequestId },
     /// The answer of a probe.
     Probed { pool: PoolId, upstream: UpstreamId, probe: u64, well: bool },
+    /// A probe was left out for want of a descriptor: nothing is learned of its upstream.
+    NotProbed { pool: PoolId, upstream: UpstreamId, probe: u64 },
     /// Another gate's word about an upstream.
     Health { pool: PoolId, upstream: UpstreamId, up: bool },
     /// The cluster or the node has changed.
@@ -136,7 +138,7 @@ pub enum Why {
     Deadline,
     /// 408: it has come before all of the request's body.
     BodyLate,
-    /// 502, or 504 for a time-out: the last attempt failed so, and why none follows.
+    /// 502, 504 for a time-out, or 501 where no upstream takes such requests: the last attempt failed so, and why none follows.
     Failed(Failure, Final),
 }
 
@@ -147,6 +149,7 @@ impl Why {
             Why::Changed | Why::NoUpstream | Why::BreakerOpen | Why::QueueFull | Why::QueueLate => 503,
             Why::BodyLate => 408,
             Why::Deadline | Why::Failed(Failure::Timeout, _) => 504,
+            Why::Failed(Failure::NotTaken, _) => 501,
             Why::Failed(..) => 502,
         }
     }
@@ -349,6 +352,7 @@ impl Gate {
             Input::Probed { pool, upstream, probe, well } => {
                 self.on_probed(now, pool, upstream, probe, well, out)
             }
+            Input::NotProbed { pool, upstream, probe } => self.on_not_probed(now, pool, upstream, probe),
             Input::Health { pool, upstream, up } => self.on_health(now, pool, upstream, up, out),
             Input::Site(site) => self.on_site(now, site),
             Input::Tick => {}

@@ -605,3 +605,25 @@ fn whether_a_request_may_have_run_is_told_with_its_end() {
         assert_eq!(stage.ran, Some(ran), "{status}");
     }
 }
+
+#[test]
+fn who_takes_no_such_request_is_not_to_blame_and_another_is_asked_at_once() {
+    let touchy = "breaker.consecutive = 1\neject.consecutive = 1";
+    let mut stage = stage(3, "retry.budget = '0%'\nretry.budget-min = 0", touchy);
+    for id in 1..=5 {
+        assert!(stage.arrive(id, post()).starts_with("try "));
+        for attempt in 1..3 {
+            stage.connected(id, attempt);
+            let said = stage.failed(id, attempt, Failure::NotTaken);
+            assert!(said.starts_with(&format!("try {id}.{}", attempt + 1)), "{said}");
+        }
+        stage.connected(id, 3);
+        let last = stage.failed(id, 3, Failure::NotTaken);
+        assert_eq!(last, format!("answer {id} 501 Failed(NotTaken, Attempts)"));
+        assert_eq!(stage.ran, Some(false));
+    }
+    assert_eq!((stage.gate.stats().retries, stage.gate.stats().over_budget), (0, 0));
+    for at in 0..3 {
+        assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((0, true)), "{at}");
+    }
+}

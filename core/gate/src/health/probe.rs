@@ -82,6 +82,13 @@ impl Checks {
         self.asked == Some(number) && self.judge(now, well, rng)
     }
 
+    /// A probe was left out, which says nothing of the upstream: the next follows in its time.
+    pub fn leave_out(&mut self, now: Micros, number: u64, rng: &mut Rng) {
+        if self.asked == Some(number) {
+            self.ask_later(now, rng);
+        }
+    }
+
     /// What another core or node found out; as good as an own row of answers. True if `is_up` changed.
     pub fn on_word(&mut self, up: bool) -> bool {
         self.against = 0;
@@ -89,10 +96,14 @@ impl Checks {
         std::mem::replace(&mut self.up, up) != up
     }
 
-    fn judge(&mut self, now: Micros, well: bool, rng: &mut Rng) -> bool {
+    fn ask_later(&mut self, now: Micros, rng: &mut Rng) {
         self.asked = None;
         let spread = 1.0 + self.jitter * (2.0 * rng.unit() - 1.0);
         self.due = now.plus(Micros((self.interval.0 as f64 * spread) as u64));
+    }
+
+    fn judge(&mut self, now: Micros, well: bool, rng: &mut Rng) -> bool {
+        self.ask_later(now, rng);
         let needed = if self.unknown {
             1
         } else if self.up {
@@ -129,6 +140,14 @@ mod tests {
             let number = number.expect("a probe is due");
             match answer {
                 '+' | '-' => _ = checks.on_answer(now, number, answer == '+', &mut rng),
+                '0' => {
+                    checks.leave_out(now, number, &mut rng);
+                    assert!(!checks.on_answer(now, number, false, &mut rng), "it is over");
+                    assert!(
+                        checks.next_wakeup() > now.plus(Health::default().timeout),
+                        "the next is a new one"
+                    );
+                }
                 _ => {
                     now = checks.next_wakeup();
                     assert_eq!(checks.tick(now, &mut rng).0, None, "the late one is given up first");
@@ -149,6 +168,9 @@ mod tests {
             ("+...", "uuud"),
             (".", "d"),
             ("+-.-", "uuud"),
+            ("0-", "ud"),
+            ("+-0-0-", "uuuuud"),
+            ("-0+0+", "ddddu"),
         ] {
             assert_eq!(answers(given), expected, "{given}");
         }

@@ -46,7 +46,8 @@ mod tests {
     /// How many streams it takes until their client is to go, of `kinds` again and again.
     fn until(kinds: &[(bool, Micros)]) -> Option<usize> {
         let mut haste = Haste::default();
-        let ended = kinds.iter().cycle().take(2_000).position(|(answered, lived)| haste.ended(*answered, *lived));
+        let ended =
+            kinds.iter().cycle().take(2_000).position(|(answered, lived)| haste.ended(*answered, *lived));
         ended.map(|at| at + 1)
     }
 
@@ -61,7 +62,11 @@ mod tests {
             ("every second one", vec![AT_ONCE, ANSWERED], Some(199)),
             ("just below half, all in a row", just_below, None),
             ("one of three", vec![AT_ONCE, ANSWERED, PATIENT], None),
-            ("few between many", [vec![ANSWERED; 101], vec![AT_ONCE; 198], vec![ANSWERED; 101]].concat(), Some(201)),
+            (
+                "few between many",
+                [vec![ANSWERED; 101], vec![AT_ONCE; 198], vec![ANSWERED; 101]].concat(),
+                Some(201),
+            ),
         ] {
             assert_eq!(until(&kinds), expected, "{what}");
         }

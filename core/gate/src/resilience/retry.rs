@@ -13,6 +13,8 @@ pub enum Failure {
     /// There was no connection, or it ended before a byte of the request was written, or the upstream said that it did not
     /// touch the request (HTTP/2 REFUSED_STREAM, or GOAWAY below its number; RFC 9113, section 8.7).
     NotSent,
+    /// The upstream announces that it takes no such request, which was not sent: a WebSocket, over HTTP/2. It is not to blame.
+    NotTaken,
     /// The connection broke after a part of the request was written.
     Reset,
     /// No reply in time.
@@ -21,6 +23,13 @@ pub enum Failure {
     Status { status: u16, retry_after: Option<Micros> },
     /// The reply broke after its head was given on to the client.
     Broken,
+}
+
+impl Failure {
+    /// True if a part of the request may have reached the upstream.
+    pub fn was_sent(self) -> bool {
+        !matches!(self, Failure::NotSent | Failure::NotTaken)
+    }
 }
 
 /// What of a request decides whether it may be repeated.
@@ -68,6 +77,7 @@ pub fn is_idempotent(method: &str) -> bool {
 pub fn is_listed(list: &[Failing], failure: Failure) -> bool {
     list.iter().any(|failing| match failure {
         Failure::NotSent => *failing == Failing::Connect,
+        Failure::NotTaken => false,
         Failure::Reset | Failure::Broken => *failing == Failing::Reset,
         Failure::Timeout => *failing == Failing::Timeout,
         Failure::Status { status, .. } => failing.is_status(status),
@@ -85,7 +95,7 @@ pub fn may_repeat(rule: Option<&Retry>, traits: Traits, failure: Failure) -> Res
         return Err(Final::Answered);
     }
     let not_run = match failure {
-        Failure::NotSent => true,
+        Failure::NotSent | Failure::NotTaken => true,
         Failure::Status { status, .. } => rule.not_run.contains(&status),
         _ => false,
     };
@@ -96,7 +106,7 @@ pub fn may_repeat(rule: Option<&Retry>, traits: Traits, failure: Failure) -> Res
         return Err(Final::MayHaveRun);
     }
     // Without a byte written the body is whole, whatever its length.
-    if failure != Failure::NotSent && !traits.replayable {
+    if failure.was_sent() && !traits.replayable {
         return Err(Final::BodyGone);
     }
     Ok(())
@@ -146,6 +156,7 @@ mod tests {
             (Idempotent, POST, Failure::NotSent, Ok(())),
             (Never, POST, Failure::NotSent, Ok(())),
             (Idempotent, GONE, Failure::NotSent, Ok(())),
+            (Never, GONE, Failure::NotTaken, Ok(())),
             (Idempotent, PLAIN, Failure::Reset, Ok(())),
             (Idempotent, PLAIN, Failure::Timeout, Ok(())),
             (Idempotent, PLAIN, status(503), Ok(())),

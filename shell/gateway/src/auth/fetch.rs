@@ -62,7 +62,7 @@ impl Url {
             }
         };
         let place = Place::OfSystem(format!("{}:{}", self.host, self.port));
-        let stream = connect(&place, secure.as_ref()).await.map_err(|e| e.to_string())?;
+        let stream = connect(&place, secure.as_ref(), || {}).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         let driver = tokio::task::spawn_local(connection);

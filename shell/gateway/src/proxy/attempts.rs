@@ -21,7 +21,7 @@ use crate::in_flight::InFlight;
 use crate::mailbox::Command;
 use crate::progress::Progress;
 use crate::source::{Source, SourceFault};
-use crate::upstream::{Arriving, Asking, SendFault, Upstream};
+use crate::upstream::{Arriving, Asking, SendFault, Upstream, waiting};
 
 /// Connections that turn out to be closed before a byte was written, before a new one is made.
 const STALE_MAX: usize = 3;
@@ -53,12 +53,29 @@ pub(super) enum NoReply {
     ClientFault(SourceFault),
 }
 
-type Attempt = Pin<Box<dyn Future<Output = Result<Response<Arriving>, Failure>>>>;
+type Attempt = Pin<Box<dyn Future<Output = Result<Response<Arriving>, Ended>>>>;
 
 struct Running {
+    begun: Begun,
+    future: Attempt,
+}
+
+/// What the gate has said of an attempt.
+struct Begun {
     number: u32,
     upstream: Rc<Upstream>,
-    future: Attempt,
+    /// By when the request is to have its answer.
+    deadline: Micros,
+    stall: Option<Duration>,
+    /// Connections that it was asked over before, and that did not touch it.
+    before: usize,
+}
+
+/// How an attempt ended without a reply.
+enum Ended {
+    Failed(Failure),
+    /// The upstream ended the connection, and did not touch the request.
+    Leaving,
 }
 
 struct Held {
@@ -97,8 +114,20 @@ impl Attempts<'_> {
                 }
             });
             let Some((at, result)) = ended else { return Poll::Pending };
-            let Running { number, upstream, .. } = self.running.remove(at);
+            let begun = self.running.remove(at).begun;
             let request = in_flight.id;
+            let result = match result {
+                // As with a connection that rested and was closed, nothing has happened that the gate must know.
+                Err(Ended::Leaving) if begun.before < STALE_MAX && self.source.is_kept() => {
+                    let begun = Begun { before: begun.before + 1, ..begun };
+                    self.begin(begun, request, &core);
+                    continue;
+                }
+                Err(Ended::Leaving) => Err(Failure::NotSent),
+                Err(Ended::Failed(failure)) => Err(failure),
+                Ok(response) => Ok(response),
+            };
+            let Begun { number, upstream, .. } = begun;
             match result {
                 Ok(response) => {
                     let status = response.status().as_u16();
@@ -113,11 +142,21 @@ impl Attempts<'_> {
                     if let Some(fault) = self.source.fault() {
                         return Poll::Ready(Err(NoReply::ClientFault(fault)));
                     }
-                    count(&upstream.figures.failures);
+                    if failure != Failure::NotTaken {
+                        count(&upstream.figures.failures);
+                    }
                     core.tell(Input::Failed { request, attempt: number, failure });
                 }
             }
         }
+    }
+
+    fn begin(&mut self, begun: Begun, request: RequestId, core: &Rc<Core>) {
+        let left = begun.deadline.since(core.now());
+        let asking = self.template.asking(&begun.upstream, begun.number, left, self.source);
+        let (id, upstream) = ((request, begun.number), Rc::clone(&begun.upstream));
+        let future = Box::pin(run(Rc::clone(core), id, upstream, asking, begun.stall, begun.before));
+        self.running.push(Running { begun, future });
     }
 
     fn obey(&mut self, command: Command, in_flight: &mut InFlight, core: &Rc<Core>) -> Option<Outcome> {
@@ -125,16 +164,18 @@ impl Attempts<'_> {
             Command::Try { attempt, upstream, left, stall } => {
                 count(&upstream.figures.attempts);
                 in_flight.record.note(|line| line.attempts = attempt);
-                let asking = self.template.asking(&upstream, attempt, left, self.source);
-                let id = (in_flight.id, attempt);
                 // A request without a body is sent when its head is.
                 let stall = (!self.source.is_empty()).then(|| duration(stall));
-                let future = Box::pin(run(Rc::clone(core), id, Rc::clone(&upstream), asking, stall));
-                self.running.push(Running { number: attempt, upstream, future });
+                let deadline = core.now().plus(left);
+                self.begin(
+                    Begun { number: attempt, upstream, deadline, stall, before: 0 },
+                    in_flight.id,
+                    core,
+                );
                 None
             }
             Command::Abandon { attempt } => {
-                self.running.retain(|running| running.number != attempt);
+                self.running.retain(|running| running.begun.number != attempt);
                 self.held.retain(|held| held.number != attempt);
                 None
             }
@@ -171,20 +212,14 @@ async fn run(
     upstream: Rc<Upstream>,
     mut asking: Asking,
     stall: Option<Duration>,
-) -> Result<Response<Arriving>, Failure> {
-    let mut stale = 0;
+    before: usize,
+) -> Result<Response<Arriving>, Ended> {
+    let mut stale = before;
     loop {
-        let taken = upstream
-            .take(|waits| {
-                core.tell(match waits {
-                    true => Input::Waits { request: id, attempt },
-                    false => Input::Connects { request: id, attempt },
-                })
-            })
-            .await;
+        let taken = upstream.take(|waits| core.tell(waiting(id, attempt, waits))).await;
         let lease = taken.map_err(|error| {
             tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
-            Failure::NotSent
+            Ended::Failed(Failure::NotSent)
         })?;
         if stale == 0 {
             core.tell(Input::Connected { request: id, attempt });
@@ -198,7 +233,7 @@ async fn run(
                 tokio::select! {
                     biased;
                     sent = lease.send(asking) => sent,
-                    () = watch(&core, (id, attempt), &progress, stall) => return Err(Failure::Timeout),
+                    () = watch(&core, (id, attempt), &progress, stall) => return Err(Ended::Failed(Failure::Timeout)),
                 }
             }
         };
@@ -209,8 +244,10 @@ async fn run(
                 stale += 1;
                 asking = again;
             }
-            Err(SendFault::NotSent(_)) => return Err(Failure::NotSent),
-            Err(SendFault::Reset) => return Err(Failure::Reset),
+            Err(SendFault::NotSent(_)) => return Err(Ended::Failed(Failure::NotSent)),
+            Err(SendFault::NotTaken) => return Err(Ended::Failed(Failure::NotTaken)),
+            Err(SendFault::Leaving) => return Err(Ended::Leaving),
+            Err(SendFault::Reset) => return Err(Ended::Failed(Failure::Reset)),
         }
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn said(why: Why) -> &'static str {
         Why::BodyLate => "the body did not come in time",
         Why::Failed(failure, _) => match failure {
             Failure::NotSent => "no connection to an upstream",
+            Failure::NotTaken => "the upstream announces no WebSockets over HTTP/2",
             Failure::Timeout => "the upstream did not answer in time",
             _ => "the upstream broke the connection off",
         },

@@ -1,18 +1,61 @@
 //! Connections to an upstream: its name, TCP, TLS.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use skep_gate::config::scalar::Address;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
 use crate::descriptors;
 use crate::names::Lookups;
 use crate::stream::Stream;
+
+/// What was written must be acknowledged within this, or the connection ends: a machine that is cut off is noticed before requests
+/// that share the connection wait for it in vain.
+#[cfg(target_os = "linux")]
+const UNHEARD_TIME_MAX: Duration = Duration::from_secs(20);
+/// How soon who finds no descriptor free looks again.
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum NoConnection {
+    /// The process may open no more of them. That is not the upstream's fault, which was not asked.
+    Full,
+    Fault(io::Error),
+}
+
+impl NoConnection {
+    /// Why there is no socket.
+    pub(crate) fn of_opening(error: io::Error) -> NoConnection {
+        match descriptors::is_want(&error) {
+            true => NoConnection::Full,
+            false => NoConnection::Fault(error),
+        }
+    }
+}
+
+impl From<io::Error> for NoConnection {
+    fn from(error: io::Error) -> NoConnection {
+        NoConnection::Fault(error)
+    }
+}
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoConnection::Full => f.write_str("the process has too many files and connections open"),
+            NoConnection::Fault(error) => error.fmt(f),
+        }
+    }
+}
 
 /// TLS to the upstreams of a pool.
 #[derive(Clone, Debug)]
@@ -52,24 +95,21 @@ impl Place {
         }
     }
 
-    /// A TCP connection.
+    /// A TCP connection; `begins` is called when there is a socket for it.
     ///
     /// # Errors
-    /// The name means nothing, or no address of it takes a connection.
-    pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
-        let stream = match self {
-            Place::Fixed(address) => TcpStream::connect(address).await?,
+    /// There is none for it; the name means nothing, or no address of it takes a connection.
+    async fn connect(&self, begins: &mut impl FnMut()) -> Result<TcpStream, NoConnection> {
+        match self {
+            Place::Fixed(address) => open(*address, begins).await,
             Place::Found { address, name, lookups } => {
                 let mut tried = Tried { name, lookups, reached: false };
-                let stream = TcpStream::connect(address).await?;
-                tried.reached = true;
+                let stream = open(*address, begins).await;
+                tried.reached = !matches!(stream, Err(NoConnection::Fault(_)));
                 stream
             }
-            Place::Named { .. } | Place::OfSystem(_) => any(&self.addresses().await?).await?,
-        };
-        let stream = descriptors::check(stream)?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
+            Place::Named { .. } | Place::OfSystem(_) => any(&self.addresses().await?, begins).await,
+        }
     }
 
     /// The addresses of an upstream, the first of which is to be tried first.
@@ -103,28 +143,63 @@ impl Drop for Tried<'_> {
     }
 }
 
-async fn any(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+async fn any(addresses: &[SocketAddr], begins: &mut impl FnMut()) -> Result<TcpStream, NoConnection> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+        match open(*address, begins).await {
+            Err(NoConnection::Fault(error)) => last = error,
+            found => return found,
         }
     }
-    Err(last)
+    Err(last.into())
 }
 
-/// A connection to `place`, with TLS if there is `tls`.
+async fn open(address: SocketAddr, begins: &mut impl FnMut()) -> Result<TcpStream, NoConnection> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    // Before it takes part in anything: those that are still being connected count as well.
+    let socket = descriptors::check(socket.map_err(NoConnection::of_opening)?).ok_or(NoConnection::Full)?;
+    begins();
+    socket.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(UNHEARD_TIME_MAX))?;
+    Ok(socket.connect(address).await?)
+}
+
+/// A connection to `place`, with TLS if there is `tls`; `begins` is called when there is a socket for it.
 ///
 /// # Errors
-/// There is none.
-pub(crate) async fn connect(place: &Place, tls: Option<&UpstreamTls>) -> io::Result<Stream> {
-    let stream = place.connect().await?;
+/// [`NoConnection`].
+pub(crate) async fn connect(
+    place: &Place,
+    tls: Option<&UpstreamTls>,
+    mut begins: impl FnMut(),
+) -> Result<Stream, NoConnection> {
+    let stream = place.connect(&mut begins).await?;
     match tls {
         None => Ok(Stream::Tcp(stream)),
         Some(tls) => {
             let connector = TlsConnector::from(Arc::clone(&tls.config));
             Ok(Stream::Tls(Box::new(connector.connect(tls.name.clone(), stream).await?.into())))
         }
+    }
+}
+
+/// A connection as [`connect`] makes one, waiting while the process may open no more: `tell` hears that it waits, and that it does
+/// no more.
+///
+/// # Errors
+/// There is none to be had.
+pub(crate) async fn connect_in_turn(
+    place: &Place,
+    tls: Option<&UpstreamTls>,
+    tell: impl Fn(bool),
+) -> io::Result<Stream> {
+    loop {
+        match connect(place, tls, || tell(false)).await {
+            Ok(stream) => return Ok(stream),
+            Err(NoConnection::Fault(error)) => return Err(error),
+            Err(NoConnection::Full) => tell(true),
+        }
+        sleep(FULL_PAUSE).await;
     }
 }

@@ -1,7 +1,7 @@
 //! One upstream as one core sees it: its connections, those that rest and those in use.
 //!
-//! Invariant: no more connections are open than the pool's `connections` allows this core; who finds none free waits, and
-//! tells so, since that is not the upstream's fault.
+//! Invariant: no more connections are open than the pool's `connections` allows this core, and than the process may have; who
+//! finds none free waits, and tells so, since that is not the upstream's fault.
 
 mod connect;
 pub(crate) mod h1;
@@ -20,9 +20,12 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
+use skep_gate::{Input, RequestId};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
-pub(crate) use connect::{Place, UpstreamTls, connect};
+use connect::FULL_PAUSE;
+pub(crate) use connect::{NoConnection, Place, UpstreamTls, connect, connect_in_turn};
 pub(crate) use h2::Opening;
 pub(crate) use upgraded::Upgraded;
 
@@ -132,6 +135,10 @@ impl Asking {
 pub(crate) enum SendFault {
     /// Not a byte of it was written; here it is again, if it could be had back.
     NotSent(Option<Asking>),
+    /// The upstream ends the connection and did not touch the request: it may go over another.
+    Leaving,
+    /// The upstream takes none of its kind, and was not sent it.
+    NotTaken,
     /// It may have run.
     Reset,
 }
@@ -146,8 +153,6 @@ pub(crate) enum Arriving {
     },
     /// Another protocol follows, over a stream of HTTP/2.
     Upgraded(Box<Upgraded>),
-    /// Said here, on the upstream's behalf.
-    Said(Option<Bytes>),
 }
 
 impl Arriving {
@@ -156,7 +161,7 @@ impl Arriving {
         match self {
             Arriving::H1(body) => body.into_upgraded().map(Upgraded::H1),
             Arriving::Upgraded(upgraded) => Some(*upgraded),
-            Arriving::H2 { .. } | Arriving::Said(_) => None,
+            Arriving::H2 { .. } => None,
         }
     }
 
@@ -189,7 +194,6 @@ impl Body for Arriving {
             Arriving::H1(body) => body.poll(cx),
             Arriving::H2 { body, .. } => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
             Arriving::Upgraded(_) => Poll::Ready(None),
-            Arriving::Said(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
         }
     }
 
@@ -198,7 +202,6 @@ impl Body for Arriving {
             Arriving::H1(body) => body.has_ended(),
             Arriving::H2 { body, .. } => body.is_end_stream(),
             Arriving::Upgraded(_) => true,
-            Arriving::Said(text) => text.is_none(),
         }
     }
 
@@ -207,7 +210,6 @@ impl Body for Arriving {
             Arriving::H1(body) => body.size_hint(),
             Arriving::H2 { body, .. } => body.size_hint(),
             Arriving::Upgraded(_) => SizeHint::with_exact(0),
-            Arriving::Said(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }
 }
@@ -305,10 +307,19 @@ impl Upstream {
                 }
             }
             if self.open.get() < self.connections_max.get() {
-                place.set(false);
                 let counted = self.count();
-                let stream = connect(&self.place, self.tls.as_ref()).await?;
-                return Ok(Lease { held: Held::H1(h1::Connection::new(stream, counted)), is_used: false });
+                match connect(&self.place, self.tls.as_ref(), || place.set(false)).await {
+                    Ok(stream) => {
+                        let held = Held::H1(h1::Connection::new(stream, counted));
+                        return Ok(Lease { held, is_used: false });
+                    }
+                    Err(NoConnection::Fault(error)) => return Err(error),
+                    Err(NoConnection::Full) => {}
+                }
+                place.set(true);
+                // Another may rest before there is a descriptor.
+                sleep(FULL_PAUSE).await;
+                continue;
             }
             place.set(true);
             self.freed.notified().await;
@@ -327,6 +338,14 @@ impl Upstream {
             upstream.resting.borrow_mut().push(Resting { connection, since: Instant::now() });
             upstream.freed.notify_one();
         }
+    }
+}
+
+/// What the gate is told of an attempt that waits for a connection of ours, or does so no more.
+pub(crate) fn waiting(request: RequestId, attempt: u32, waits: bool) -> Input {
+    match waits {
+        true => Input::Waits { request, attempt },
+        false => Input::Connects { request, attempt },
     }
 }
 

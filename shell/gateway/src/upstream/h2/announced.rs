@@ -10,11 +10,13 @@ use skep_gate::http2::{Announcement, Preface};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
-/// What the server of a connection has announced.
+/// What the server of a connection has announced, and that it says something.
 #[derive(Debug, Default)]
 pub(super) struct Announced {
     said: Cell<Option<Said>>,
     told: Notify,
+    /// Bytes that were read of its connection.
+    heard: Cell<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -27,19 +29,29 @@ enum Said {
 impl Announced {
     /// Waits for the server's settings: whether it takes the extended CONNECT; none if its connection ended before them.
     pub(super) async fn takes_connect(&self) -> Option<bool> {
+        self.spoken().await.map(|found| found.connect)
+    }
+
+    /// Waits for the server's settings; none if its connection ended before them.
+    pub(super) async fn spoken(&self) -> Option<Announcement> {
         loop {
             match self.said.get() {
-                Some(Said::This(found)) => return Some(found.connect),
+                Some(Said::This(found)) => return Some(found),
                 Some(Said::Nothing) => return None,
                 None => self.told.notified().await,
             }
         }
     }
 
-    /// How many requests it takes at once, if it has said that.
-    pub(super) fn streams(&self) -> Option<u32> {
+    /// Grows with everything that its connection says.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.get()
+    }
+
+    /// What it has announced by now.
+    pub(super) fn found(&self) -> Option<Announcement> {
         match self.said.get() {
-            Some(Said::This(found)) => found.streams,
+            Some(Said::This(found)) => Some(found),
             _ => None,
         }
     }
@@ -86,6 +98,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.announced.heard.set(self.announced.heard.get() + (buf.filled().len() - before) as u64);
         if let Some(preface) = &mut self.preface {
             match (&polled, &buf.filled()[before..]) {
                 (Poll::Pending, _) => {}

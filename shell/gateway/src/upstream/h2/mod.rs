@@ -1,6 +1,6 @@
 //! HTTP/2 with upstreams, by hyper: connections that requests share.
 //!
-//! Invariant: over a connection go no more requests at once than its upstream allows, and [`STREAMS_MAX`] at most.
+//! Invariant: over a connection go no more requests at once than its upstream allows, and [`REQUESTS_MAX`] at most.
 
 mod announced;
 mod websocket;
@@ -11,35 +11,44 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::client::conn::{TrySendError, http2};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use skep_base::Micros;
+use skep_gate::http2::{REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered};
 use tokio::io::AsyncWrite;
+use tokio::time::sleep;
 
-use super::{Arriving, Asking, Counted, Held, Lease, SendFault, Upstream, Waiting, connect};
+use super::{
+    Arriving, Asking, Counted, FULL_PAUSE, Held, Lease, NoConnection, SendFault, Upstream, Waiting, connect,
+};
 use crate::gather::Gathered;
 use crate::source::Sending;
 use announced::{Announced, Watched};
 pub(crate) use websocket::Opening;
 pub(super) use websocket::open;
 
-/// Streams of one HTTP/2 connection, as many as every server should allow (RFC 9113, section 6.5.2).
-const STREAMS_MAX: usize = 100;
+/// What a reply may have sent that its client has not taken; and of the connection as much for each of them, so that clients that
+/// take nothing stop nobody else's reply.
+const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = REQUESTS_MAX * STREAM_WINDOW_BYTES;
 
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Shared {
     sender: http2::SendRequest<Sending>,
     announced: Rc<Announced>,
-    streams: Cell<usize>,
+    streams: Cell<u32>,
     since: Cell<Instant>,
-    _counted: Counted,
+    /// It is to get no new requests.
+    leaves: Cell<bool>,
+    counted: Counted,
 }
 
 impl Shared {
     fn has_room(&self) -> bool {
-        // What it allows is known once it has spoken. Who allows none is asked all the same, as hyper does, and left by time limits.
-        let allowed = self.announced.streams().map_or(STREAMS_MAX, |n| (n as usize).clamp(1, STREAMS_MAX));
-        !self.sender.is_closed() && self.streams.get() < allowed
+        let takes = !self.sender.is_closed() && !self.leaves.get();
+        takes && self.streams.get() < requests_at_once(self.announced.found())
     }
 
     /// True if it can be closed, because it has rested for `idle` or is closed already.
@@ -56,7 +65,11 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.0.streams.set(self.0.streams.get() - 1);
         self.0.since.set(Instant::now());
-        self.0._counted.0.freed.notify_one();
+        let upstream = &self.0.counted.0;
+        if self.0.leaves.get() && self.0.streams.get() == 0 {
+            upstream.shared.borrow_mut().retain(|shared| !Rc::ptr_eq(shared, &self.0));
+        }
+        upstream.freed.notify_one();
     }
 }
 
@@ -71,18 +84,30 @@ impl Upstream {
                 shared.streams.set(shared.streams.get() + 1);
                 return Ok(Lease { held: Held::H2(Stream(shared)), is_used: true });
             }
-            place.set(!self.connecting.get() && self.open.get() >= self.connections_max.get());
-            if self.connecting.get() || place.waits {
+            let is_full = self.open.get() >= self.connections_max.get();
+            if self.connecting.get() || is_full {
+                place.set(!self.connecting.get());
                 self.freed.notified().await;
                 continue;
             }
             let connecting = Connecting::begin(self);
             let counted = self.count();
-            let socket = connect(&self.place, self.tls.as_ref()).await?;
+            let socket = match connect(&self.place, self.tls.as_ref(), || place.set(false)).await {
+                Ok(socket) => socket,
+                Err(NoConnection::Fault(error)) => return Err(error),
+                Err(NoConnection::Full) => {
+                    place.set(true);
+                    // Those that wait for this one wait on: each would find as much.
+                    sleep(FULL_PAUSE).await;
+                    continue;
+                }
+            };
             let (socket, announced) = Watched::new(socket);
             let socket = Gathered::new(socket);
             let shaken = http2::Builder::new(WritingExecutor(socket.clone()))
                 .timer(TokioTimer::new())
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .keep_alive_interval(self.keep_alive.get())
                 .handshake(TokioIo::new(socket))
                 .await;
@@ -91,12 +116,23 @@ impl Upstream {
                 let _ = connection.await;
             });
             let since = Cell::new(Instant::now());
-            let shared =
-                Rc::new(Shared { sender, announced, streams: Cell::new(1), since, _counted: counted });
+            // How many may share it is known when it has spoken; until then nobody makes another beside it.
+            let spoken = Rc::clone(&announced);
+            tokio::task::spawn_local(async move {
+                spoken.spoken().await;
+                drop(connecting);
+            });
+            let shared = Rc::new(Shared {
+                sender,
+                announced,
+                streams: Cell::new(1),
+                since,
+                leaves: Cell::new(false),
+                counted,
+            });
             if !self.retired.get() {
                 self.shared.borrow_mut().push(Rc::clone(&shared));
             }
-            drop(connecting);
             return Ok(Lease { held: Held::H2(Stream(shared)), is_used: false });
         }
     }
@@ -125,36 +161,69 @@ impl Drop for Connecting {
 /// # Errors
 /// [`SendFault`].
 pub(super) async fn send(stream: Stream, request: Request<Sending>) -> Result<Response<Arriving>, SendFault> {
-    let mut sender = stream.0.sender.clone();
-    let sent = sender.try_send_request(request).await;
-    let response = sent.map_err(|fault| why(fault, |request| Asking::H2(Box::new(request))))?;
+    let response = stream.ask(request, |request| Asking::H2(Box::new(request))).await?;
     Ok(response.map(|body| Arriving::H2 { body, _stream: stream }))
 }
 
-/// `again` makes of a request that was not touched what can be sent elsewhere.
-fn why(
-    mut fault: TrySendError<Request<Sending>>,
-    again: impl FnOnce(Request<Sending>) -> Asking,
-) -> SendFault {
-    if let Some(request) = fault.take_message() {
-        return SendFault::NotSent(Some(again(request)));
+impl Stream {
+    /// Sends a request; `again` makes of one that was not touched what can be sent elsewhere.
+    async fn ask(
+        &self,
+        request: Request<Sending>,
+        again: impl FnOnce(Request<Sending>) -> Asking,
+    ) -> Result<Response<Incoming>, SendFault> {
+        let waits = Awaits { shared: &self.0, since: Instant::now(), heard: self.0.announced.heard() };
+        let sent = self.0.sender.clone().try_send_request(request).await;
+        waits.ends();
+        sent.map_err(|mut fault| {
+            if let Some(request) = fault.take_message() {
+                return SendFault::NotSent(Some(again(request)));
+            }
+            match why(&fault.into_error()) {
+                Unanswered::Refused => SendFault::NotSent(None),
+                Unanswered::Leaving => {
+                    self.0.leaves.set(true);
+                    SendFault::Leaving
+                }
+                Unanswered::MayHaveRun => SendFault::Reset,
+            }
+        })
     }
-    // RFC 9113, section 8.7: the upstream says that it did not touch it. h2 ends with a GOAWAY that it was sent, rather than with
-    // the end of the connection, only those streams that are above the last one of that, and those not begun.
-    let error = fault.into_error();
-    let mut source = std::error::Error::source(&error);
+}
+
+/// A request whose reply is awaited. Dropped before that, it may have learned that the connection says nothing any more.
+struct Awaits<'a> {
+    shared: &'a Shared,
+    since: Instant,
+    heard: u64,
+}
+
+impl Awaits<'_> {
+    fn ends(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Awaits<'_> {
+    fn drop(&mut self) {
+        let waited = Micros(self.since.elapsed().as_micros() as u64);
+        if is_silent(waited, self.shared.announced.heard() != self.heard) {
+            self.shared.leaves.set(true);
+        }
+    }
+}
+
+/// h2 ends with a GOAWAY that it was sent, rather than with the end of the connection, only those streams that are above the last
+/// one of that, and those not begun.
+fn why(error: &hyper::Error) -> Unanswered {
+    let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(reset) = inner.downcast_ref::<h2::Error>() {
-            let untouched = match reset.reason() {
-                Some(h2::Reason::REFUSED_STREAM) => true,
-                Some(h2::Reason::NO_ERROR) => reset.is_go_away() && reset.is_remote(),
-                _ => false,
-            };
-            return if untouched { SendFault::NotSent(None) } else { SendFault::Reset };
+            return unanswered(reset.reason().map(u32::from), reset.is_go_away() && reset.is_remote());
         }
         source = inner.source();
     }
-    SendFault::Reset
+    Unanswered::MayHaveRun
 }
 
 /// Runs the tasks of a connection to an upstream, one of which writes to it.

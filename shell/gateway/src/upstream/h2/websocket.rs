@@ -3,21 +3,17 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use hyper::ext::Protocol;
 use hyper_util::rt::TokioIo;
 use skep_gate::http1::websocket::accept;
 
-use super::{Stream, why};
+use super::Stream;
 use crate::progress::Progress;
 use crate::source::Sending;
-use crate::upstream::upgraded::Upgraded;
+use crate::upstream::upgraded::{Tunnel, Upgraded};
 use crate::upstream::{Arriving, Asking, SendFault};
-
-/// Where an upstream opens none. By this status it is neither to blame nor asked again.
-const NONE_HERE: &str = "501 the upstream announces no WebSockets over HTTP/2\n";
 
 /// A request for a WebSocket.
 pub(crate) struct Opening {
@@ -53,16 +49,13 @@ pub(in crate::upstream) async fn open(
 ) -> Result<Response<Arriving>, SendFault> {
     match stream.0.announced.takes_connect().await {
         None => return Err(SendFault::NotSent(Some(Asking::WebSocket(opening)))),
-        Some(false) => return Ok(none_here()),
+        Some(false) => return Err(SendFault::NotTaken),
         Some(true) => {}
     }
     let Opening { request, key } = opening;
     let accepted = accept(&key);
-    let mut sender = stream.0.sender.clone();
-    let sent = sender.try_send_request(*request).await;
-    let mut response = sent.map_err(|fault| {
-        why(fault, |request| Asking::WebSocket(Opening { request: Box::new(request), key }))
-    })?;
+    let again = |request| Asking::WebSocket(Opening { request: Box::new(request), key });
+    let mut response = stream.ask(*request, again).await?;
     if response.status() != StatusCode::OK {
         return Ok(response.map(|body| Arriving::H2 { body, _stream: stream }));
     }
@@ -74,14 +67,6 @@ pub(in crate::upstream) async fn open(
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let accepted = HeaderValue::from_str(&accepted).expect("base 64 is a header's value");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
-    let upgraded = Upgraded::H2 { io: TokioIo::new(io), _stream: stream };
+    let upgraded = Upgraded::H2(Tunnel::new(TokioIo::new(io), stream));
     Ok(response.map(|_| Arriving::Upgraded(Box::new(upgraded))))
-}
-
-fn none_here() -> Response<Arriving> {
-    let mut response = Response::new(Arriving::Said(Some(Bytes::from_static(NONE_HERE.as_bytes()))));
-    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, text);
-    response
 }
