@@ -222,6 +222,10 @@ impl Body for Reply {
             Reply::Forwarded(forwarded) if forwarded.ended => SizeHint::with_exact(0),
             Reply::Forwarded(forwarded) => forwarded.body.size_hint(),
             // Of a length that was told the rest is known, and with it all of it.
+            // A told length leaves no place for trailers towards HTTP/1.1.
+            Reply::Resumed(read, rest) if rest.trailers.is_some() && read.iter().any(Frame::is_trailers) => {
+                SizeHint::new()
+            }
             Reply::Resumed(read, rest) => {
                 let left = if rest.ended { SizeHint::with_exact(0) } else { rest.body.size_hint() };
                 let read: usize = read.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();

@@ -17,7 +17,7 @@ use skep_gate::router::Head;
 use skep_gate::{Arrival, Generation, Input, PoolId, RouteId};
 
 use super::attempts::{self, Found, NoReply, Outcome};
-use super::headers::strip;
+use super::headers::{announce, strip};
 use super::own::{Own, said};
 use super::template::Template;
 use super::{ATTEMPT, Answered, Tunnel, mirror, set};
@@ -170,6 +170,7 @@ fn reply(
     let (mut reply, body) = found.response.into_parts();
     let upgrades = reply.status == StatusCode::SWITCHING_PROTOCOLS;
     strip(&mut reply.headers, upgrades);
+    announce(&mut reply.headers, found.trailers.as_ref());
     if let Some(name) = found.stick_to
         && let Some(line) = sticky_line(&core, &found.upstream, name, secure)
     {

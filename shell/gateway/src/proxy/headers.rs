@@ -88,7 +88,7 @@ pub(super) fn strip_request(headers: &mut HeaderMap, upgrade: Option<&HeaderValu
     trailers
 }
 
-/// Leaves of the trailers that a request announces those that may follow.
+/// Leaves of the trailers that a request or reply announces those that may follow.
 pub(super) fn announce(headers: &mut HeaderMap, which: Option<&Trailers>) {
     if !headers.contains_key(TRAILER) {
         return;

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempts::Found;
 use super::forward::{sticky_line, unasked_upgrade};
-use super::headers::strip;
+use super::headers::{announce, strip};
 use super::own::Own;
 use crate::in_flight::InFlight;
 use crate::reply::Reply;
@@ -65,6 +65,8 @@ pub(super) async fn hold(
     in_flight.record.status = head.status.as_u16();
     let (ran, reply) = match read {
         Read::Whole(bytes) => {
+            announce(&mut head.headers, None);
+            announce(&mut kept_headers, None);
             in_flight.sent(bytes.len());
             in_flight.end(|request| Input::Done { request });
             own.reclaim(&mut in_flight);
@@ -76,6 +78,7 @@ pub(super) async fn hold(
             (ran, Reply::whole(bytes))
         }
         Read::More(frames) => {
+            announce(&mut head.headers, found.trailers.as_ref());
             (Ran::Long, Reply::resumed(frames, body, in_flight, found.idle, found.trailers))
         }
         Read::Broken(failure) => {

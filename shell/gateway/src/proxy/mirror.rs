@@ -49,7 +49,7 @@ pub(super) fn start(
         deadline,
         nested: false,
     };
-    let (core, template) = (Rc::clone(core), template.clone());
+    let (core, template) = (Rc::clone(core), template.without_trailers());
     let mut in_flight = InFlight::new(&core, Record::silent());
     core.tell(Input::Arrived { request: in_flight.id, arrival });
     spawn_local(async move {

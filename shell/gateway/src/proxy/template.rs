@@ -127,6 +127,13 @@ impl Template {
         })
     }
 
+    /// The same for a copy, whose body comes without its trailers.
+    pub(super) fn without_trailers(&self) -> Template {
+        let mut copy = self.clone();
+        announce(&mut copy.headers, None);
+        copy
+    }
+
     /// The request of one attempt, with `left` as what is left of its time.
     pub(super) fn asking(
         &self,
