@@ -26,6 +26,7 @@ use crate::core::{Beginning, Core};
 use crate::figures::Board;
 use crate::listen::Listeners;
 use crate::names::Directory;
+use crate::of_node::NodeLimits;
 use crate::snapshot::Snapshot;
 use crate::{Applied, Store};
 
@@ -196,7 +197,7 @@ pub fn start(
     let (drain, drained) = watch::channel(false);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..cores).map(|_| unbounded_channel()).unzip();
     let mut threads = Vec::new();
-    let hashing = Hashing::new();
+    let (hashing, limits, started) = (Hashing::new(), NodeLimits::default(), Instant::now());
     for (index, ((log, receiver), opened)) in logs.into_iter().zip(receivers).zip(opened).enumerate() {
         let others = senders.iter().enumerate().filter(|(at, _)| *at != index);
         let beginning = Beginning {
@@ -205,6 +206,8 @@ pub fn start(
             zone: surroundings.zone.clone(),
             secret: surroundings.secret.clone(),
             hashing: hashing.clone(),
+            limits: limits.clone(),
+            started,
             seed: mix(surroundings.seed.wrapping_add(index as u64)),
             log,
             store: surroundings.store.clone(),

@@ -22,6 +22,7 @@ use crate::control::{Nodes, ToCore};
 use crate::figures::{Figures, NAMES_MAX, NO_ROUTE, OTHERS, RouteFigures, UpstreamCounts};
 use crate::keyed::Keyed;
 use crate::mailbox::{Command, Mailbox};
+use crate::of_node::NodeLimits;
 use crate::rates::Rates;
 use crate::snapshot::Snapshot;
 use crate::upstream::{Key, Place, Upstream};
@@ -100,6 +101,9 @@ pub(crate) struct Beginning {
     pub(crate) zone: String,
     pub(crate) secret: Secret,
     pub(crate) hashing: Hashing,
+    pub(crate) limits: NodeLimits,
+    /// What the time of all cores counts from.
+    pub(crate) started: Instant,
     pub(crate) seed: u64,
     pub(crate) log: AccessLog,
     pub(crate) store: Option<Arc<dyn Store>>,
@@ -119,17 +123,30 @@ fn site(zone: &str, cores: usize, index: usize, nodes: &Nodes) -> Site {
 
 impl Core {
     pub(crate) fn new(beginning: Beginning) -> Rc<Core> {
-        let Beginning { index, cores, zone, secret, hashing, seed, log, store, others, drain, snapshot } =
-            beginning;
+        let Beginning {
+            index,
+            cores,
+            zone,
+            secret,
+            hashing,
+            limits,
+            started,
+            seed,
+            log,
+            store,
+            others,
+            drain,
+            snapshot,
+        } = beginning;
         let site = site(&zone, cores, index, &Nodes::new());
         let config = (*snapshot.config).clone();
         let signs = snapshot.secret.clone().unwrap_or_else(|| secret.clone());
         let core = Rc::new(Core {
             index,
             cores,
-            started: Instant::now(),
+            started,
             gate: RefCell::new(Gate::new(Micros(0), config, site, signs, seed)),
-            rates: Rates::new(&snapshot.config, cores),
+            rates: Rates::new(&snapshot.config, limits),
             keyed: Keyed::default(),
             zone,
             store,
@@ -170,7 +187,7 @@ impl Core {
         self.plan.borrow().snapshot.secret.clone().unwrap_or_else(|| self.own_secret.clone())
     }
 
-    /// Monotonic time since the core began.
+    /// Monotonic time since the gateway began, the same for all cores.
     pub(crate) fn now(&self) -> Micros {
         Micros(self.started.elapsed().as_micros() as u64)
     }

@@ -19,6 +19,7 @@ mod keyed;
 mod listen;
 mod mailbox;
 mod names;
+mod of_node;
 mod pipe;
 mod probe;
 mod progress;

@@ -17,6 +17,7 @@ use tokio::task::spawn_local;
 
 use crate::core::{Core, Plan};
 use crate::figures::count;
+use crate::of_node::NodeLimits;
 
 /// A ruling with the configuration whose numbers it has.
 type Ruled = (Ruling, Rc<Plan>);
@@ -34,9 +35,9 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    pub(crate) fn new(config: &Config, cores: usize) -> Rates {
+    pub(crate) fn new(config: &Config, limits: NodeLimits) -> Rates {
         Rates {
-            guard: RefCell::new(Guard::new(config, cores as u32)),
+            guard: RefCell::new(Guard::new(config, Box::new(limits))),
             waiting: RefCell::default(),
             last: Cell::new(0),
             is_ticking: Cell::new(false),
@@ -94,7 +95,7 @@ impl Core {
     /// Puts a configuration's limits in force, which is that of the plan from here on.
     pub(crate) fn configure_guard(self: &Rc<Self>, config: &Config, of: Generation) {
         let mut words = Vec::new();
-        self.rates.guard.borrow_mut().configure(self.now(), config, of, self.cores as u32, &mut words);
+        self.rates.guard.borrow_mut().configure(self.now(), config, of, &mut words);
         self.obey_guard(words);
     }
 

@@ -1,7 +1,7 @@
 //! What stands in front of a route: lists of networks, and rates of this node and of the cluster.
 //!
-//! Owns the order in which they are asked (networks, then the route's limits as they are listed) and who waits for an answer
-//! of the store. A request that one limit refuses has used up what the limits before it gave, as a request that is
+//! Owns the order in which they are asked (networks, then the route's limits as they are listed), who waits for an answer
+//! of the store, and for how many values that clients choose buckets are made there. A request that one limit refuses has used up what the limits before it gave, as a request that is
 //! answered 429 is one too.
 
 use hashbrown::HashTable;
@@ -9,10 +9,11 @@ use skep_base::Micros;
 use skep_base::rng::mix;
 
 use super::nets::{Nets, may_enter};
-use super::rate::{CALLERS_MAX, Callers, Rate, Verdict};
+use super::rate::{CALLERS_MAX, OfNode, Rate, Shared, Verdict};
 use super::share::{Ask, Grant, Share, Take};
 use crate::config::Config;
 use crate::config::protect::{Limit, Scope};
+use crate::config::scalar::KeyOf;
 use crate::gate::RequestId;
 use crate::names::{Generation, LimitId, RouteId};
 use crate::router::Head;
@@ -21,6 +22,13 @@ use crate::router::Head;
 const WAITING_MAX: usize = 10_000;
 /// How long one waits; the store answers in milliseconds, or is failing over.
 const WAIT_MAX: Micros = Micros::from_secs(2);
+
+/// Values that clients choose for which one core has buckets of one limit in the store at once; each takes some 200 bytes of each copy.
+const VALUES_MAX: usize = 10_000;
+/// So often at most it is looked for values whose buckets are full again. It takes some 50 microseconds.
+const SWEEP_PAUSE: Micros = Micros::from_millis(100);
+/// As long as a bucket that is full again stays in the store ([`super::bucket`]).
+const FULL_STAYS: Micros = Micros::from_secs(1);
 
 /// What becomes of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,17 +60,45 @@ pub enum Word {
 pub struct Guard {
     generation: Generation,
     routes: Vec<(Nets, Nets, Vec<LimitId>)>,
-    limits: Vec<(Limit, Rate, Callers, Shares)>,
+    limits: Vec<(Limit, Callers)>,
     /// Of the limits.
     names: Vec<String>,
+    of_node: Box<dyn OfNode>,
     /// In the order of coming.
     waiting: Vec<Waiting>,
+}
+
+/// The callers of a limit.
+#[derive(Debug)]
+enum Callers {
+    Node(Rate, Box<dyn Shared>),
+    Cluster(Shares),
 }
 
 /// Shares by caller.
 #[derive(Debug, Default)]
 struct Shares {
-    table: HashTable<(u64, Share)>,
+    table: HashTable<Entry>,
+    /// Entries of values that clients choose.
+    values: usize,
+    swept: Micros,
+}
+
+#[derive(Debug)]
+struct Entry {
+    caller: u64,
+    share: Share,
+    is_value: bool,
+}
+
+/// A limit that is to be asked for a request.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    limit: LimitId,
+    /// For whom the request counts.
+    caller: u64,
+    /// And for whom if that is a value that its client chose, and one too many.
+    source: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -71,51 +107,53 @@ struct Waiting {
     since: Micros,
     limit: LimitId,
     caller: u64,
-    /// The limits to be asked after this one, with their callers.
-    rest: Vec<(LimitId, u64)>,
+    /// The limits to be asked after this one.
+    rest: Vec<Asked>,
     least: Option<(LimitId, Verdict)>,
 }
 
 impl Guard {
-    /// The guard of a checked configuration, the first [`Generation`], whose node limits are divided among `cores`.
-    pub fn new(config: &Config, cores: u32) -> Guard {
+    /// The guard of a checked configuration, the first [`Generation`], which shares the node's limits with those of the other cores.
+    pub fn new(config: &Config, of_node: Box<dyn OfNode>) -> Guard {
         let mut guard = Guard {
             generation: Generation::default(),
             routes: Vec::new(),
             limits: Vec::new(),
             names: Vec::new(),
+            of_node,
             waiting: Vec::new(),
         };
-        guard.configure(Micros(0), config, Generation::default(), cores, &mut Vec::new());
+        guard.configure(Micros(0), config, Generation::default(), &mut Vec::new());
         guard
     }
 
     /// Puts a checked configuration in force. What callers have used up is kept for limits of the same name, so that a
     /// change gives nobody a new burst. `of` is unlike that of all configurations before.
-    pub fn configure(
-        &mut self,
-        now: Micros,
-        config: &Config,
-        of: Generation,
-        cores: u32,
-        out: &mut Vec<Word>,
-    ) {
+    pub fn configure(&mut self, now: Micros, config: &Config, of: Generation, out: &mut Vec<Word>) {
         self.generation = of;
-        let cores = cores.max(1);
         let named =
             |name: &String| config.limits.iter().position(|l| l.name == *name).map(|at| LimitId(at as u32));
         let limit_of = |name: &String| named(name).expect("names of limits are checked when they are read");
         let moved: Vec<Option<LimitId>> = self.names.iter().map(named).collect();
+        // Until all are made: what nobody holds is forgotten.
         let mut old: Vec<_> = std::mem::take(&mut self.limits).into_iter().map(Some).collect();
         for (at, named) in config.limits.iter().enumerate() {
             let limit = &named.it;
-            let (requests, burst) =
-                (f64::from(limit.requests) / f64::from(cores), limit.burst.div_ceil(cores));
-            let from = moved.iter().position(|to| *to == Some(LimitId(at as u32)));
-            let kept =
-                from.and_then(|from| old[from].take()).map(|(_, _, callers, shares)| (callers, shares));
-            let (callers, shares) = kept.unwrap_or_default();
-            self.limits.push((limit.clone(), Rate::new(requests, limit.per, burst), callers, shares));
+            let callers = match limit.scope {
+                Scope::Node => {
+                    let rate = Rate::new(f64::from(limit.requests), limit.per, limit.burst);
+                    Callers::Node(rate, self.of_node.callers(&named.name))
+                }
+                Scope::Cluster => {
+                    let from = moved.iter().position(|to| *to == Some(LimitId(at as u32)));
+                    let is_kept = |old: &mut (Limit, Callers)| matches!(old.1, Callers::Cluster(_));
+                    match from.and_then(|from| old[from].take_if(is_kept)) {
+                        Some((_, kept)) => kept,
+                        None => Callers::Cluster(Shares::default()),
+                    }
+                }
+            };
+            self.limits.push((limit.clone(), callers));
         }
         self.names = config.limits.iter().map(|l| l.name.clone()).collect();
         let route = |r: &crate::config::route::Route| {
@@ -123,12 +161,20 @@ impl Guard {
         };
         self.routes = config.routes.iter().map(|r| route(&r.it)).collect();
         for mut waiting in std::mem::take(&mut self.waiting) {
-            let now_at = |(limit, caller): (LimitId, u64)| Some((moved[limit.at()]?, caller));
+            let now_at = |asked: Asked| Some(Asked { limit: moved[asked.limit.at()]?, ..asked });
             waiting.rest = waiting.rest.into_iter().filter_map(now_at).collect();
             waiting.least = waiting.least.and_then(|(limit, verdict)| Some((moved[limit.at()]?, verdict)));
-            match moved[waiting.limit.at()] {
-                Some(limit) => self.waiting.push(Waiting { limit, ..waiting }),
-                None => self.go_on(now, waiting.request, waiting.rest, waiting.least, out),
+            let limit = moved[waiting.limit.at()];
+            match limit {
+                Some(limit) if self.shares(limit).is_some() => {
+                    self.waiting.push(Waiting { limit, ..waiting })
+                }
+                _ => {
+                    // Its limit is gone, or one of the node by now.
+                    let first = limit.map(|limit| Asked { limit, caller: waiting.caller, source: None });
+                    let rest = first.into_iter().chain(waiting.rest).collect();
+                    self.go_on(now, waiting.request, rest, waiting.least, out);
+                }
             }
         }
     }
@@ -159,22 +205,26 @@ impl Guard {
         if !may_enter(allow, deny, head.source) {
             return out.push(Word::Ruled { request, ruling: Ruling::Forbidden });
         }
-        let source = crate::config::scalar::KeyOf::Source;
-        let caller = |limit: &LimitId| {
+        let asked = |limit: &LimitId| {
             let Limit { by, ipv6_prefix, .. } = &self.limits[limit.at()].0;
             let key_of = |by| head.limit_key(by, *ipv6_prefix);
             // Who leaves out the header is no less limited by that.
-            let key = key_of(by).or_else(|| key_of(&source)).expect("a request has a source");
-            (*limit, key)
+            let source = key_of(&KeyOf::Source).expect("a request has a source");
+            match (by, key_of(by)) {
+                (_, None) => Asked { limit: *limit, caller: source, source: None },
+                (KeyOf::Source | KeyOf::Caller, Some(caller)) => {
+                    Asked { limit: *limit, caller, source: None }
+                }
+                (_, Some(caller)) => Asked { limit: *limit, caller, source: Some(source) },
+            }
         };
-        let rest: Vec<(LimitId, u64)> = limits.iter().map(caller).collect();
+        let rest: Vec<Asked> = limits.iter().map(asked).collect();
         self.go_on(now, request, rest, None, out);
     }
 
     /// The store's answer about a caller. Cost: O(requests that wait).
     pub fn on_grant(&mut self, now: Micros, limit: LimitId, caller: u64, grant: Grant, out: &mut Vec<Word>) {
-        let Some((_, _, _, shares)) = self.limits.get_mut(limit.at()) else { return };
-        let Some(share) = shares.find(caller) else { return };
+        let Some(share) = self.share(limit, caller) else { return };
         let (mut passes, refused) = share.on_answer(now, grant);
         let decided = (passes + refused) as usize;
         let mut mine = Vec::new();
@@ -202,7 +252,7 @@ impl Guard {
     pub fn on_gone(&mut self, request: RequestId) {
         if let Some(at) = self.waiting.iter().position(|w| w.request == request) {
             let waiting = self.waiting.remove(at);
-            if let Some(share) = self.limits[waiting.limit.at()].3.find(waiting.caller) {
+            if let Some(share) = self.share(waiting.limit, waiting.caller) {
                 share.give_up();
             }
         }
@@ -223,8 +273,7 @@ impl Guard {
 
     /// When [`Guard::tick`] has something to do.
     pub fn next_wakeup(&self) -> Option<Micros> {
-        let asks =
-            self.waiting.iter().filter_map(|w| self.limits[w.limit.at()].3.get(w.caller)?.next_wakeup());
+        let asks = self.waiting.iter().filter_map(|w| self.shares(w.limit)?.get(w.caller)?.next_wakeup());
         asks.chain(self.waiting.first().map(|w| w.since.plus(WAIT_MAX))).min()
     }
 
@@ -237,17 +286,23 @@ impl Guard {
         &mut self,
         now: Micros,
         request: RequestId,
-        mut rest: Vec<(LimitId, u64)>,
+        mut rest: Vec<Asked>,
         mut least: Option<(LimitId, Verdict)>,
         out: &mut Vec<Word>,
     ) {
         while !rest.is_empty() {
-            let (limit, caller) = rest.remove(0);
-            let (config, rate, callers, shares) = &mut self.limits[limit.at()];
-            let verdict = match config.scope {
-                Scope::Node => callers.judge(*rate, caller, now),
-                Scope::Cluster => {
-                    let take = match shares.find_or_make(now, caller) {
+            let Asked { limit, mut caller, source } = rest.remove(0);
+            let (config, callers) = &mut self.limits[limit.at()];
+            let verdict = match callers {
+                Callers::Node(rate, callers) => callers.judge(*rate, caller, now),
+                Callers::Cluster(shares) => {
+                    if let Some(source) = source
+                        && !shares.has_room_for(now, caller, config)
+                    {
+                        caller = source;
+                    }
+                    let is_value = source.is_some_and(|source| source != caller);
+                    let take = match shares.find_or_make(now, caller, is_value) {
                         Some(share) => share.take(now),
                         None => Take::Refused { wait: WAIT_MAX },
                     };
@@ -256,7 +311,7 @@ impl Guard {
                         return self.ask(now, limit, caller, out);
                     }
                     if take == Take::Unknown {
-                        if let Some(share) = self.limits[limit.at()].3.find(caller) {
+                        if let Some(share) = self.share(limit, caller) {
                             share.give_up();
                         }
                         return out.push(Word::Ruled { request, ruling: Ruling::NotKnown });
@@ -275,20 +330,40 @@ impl Guard {
     }
 
     fn ask(&mut self, now: Micros, limit: LimitId, caller: u64, out: &mut Vec<Word>) {
-        if let Some(ask) = self.limits[limit.at()].3.find(caller).and_then(|share| share.ask(now)) {
+        if let Some(ask) = self.share(limit, caller).and_then(|share| share.ask(now)) {
             out.push(Word::Ask { limit, caller, ask });
+        }
+    }
+
+    fn shares(&self, limit: LimitId) -> Option<&Shares> {
+        match &self.limits.get(limit.at())?.1 {
+            Callers::Cluster(shares) => Some(shares),
+            Callers::Node(..) => None,
+        }
+    }
+
+    fn share(&mut self, limit: LimitId, caller: u64) -> Option<&mut Share> {
+        match &mut self.limits.get_mut(limit.at())?.1 {
+            Callers::Cluster(shares) => shares.find(caller),
+            Callers::Node(..) => None,
         }
     }
 
     /// What is known here of a bucket that is elsewhere: what it had left at the last answer.
     fn cluster_verdict(&self, now: Micros, limit: LimitId, caller: u64, passes: bool) -> Verdict {
-        let (config, _, _, shares) = &self.limits[limit.at()];
-        let (remaining, wait) = shares.get(caller).map_or((0, Micros(0)), |share| share.left(now));
+        let share = self.shares(limit).and_then(|shares| shares.get(caller));
+        let (remaining, wait) = share.map_or((0, Micros(0)), |share| share.left(now));
+        let config = &self.limits[limit.at()].0;
         let interval = config.per.0 / u64::from(config.requests);
-        let missing = config.burst.saturating_sub(remaining);
         let wait = if passes { Micros(0) } else { wait.max(Micros(interval)) };
-        Verdict { passes, remaining, wait, reset: Micros(interval.saturating_mul(u64::from(missing))) }
+        Verdict { passes, remaining, wait, reset: full_in(config, remaining) }
     }
+}
+
+/// Until a bucket with so many tokens is full.
+fn full_in(limit: &Limit, remaining: u32) -> Micros {
+    let interval = limit.per.0 / u64::from(limit.requests);
+    Micros(interval.saturating_mul(u64::from(limit.burst.saturating_sub(remaining))))
 }
 
 /// The one of two that has less left.
@@ -298,32 +373,62 @@ fn less(one: Option<(LimitId, Verdict)>, other: (LimitId, Verdict)) -> Option<(L
 
 impl Shares {
     fn get(&self, caller: u64) -> Option<&Share> {
-        self.table.find(mix(caller), |(c, _)| *c == caller).map(|(_, share)| share)
+        self.table.find(mix(caller), |entry| entry.caller == caller).map(|entry| &entry.share)
     }
 
     fn find(&mut self, caller: u64) -> Option<&mut Share> {
-        self.table.find_mut(mix(caller), |(c, _)| *c == caller).map(|(_, share)| share)
+        self.table.find_mut(mix(caller), |entry| entry.caller == caller).map(|entry| &mut entry.share)
+    }
+
+    /// Whether a value that a client chose may have a bucket of its own: if it has one, or not too many others have.
+    fn has_room_for(&mut self, now: Micros, caller: u64, limit: &Limit) -> bool {
+        if self.get(caller).is_some() || self.values < VALUES_MAX {
+            return true;
+        }
+        if now.since(self.swept) >= SWEEP_PAUSE {
+            self.swept = now;
+            self.retain(|entry| {
+                // A bucket of which nothing was heard has given one token, if it is there at all.
+                let (last, left) = entry.share.last();
+                let stays = full_in(limit, left.unwrap_or(limit.burst - 1)).plus(FULL_STAYS);
+                !entry.is_value || !entry.share.is_idle(now) || now.since(last) < stays
+            });
+        }
+        self.values < VALUES_MAX
     }
 
     /// The share of a caller; none if there is no room for another.
-    fn find_or_make(&mut self, now: Micros, caller: u64) -> Option<&mut Share> {
-        if self.table.len() >= CALLERS_MAX && self.get(caller).is_none() {
+    fn find_or_make(&mut self, now: Micros, caller: u64, is_value: bool) -> Option<&mut Share> {
+        let is_new = self.get(caller).is_none();
+        if is_new && self.table.len() >= CALLERS_MAX {
             // Rare, and then many are idle: what is left of their lots is lost for as long as a lot lives.
-            self.table.retain(|(_, share)| !share.is_idle(now));
+            self.retain(|entry| !entry.share.is_idle(now));
             if self.table.len() >= CALLERS_MAX {
                 return None;
             }
         }
-        let entry = self.table.entry(mix(caller), |(c, _)| *c == caller, |(c, _)| mix(*c));
-        Some(&mut entry.or_insert_with(|| (caller, Share::new(now))).into_mut().1)
+        self.values += usize::from(is_new && is_value);
+        let entry = self.table.entry(mix(caller), |entry| entry.caller == caller, |entry| mix(entry.caller));
+        let made = || Entry { caller, share: Share::new(now), is_value };
+        Some(&mut entry.or_insert_with(made).into_mut().share)
+    }
+
+    fn retain(&mut self, stays: impl Fn(&Entry) -> bool) {
+        self.table.retain(|entry| stays(entry));
+        self.values = self.table.iter().filter(|entry| entry.is_value).count();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::rc::Rc;
+
+    use super::super::rate;
     use super::super::share::Bucket;
     use super::*;
-    use crate::config::scalar::{HeaderName, KeyOf};
+    use crate::config::scalar::HeaderName;
     use crate::names::ListenerId;
     use crate::router::Headers;
 
@@ -366,6 +471,29 @@ deny = '192.0.2.0/24'
         }
     }
 
+    /// What the cores of a node share, on one thread.
+    #[derive(Clone, Debug, Default)]
+    struct Node(Rc<RefCell<BTreeMap<String, One>>>);
+
+    #[derive(Clone, Debug, Default)]
+    struct One(Rc<RefCell<rate::Callers>>);
+
+    impl OfNode for Node {
+        fn callers(&self, limit: &str) -> Box<dyn Shared> {
+            Box::new(self.0.borrow_mut().entry(limit.to_owned()).or_default().clone())
+        }
+    }
+
+    impl Shared for One {
+        fn judge(&self, rate: Rate, caller: u64, now: Micros) -> Verdict {
+            self.0.borrow_mut().judge(rate, caller, now)
+        }
+    }
+
+    fn guard(text: &str) -> Guard {
+        Guard::new(&Config::parse(text).unwrap(), Box::<Node>::default())
+    }
+
     struct Stage {
         guard: Guard,
         now: Micros,
@@ -374,8 +502,7 @@ deny = '192.0.2.0/24'
 
     impl Stage {
         fn new() -> Stage {
-            let guard = Guard::new(&Config::parse(TEXT).unwrap(), 1);
-            Stage { guard, now: Micros::from_secs(10), id: 0 }
+            Stage { guard: guard(TEXT), now: Micros::from_secs(10), id: 0 }
         }
 
         fn judge(&mut self, source: &str, key: &'static str) -> Vec<Word> {
@@ -389,7 +516,7 @@ deny = '192.0.2.0/24'
 
         fn configure(&mut self, text: &str, out: &mut Vec<Word>) {
             let of = self.guard.generation.next();
-            self.guard.configure(self.now, &Config::parse(text).unwrap(), of, 1, out);
+            self.guard.configure(self.now, &Config::parse(text).unwrap(), of, out);
         }
 
         fn grant(&mut self, caller: u64, granted: u32, left: u32) -> Vec<Word> {
@@ -454,7 +581,7 @@ deny = '192.0.2.0/24'
                 "[gateway.limit.l]\nburst = 1\nrequests = 1\nscope = 'node'\n{prefix}[gateway.route.r]\nanswer.status = 204\n\
                  limits = 'l'\n"
             );
-            let mut stage = Stage { guard: Guard::new(&Config::parse(&text).unwrap(), 1), ..Stage::new() };
+            let mut stage = Stage { guard: guard(&text), ..Stage::new() };
             let mut passes = |source: &str| rulings(&stage.judge(source, ""))[0].1 == "passes";
             assert!(passes("2001:db8:0:1::1"), "{prefix}");
             assert_eq!(passes("2001:db8:0:1:ffff:ffff:ffff:ffff"), !shared, "{prefix}");
@@ -529,6 +656,92 @@ deny = '192.0.2.0/24'
     }
 
     #[test]
+    fn who_waits_for_a_limit_that_becomes_one_of_the_node_is_judged_by_that() {
+        let mut stage = Stage::new();
+        stage.judge("10.0.0.1", "a");
+        let mut out = Vec::new();
+        let text = TEXT.replace("burst = 3", "burst = 3\nscope = 'node'");
+        stage.configure(&text, &mut out);
+        assert_eq!(rulings(&out), [(1, "passes")]);
+        assert_eq!(rulings(&stage.judge("10.0.0.1", "b")), [(2, "passes")]);
+    }
+
+    #[test]
+    fn cores_share_a_limit_of_the_node() {
+        let text = "[gateway.limit.l]\nrequests = 1\nper = '1h'\nburst = 8\nscope = 'node'\n[gateway.route.r]\n\
+                    answer.status = 204\nlimits = 'l'\n";
+        for cores in [1, 3] {
+            let node = Node::default();
+            let config = Config::parse(text).unwrap();
+            let new = |_| Guard::new(&config, Box::new(node.clone()));
+            let mut stages: Vec<Stage> =
+                (0..cores).map(new).map(|guard| Stage { guard, ..Stage::new() }).collect();
+            let mut passes =
+                |at: usize, source: &str| rulings(&stages[at].judge(source, ""))[0].1 == "passes";
+            let all_at_one = (0..20).filter(|_| passes(0, "10.0.0.1")).count();
+            let spread = (0..20).filter(|n| passes(n % cores, "10.0.0.2")).count();
+            assert_eq!((all_at_one, spread), (8, 8), "INV-GATE-10: {cores} cores");
+        }
+    }
+
+    #[test]
+    fn values_that_clients_choose_have_so_many_buckets_and_no_more() {
+        let text = "[gateway.limit.l]\nrequests = 10\nburst = 10\nby = 'header:x-key'\n[gateway.route.r]\n\
+                    answer.status = 204\nlimits = 'l'\n";
+        struct Key(String);
+        impl Headers for Key {
+            fn any(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+                name == "x-key" && test(self.0.as_bytes())
+            }
+        }
+        let mut guard = guard(text);
+        let mut buckets: BTreeMap<u64, Bucket> = BTreeMap::new();
+        // Whether the store is asked for a request with this value of the header, whether it passes, and how many buckets there are.
+        let mut ask = |now: Micros, source: &str, value: String| {
+            let (key, none) = (Key(value), Lines(vec![]));
+            let head = Head { headers: &key, ..head(source, &none) };
+            let (mut out, mut asks, mut passes) = (Vec::new(), false, None);
+            guard.judge(now, RequestId(1), (Generation::default(), RouteId(0)), &head, &mut out);
+            while let Some(word) = out.pop() {
+                match word {
+                    Word::Ask { limit, caller, ask } => {
+                        asks = true;
+                        let bucket = buckets.entry(caller).or_insert(Bucket::new(now, 10));
+                        guard.on_grant(now, limit, caller, bucket.grant(now, 10.0, 10, ask), &mut out);
+                    }
+                    Word::Ruled { ruling, .. } => passes = Some(matches!(ruling, Ruling::Passes(_))),
+                }
+            }
+            (asks, passes.expect("it is ruled"), buckets.len())
+        };
+        let now = Micros::from_secs(10);
+        for n in 1..=VALUES_MAX {
+            let (_, passes, count) = ask(now, "10.0.0.1", format!("v{n}"));
+            assert_eq!((passes, count), (true, n), "each has one of its own");
+        }
+        let passed = (0..100).filter(|n| ask(now, "10.0.0.1", format!("w{n}")).1).count();
+        assert_eq!(passed, 10, "what more come from one address have the rate of one");
+        assert_eq!(
+            ask(now, "10.0.0.2", "w1".to_owned()),
+            (true, true, VALUES_MAX + 2),
+            "nobody else pays for that"
+        );
+        assert_eq!(
+            ask(now, "10.0.0.1", "v7".to_owned()),
+            (true, true, VALUES_MAX + 2),
+            "who had one keeps it"
+        );
+        // One of ten tokens is back after 100 ms, and the buckets are gone a second later; but that of v7 was asked once more.
+        let early = now.plus(Micros::from_millis(1_099));
+        assert_eq!(ask(early, "10.0.0.3", "x".to_owned()).2, VALUES_MAX + 3, "by its source");
+        assert_eq!(ask(early, "10.0.0.3", "y".to_owned()).2, VALUES_MAX + 3);
+        let late = now.plus(Micros::from_millis(1_199));
+        for (n, value) in ["x", "y", "z"].into_iter().enumerate() {
+            assert_eq!(ask(late, "10.0.0.3", value.to_owned()).2, VALUES_MAX + 4 + n, "there is room again");
+        }
+    }
+
+    #[test]
     fn a_number_of_another_configuration_is_refused() {
         let mut stage = Stage::new();
         let old = stage.guard.generation;
@@ -545,8 +758,7 @@ deny = '192.0.2.0/24'
     fn a_cluster_limit_holds_over_several_guards() {
         let text = "[gateway.limit.l]\nrequests = 100\nburst = 10\n[gateway.route.r]\nanswer.status = 204\n\
                     limits = 'l'\n";
-        let config = Config::parse(text).unwrap();
-        let mut guards: Vec<Guard> = (0..4).map(|_| Guard::new(&config, 1)).collect();
+        let mut guards: Vec<Guard> = (0..4).map(|_| guard(text)).collect();
         let mut bucket = Bucket::new(Micros(0), 10);
         let mut passed = 0;
         let lines = Lines(vec![]);

@@ -5,6 +5,8 @@
 //!
 //! INV-GATE-10: in any time T at most `burst + T / interval` requests of a caller pass.
 
+use std::fmt::Debug;
+
 use hashbrown::HashTable;
 use skep_base::Micros;
 use skep_base::rng::mix;
@@ -14,6 +16,8 @@ use skep_base::rng::mix;
 pub const CALLERS_MAX: usize = 100_000;
 /// How many are looked at to find one to forget.
 const LOOKED_AT: usize = 16;
+/// Cores may read the clock so far apart, in nanoseconds: one may be stopped between that and the judging.
+const CLOCKS_APART: u64 = 1_000_000_000;
 
 /// A rate as GCRA needs it, in nanoseconds, so that millions a second are exact.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,17 @@ impl Rate {
         Rate { interval, slack: interval.saturating_mul(u64::from(burst.max(1) - 1)), burst: burst.max(1) }
     }
 
+    /// As [`Rate::judge`] by an arrival time that cores share: the verdict, and what the time becomes unless it stays. Whoever keeps it
+    /// writes that only in place of `tat`, and asks again if another core was faster; so it is as if one core judged all.
+    pub fn judge_shared(&self, tat: u64, now: Micros) -> (Verdict, Option<u64>) {
+        let mut moved = tat;
+        let verdict = self.judge(&mut moved, now);
+        // By a clock that was read a moment before another core's, the time looks too far ahead. To set it back would give away what
+        // the other core took; but what no clock explains was made by another rate, and would lock the caller out.
+        let writes = verdict.passes || tat.saturating_sub(moved) > CLOCKS_APART;
+        (verdict, writes.then_some(moved))
+    }
+
     /// Judges a request at `now` by the arrival time `tat` (in nanoseconds; 0 for a new caller), and moves it if the
     /// request passes.
     pub fn judge(&self, tat: &mut u64, now: Micros) -> Verdict {
@@ -68,7 +83,19 @@ impl Rate {
     }
 }
 
-/// The callers of one limit, by a hash of what tells them apart.
+/// The callers of one limit, which the cores of a node share.
+pub trait Shared: Debug {
+    /// Judges a request of the caller with this hash by [`Rate::judge_shared`].
+    fn judge(&self, rate: Rate, caller: u64, now: Micros) -> Verdict;
+}
+
+/// What a node's cores share of its limits.
+pub trait OfNode: Debug {
+    /// The callers of the limit with this name. What they used up is known as long as anybody holds them.
+    fn callers(&self, limit: &str) -> Box<dyn Shared>;
+}
+
+/// The callers of one limit on one thread, by a hash of what tells them apart.
 #[derive(Clone, Debug, Default)]
 pub struct Callers {
     table: HashTable<(u64, u64)>,
@@ -151,6 +178,39 @@ mod tests {
             let rate = passed.len() as f64 / (f64::from(burst) + time * requests / per as f64);
             assert!(rate > 0.95, "only {rate} of what is allowed passed");
         }
+    }
+
+    #[test]
+    fn cores_whose_clocks_differ_let_no_more_through_than_one() {
+        let mut rng = Rng::new(6);
+        let (requests, burst) = (100_000, 50);
+        let rate = Rate::new(f64::from(requests), Micros::from_secs(1), burst);
+        let (mut tat, start, mut passed) = (0, Micros::from_secs(1_000), 0);
+        for n in 0..1_000_000 {
+            // One comes each microsecond, at a core that read the clock up to half a millisecond ago.
+            let now = Micros(start.0 + n - rng.below(500).min(n));
+            let (verdict, moved) = rate.judge_shared(tat, now);
+            passed += u32::from(verdict.passes);
+            tat = moved.unwrap_or(tat);
+        }
+        assert!(passed <= burst + requests, "INV-GATE-10: {passed}");
+        assert!(passed >= requests - 100, "{passed}");
+    }
+
+    #[test]
+    fn what_another_rate_made_of_a_time_that_is_shared_locks_nobody_out() {
+        let (slow, fast) =
+            (Rate::new(1.0, Micros::from_secs(3_600), 10), Rate::new(10.0, Micros::from_secs(1), 10));
+        let (mut tat, mut now) = (0, Micros::from_secs(10));
+        let mut judge = |rate: Rate, now| {
+            let (verdict, moved) = rate.judge_shared(tat, now);
+            tat = moved.unwrap_or(tat);
+            verdict.passes
+        };
+        assert_eq!((0..12).filter(|_| judge(slow, now)).count(), 10);
+        assert!(!judge(fast, now));
+        now = now.plus(Micros::from_millis(1_000));
+        assert_eq!((0..12).filter(|_| judge(fast, now)).count(), 10);
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub struct Share {
     back: u32,
     /// Requests that wait for the answer.
     waiting: u32,
-    /// What the store had left at its last answer.
-    left: u32,
+    /// What the store had left at its last answer, if there was one.
+    left: Option<u32>,
 }
 
 /// The answer of the store's bucket.
@@ -81,7 +81,7 @@ impl Share {
             empty_until: zero,
             back: 0,
             waiting: 0,
-            left: 0,
+            left: None,
         }
     }
 
@@ -102,12 +102,17 @@ impl Share {
 
     /// What is left as far as is known here, and how long nothing is to be had.
     pub fn left(&self, now: Micros) -> (u32, Micros) {
-        (self.left.saturating_add(self.tokens), self.empty_until.since(now))
+        (self.left.unwrap_or(0).saturating_add(self.tokens), self.empty_until.since(now))
     }
 
     /// True if nothing is lost by forgetting it: nobody waits, and its lot has ended.
     pub fn is_idle(&self, now: Micros) -> bool {
         self.waiting == 0 && now >= self.ends && now >= self.empty_until
+    }
+
+    /// When a request came last, or the store was asked, and what the store had left at its last answer, if there was one.
+    pub fn last(&self) -> (Micros, Option<u32>) {
+        (self.at, self.left)
     }
 
     /// A request that waited for an answer waits no more.
@@ -137,7 +142,7 @@ impl Share {
         let Grant { granted, next, left } = grant;
         self.expire(now);
         self.asked = None;
-        self.left = left;
+        self.left = Some(left);
         self.tokens = self.tokens.saturating_add(granted);
         self.ends = now.plus(LOT_LIFE);
         let passes = self.waiting.min(self.tokens);

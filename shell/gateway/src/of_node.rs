@@ -1,0 +1,156 @@
+//! Callers of the node's limits, which all its cores share.
+//!
+//! Each caller is one word, the arrival time that `skep_gate::protect::rate` judges by, in a table of a fixed size whose parts are
+//! made when they are first used. No lock: a core that is stopped holds nobody up, and a caller whom all cores serve costs them no
+//! more than that word.
+//!
+//! Invariant (INV-GATE-10): a time is replaced only if it is still the one that was judged, so what passes all cores is what would
+//! pass one.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use skep_base::Micros;
+use skep_base::rng::mix;
+use skep_gate::protect::rate::{OfNode, Rate, Shared, Verdict};
+
+/// Sets of one limit. With their places they hold 131,072 callers in 2 MiB; what they are found by takes 128 KiB from the beginning.
+const SETS: u64 = 8192;
+/// Places of a set. A caller that finds none free takes that of the one that has been quiet the longest.
+const PLACES: usize = 16;
+
+/// The tables of a node's limits, by name. Locked only when a configuration comes into force.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NodeLimits(Arc<Mutex<HashMap<String, Weak<Table>>>>);
+
+#[derive(Debug)]
+struct Table(Box<[OnceLock<Box<Set>>]>);
+
+/// A core's hold on a table.
+#[derive(Debug)]
+struct Held(Arc<Table>);
+
+/// Callers, 0 for nobody, and their arrival times.
+#[derive(Debug, Default)]
+struct Set {
+    callers: [AtomicU64; PLACES],
+    times: [AtomicU64; PLACES],
+}
+
+impl OfNode for NodeLimits {
+    fn callers(&self, limit: &str) -> Box<dyn Shared> {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.retain(|_, table| table.strong_count() > 0);
+        let known = tables.get(limit).and_then(Weak::upgrade);
+        let table = known.unwrap_or_else(|| Arc::new(Table((0..SETS).map(|_| OnceLock::new()).collect())));
+        tables.insert(limit.to_owned(), Arc::downgrade(&table));
+        Box::new(Held(table))
+    }
+}
+
+impl Shared for Held {
+    fn judge(&self, rate: Rate, caller: u64, now: Micros) -> Verdict {
+        let caller = caller.max(1);
+        let set = self.0.0[(mix(caller) % SETS) as usize].get_or_init(Box::default);
+        // Each time that it finds none, another core has taken the place for a caller of its own.
+        let place = (0..PLACES).find_map(|_| set.find(caller).or_else(|| set.take_place(caller)));
+        match place {
+            Some(place) => set.judge(place, rate, now),
+            // As one that was forgotten at once.
+            None => rate.judge(&mut 0, now),
+        }
+    }
+}
+
+impl Set {
+    fn find(&self, caller: u64) -> Option<usize> {
+        self.callers.iter().position(|own| own.load(Acquire) == caller)
+    }
+
+    /// Takes a free place, or that of the one quiet the longest, who is forgotten. None if another core was faster.
+    ///
+    /// One who comes at another core in this very moment may count for the other of the two, once.
+    fn take_place(&self, caller: u64) -> Option<usize> {
+        let time = |place: &usize| self.times[*place].load(Acquire);
+        let free = (0..PLACES).find(|place| self.callers[*place].load(Acquire) == 0);
+        let place = free.or_else(|| (0..PLACES).min_by_key(time))?;
+        let (old, left) = (self.callers[place].load(Acquire), time(&place));
+        if free.is_some() && old != 0 {
+            return None;
+        }
+        self.callers[place].compare_exchange(old, caller, AcqRel, Acquire).ok()?;
+        // Unless somebody counted there meanwhile, it begins with a full burst.
+        let _ = self.times[place].compare_exchange(left, 0, AcqRel, Acquire);
+        Some(place)
+    }
+
+    fn judge(&self, place: usize, rate: Rate, now: Micros) -> Verdict {
+        let time = &self.times[place];
+        let mut found = time.load(Acquire);
+        loop {
+            let (verdict, moved) = rate.judge_shared(found, now);
+            let Some(moved) = moved else { return verdict };
+            match time.compare_exchange_weak(found, moved, AcqRel, Acquire) {
+                Ok(_) => return verdict,
+                Err(other) => found = other,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Micros = Micros::from_secs(10);
+
+    /// So many, and as good as none after them.
+    fn once(burst: u32) -> Rate {
+        Rate::new(1.0, Micros::from_secs(3_600), burst)
+    }
+
+    #[test]
+    fn threads_together_let_through_what_one_would() {
+        let limits = NodeLimits::default();
+        let _held = limits.callers("l");
+        let one = || {
+            let callers = limits.callers("l");
+            (0..100_000).filter(|n| callers.judge(once(700), 1 + n % 100, NOW).passes).count()
+        };
+        let passed: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!(passed, 100 * 700, "INV-GATE-10");
+    }
+
+    #[test]
+    fn a_set_that_is_full_forgets_who_has_been_quiet_the_longest() {
+        let limits = NodeLimits::default();
+        let held = limits.callers("l");
+        let of_one_set: Vec<u64> = (1..).filter(|caller| mix(*caller) % SETS == 7).take(PLACES + 1).collect();
+        let passes = |at: usize, now: u64| held.judge(once(1), of_one_set[at], Micros::from_secs(now)).passes;
+        for at in 0..PLACES {
+            assert!(passes(at, 100 + at as u64) && !passes(at, 100 + at as u64));
+        }
+        assert!(passes(PLACES, 200));
+        assert!(!passes(PLACES, 200) && !passes(PLACES - 1, 200), "all others are known");
+        assert!(passes(0, 200), "it was forgotten");
+        assert!(!passes(2, 200), "in place of the next one");
+    }
+
+    #[test]
+    fn a_limit_is_known_as_long_as_a_core_holds_it() {
+        let limits = NodeLimits::default();
+        let (one, other) = (limits.callers("l"), limits.callers("other"));
+        assert!(one.judge(once(1), 0, NOW).passes && other.judge(once(1), 0, NOW).passes);
+        let again = limits.callers("l");
+        drop(one);
+        assert!(!again.judge(once(1), 0, NOW).passes);
+        drop((again, other));
+        assert!(limits.callers("l").judge(once(1), 0, NOW).passes);
+        assert_eq!(limits.0.lock().unwrap().len(), 1, "what nobody holds is not kept");
+    }
+}
