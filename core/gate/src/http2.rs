@@ -9,11 +9,16 @@ use skep_base::Micros;
 
 /// A frame's length in three bytes, type, flags and stream (RFC 9113, section 4.1).
 const FRAME_HEAD_BYTES: usize = 9;
+/// What a client says first (section 3.4).
+const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// A name in two bytes and a value in four (section 6.5.1).
 const SETTING_BYTES: usize = 6;
 /// Requests of one connection at once, as many as every server should allow (RFC 9113, section 6.5.2).
 pub const REQUESTS_MAX: u32 = 100;
+const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 /// RFC 9113, section 7.
 const NO_ERROR: u32 = 0;
@@ -32,6 +37,64 @@ pub struct Announcement {
     pub connect: bool,
     /// Requests at once over one connection, if it says.
     pub streams: Option<u32>,
+}
+
+/// Follows the frames of a client, to tell since when a block of headers is on its way. Cost: a few comparisons for each frame.
+#[derive(Clone, Debug)]
+pub struct Headings {
+    /// Bytes of the client's preface that are to come.
+    preface: usize,
+    head: [u8; FRAME_HEAD_BYTES],
+    head_len: usize,
+    /// Bytes of the frame that are to come.
+    left: usize,
+    /// The frame ends a block, or goes on with it.
+    is_last: bool,
+    since: Option<Micros>,
+}
+
+impl Default for Headings {
+    fn default() -> Headings {
+        let head = [0; FRAME_HEAD_BYTES];
+        Headings { preface: PREFACE_BYTES, head, head_len: 0, left: 0, is_last: false, since: None }
+    }
+}
+
+impl Headings {
+    /// Takes in what has come at `now`.
+    pub fn read(&mut self, now: Micros, mut bytes: &[u8]) {
+        loop {
+            let skipped = if self.preface > 0 { &mut self.preface } else { &mut self.left };
+            let skip = (*skipped).min(bytes.len());
+            *skipped -= skip;
+            bytes = &bytes[skip..];
+            if self.left == 0 && self.is_last {
+                (self.is_last, self.since) = (false, None);
+            }
+            if bytes.is_empty() {
+                return;
+            }
+            let take = (FRAME_HEAD_BYTES - self.head_len).min(bytes.len());
+            self.head[self.head_len..self.head_len + take].copy_from_slice(&bytes[..take]);
+            self.head_len += take;
+            bytes = &bytes[take..];
+            if self.head_len < FRAME_HEAD_BYTES {
+                return;
+            }
+            self.head_len = 0;
+            let [a, b, c, kind, flags, ..] = self.head;
+            self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+            if matches!(kind, HEADERS | CONTINUATION) {
+                self.since = self.since.or(Some(now));
+                self.is_last = flags & END_HEADERS != 0;
+            }
+        }
+    }
+
+    /// Since when a block of headers has been incomplete.
+    pub fn since(&self) -> Option<Micros> {
+        self.since
+    }
 }
 
 /// How many requests go over one connection at once, to a server that has announced `found`. One before it has spoken. One to who
@@ -137,6 +200,41 @@ mod tests {
             let found = Announcement { connect: false, streams };
             assert_eq!(requests_at_once(Some(found)), expected, "{streams:?}");
         }
+    }
+
+    #[test]
+    fn a_block_of_headers_is_on_its_way_from_its_first_frame_to_the_end_of_its_last() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let begun = frame(1, 0, 1, &[1; 5]);
+        // What comes, and how much of it there is while a block is incomplete.
+        for (frames, from, to) in [
+            (vec![frame(4, 0, 0, &[0; 6])], 0, 0),
+            // END_HEADERS, with and without END_STREAM.
+            (vec![frame(1, 4, 1, &[1; 5])], 9, 14),
+            (vec![frame(4, 0, 0, &[]), frame(1, 5, 1, &[1; 5]), frame(0, 1, 1, &[9; 50])], 18, 23),
+            (vec![begun.clone(), frame(9, 0, 1, &[1; 3]), frame(9, 4, 1, &[1; 2])], 9, 37),
+            (vec![begun.clone(), frame(9, 4, 1, &[])], 9, 23),
+            // Data that looks like a frame is none.
+            (vec![frame(0, 0, 1, &begun)], 0, 0),
+        ] {
+            let all = [preface.clone(), frames.concat()].concat();
+            for piece in [1, 2, 3, 7, 1_000] {
+                let mut headings = Headings::default();
+                for (n, bytes) in all.chunks(piece).enumerate() {
+                    headings.read(Micros(n as u64), bytes);
+                    let came = (n * piece + bytes.len()) as i64 - preface.len() as i64;
+                    let expected = came >= from && came < to;
+                    assert_eq!(headings.since().is_some(), expected, "{came} of {frames:?} by {piece}");
+                }
+            }
+        }
+        // Each block has a time of its own.
+        let mut headings = Headings::default();
+        headings.read(Micros(1), &[preface, begun[..12].to_vec()].concat());
+        headings.read(Micros(2), &begun[12..]);
+        assert_eq!(headings.since(), Some(Micros(1)));
+        headings.read(Micros(3), &[frame(9, 4, 1, &[]), frame(1, 0, 3, &[])].concat());
+        assert_eq!(headings.since(), Some(Micros(3)));
     }
 
     #[test]

@@ -32,6 +32,8 @@ struct Gathering<S> {
     kept: Vec<u8>,
     /// Bytes of `kept` that are written.
     written: usize,
+    /// Bytes that a large write did not take of what it was given.
+    owed: usize,
     /// Counts what the tasks of the connection do to it, to tell which of them it is that writes.
     writes: u64,
     /// The stream may hold bytes of its own, such as those of TLS, until it is flushed.
@@ -52,10 +54,16 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             stream,
             kept: Vec::new(),
             written: 0,
+            owed: 0,
             writes: 0,
             flushes: false,
             broken: None,
         })))
+    }
+
+    /// True if all that was to be written at once is written or kept: here a frame of somebody else's can follow.
+    pub(crate) fn is_between_writes(&self) -> bool {
+        self.0.borrow().owed == 0
     }
 
     /// Runs a task of the connection. One task alone writes; each of its turns ends with writing what it left.
@@ -143,8 +151,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         }
         own.flushes = true;
         if len >= LARGE_BYTES {
-            return Pin::new(&mut own.stream).poll_write_vectored(cx, bufs);
+            let wrote = ready!(Pin::new(&mut own.stream).poll_write_vectored(cx, bufs))?;
+            own.owed = len - wrote;
+            return Poll::Ready(Ok(wrote));
         }
+        own.owed = 0;
         if own.kept.capacity() == 0 {
             own.kept = SPARE.take();
         }
@@ -259,6 +270,21 @@ mod tests {
             let (_, read) = tokio::join!(write, read);
             read.unwrap();
             assert!(all.len() == total && all.iter().enumerate().all(|(at, byte)| *byte == at as u8));
+        });
+    }
+
+    #[test]
+    fn a_large_write_that_is_taken_in_part_leaves_the_rest_owed() {
+        run(async {
+            let (near, mut far) = duplex(1_000);
+            let stream = Gathered::new(near);
+            let mut own = stream.clone();
+            let large = [b'x'; LARGE_BYTES];
+            let wrote = own.write(&large).await.unwrap();
+            assert_eq!((wrote, stream.is_between_writes()), (1_000, false));
+            far.read_exact(&mut [0; 1_000]).await.unwrap();
+            own.write_all(&large[wrote..]).await.unwrap();
+            assert!(stream.is_between_writes());
         });
     }
 

@@ -1,5 +1,6 @@
 //! HTTP/2 with clients.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -13,16 +14,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncWrite, AsyncWriteExt};
+use skep_gate::http2::Headings;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::control::duration;
+use crate::core::Core;
 use crate::gather::Gathered;
+use crate::h1::{LINGER_BYTES_MAX, LINGER_TIME};
 use crate::listen::Connection;
 use crate::proxy;
 use crate::reply::Reply;
 use crate::source::Inbound;
-use crate::stream::{Rewound, Stream};
+use crate::stream::{Hears, Overheard, Rewound, Stream};
 use crate::streams::{Pace, Streams, Taken};
 use crate::websocket;
 
@@ -45,7 +49,7 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let plan = connection.core.plan();
     let listener = &plan.snapshot.config.listeners[id.at()].it;
     let (patience, idle) = (duration(listener.body_idle), duration(listener.idle));
-    let header_time = duration(listener.header_time);
+    let (header_limit, header_time) = (listener.header_time, duration(listener.header_time));
     let streams = Streams::new();
     let mut builder = http2::Builder::new(streams.clone());
     builder
@@ -56,6 +60,7 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
         .keep_alive_interval(idle)
         .keep_alive_timeout(header_time);
     drop(plan);
+    let core = Rc::clone(&connection.core);
     let connection = Rc::new(connection);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (connection, streams) = (Rc::clone(&connection), streams.clone());
@@ -72,7 +77,9 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
             Ok::<Response<Taken>, Infallible>(response.map(|reply| streams.watch(reply)))
         })
     });
-    let stream = Gathered::new(stream);
+    let headings = Rc::<RefCell<Headings>>::default();
+    let ear = Ear { core: Rc::clone(&core), headings: Rc::clone(&headings) };
+    let stream = Gathered::new(Overheard::new(stream, ear));
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream.clone()), service));
     let pace = Pace::new(patience, idle.min(header_time));
     let mut looks = interval(pace.period);
@@ -88,23 +95,24 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
                 () = streams.overrun() => return calm_down(stream.clone(), patience).await,
             };
             if let Some(now) = now {
-                if streams.look(pace) {
+                let is_used = streams.look(pace);
+                if is_used {
                     used_at = now;
-                    continue;
                 }
-                let limit = match (is_ending, streams.have_begun()) {
-                    (false, true) => idle,
-                    // Its first request may be coming drop by drop.
-                    (false, false) => header_time,
+                let since = headings.borrow().since();
+                let is_late = since.is_some_and(|since| core.now().since(since) >= header_limit);
+                let limit = match is_ending {
+                    false => idle,
                     // Told that it ends, it has only to take what was sent.
-                    (true, true) => patience,
+                    true if streams.have_begun() && !is_late => patience,
                     // It has had the time from one look to the next to say that it heard.
-                    (true, false) => Duration::ZERO,
+                    true => Duration::ZERO,
                 };
-                match now.duration_since(used_at) < limit {
-                    true => continue,
-                    false if is_ending => return Ok(()),
-                    false => {}
+                let is_over = !is_used && now.duration_since(used_at) >= limit;
+                match is_ending {
+                    true if is_over => return Ok(()),
+                    false if is_over || is_late => {}
+                    _ => continue,
                 }
             }
             (used_at, is_ending) = (Instant::now(), true);
@@ -114,13 +122,37 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     stream.run(serving).await
 }
 
-/// Tells a client that resets too many streams why its connection ends, if it takes that within `patience`.
-async fn calm_down<S: AsyncWrite + Unpin>(mut stream: Gathered<S>, patience: Duration) -> io::Result<()> {
+/// Listens to what a client says.
+struct Ear {
+    core: Rc<Core>,
+    headings: Rc<RefCell<Headings>>,
+}
+
+impl Hears for Ear {
+    fn hears(&mut self, read: Option<&[u8]>) {
+        if let Some(read) = read {
+            self.headings.borrow_mut().read(self.core.now(), read);
+        }
+    }
+}
+
+/// Tells a client that resets too many streams why its connection ends, if it takes that within `patience` and is not in the middle
+/// of a frame.
+async fn calm_down<S>(mut stream: Gathered<S>, patience: Duration) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let telling = async {
-        stream.write_all(&CALM_DOWN).await?;
+        if stream.is_between_writes() {
+            stream.write_all(&CALM_DOWN).await?;
+        }
         stream.shutdown().await
     };
     timeout(patience, telling).await??;
+    // What the client has sent and nobody read would have the kernel reset the connection, and the client not read why.
+    let rest =
+        async { tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX as u64), &mut tokio::io::sink()).await };
+    let _ = timeout(LINGER_TIME, rest).await;
     Err(io::Error::other("a client reset too many streams before they were answered"))
 }
 

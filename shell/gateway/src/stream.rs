@@ -100,28 +100,72 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
+/// Hears what is read of a stream.
+pub(crate) trait Hears: Unpin {
+    /// What has come; none at the stream's end, be it that it broke.
+    fn hears(&mut self, read: Option<&[u8]>);
+}
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
+/// A stream of which something else hears what is read.
+#[derive(Debug)]
+pub(crate) struct Overheard<S, H> {
+    stream: S,
+    ear: H,
+}
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+impl<S, H> Overheard<S, H> {
+    pub(crate) fn new(stream: S, ear: H) -> Overheard<S, H> {
+        Overheard { stream, ear }
     }
 }
+
+impl<S: AsyncRead + Unpin, H: Hears> AsyncRead for Overheard<S, H> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        match (&polled, &buf.filled()[before..]) {
+            (Poll::Pending, _) => {}
+            (Poll::Ready(Ok(())), read) if !read.is_empty() => self.ear.hears(Some(read)),
+            (Poll::Ready(_), _) => self.ear.hears(None),
+        }
+        polled
+    }
+}
+
+/// Writes to the stream inside.
+macro_rules! writes_to_its_stream {
+    ($type:ty, $($own:ident: $bound:path),*) => {
+        impl<$($own: $bound + Unpin),*> AsyncWrite for $type {
+            fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.stream).poll_write(cx, buf)
+            }
+
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                self.stream.is_write_vectored()
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_flush(cx)
+            }
+
+            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_shutdown(cx)
+            }
+        }
+    };
+}
+
+writes_to_its_stream!(Rewound<S>, S: AsyncWrite);
+writes_to_its_stream!(Overheard<S, H>, S: AsyncWrite, H: Hears);

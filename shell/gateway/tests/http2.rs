@@ -250,7 +250,7 @@ async fn an_upstream_of_http2_is_pinged_as_rarely_as_its_pool_says() {
 }
 
 #[tokio::test]
-async fn a_first_request_over_http2_is_to_come_within_header_time() {
+async fn the_headers_of_a_request_over_http2_are_to_come_within_header_time() {
     let whole = |web: SocketAddr| {
         format!(
             "[gateway.listener.web]\naddress = '{web}'\nheader-time = '1s'\n\
@@ -261,18 +261,27 @@ async fn a_first_request_over_http2_is_to_come_within_header_time() {
     let (mut client, connection) =
         h2::client::handshake(TcpStream::connect(web).await.unwrap()).await.unwrap();
     tokio::spawn(connection);
+    let (mut ahead, connection) =
+        h2::client::handshake(TcpStream::connect(web).await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
     let request = || Request::get("http://a.test/").body(()).unwrap();
     assert_eq!(ask(&mut client, request()).await.body(), b"hello");
     // Of a head of 100 bytes that comes drop by drop: the first.
     let begun = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &[0, 0, 100, HEADERS, 5, 0, 0, 0, 1, 0x82]].concat();
-    for said in [&PREFACE[..5], &begun] {
+    // The same after a whole one: GET / with the authority `a`.
+    let whole =
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 5, 1, &[0x82, 0x84, 0x86, 0x41, 1, b'a'])];
+    let second = [whole.concat(), vec![0, 0, 100, HEADERS, 5, 0, 0, 0, 3, 0x82]].concat();
+    for said in [&PREFACE[..5], &begun, &second] {
         let mut stream = TcpStream::connect(web).await.unwrap();
         stream.write_all(said).await.unwrap();
         let ended = timeout(stage::PATIENCE, stream.read_to_end(&mut Vec::new())).await;
         assert!(ended.is_ok(), "it lives on after {} bytes", said.len());
     }
-    // Who has asked may rest.
-    assert_eq!(ask(&mut client, request()).await.body(), b"hello");
+    // Who has asked may rest, and so may who has connected ahead.
+    for client in [&mut client, &mut ahead] {
+        assert_eq!(ask(client, request()).await.body(), b"hello");
+    }
     drop(client);
     end(stage).await;
 }

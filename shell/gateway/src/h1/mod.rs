@@ -32,8 +32,8 @@ pub(crate) use write::{put_end, put_hex};
 
 /// A client that is told that its request is no good may go on sending for so long; closing at once would take the answer
 /// away from it again.
-const LINGER_TIME: Duration = Duration::from_secs(1);
-const LINGER_BYTES_MAX: usize = 256 << 10;
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
+pub(crate) const LINGER_BYTES_MAX: usize = 256 << 10;
 
 /// Times and sizes of a listener.
 struct Limits {

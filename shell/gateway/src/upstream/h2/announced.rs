@@ -1,14 +1,12 @@
 //! What an HTTP/2 server announces, read off its first bytes as they go by.
 
 use std::cell::Cell;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 
 use skep_gate::http2::{Announcement, Preface};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
+
+use crate::stream::{Hears, Overheard};
 
 /// What the server of a connection has announced, and that it says something.
 #[derive(Debug, Default)]
@@ -62,21 +60,22 @@ impl Announced {
     }
 }
 
-/// A connection whose server's first frame is looked at.
+/// Listens to what a server says.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
-    stream: S,
+pub(super) struct Ear {
     /// None when all is said.
     preface: Option<Preface>,
     announced: Rc<Announced>,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S) -> (Watched<S>, Rc<Announced>) {
-        let announced = Rc::<Announced>::default();
-        (Watched { stream, preface: Some(Preface::default()), announced: Rc::clone(&announced) }, announced)
-    }
+/// The connection `stream`, and what its server announces.
+pub(super) fn watch<S>(stream: S) -> (Overheard<S, Ear>, Rc<Announced>) {
+    let announced = Rc::<Announced>::default();
+    let ear = Ear { preface: Some(Preface::default()), announced: Rc::clone(&announced) };
+    (Overheard::new(stream, ear), announced)
+}
 
+impl Ear {
     fn say(&mut self, said: Said) {
         if self.preface.take().is_some() {
             self.announced.say(said);
@@ -84,58 +83,18 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S> Drop for Watched<S> {
+impl Drop for Ear {
     fn drop(&mut self) {
         self.say(Said::Nothing);
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.announced.heard.set(self.announced.heard.get() + (buf.filled().len() - before) as u64);
-        if let Some(preface) = &mut self.preface {
-            match (&polled, &buf.filled()[before..]) {
-                (Poll::Pending, _) => {}
-                (Poll::Ready(Ok(())), read) if !read.is_empty() => {
-                    if let Some(found) = preface.read(read) {
-                        self.say(Said::This(found));
-                    }
-                }
-                (Poll::Ready(_), _) => self.say(Said::Nothing),
-            }
+impl Hears for Ear {
+    fn hears(&mut self, read: Option<&[u8]>) {
+        let Some(read) = read else { return self.say(Said::Nothing) };
+        self.announced.heard.set(self.announced.heard.get() + read.len() as u64);
+        if let Some(found) = self.preface.as_mut().and_then(|preface| preface.read(read)) {
+            self.say(Said::This(found));
         }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::gather::Gathered;
 use crate::source::Sending;
-use announced::{Announced, Watched};
+use announced::{Announced, watch};
 pub(crate) use websocket::Opening;
 pub(super) use websocket::open;
 
@@ -102,7 +102,7 @@ impl Upstream {
                     continue;
                 }
             };
-            let (socket, announced) = Watched::new(socket);
+            let (socket, announced) = watch(socket);
             let socket = Gathered::new(socket);
             let shaken = http2::Builder::new(WritingExecutor(socket.clone()))
                 .timer(TokioTimer::new())
