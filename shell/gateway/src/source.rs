@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -149,6 +149,8 @@ pub(crate) struct Source {
     patience: Duration,
     /// The body cannot be sent again from its beginning.
     is_gone: Cell<bool>,
+    /// What is read is for nobody yet.
+    gathers: Cell<bool>,
     on_gone: RefCell<Option<Box<dyn FnOnce()>>>,
     length: Option<u64>,
     /// Which trailers go on; without it none does.
@@ -187,6 +189,7 @@ impl Source {
             size_max,
             patience,
             is_gone: Cell::new(false),
+            gathers: Cell::new(false),
             on_gone: RefCell::new(None),
             length,
             trailers: OnceCell::new(),
@@ -228,6 +231,23 @@ impl Source {
         Rc::clone(&self.failed)
     }
 
+    /// Waits until this much of it was read, or its end, or its fault. It is kept, although a piece of it may go beyond the limit.
+    pub(crate) async fn gather(&self, bytes: u64) {
+        let _gathering = Gathering::begin(self);
+        poll_fn(|cx| {
+            loop {
+                let (read, ended) = {
+                    let state = self.state.borrow();
+                    (state.read, state.ended || state.fault.is_some())
+                };
+                if ended || read >= bytes || self.poll_at(cx, read).is_pending() {
+                    return if ended || read >= bytes { Poll::Ready(()) } else { Poll::Pending };
+                }
+            }
+        })
+        .await;
+    }
+
     /// True while it can be sent again from its beginning.
     pub(crate) fn is_kept(&self) -> bool {
         !self.is_gone.get()
@@ -255,6 +275,10 @@ impl Source {
             piece?;
         }
         self.whole().ok_or(SourceFault::TooLarge)
+    }
+
+    fn keeps(&self, state: &State) -> bool {
+        !self.is_gone.get() && (state.read <= self.keep || self.gathers.get())
     }
 
     /// What comes from byte `at` on.
@@ -335,7 +359,7 @@ impl Source {
                 }
                 match &piece {
                     Piece::Trailers(trailers) => state.trailers = Some(trailers.clone()),
-                    Piece::Data(bytes) if !self.is_gone.get() && state.read <= self.keep => state.keep(bytes),
+                    Piece::Data(bytes) if self.keeps(&state) => state.keep(bytes),
                     Piece::Data(_) => {
                         state.let_go();
                         drop(state);
@@ -349,6 +373,22 @@ impl Source {
                 Poll::Ready(Some(Ok(piece)))
             }
         }
+    }
+}
+
+/// While it is there, all that is read is kept.
+struct Gathering<'a>(&'a Source);
+
+impl Gathering<'_> {
+    fn begin(source: &Source) -> Gathering<'_> {
+        source.gathers.set(true);
+        Gathering(source)
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        self.0.gathers.set(false);
     }
 }
 
@@ -440,6 +480,19 @@ mod tests {
 
     fn whole(text: &'static [u8], keep: u64, max: u64) -> Rc<Source> {
         Source::new(Inbound::Whole(Bytes::from_static(text)), keep, max, Duration::from_secs(1))
+    }
+
+    #[test]
+    fn what_is_gathered_is_sent_from_its_beginning_although_it_is_more_than_is_kept() {
+        run(async {
+            let source = whole(b"0123456789", 4, 100);
+            source.gather(4).await;
+            assert!(source.is_kept(), "one piece went beyond the limit");
+            for _ in 0..2 {
+                let sent = Sending::new(&source).collect().await.unwrap().to_bytes();
+                assert_eq!(&sent[..], b"0123456789");
+            }
+        });
     }
 
     #[test]

@@ -65,7 +65,9 @@ fn a_client_that_sends_its_body_slowly_is_told_and_no_breaker_opens() {
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, times, ""));
     for _ in 0..3 {
         let mut client = connect(web);
-        client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+        client
+            .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
+            .unwrap();
         let mut served = comes.recv_timeout(PATIENCE).unwrap();
         assert!(read_head(&mut served).starts_with("POST /slow "));
         assert!(whole(client).starts_with("HTTP/1.1 408 "));
@@ -80,21 +82,57 @@ fn a_body_may_take_longer_than_the_reply_to_it() {
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "timeout.request = '1s'", ""));
     let mut client = connect(web);
     client
-        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 40\r\nconnection: close\r\n\r\n")
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\n.\r\n")
         .unwrap();
     let mut served = comes.recv_timeout(PATIENCE).unwrap();
     read_head(&mut served);
+    served.read_exact(&mut [0; 6]).unwrap();
     // The client takes its time: more for all of it than for a reply.
     let began = Instant::now();
     for n in 1..=40 {
-        client.write_all(b".").unwrap();
-        assert_eq!(served.read(&mut [0; 10]).unwrap(), 1);
+        client.write_all(b"1\r\n.\r\n").unwrap();
+        served.read_exact(&mut [0; 6]).unwrap();
         while began.elapsed() < Duration::from_millis(40) * n {
             std::thread::yield_now();
         }
     }
+    client.write_all(b"0\r\n\r\n").unwrap();
     served.write_all(REPLY).unwrap();
     assert!(whole(client).ends_with("well."));
+    stage.end();
+}
+
+#[test]
+fn clients_that_announce_bodies_and_send_none_hold_no_connection() {
+    let (at, comes) = upstream();
+    let times = "timeout.total = '1s'";
+    let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, times, "connections = 1"));
+    let post = |path: &str, rest: &str| {
+        let mut client = connect(web);
+        write!(client, "POST {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{rest}").unwrap();
+        client
+    };
+    let silent = [
+        post("/slow", "content-length: 10\r\n\r\n"),
+        post("/slow", "content-length: 10\r\n\r\nhalf."),
+        post("/slow", "transfer-encoding: chunked\r\n\r\n"),
+    ];
+    let mut late = post("/", "content-length: 10\r\n\r\nhalf.");
+    for _ in 0..3 {
+        goes_well(web, &comes);
+    }
+    // What comes after all goes on as if it had come at once.
+    late.write_all(b"half.").unwrap();
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    assert!(read_head(&mut served).contains("content-length: 10\r\n"));
+    served.read_exact(&mut [0; 10]).unwrap();
+    served.write_all(REPLY).unwrap();
+    drop(served);
+    assert!(whole(late).ends_with("well."));
+    for client in silent {
+        assert!(whole(client).starts_with("HTTP/1.1 408 "));
+    }
+    goes_well(web, &comes);
     stage.end();
 }
 
@@ -103,7 +141,9 @@ fn a_client_that_breaks_its_body_off_while_the_reply_comes_opens_no_breaker() {
     let (at, comes) = upstream();
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
     let mut client = connect(web);
-    client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    client
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
+        .unwrap();
     let mut served = comes.recv_timeout(PATIENCE).unwrap();
     read_head(&mut served);
     served.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
@@ -121,7 +161,9 @@ fn a_client_that_breaks_its_body_off_while_the_kernel_moves_the_reply_opens_no_b
     let (at, comes) = upstream();
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
     let mut client = connect(web);
-    client.write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
+    client
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
+        .unwrap();
     let mut served = comes.recv_timeout(PATIENCE).unwrap();
     read_head(&mut served);
     // So much is still to come that it goes through a pipe.

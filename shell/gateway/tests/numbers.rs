@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skep_gateway::{Store, StoreCall, StoreError};
-use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one, send, whole};
+use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one, read_to, send, whole};
 
 /// A TLS client's hello that asks for `name`.
 fn hello(name: &str) -> Vec<u8> {
@@ -343,5 +343,42 @@ fn under_changes_without_an_end_each_request_gets_its_own_route_and_each_connect
     for thread in threads {
         assert!(thread.join().unwrap() > 0);
     }
+    stage.end();
+}
+
+#[test]
+fn a_request_whose_body_is_late_goes_where_it_was_routed() {
+    let upstreams = [
+        speaker("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na."),
+        speaker("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nb."),
+    ];
+    let route = |name: &str, at: usize| {
+        let upstream = upstreams[at];
+        format!(
+            "[gateway.route.{name}]\npath = '/{name}'\npool = '{name}'\n[gateway.pool.{name}]\nupstreams = ['{upstream}']\n"
+        )
+    };
+    let (mut stage, web) = Stage::new(1, None, |web| listener(web) + &route("b", 1) + &says("first"));
+    let mut other = connect(web);
+    let begin = |other: &mut TcpStream, word: &str| {
+        let mut stream = connect(web);
+        stream.write_all(b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nha").unwrap();
+        until_in_force(other, word);
+        stream
+    };
+    let finish = |mut stream: TcpStream, end: &[u8]| {
+        stream.write_all(b"lf").unwrap();
+        read_to(&mut stream, end)
+    };
+    until_in_force(&mut other, "first");
+    let half = begin(&mut other, "first");
+    stage.apply(&(listener(web) + &route("a", 0) + &route("b", 1) + &says("more")));
+    until_in_force(&mut other, "more");
+    assert!(finish(half, b".").ends_with("\r\n\r\nb."), "its number is another one's");
+    let half = begin(&mut other, "more");
+    stage.apply(&(listener(web) + &says("less")));
+    until_in_force(&mut other, "less");
+    assert!(finish(half, b"waited\n").starts_with("HTTP/1.1 503 "), "its number is nobody's");
+    assert!(ask(&mut other).ends_with("less."), "the gateway goes on");
     stage.end();
 }

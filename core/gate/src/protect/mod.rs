@@ -10,3 +10,4 @@ pub mod rate;
 pub mod said;
 pub mod share;
 pub mod trailers;
+pub mod upload;

@@ -1,6 +1,9 @@
 //! A request on its way through the gate to an upstream, and the head of the reply.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
@@ -11,15 +14,18 @@ use skep_gate::config::listener::Listener;
 use skep_gate::config::resilience::Priority;
 use skep_gate::config::route::Route;
 use skep_gate::protect::headers::retry_after as retry_after_text;
+use skep_gate::protect::upload::needed;
 use skep_gate::resilience::deadline;
 use skep_gate::resilience::retry::{Failure, Traits, is_idempotent};
 use skep_gate::router::Head;
-use skep_gate::{Arrival, Generation, Input, PoolId, RouteId};
+use skep_gate::{Arrival, Generation, Input, PoolId, RouteId, Why};
+use tokio::time::timeout_at;
 
 use super::attempts::{self, Found, NoReply, Outcome};
 use super::headers::{announce, strip};
 use super::own::{Own, said};
 use super::template::Template;
+use super::way::{REMOVED, Way};
 use super::{ATTEMPT, Answered, Tunnel, mirror, set};
 use crate::control::duration;
 use crate::core::{Core, Plan};
@@ -113,7 +119,7 @@ pub(super) fn body_limits(connection: &Connection, plan: &Plan) -> (u64, Duratio
 pub(super) async fn send(
     connection: &Connection,
     plan: &Plan,
-    outbound: Outbound,
+    mut outbound: Outbound,
     (body, keep): (Inbound, u64),
     mut own: Own,
 ) -> Answered {
@@ -123,11 +129,54 @@ pub(super) async fn send(
     if source.is_too_large() {
         return own.answer(413, "the body is too large").into();
     }
+    let needed = needed(source.length(), keep, outbound.template.is_grpc());
+    if needed > 0
+        && let Err(response) = gather(core, plan, &mut outbound.arrival, (&source, needed), &mut own).await
+    {
+        return response.into();
+    }
     let upgrade = outbound.template.upgrade.clone();
     let (mut in_flight, outcome) = carry(core, outbound, &source, own.take_record()).await;
     match outcome {
         Ok(found) => reply(&mut own, in_flight, *found, (upgrade, connection.peer.secure)),
         Err(none) => answer(&mut own, &mut in_flight, none).into(),
+    }
+}
+
+/// Waits for the part of a body without which its request takes nothing of an upstream, neither a place nor a connection.
+///
+/// # Errors
+/// The answer: it did not come in time or broke off, or the request's route is gone by then.
+async fn gather(
+    core: &Core,
+    plan: &Plan,
+    arrival: &mut Arrival,
+    (source, needed): (&Source, u64),
+    own: &mut Own,
+) -> Result<(), Response<Reply>> {
+    let mut gathering = pin!(source.gather(needed));
+    // Most of what is waited for came with the head.
+    if !poll_fn(|cx| Poll::Ready(gathering.as_mut().poll(cx).is_ready())).await {
+        let way = Way::of(plan, arrival);
+        let total = arrival.route.map(|route| plan.snapshot.config.routes[route.at()].it.timeout.total);
+        let total = core.now().plus(total.expect("it came by one"));
+        let deadline = arrival.deadline.map_or(total, |asked| asked.min(total));
+        arrival.deadline = Some(deadline);
+        if timeout_at(core.instant(deadline), gathering).await.is_err() {
+            return Err(own.answer(408, said(Why::BodyLate)));
+        }
+        if !way.renew(&core.plan(), arrival) {
+            let mut response = own.answer(503, REMOVED);
+            set(response.headers_mut(), RETRY_AFTER.as_str(), "1");
+            return Err(response);
+        }
+    }
+    match source.fault() {
+        Some(fault) => {
+            let (status, what) = fault.answer();
+            Err(own.answer(status.as_u16(), what))
+        }
+        None => Ok(()),
     }
 }
 

@@ -15,7 +15,6 @@ use skep_gate::idempotency::{
     Answer, Attempt, Input, Kept, KeyError, Output, Ran, Refusal, Token, Told, fingerprint, key, owner,
     record_key, target,
 };
-use skep_gate::{Arrival, PoolId, RouteId};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::{sleep_until, timeout_at};
@@ -24,6 +23,7 @@ use super::attempts::NoReply;
 use super::forward::{self, Outbound};
 use super::held::{Limits, hold};
 use super::own::Own;
+use super::way::{REMOVED, Way};
 use super::{Answered, Asked, set, status_code};
 use crate::StoreError;
 use crate::core::{Core, Plan};
@@ -87,15 +87,11 @@ pub(super) async fn send(
         _ => Vec::new(),
     };
     let target = target(asked.path, asked.parts.uri.query(), proofs);
-    let config = &plan.snapshot.config;
     let head = asked.head(connection);
     let owner = owner(rules, !route.host.is_empty(), asked.known.as_ref().map(|known| &*known.caller), &head);
     let print = fingerprint(&owner, &head, target.as_bytes(), &body);
     drop(body);
-    let way = Way {
-        route: config.routes[outbound.arrival.route.expect("it came by one").at()].name.clone(),
-        pool: config.pools[outbound.arrival.pool.at()].name.clone(),
-    };
+    let way = Way::of(plan, &outbound.arrival);
     let key = record_key(&way.route, &owner, key);
     let (attempt, first) = Attempt::new(core.now(), rules.clone(), print, token(core), deadline);
     let carried = Carried {
@@ -162,28 +158,6 @@ fn replayed(core: &Core, own: &mut Own, kept: Kept) -> Response<Reply> {
     }
     set(response.headers_mut(), REPLAYED, "true");
     response
-}
-
-/// Where a request goes, by names: another configuration may come before it is sent.
-struct Way {
-    route: String,
-    pool: String,
-}
-
-impl Way {
-    /// Gives the numbers of the configuration in force. False if it has the route or the pool no more.
-    fn renew(&self, plan: &Plan, arrival: &mut Arrival) -> bool {
-        if plan.generation == arrival.of {
-            return true;
-        }
-        let config = &plan.snapshot.config;
-        let route = config.routes.iter().position(|route| route.name == self.route);
-        let pool = config.pools.iter().position(|pool| pool.name == self.pool);
-        let (Some(route), Some(pool)) = (route, pool) else { return false };
-        (arrival.route, arrival.pool) = (Some(RouteId(route as u32)), PoolId(pool as u32));
-        arrival.of = plan.generation;
-        true
-    }
 }
 
 /// A request with a key on its way.
@@ -281,7 +255,7 @@ impl Carried {
     /// Sends the request, as any other, and holds its reply: what became of it, and what the client gets.
     async fn run(&mut self, mut outbound: Outbound) -> (Ran, Response<Reply>) {
         if !self.way.renew(&self.core.plan(), &mut outbound.arrival) {
-            let mut response = self.own.answer(503, "the route was removed while the request waited");
+            let mut response = self.own.answer(503, REMOVED);
             set(response.headers_mut(), RETRY_AFTER.as_str(), "1");
             return (Ran::NotRun, response);
         }

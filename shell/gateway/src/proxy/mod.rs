@@ -13,6 +13,7 @@ mod mirror;
 mod own;
 mod rules;
 mod template;
+mod way;
 
 use std::borrow::Cow;
 use std::rc::Rc;

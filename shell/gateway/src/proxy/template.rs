@@ -127,6 +127,10 @@ impl Template {
         })
     }
 
+    pub(super) fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
     /// The same for a copy, whose body comes without its trailers.
     pub(super) fn without_trailers(&self) -> Template {
         let mut copy = self.clone();
