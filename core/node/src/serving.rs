@@ -135,13 +135,15 @@ impl Node {
             let Some(waiter) = self.shards[at].waiting.get(place) else { continue };
             let (db, args) = (waiter.call.db, waiter.args.args());
             if let Brings::To { place, kind, count, .. } = brings(waiter.call.command, args)
-                && let Some(key) = args.get(place)
+                && let Some(key) = args.get(place).map(Box::<[u8]>::from)
             {
-                let turn = self.next_in_turn(at, (db, key), Some(kind), (count, false));
-                let key = turn.line.then(|| Box::<[u8]>::from(key));
-                chosen.extend(turn.places.into_iter().map(|place| (place, is_sure && !turn.line)));
+                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false));
+                if turn.line {
+                    self.shards[at].batch.push_serve(db, &key);
+                }
+                let is_sure = is_sure && !turn.line && self.gives_on(at, kind, db, &key);
+                chosen.extend(turn.places.into_iter().map(|place| (place, is_sure)));
                 is_held = turn.held;
-                key.iter().for_each(|key| self.shards[at].batch.push_serve(db, key));
             }
         }
     }
@@ -364,6 +366,19 @@ mod tests {
         w.settle();
         assert_eq!([moves, waits].map(|conn| w.replies(conn)), ["$1 a", "*2 $1 t $1 a"]);
         assert_eq!(w.replies(other), "$-1 $-1");
+    }
+
+    #[test]
+    fn what_is_moved_to_a_key_of_another_type_is_certain_to_nobody() {
+        let mut w = World::new(&[]);
+        let [moves, first, second, writer] = [(); 4].map(|()| w.connect());
+        let waits = [(moves, "BLMOVE k t LEFT LEFT 0"), (first, "BLPOP t 0"), (second, "BLPOP t 0")];
+        waits.iter().for_each(|(conn, command)| assert_eq!(w.ask(*conn, command), ""));
+        w.ask(writer, "SET t v");
+        w.receive(writer, pipeline("RPUSH k a\nDEL t\nRPUSH t x"));
+        w.settle();
+        assert!(w.replies(moves).starts_with("-WRONGTYPE "));
+        assert_eq!([first, second].map(|conn| w.replies(conn)), ["*2 $1 t $1 x", ""]);
     }
 
     #[test]
