@@ -33,6 +33,10 @@ impl Mailbox {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commands.borrow().is_empty()
+    }
+
     /// The next command.
     pub(crate) fn take(&self) -> Option<Command> {
         self.commands.borrow_mut().pop_front()

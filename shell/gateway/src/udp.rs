@@ -9,9 +9,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use skep_base::Micros;
+use skep_gate::layer4::udp::{Newcomer, Newcomers, life};
 use skep_gate::resilience::retry::Failure;
 use skep_gate::{Input, PoolId};
 use tokio::net::UdpSocket;
+use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -39,9 +42,65 @@ struct Session {
     socket: RefCell<Option<Rc<UdpSocket>>>,
     waiting: RefCell<Vec<Vec<u8>>>,
     last: Cell<Instant>,
+    /// None from the second datagram of its client on.
+    newcomer: Cell<Option<Newcomer>>,
+    /// Told when another takes its place.
+    ends: Notify,
 }
 
-type Sessions = Rc<RefCell<HashMap<SocketAddr, Rc<Session>>>>;
+/// The sessions of a listener.
+#[derive(Default)]
+struct Sessions {
+    live: RefCell<HashMap<SocketAddr, Rc<Session>>>,
+    newcomers: RefCell<Newcomers<SocketAddr>>,
+}
+
+impl Sessions {
+    fn begin(&self, from: SocketAddr) -> Rc<Session> {
+        let newcomer = self.newcomers.borrow_mut().begin(from);
+        let session = Rc::new(Session {
+            socket: RefCell::default(),
+            waiting: RefCell::default(),
+            last: Cell::new(Instant::now()),
+            newcomer: Cell::new(Some(newcomer)),
+            ends: Notify::new(),
+        });
+        self.live.borrow_mut().insert(from, Rc::clone(&session));
+        session
+    }
+
+    /// The session of a client from which something more has come.
+    fn known(&self, from: SocketAddr) -> Option<Rc<Session>> {
+        let session = self.live.borrow().get(&from).cloned()?;
+        self.settle(&session);
+        Some(session)
+    }
+
+    fn settle(&self, session: &Session) {
+        if let Some(newcomer) = session.newcomer.take() {
+            self.newcomers.borrow_mut().settle(newcomer);
+        }
+    }
+
+    /// Ends a session for another one. False if there is none to be ended.
+    fn make_room(&self) -> bool {
+        let Some(oldest) = self.newcomers.borrow_mut().make_room() else { return false };
+        if let Some(session) = self.live.borrow_mut().remove(&oldest) {
+            session.ends.notify_one();
+        }
+        true
+    }
+
+    /// A session has ended.
+    fn end(&self, from: SocketAddr, session: &Rc<Session>) {
+        self.settle(session);
+        let mut live = self.live.borrow_mut();
+        // Another of the same address may have begun when this one made room.
+        if live.get(&from).is_some_and(|now| Rc::ptr_eq(now, session)) {
+            live.remove(&from);
+        }
+    }
+}
 
 /// Serves a listener until it closes.
 pub(crate) async fn serve(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::UdpSocket) {
@@ -49,7 +108,7 @@ pub(crate) async fn serve(core: Rc<Core>, listening: Rc<Listening>, socket: std:
         Ok(socket) => Rc::new(socket),
         Err(error) => return tracing::error!(%error, "gateway: a UDP listener cannot be used"),
     };
-    let sessions = Sessions::default();
+    let sessions = Rc::<Sessions>::default();
     let mut closing = listening.closing.subscribe();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
@@ -66,8 +125,7 @@ pub(crate) async fn serve(core: Rc<Core>, listening: Rc<Listening>, socket: std:
                 continue;
             }
         };
-        let known = sessions.borrow().get(&from).cloned();
-        let session = match known {
+        let session = match sessions.known(from) {
             Some(session) => session,
             None => match begin(&core, &listening, &socket, &sessions, from) {
                 Some(session) => session,
@@ -94,34 +152,38 @@ fn begin(
     core: &Rc<Core>,
     listening: &Rc<Listening>,
     back: &Rc<UdpSocket>,
-    sessions: &Sessions,
+    sessions: &Rc<Sessions>,
     from: SocketAddr,
 ) -> Option<Rc<Session>> {
     let plan = core.plan();
     let listener = &plan.snapshot.config.listeners[listening.id()?.at()].it;
-    if sessions.borrow().len() >= listener.connections.div_ceil(core.cores as u32) as usize {
+    let limit = listener.connections.div_ceil(core.cores as u32) as usize;
+    if sessions.live.borrow().len() >= limit && !sessions.make_room() {
         return None;
     }
     let pool = listener.pool.as_ref()?;
     let pool = PoolId(plan.snapshot.config.pools.iter().position(|p| p.name == *pool)? as u32);
-    let session = Rc::new(Session {
-        socket: RefCell::default(),
-        waiting: RefCell::default(),
-        last: Cell::new(Instant::now()),
-    });
-    sessions.borrow_mut().insert(from, Rc::clone(&session));
     let connection = Connection::of_session(core, listening, from);
     let line = || Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
     let in_flight = InFlight::new(core, Record::begin(core, line));
     let arrival = crate::tcp::arrival(&plan, pool, connection.peer.address);
     core.tell(Input::Arrived { request: in_flight.id, arrival });
+    if in_flight.mailbox.is_empty() {
+        // It waits for a place at an upstream.
+        sessions.make_room();
+    }
+    let session = sessions.begin(from);
     let (back, sessions, own) = (Rc::clone(back), Rc::clone(sessions), Rc::clone(&session));
-    let idle = duration(listener.idle);
+    let idle = listener.idle;
     spawn_local(async move {
-        if let Err(error) = carry(&connection, in_flight, &own, &back, from, idle).await {
+        let ended = tokio::select! {
+            ended = carry(&connection, in_flight, &own, &back, from, idle) => ended,
+            () = own.ends.notified() => Err(io::Error::other("another session took its place")),
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, %from, "gateway: a UDP session ended");
         }
-        sessions.borrow_mut().remove(&from);
+        sessions.end(from, &own);
     });
     Some(session)
 }
@@ -132,7 +194,7 @@ async fn carry(
     session: &Session,
     back: &UdpSocket,
     from: SocketAddr,
-    idle: Duration,
+    idle: Micros,
 ) -> io::Result<()> {
     let core = &connection.core;
     let request = in_flight.id;
@@ -176,7 +238,8 @@ async fn carry(
     let mut closing = connection.listening.closing.subscribe();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let until = session.last.get() + idle;
+        let lives_until = || session.last.get() + duration(life(session.newcomer.get().is_some(), idle));
+        let until = lives_until();
         tokio::select! {
             received = socket.recv(&mut buffer) => match received {
                 Ok(n) => {
@@ -192,7 +255,7 @@ async fn carry(
                 }
             },
             () = sleep_until(until) => {
-                if session.last.get() + idle <= Instant::now() {
+                if lives_until() <= Instant::now() {
                     break;
                 }
             }

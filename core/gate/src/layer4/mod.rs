@@ -2,6 +2,7 @@
 
 pub mod hello;
 pub mod proxy_header;
+pub mod udp;
 
 use crate::config::scalar::HostPattern;
 
