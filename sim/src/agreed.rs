@@ -195,7 +195,11 @@ fn apply(
     let stamp = Millis(input.u64().map_err(malformed)?);
     let mut rng = Rng::new(input.u64().map_err(malformed)?);
     keyspace.set_once_retention(1_000 * u64::from(input.u32().map_err(malformed)?));
-    keyspace.set_no_memory(input.u8().map_err(malformed)? == NO_MEMORY);
+    let flags = input.u8().map_err(malformed)?;
+    if flags & !NO_MEMORY != 0 {
+        return Err(format!("INV-SIM-3: entry {:?} has flags {flags:#x}", entry.id));
+    }
+    keyspace.set_no_memory(flags & NO_MEMORY != 0);
     let now = keyspace.advance(stamp);
     let mut spans = Vec::new();
     let mut reply = Vec::new();

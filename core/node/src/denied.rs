@@ -16,10 +16,16 @@ use crate::cells::Message;
 use crate::scripting::may_run_script;
 use crate::transaction::EXEC;
 
+/// True for the commands whose scripts may be denied something.
+#[inline]
+pub(crate) fn may_be_denied(command: &CommandSpec) -> bool {
+    may_run_script(command) || command.id() == EXEC
+}
+
 /// What the scripts of a command that has just run were denied.
 #[inline]
 pub(crate) fn denials_of(keyspace: &Keyspace, command: &CommandSpec) -> Vec<ScriptDenial> {
-    match may_run_script(command) || command.id() == EXEC {
+    match may_be_denied(command) {
         true => keyspace.take_script_denials(),
         false => Vec::new(),
     }

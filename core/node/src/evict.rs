@@ -35,6 +35,8 @@ pub(crate) struct Memory {
     pub samples: usize,
     /// Bytes of writes admitted in this turn, which `used` does not show yet.
     admitted: u64,
+    /// A script was let into this turn's batches for which there was no room: their entries are to say so.
+    overdrawn: bool,
     /// Keys whose eviction is logged and not applied, with about how many bytes each frees.
     chosen: BTreeMap<(u8, Vec<u8>), u64>,
     /// Sum of the bytes in `chosen`.
@@ -64,19 +66,30 @@ impl Memory {
 
     /// True if a write that may grow the state by `bytes` can be admitted.
     pub fn admits_growth(&mut self, bytes: usize) -> bool {
-        let fits = self.has_room();
+        let fits = self.has_room_for(self.admitted);
         if fits {
             self.admitted += bytes as u64;
         }
         fits
     }
 
-    /// True if no more is held than may be.
-    pub fn has_room(&self) -> bool {
+    /// A script for which there is no room goes into an entry, which refuses it what needs memory.
+    pub fn note_overdrawn(&mut self) {
+        self.overdrawn = true;
+    }
+
+    /// True if scripts of an entry that is about to be proposed are to be refused what needs memory. What was admitted is
+    /// in that entry, and had room.
+    pub fn is_full(&self) -> bool {
+        self.overdrawn || !self.has_room_for(0)
+    }
+
+    /// True if with so many bytes more no more is held than may be.
+    fn has_room_for(&self, bytes: u64) -> bool {
         if self.limit == 0 {
             return true;
         }
-        let wanted = self.held().saturating_add(self.admitted);
+        let wanted = self.held().saturating_add(bytes);
         let overshoot = OVERSHOOT_BYTES + self.limit / OVERSHOOT_SHARE;
         let evicts = self.evicts() || self.policy != EvictionPolicy::NoEviction && self.others_evict;
         wanted <= self.limit || evicts && wanted - self.limit <= overshoot
@@ -132,7 +145,7 @@ impl Node {
         self.memory.peak = self.memory.peak.max(self.memory.used);
         let waiting: usize = self.shards.iter().map(Shard::bytes_waiting).sum();
         self.memory.log_bytes = self.persist.bytes_waiting.saturating_sub(waiting as u64);
-        self.memory.admitted = 0;
+        (self.memory.admitted, self.memory.overdrawn) = (0, false);
         let (policy, limit) = (self.memory.policy, self.memory.limit);
         let evicts = policy != EvictionPolicy::NoEviction && limit > 0;
         if !evicts || self.memory.held() <= limit || !self.ready || self.stopping || self.disk_full {

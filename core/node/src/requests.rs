@@ -5,7 +5,7 @@
 //! is (Raft: a leader's entries are committed in order, and a later leader's first entry ends what the earlier one can
 //! commit). So whoever applies such an entry sends what is left to the new leader, and no client hears of the change.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use skep_base::args::OwnedArgs;
 use skep_base::{GroupId, LogId, Millis, NodeId, Term};
@@ -17,7 +17,7 @@ use skep_resp::Reply;
 use crate::answer::{Desk, desk};
 use crate::away::AwayKey;
 use crate::batch::{InFlight, Op, Origin};
-use crate::denied::{denial_of, denials_of};
+use crate::denied::{denial_of, denials_of, may_be_denied};
 use crate::entry::Decided;
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
 use crate::{Node, Output};
@@ -67,7 +67,7 @@ impl Node {
             let stamp = replica.time(now);
             let seed = self.rng.next_u64();
             let once_retention_seconds = self.settings.once_retention_seconds();
-            let no_memory = !self.memory.has_room();
+            let no_memory = self.memory.is_full();
             let decided = Decided { stamp, seed, once_retention_seconds, no_memory };
             let front = shard.closed.front_mut().expect("seen above");
             let payload = front.batch.payload(decided);
@@ -190,17 +190,24 @@ impl Node {
         }
         let mut forwarded = std::mem::take(&mut shard.forwarded);
         let first = forwarded.front().map_or(0, |f| f.number);
-        self.note_denied_elsewhere(at, answers, &forwarded);
         let mut not_done = false;
         let mut parked = Vec::new();
+        // Denials come behind the replies, perhaps not at once.
+        let (mut answered, mut denied) = (BTreeMap::new(), Vec::new());
         let mut desk = desk!(self, answers.group, answers.term);
         for (number, index, answer) in answers.iter() {
             let place = number.checked_sub(first).and_then(|n| usize::try_from(n).ok());
             let Some(of) = place.and_then(|place| forwarded.get_mut(place)) else { continue };
             let Some(op) = of.batch.ops.get_mut(index as usize) else { continue };
             match answer {
+                Answer::Denied { forbidden, object, user } => {
+                    denied.push(((number, index), denial_of(forbidden, object, user)));
+                }
                 _ if op.call.origin == Origin::Nobody => {}
                 Answer::Reply(bytes) => {
+                    if may_be_denied(op.call.command) {
+                        answered.insert((number, index), op.call);
+                    }
                     desk.answer(&op.call, |reply| reply.raw(bytes));
                     op.call.origin = Origin::Nobody;
                     of.open -= 1;
@@ -210,7 +217,12 @@ impl Node {
                     not_done = true;
                 }
                 Answer::Parked => parked.push((number, index)),
-                Answer::Denied { .. } => {}
+            }
+        }
+        // What was answered before was told before.
+        for (place, denial) in denied {
+            if let Some(call) = answered.get(&place) {
+                self.tell_denials(at, answers.term, call, vec![denial]);
             }
         }
         for (number, index) in parked {
@@ -237,24 +249,6 @@ impl Node {
         }
         self.drop_answered_forwards(at);
         self.list_grown(out);
-    }
-
-    /// What scripts were denied whose replies are among these answers. What was answered before was told before.
-    fn note_denied_elsewhere(
-        &mut self,
-        at: usize,
-        answers: &ForwardAnswers,
-        forwarded: &VecDeque<Forwarded>,
-    ) {
-        for (number, index, answer) in answers.iter() {
-            let Answer::Denied { forbidden, object, user } = answer else { continue };
-            let first = forwarded.front().map_or(0, |f| f.number);
-            let place = number.checked_sub(first).and_then(|n| usize::try_from(n).ok());
-            let of = place.and_then(|place| forwarded.get(place));
-            if let Some(op) = of.and_then(|of| of.batch.ops.get(index as usize)) {
-                self.tell_denials(at, answers.term, &op.call, vec![denial_of(forbidden, object, user)]);
-            }
-        }
     }
 
     pub(crate) fn drop_answered_forwards(&mut self, at: usize) {

@@ -1,7 +1,6 @@
 //! Scripts as the node sees them: which shards a command about them is for, whether a call needs the log, and whether there is
 //! memory for it. What runs them is in `core/script`, behind the keyspace.
 
-use skep_acl::without_rights;
 use skep_base::{Args, GroupId, Refusal, Span};
 use skep_command::{CommandId, CommandSpec, Group, id_of, lookup};
 use skep_keyspace::{
@@ -117,12 +116,16 @@ impl Node {
     /// Refuses a script for which there is no memory, if it has flags and they do not say that it needs none. One without flags, or
     /// that is not known here, is judged where it runs, by what its entry says.
     #[cold]
-    pub(crate) fn refuse_script(&self, at: usize, args: Args<'_>) -> Result<(), Refusal> {
+    pub(crate) fn refuse_script(&mut self, at: usize, args: Args<'_>) -> Result<(), Refusal> {
         let replica = self.shards[at].replica.as_ref();
-        let flags = replica.and_then(|replica| replica.keyspace.script_flags(without_rights(args))).flatten();
+        let flags = replica.and_then(|replica| replica.keyspace.script_flags(args)).flatten();
         match flags {
             Some(flags) if !flags.allows_oom() => Err(NO_MEMORY_FOR_SCRIPT),
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => {
+                self.memory.note_overdrawn();
+                Ok(())
+            }
         }
     }
 

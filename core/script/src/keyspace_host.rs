@@ -128,8 +128,8 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
             // As in Redis, and outside of scripts.
             Denied::Pattern(_) => return,
         };
-        let user = self.rights.as_ref().map(|rights| rights.user().to_vec()).unwrap_or_default();
         if self.denied.len() < LOGGED_MAX {
+            let user = self.rights.as_ref().map(|rights| rights.user().to_vec()).unwrap_or_default();
             let object = object[..object.len().min(DENIED_BYTES_MAX)].to_vec();
             self.denied.push(ScriptDenial { forbidden, object, user });
         }

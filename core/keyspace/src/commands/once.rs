@@ -5,6 +5,7 @@ use skep_command::{CommandSpec, resolve};
 use skep_resp::Reply;
 
 use super::Group;
+use super::scripts::{NO_MEMORY_FOR_SCRIPT, calls_script};
 use crate::context::WriteCx;
 use crate::dispatch::Handler::Write;
 use crate::dispatch::{Handler, handler_of};
@@ -16,7 +17,7 @@ pub const COMMANDS: Group = &[("once", Write(once))];
 const TOKEN_BYTES_MAX: usize = 256;
 
 /// Whatever the command answers is its first reply, an error like WRONGTYPE too. What ONCE itself refuses, because the
-/// command is unknown, has no keys or only reads, leaves the token unused.
+/// command is unknown, has no keys or only reads, or since its entry says that there is no memory for scripts, leaves the token unused.
 ///
 /// The reply is kept in a form from which that of either protocol is made: it is state, and the log does not say what the
 /// client spoke; and a repeat may come over a connection that speaks the other.
@@ -40,6 +41,8 @@ fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
             put_reply(stored, reply);
             Ok(())
         }
+        // What a script without memory answers is not for as long as a reply is kept.
+        Known::New if cx.keyspace.has_no_memory() && calls_script(command) => Err(NO_MEMORY_FOR_SCRIPT),
         Known::New => {
             let mut stored = Vec::new();
             handler.write(cx, call, &mut Reply::to_store(&mut stored));

@@ -75,19 +75,31 @@ fn eval_at(c: &mut Cluster, node: usize, conn: ConnId, words: &[&str]) {
     assert_eq!(c.node(node).replies(conn), ":1", "{words:?} at {node}");
 }
 
-#[test]
-fn a_denial_is_told_to_the_node_of_the_client_alone_whoever_ran_the_script() {
-    let mut c = Cluster::of(3, &[("replicas", "3")]);
+/// A cluster with a user who may little.
+fn with_bob(replicas: &str) -> Cluster {
+    let mut c = Cluster::of(3, &[("replicas", replicas)]);
     c.run(3_000);
     let admin = c.node(1).connect();
     assert_eq!(c.ask(1, admin, BOB), "+OK");
     c.run(500);
+    c
+}
+
+/// Bob is denied a command, and as often as that a key.
+fn deny_at(c: &mut Cluster, node: usize, keys: usize) {
+    let conn = c.node(node).connect();
+    assert_eq!(c.ask(node, conn, "AUTH bob any"), "+OK");
+    eval_at(c, node, conn, &["EVAL", "redis.pcall('set', 'own', 1) return 1", "1", "own"]);
+    for _ in 0..keys {
+        eval_at(c, node, conn, &["EVAL_RO", "redis.pcall('get', 'his') return 1", "1", "own"]);
+    }
+}
+
+#[test]
+fn a_denial_is_told_to_the_node_of_the_client_alone_whoever_ran_the_script() {
+    let mut c = with_bob("3");
     for node in 1..=3 {
-        let conn = c.node(node).connect();
-        assert_eq!(c.ask(node, conn, "AUTH bob any"), "+OK");
-        eval_at(&mut c, node, conn, &["EVAL", "redis.pcall('set', 'own', 1) return 1", "1", "own"]);
-        eval_at(&mut c, node, conn, &["EVAL_RO", "redis.pcall('get', 'his') return 1", "1", "own"]);
-        eval_at(&mut c, node, conn, &["EVAL_RO", "redis.pcall('get', 'his') return 1", "1", "own"]);
+        deny_at(&mut c, node, 2);
         for other in 1..=3 {
             let expected =
                 if other <= node { vec!["key his bob lua 2", "command set bob lua 1"] } else { vec![] };
@@ -98,16 +110,9 @@ fn a_denial_is_told_to_the_node_of_the_client_alone_whoever_ran_the_script() {
 
 #[test]
 fn a_denial_is_told_to_nodes_without_a_copy_too() {
-    let mut c = Cluster::of(3, &[("replicas", "1")]);
-    c.run(3_000);
-    let admin = c.node(1).connect();
-    assert_eq!(c.ask(1, admin, BOB), "+OK");
-    c.run(500);
+    let mut c = with_bob("1");
     for node in 1..=3 {
-        let conn = c.node(node).connect();
-        assert_eq!(c.ask(node, conn, "AUTH bob any"), "+OK");
-        eval_at(&mut c, node, conn, &["EVAL", "redis.pcall('set', 'own', 1) return 1", "1", "own"]);
-        eval_at(&mut c, node, conn, &["EVAL_RO", "redis.pcall('get', 'his') return 1", "1", "own"]);
+        deny_at(&mut c, node, 1);
         assert_eq!(log(c.node(node)), ["key his bob lua 1", "command set bob lua 1"], "node {node}");
     }
 }

@@ -202,6 +202,59 @@ fn a_script_without_flags_is_refused_its_first_write_that_needs_memory() {
 }
 
 #[test]
+fn a_token_is_not_used_by_a_script_for_which_there_is_no_memory() {
+    let mut world = World::new(&[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
+    let conn = world.connect();
+    let flagged = format!("#!lua flags=allow-oom\n{SET}");
+    let refused = "-OOM command not allowed when used memory > 'maxmemory'.";
+    for (token, script) in [("t", SET), ("u", &flagged)] {
+        let words = ["ONCE", token, "EVAL", script, "1", "k", token];
+        // There is room when it is taken in, and none when its entry is made.
+        world.load.memory_used = 0;
+        world.settle();
+        world.receive(conn, call(&words));
+        world.load.memory_used = 2 << 20;
+        world.settle();
+        assert_eq!(world.replies(conn), refused);
+        assert_eq!(ask(&mut world, conn, &words), refused, "nor later");
+        world.load.memory_used = 0;
+        world.settle();
+        assert_eq!(ask(&mut world, conn, &words), "+OK", "the token is unused");
+        let used = ["ONCE", token, "EVAL", script, "1", "k", "other"];
+        assert_eq!(ask(&mut world, conn, &used), "-ERR token was used for another command");
+        assert_eq!(ask(&mut world, conn, &["GET", "k"]), format!("$1 {token}"));
+    }
+}
+
+#[test]
+fn what_was_admitted_is_not_counted_twice_against_its_own_entry() {
+    let limit = 1 << 20;
+    let mut world = World::new(&[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
+    let conn = world.connect();
+    world.load.memory_used = limit - 10;
+    world.settle();
+    assert_eq!(ask(&mut world, conn, &["EVAL", SET, "1", "k", "v"]), "+OK", "there was room for it");
+    assert_eq!(ask(&mut world, conn, &["ONCE", "t", "EVAL", SET, "1", "k", "v"]), "+OK");
+    // What comes when the room is used up is refused, though nothing more is held yet.
+    world.receive(conn, call(&["SET", "k", "0123456789"]));
+    world.receive(conn, call(&["EVAL", SET, "1", "k", "v"]));
+    world.settle();
+    let told = world.replies(conn);
+    assert!(told.starts_with("+OK -OOM"), "{told}");
+    for (used, begins) in [(limit - 10, "*1 +OK"), (limit + 1, "*1 -OOM")] {
+        world.load.memory_used = used;
+        world.settle();
+        world.receive(conn, call(&["MULTI"]));
+        world.receive(conn, call(&["EVAL", SET, "1", "k", "v"]));
+        world.settle();
+        world.receive(conn, call(&["EXEC"]));
+        world.settle();
+        let told = world.replies(conn);
+        assert!(told.starts_with(&format!("+OK +QUEUED {begins}")), "{told}");
+    }
+}
+
+#[test]
 fn whether_there_is_memory_for_a_script_is_up_to_the_leader_and_the_same_on_all_replicas() {
     let mut c = Cluster::of(3, &[("maxmemory", "1mb"), ("maxmemory-policy", "noeviction")]);
     c.run(3_000);
