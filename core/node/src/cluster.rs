@@ -567,6 +567,7 @@ impl Node {
             self.announce();
             self.plan_placement(out);
         }
+        self.watch_leaders(out);
         self.step_memberships(out);
         if self.cells.is_hub() {
             self.step_leaders(out);

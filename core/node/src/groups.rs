@@ -133,6 +133,7 @@ impl Node {
         let led = std::mem::replace(&mut self.shards[at].led, leads.then_some(term));
         if led.is_some() && self.shards[at].led != led {
             self.on_lead_lost(at);
+            self.tell_missed(at);
             self.memory.forget_chosen();
         }
         if leads {

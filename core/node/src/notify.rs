@@ -10,10 +10,10 @@ mod codec;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use skep_base::{ConnId, NodeId, number};
+use skep_base::{ConnId, GroupId, Millis, NodeId, number};
 use skep_keyspace::Keyspace;
 use skep_keyspace::events::{Channel, Class, Event, NotifyFlags};
 use skep_log::Membership;
@@ -22,6 +22,7 @@ use skep_pubsub::{Kind, Message};
 
 use crate::batch::Origin;
 use crate::cells::Message as Mail;
+use crate::peers::SUSPECT_MS;
 use crate::pubsub::AHEAD_BYTES_MAX;
 use crate::{Node, Output};
 use codec::Seen;
@@ -48,6 +49,8 @@ pub(crate) struct Notify {
     behind: BTreeSet<NodeId>,
     /// The hub: members that were not heard lately.
     silent: BTreeSet<NodeId>,
+    /// Shards with a replica here whose leader is not heard, or not known.
+    unled: BTreeMap<GroupId, Unled>,
     /// Events of the entries being applied, for the other cells and for nodes without a replica.
     for_cells: Vec<u8>,
     for_nodes: Vec<u8>,
@@ -55,6 +58,13 @@ pub(crate) struct Notify {
     pub authors: Authors,
     /// Channel and message being made; kept for their memory.
     channel: Vec<u8>,
+}
+
+/// Since when nobody is heard to lead a shard, and whether what happened to its keys since then counts as missed already.
+#[derive(Clone, Copy)]
+struct Unled {
+    since: Millis,
+    counted: bool,
 }
 
 /// Who is told.
@@ -151,22 +161,23 @@ impl Node {
         if !self.notify.for_nodes.is_empty() {
             let batch = Bytes::copy_from_slice(&self.notify.for_nodes);
             self.notify.for_nodes.clear();
-            for node in self.wanting_without_replica(at) {
-                self.send_events(node, &batch);
+            if self.shards[at].leads() {
+                for node in self.wanting_without_replica(at) {
+                    self.send_events(node, &batch);
+                }
             }
         }
     }
 
-    /// The nodes that are to be told of a shard, if this node leads it.
+    /// The nodes that whoever leads a shard tells of it.
     fn wanting_without_replica(&self, at: usize) -> Vec<NodeId> {
-        let Some(replica) = self.shards[at].replica.as_ref().filter(|replica| replica.leads()) else {
-            return Vec::new();
-        };
+        let Some(replica) = &self.shards[at].replica else { return Vec::new() };
         let members = replica.group.membership();
         self.notify.wanting.iter().filter(|node| !has_replica(members, **node)).copied().collect()
     }
 
-    /// This node leads a shard from here on: what the leader before it did not tell, nobody will.
+    /// This node leads a shard from here on: what the leader before it did not tell, nobody will. Or it leads it no more: the
+    /// next leader may reach only some of those whom it told.
     pub(crate) fn tell_missed(&mut self, at: usize) {
         for node in self.wanting_without_replica(at) {
             self.peers.send(node, PeerMessage::KeyEvents { batch: codec::missed() });
@@ -184,6 +195,30 @@ impl Node {
         let more = !silent.is_subset(&self.notify.silent);
         self.notify.silent = silent;
         if more {
+            self.on_key_events_missed(out);
+        }
+    }
+
+    /// Each 100 ms: where nobody is heard to lead a shard of which there is a replica here, others may write what does not come
+    /// here while some of them are heard. Nothing is read of it meanwhile, so once is enough.
+    pub(crate) fn watch_leaders(&mut self, out: &mut Vec<Output>) {
+        let now = self.now.mono;
+        let before = std::mem::take(&mut self.notify.unled);
+        let (mut unled, mut missed) = (BTreeMap::new(), false);
+        for shard in &self.shards {
+            let Some(replica) = &shard.replica else { continue };
+            let leader = replica.group.leader();
+            if leader.is_some_and(|leader| self.is_alive(leader)) {
+                continue;
+            }
+            let mut of = before.get(&shard.id).copied().unwrap_or(Unled { since: now, counted: false });
+            if !of.counted && (leader.is_some() || now.since(of.since) >= SUSPECT_MS) {
+                (of.counted, missed) = (true, true);
+            }
+            unled.insert(shard.id, of);
+        }
+        self.notify.unled = unled;
+        if missed {
             self.on_key_events_missed(out);
         }
     }
@@ -279,6 +314,9 @@ impl Node {
 
     /// Tells the clients of this cell.
     fn on_seen(&mut self, seen: Seen<'_>, out: &mut Vec<Output>) {
+        if matches!(seen, Seen::Missed) {
+            self.notify.unled.values_mut().for_each(|of| of.counted = true);
+        }
         let Seen::Key { db, class, name, key, by } = seen else { return self.invalidate_all(out) };
         if self.notify.flags.has(class) {
             if self.notify.flags.by_key() {

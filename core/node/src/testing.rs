@@ -6,7 +6,7 @@ mod restart;
 
 use std::collections::BTreeMap;
 
-use skep_base::{ConnId, GroupId, LogId, Millis, NodeUuid};
+use skep_base::{ConnId, GroupId, LogId, Millis, NodeId, NodeUuid};
 use skep_log::{NodeIdentity, Record};
 use skep_settings::Settings;
 
@@ -122,6 +122,13 @@ impl World {
                 self.persist();
             }
         }
+    }
+
+    /// Hands a shard over, as the hub has it done that found a better leader.
+    pub fn hand_over(&mut self, group: GroupId, to: NodeId) {
+        let mut out = Vec::new();
+        self.node.lead_away(group, to, &mut out);
+        self.take(out);
     }
 
     /// Ends a turn.

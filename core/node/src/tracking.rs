@@ -3,8 +3,8 @@
 //! The table belongs to the client's cell. A key enters it before the read is sent on, and leaves it when the client is told.
 //! What changes keys comes as their events do (`notify.rs`), so a client hears of what its node applies; a node without a
 //! replica from the shard's leader. Where events may have been missed, and where another node is not heard any more, all keys
-//! count as changed. Told early is harmless, never
-//! told is not: a client that waits for replies is told again behind them, since they may show what the key was before.
+//! count as changed. Told early is harmless, never told is not: a client that waits for replies is told again behind them,
+//! since they may show what the key was before.
 
 use std::collections::BTreeSet;
 

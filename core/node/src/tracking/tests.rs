@@ -1,6 +1,6 @@
 //! Client-side caching on one node, over cells and over nodes.
 
-use skep_base::ConnId;
+use skep_base::{ConnId, GroupId};
 
 use crate::testing::{Cluster, World, pipeline};
 
@@ -226,4 +226,61 @@ fn who_caches_at_a_node_that_hears_others_no_more_is_told_that_all_keys_may_have
         c.run(3_000);
         assert_eq!(c.node(here).replies(caches), "", "once is enough");
     }
+}
+
+/// Leadership of the shard goes from one node to another.
+fn hand_over(c: &mut Cluster, from: usize, to: usize) {
+    let id = c.node(to).node.id;
+    c.node(from).hand_over(GroupId(1), id);
+    c.run_until("the other leads", |c| c.leader() == Some(to));
+}
+
+#[test]
+fn who_caches_at_a_node_that_the_next_leader_cannot_reach_is_told_that_all_keys_may_have_changed() {
+    for (nodes, who) in [(4, "without a copy"), (3, "with a copy")] {
+        let mut c = Cluster::of(nodes, &[("replicas", "3")]);
+        c.run(3_000);
+        let leader = c.leader().unwrap();
+        let has_copy = |c: &mut Cluster, n: usize| c.node(n).node.replicas().count() > 0;
+        let all = 1..=usize::from(nodes);
+        let here = all.clone().find(|n| *n != leader && (nodes == 3 || !has_copy(&mut c, *n))).unwrap();
+        let next = all.clone().find(|n| *n != leader && *n != here && has_copy(&mut c, *n)).unwrap();
+        let (caches, writes) = (c.node(here).connect(), c.node(next).connect());
+        c.ask(here, caches, "HELLO 3\nCLIENT TRACKING ON\nSET a 1");
+        c.cut.insert((here.min(next), here.max(next)));
+        c.run(2_000);
+        let told = c.node(here).replies(caches);
+        assert!(told.ends_with("invalidate _"), "{who}: one is not heard any more: {told}");
+        assert_eq!(c.ask(here, caches, "GET a"), "$1 1", "{who}: the leader is");
+        c.run(1_000);
+        assert_eq!(c.node(here).replies(caches), "", "{who}: who is not heard does not lead");
+        hand_over(&mut c, leader, next);
+        assert_eq!(c.ask(next, writes, "SET a 2"), "+OK");
+        c.run(2_000);
+        assert_eq!(c.leader(), Some(next), "{who}");
+        let told = c.node(here).replies(caches);
+        assert!(told.contains("invalidate _"), "{who}: {told}");
+        c.run(3_000);
+        assert_eq!(c.node(here).replies(caches), "", "{who}: once is enough");
+    }
+}
+
+#[test]
+fn a_leader_that_was_started_again_tells_that_something_was_missed_whoever_leads_by_then() {
+    let mut c = Cluster::of(4, &[("replicas", "3")]);
+    c.run(3_000);
+    let leader = c.leader().unwrap();
+    let here = (1..=4).find(|n| c.node(*n).node.replicas().count() == 0).unwrap();
+    let next: Vec<usize> = (1..=4).filter(|n| *n != leader && *n != here).collect();
+    let caches = c.node(here).connect();
+    c.ask(here, caches, "HELLO 3\nCLIENT TRACKING ON\nSET a 1");
+    // Whoever leads next cannot say it.
+    c.cut.extend(next.iter().map(|n| (here.min(*n), here.max(*n))));
+    c.run(2_000);
+    c.node(here).replies(caches);
+    assert_eq!(c.ask(here, caches, "GET a"), "$1 1");
+    c.restart(leader);
+    c.run(900);
+    let told = c.node(here).replies(caches);
+    assert!(told.contains("invalidate _"), "{told}");
 }
