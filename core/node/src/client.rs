@@ -61,6 +61,16 @@ impl WaitsOn {
     }
 }
 
+/// Among whom a client is that have something to send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    No,
+    /// Those that were only pushed something.
+    Pushed,
+    /// Those that were answered.
+    Answered,
+}
+
 /// One connection.
 pub struct Client {
     pub id: ConnId,
@@ -122,8 +132,7 @@ pub struct Client {
     /// Replies, the first `sent` bytes of which have left.
     pub output: Vec<u8>,
     pub sent: usize,
-    /// True while the client is in the node's list of those with something to send.
-    pub listed: bool,
+    pub listed: Listed,
     /// Since when the output has been above the soft limit without a break.
     pub above_soft_limit: Option<Millis>,
     /// Queued commands and watched keys.
@@ -417,7 +426,7 @@ impl Clients {
             blocked: false,
             output: Vec::new(),
             sent: 0,
-            listed: false,
+            listed: Listed::No,
             above_soft_limit: None,
             transaction: None,
             joined: None,

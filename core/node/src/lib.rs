@@ -337,7 +337,8 @@ pub struct Node {
     cells: Cells,
     routes: local::Routes,
     clients: Clients,
-    /// Clients with something to send, each once: first those that were answered, then those that were only pushed something.
+    /// Clients with something to send: first those that were answered, then those that were only pushed something. Who was
+    /// answered after a push is in both, and named once ([`client::Listed`]).
     with_output: VecDeque<ConnId>,
     with_pushes: VecDeque<ConnId>,
     /// Clients whose input waits for replies that have come.

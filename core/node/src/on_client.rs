@@ -6,7 +6,7 @@ use skep_resp::{Limits, Protocol, Reply, Step};
 use skep_settings::{ClassLimit, Settings};
 
 use crate::batch::Unblock;
-use crate::client::Client;
+use crate::client::{Client, Listed};
 use crate::local::{Call as LocalCall, Route, refused_while_listening};
 use crate::run::Asked;
 use crate::{Node, Note, Output};
@@ -32,11 +32,21 @@ impl Node {
     /// comes before who was only pushed something: publishers go on while their messages leave, so that more of these leave
     /// together.
     pub fn next_with_output(&mut self) -> Option<ConnId> {
-        let conn = self.with_output.pop_front().or_else(|| self.with_pushes.pop_front())?;
-        if let Some(client) = self.clients.get_mut(conn) {
-            client.listed = false;
+        if let Some(conn) = self.with_output.pop_front() {
+            if let Some(client) = self.clients.get_mut(conn) {
+                client.listed = Listed::No;
+            }
+            return Some(conn);
         }
-        Some(conn)
+        while let Some(conn) = self.with_pushes.pop_front() {
+            // Who was answered later has been named for that.
+            if let Some(client) = self.clients.get_mut(conn).filter(|client| client.listed == Listed::Pushed)
+            {
+                client.listed = Listed::No;
+                return Some(conn);
+            }
+        }
+        None
     }
 
     /// The bytes that wait to be sent to a client.
@@ -91,8 +101,8 @@ impl Node {
             return out.push(Output::Close { conn });
         }
         client.ended = true;
-        if !client.listed {
-            client.listed = true;
+        if client.listed != Listed::Answered {
+            client.listed = Listed::Answered;
             self.with_output.push_back(conn);
         }
     }
@@ -153,8 +163,8 @@ impl Node {
         let limits = class_limit(client, &self.settings);
         client.compact_output();
         let unsent = client.owed_bytes() as u64;
-        if !client.listed && (unsent > 0 || client.closing || client.ended) {
-            client.listed = true;
+        if client.listed != Listed::Answered && (unsent > 0 || client.closing || client.ended) {
+            client.listed = Listed::Answered;
             self.with_output.push_back(conn);
         }
         let above_hard = limits.hard_bytes > 0 && unsent > limits.hard_bytes;

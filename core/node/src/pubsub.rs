@@ -12,7 +12,7 @@ use skep_resp::{Protocol, Reply};
 use skep_settings::ClassLimit;
 
 use crate::cells::{HUB, Message as Mail};
-use crate::client::{Client, Clients};
+use crate::client::{Client, Clients, Listed};
 use crate::on_client::class_limit;
 use crate::{Node, Output};
 
@@ -125,10 +125,11 @@ fn push_to(client: &mut Client, form: &[u8], limit: ClassLimit) -> Pushed {
     if limit.soft_bytes > 0 && owed as u64 > limit.soft_bytes {
         return Pushed::AboveSoft;
     }
-    match std::mem::replace(&mut client.listed, true) {
-        true => Pushed::Listed,
-        false => Pushed::First,
+    if client.listed != Listed::No {
+        return Pushed::Listed;
     }
+    client.listed = Listed::Pushed;
+    Pushed::First
 }
 
 impl Node {

@@ -33,7 +33,10 @@ fn who_was_answered_is_written_to_before_who_was_only_pushed_something() {
     w.receive(publishes, pipeline("PUBLISH a 1"));
     w.receive(both, pipeline("PING\nPUBLISH a 2"));
     let named: Vec<ConnId> = std::iter::from_fn(|| w.node.next_with_output()).collect();
-    assert_eq!(named, [publishes, listens, both], "each once");
+    assert_eq!(named, [publishes, both, listens], "each once, also who was pushed something first");
+    w.receive(publishes, pipeline("PUBLISH a 1"));
+    let named: Vec<ConnId> = std::iter::from_fn(|| w.node.next_with_output()).collect();
+    assert_eq!(named, [publishes, listens, both]);
     w.receive(both, pipeline("PUBLISH a 3"));
     let named: Vec<ConnId> = std::iter::from_fn(|| w.node.next_with_output()).collect();
     assert_eq!(named, [both, listens]);
