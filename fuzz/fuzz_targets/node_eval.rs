@@ -63,6 +63,7 @@ impl Alone {
             run_id: "f".repeat(40),
             process_id: 1,
             clients_fit: u64::MAX,
+            descriptors_fit: u64::MAX,
             incarnation: 1,
             seed: 7,
             secret: [7; 32],

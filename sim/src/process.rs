@@ -216,6 +216,7 @@ impl Process {
             run_id: format!("{life:040x}"),
             process_id: life as u32,
             clients_fit: u64::MAX,
+            descriptors_fit: u64::MAX,
             incarnation: life,
             seed,
             secret: [7; 32],

@@ -17,6 +17,7 @@ use crate::chance::{random, random_bytes, random_hex};
 use crate::config::{Config, advertised};
 use crate::gateway::Gateway;
 use crate::in_force::Versions;
+use crate::open_files::Room;
 use crate::report::report;
 use crate::{first_gateway, gateway, in_force, memory, open_files, recovery, signals};
 
@@ -94,7 +95,8 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     announce(config);
     let mut settings = config.settings.clone();
     let clients_max = settings.maxclients();
-    let fit = open_files::make_room();
+    let room = open_files::make_room();
+    let fit = room.clients();
     if fit < clients_max {
         tracing::warn!(
             maxclients = clients_max,
@@ -151,7 +153,7 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
 
     let keepalive = settings.tcp_keepalive_seconds();
     let start_patience = Duration::from_millis(settings.request_timeout_ms());
-    let identity = identity(found.identity, found.replaces, &settings, fit);
+    let identity = identity(found.identity, found.replaces, &settings, room);
     let now = Clock.now();
     let start = |(index, share)| {
         let (mut first, cell) = (Vec::new(), CellId { index, count: cells });
@@ -209,12 +211,7 @@ fn cells(settings: &Settings) -> usize {
 }
 
 /// Who this node is in this run.
-fn identity(
-    saved: NodeIdentity,
-    replaces: Option<NodeId>,
-    settings: &Settings,
-    clients_fit: u64,
-) -> Identity {
+fn identity(saved: NodeIdentity, replaces: Option<NodeId>, settings: &Settings, room: Room) -> Identity {
     Identity {
         saved,
         record: NodeRecord {
@@ -228,7 +225,8 @@ fn identity(
         new_cluster_id: random_hex(),
         run_id: random_hex(),
         process_id: std::process::id(),
-        clients_fit,
+        clients_fit: room.clients(),
+        descriptors_fit: room.descriptors(open_files::count_open()),
         incarnation: random(),
         seed: random(),
         secret: random_bytes(),

@@ -166,16 +166,16 @@ impl Node {
     }
 
     /// Takes a new connection on behalf of one of the cells, in turn, which is given; it gets to know with
-    /// [`Node::welcome`] under the number given. Only the hub is asked. `open` is how many connections, of all kinds, the
-    /// process has besides this one, as far as is known.
+    /// [`Node::welcome`] under the number given. Only the hub is asked. `descriptors_open` is how many the process
+    /// has besides this one, of all kinds.
     ///
     /// # Errors
     /// The whole error reply to send before closing it, if there are too many or the node is stopping.
-    pub fn admit(&mut self, open: u64) -> Result<(usize, u64), &'static [u8]> {
+    pub fn admit(&mut self, descriptors_open: u64) -> Result<(usize, u64), &'static [u8]> {
         if self.stopping {
             return Err(b"-TRYAGAIN the node is stopping\r\n");
         }
-        if self.clients_of_node() >= self.clients_max() || open >= self.clients_fit {
+        if self.clients_of_node() >= self.clients_max() || descriptors_open >= self.descriptors_fit {
             self.stats.rejected_connections += 1;
             return Err(b"-ERR max number of clients reached\r\n");
         }

@@ -329,6 +329,8 @@ pub struct Node {
     process_id: u32,
     /// See [`Identity::clients_fit`].
     clients_fit: u64,
+    /// See [`Identity::descriptors_fit`].
+    descriptors_fit: u64,
     settings: Settings,
     started: Now,
     now: Now,

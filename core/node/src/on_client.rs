@@ -456,11 +456,12 @@ mod tests {
     #[test]
     fn no_more_clients_are_taken_than_have_descriptors() {
         let mut world = World::new(&[("maxclients", "100")]);
-        world.node.clients_fit = 2;
-        assert!(world.node.admit(2).is_err(), "others have all of them");
+        (world.node.clients_fit, world.node.descriptors_fit) = (3, 50);
+        assert!(world.node.admit(50).is_err(), "what is left is for others");
+        assert!(world.node.admit(49).is_ok(), "what others have open leaves as many for clients");
         let (first, _) = (world.connect(), world.connect());
         let refused = world.node.admit(0);
         assert_eq!(refused, Err(&b"-ERR max number of clients reached\r\n"[..]));
-        assert!(world.ask(first, "INFO clients").contains("maxclients:2 "));
+        assert!(world.ask(first, "INFO clients").contains("maxclients:3 "));
     }
 }

@@ -43,8 +43,11 @@ pub struct Identity {
     /// 40 hexadecimal digits, another in each run.
     pub run_id: String,
     pub process_id: u32,
-    /// Connections that the process has descriptors for, whatever `maxclients` says.
+    /// Clients that the process has descriptors for, whatever `maxclients` says.
     pub clients_fit: u64,
+    /// Descriptors of all kinds that may be open when a client is let in: those above are kept for the log and the other
+    /// nodes.
+    pub descriptors_fit: u64,
     /// Never the same for two starts of this node.
     pub incarnation: u64,
     pub seed: u64,
@@ -224,6 +227,7 @@ impl Node {
             run_id: identity.run_id,
             process_id: identity.process_id,
             clients_fit: identity.clients_fit,
+            descriptors_fit: identity.descriptors_fit,
             settings,
             started: now,
             now,

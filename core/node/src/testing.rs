@@ -73,6 +73,7 @@ impl World {
             run_id: "f".repeat(40),
             process_id: 4711,
             clients_fit: u64::MAX,
+            descriptors_fit: u64::MAX,
             incarnation: 1,
             seed: 7 * u64::from(number),
             secret: [7; 32],

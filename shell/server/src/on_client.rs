@@ -83,8 +83,8 @@ impl EventLoop {
             return tracing::debug!("client {address} is gone: {e}");
         }
         // The lowest number that was free: as many are open, whosever they are (POSIX, file descriptor allocation).
-        let open = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
-        match self.node.admit(open) {
+        let descriptors_open = u64::try_from(stream.as_raw_fd()).unwrap_or(0);
+        match self.node.admit(descriptors_open) {
             Ok((cell, number)) if cell == self.mailbox.me() => self.welcome_client(stream, address, number),
             Ok((cell, number)) => self.mailbox.post(cell, Parcel::Client { stream, address, number }),
             Err(refusal) => {

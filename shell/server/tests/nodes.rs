@@ -82,6 +82,7 @@ fn run(
         run_id: format!("{number:040x}"),
         process_id: number as u32,
         clients_fit: 1_000,
+        descriptors_fit: u64::MAX,
         incarnation: number,
         seed: number,
         secret: [7; 32],

@@ -42,6 +42,7 @@ impl Cells {
             run_id: "f".repeat(40),
             process_id: 4711,
             clients_fit: u64::MAX,
+            descriptors_fit: u64::MAX,
             incarnation: 1,
             seed: 7,
             secret: [7; 32],

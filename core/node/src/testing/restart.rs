@@ -25,6 +25,7 @@ impl World {
             run_id: "e".repeat(40),
             process_id: 4712,
             clients_fit: u64::MAX,
+            descriptors_fit: u64::MAX,
             incarnation: self.node.incarnation + 1,
             seed: self.node.seed,
             secret: [7; 32],
