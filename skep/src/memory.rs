@@ -95,25 +95,37 @@ fn count(bytes: i64) {
 mod tests {
     use super::*;
 
+    /// Of each layout, alive at once.
+    const BLOCKS: usize = 64;
+
     #[test]
     fn blocks_have_the_alignment_that_was_asked_for_and_keep_their_bytes() {
         for align in (0..8).map(|power| 1usize << power) {
             for size in (1..300).chain([511, 1000, 1025, 4097, 70_000]) {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 let grown = Layout::from_size_align(size + size / 2 + 1, align).unwrap();
-                unsafe {
-                    let (one, zeroed) =
-                        (CountingAllocator.alloc(layout), CountingAllocator.alloc_zeroed(layout));
-                    assert!((0..size).all(|at| *zeroed.add(at) == 0), "{layout:?}");
-                    one.write_bytes(7, size);
-                    let one = CountingAllocator.realloc(one, layout, grown.size());
-                    assert!((0..size).all(|at| *one.add(at) == 7), "{layout:?}");
-                    let small = CountingAllocator.realloc(zeroed, layout, 1);
-                    for pointer in [one, small] {
-                        assert_eq!(pointer as usize % align, 0, "{layout:?}");
+                let check = |pointer: *mut u8| {
+                    assert_eq!(pointer as usize % align, 0, "{layout:?}");
+                    pointer
+                };
+                // Of a page of blocks the first are aligned by chance.
+                let blocks: Vec<_> = (0..BLOCKS)
+                    .map(|_| unsafe {
+                        let one = check(CountingAllocator.alloc(layout));
+                        let zeroed = check(CountingAllocator.alloc_zeroed(layout));
+                        assert!((0..size).all(|at| *zeroed.add(at) == 0), "{layout:?}");
+                        one.write_bytes(7, size);
+                        (one, zeroed)
+                    })
+                    .collect();
+                for (one, zeroed) in blocks {
+                    unsafe {
+                        let one = check(CountingAllocator.realloc(one, layout, grown.size()));
+                        assert!((0..size).all(|at| *one.add(at) == 7), "{layout:?}");
+                        let small = check(CountingAllocator.realloc(zeroed, layout, 1));
+                        CountingAllocator.dealloc(one, grown);
+                        CountingAllocator.dealloc(small, Layout::from_size_align(1, align).unwrap());
                     }
-                    CountingAllocator.dealloc(one, grown);
-                    CountingAllocator.dealloc(small, Layout::from_size_align(1, align).unwrap());
                 }
             }
         }
