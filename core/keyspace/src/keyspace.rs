@@ -17,7 +17,7 @@ use crate::dense::{Iter, Keyed};
 use crate::events::{Class, Events, Whole};
 use crate::once::OnceTable;
 use crate::pieces::Frozen;
-use crate::scripts::{Interpreter, ScriptDenial, ScriptFlags, Scripts};
+use crate::scripts::{Interpreter, ScriptFlags, ScriptNote, Scripts};
 use crate::small::SmallBytes;
 use crate::transaction::Terms;
 use crate::types::queue::{Next, Numbers, Schedule, Settled};
@@ -246,10 +246,10 @@ impl Keyspace {
             .unwrap_or_default()
     }
 
-    /// What scripts were denied since it was asked last.
-    pub fn take_script_denials(&self) -> Vec<ScriptDenial> {
+    /// What scripts did since it was asked last that the nodes of their clients are to know.
+    pub fn take_script_notes(&self) -> Vec<ScriptNote> {
         let mut interpreter = self.interpreter.borrow_mut();
-        interpreter.as_mut().map(|interpreter| interpreter.take_denials()).unwrap_or_default()
+        interpreter.as_mut().map(|interpreter| interpreter.take_notes()).unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {

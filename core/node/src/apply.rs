@@ -11,9 +11,9 @@ use skep_placement::MetaCommand;
 
 use crate::answer::{Desk, desk};
 use crate::batch::{InFlight, Op};
-use crate::denied::denials_of;
 use crate::entry::{Decided, EntryReader, OpKind};
 use crate::line::{Line, Member, Serving};
+use crate::script_notes::script_notes_of;
 use crate::{Node, Output};
 
 /// Keys and fields that one entry removes because they are due: about 100 us of work.
@@ -132,7 +132,7 @@ impl Node {
         let Some(replica) = &mut shard.replica else { return };
         let now = replica.keyspace.stamp();
         let mut desk = desk!(self, shard.id, id.term);
-        let (mut tries, mut denied): (Vec<(usize, Option<Unserved>)>, _) = (Vec::new(), Vec::new());
+        let (mut tries, mut noted): (Vec<(usize, Option<Unserved>)>, _) = (Vec::new(), Vec::new());
         let (mut line, mut serves) = (Line::<usize>::new(), batch.serves.iter().peekable());
         for place in 0..=batch.ops.len() {
             while let Some(serve) = serves.next_if(|serve| serve.behind == place) {
@@ -173,9 +173,9 @@ impl Node {
                 desk.answer(&op.call, |reply| op.call.handler.write(&mut cx, batch.args(op), reply));
             }
             let (command, args) = (op.call.command, batch.args(op));
-            let denials = denials_of(&replica.keyspace, command);
-            if !denials.is_empty() {
-                denied.push((op, denials));
+            let notes = script_notes_of(&replica.keyspace, command);
+            if !notes.is_empty() {
+                noted.push((op, notes));
             }
             if self.slow.wants(command, args) {
                 let (address, name) = desk.whose(&op.call);
@@ -183,8 +183,8 @@ impl Node {
             }
         }
         replica.keyspace.events.set_misses(Misses::OfRead);
-        for (op, denials) in denied {
-            self.tell_denials(at, id.term, &op.call, denials);
+        for (op, notes) in noted {
+            self.tell_script_notes(at, id.term, &op.call, notes);
         }
         for (place, unserved) in tries {
             let op = &batch.ops[place];

@@ -12,10 +12,10 @@ use crate::Node;
 use crate::answer::{Desk, desk};
 use crate::away::AwayKey;
 use crate::batch::{Call, Op, Origin};
-use crate::denied::denials_of;
 use crate::entry::{EntryReader, OpKind, Source};
 use crate::line::{Line, Member, Serving};
 use crate::operation::operation;
+use crate::script_notes::script_notes_of;
 use crate::shard::Forwarded;
 
 impl Node {
@@ -191,8 +191,8 @@ impl Node {
                 Some(_) => {}
                 None => {
                     desk.answer(&call, |reply| call.handler.write(&mut cx, args, reply));
-                    let denials = denials_of(&replica.keyspace, call.command);
-                    self.tell_denials(at, term, &call, denials);
+                    let notes = script_notes_of(&replica.keyspace, call.command);
+                    self.tell_script_notes(at, term, &call, notes);
                 }
             }
         }
@@ -257,8 +257,8 @@ impl Node {
             Some((call, _)) => {
                 let mut desk = desk!(self, shard.id, id.term);
                 desk.answer(&call, |reply| handler.write(&mut cx, args, reply));
-                let denials = denials_of(&replica.keyspace, command);
-                self.tell_denials(at, id.term, &call, denials);
+                let notes = script_notes_of(&replica.keyspace, command);
+                self.tell_script_notes(at, id.term, &call, notes);
                 None
             }
             None => {
@@ -266,7 +266,7 @@ impl Node {
                 let mut reply = Reply::new(&mut self.reply_scratch, Protocol::Resp2);
                 let unserved = handler.attempt(&mut cx, args, &mut reply, again);
                 // Who answers tells.
-                drop(denials_of(&replica.keyspace, command));
+                drop(script_notes_of(&replica.keyspace, command));
                 unserved
             }
         }

@@ -129,7 +129,7 @@ impl Node {
         }
         for (number, index, answer) in answers.iter() {
             let key = AwayKey { term: answers.term, number, index };
-            if matches!(answer, Answer::Parked | Answer::Denied { .. }) {
+            if !matches!(answer, Answer::Reply(_) | Answer::NotDone) {
                 continue;
             }
             let Some(away) = self.shards[at].away.remove(key) else { continue };
@@ -138,8 +138,7 @@ impl Node {
                     let mut desk = desk!(self, answers.group, answers.term);
                     desk.answer(&away.call, |reply| reply.raw(bytes));
                 }
-                Answer::NotDone => self.wait_at_next(at, answers.term, away.call, away.args.args()),
-                Answer::Parked | Answer::Denied { .. } => {}
+                _ => self.wait_at_next(at, answers.term, away.call, away.args.args()),
             }
         }
     }

@@ -11,7 +11,7 @@ use skep_base::{Args, ConnId, Millis, NodeId, Span};
 use skep_command::CommandSpec;
 use skep_keyspace::Handler;
 pub use skep_peer::Unblock;
-use skep_peer::{FREE, Forward, NO_TOUCH, READ, RESP3, SILENT};
+use skep_peer::{CACHES, FREE, Forward, NO_TOUCH, READ, RESP3, SILENT};
 use skep_resp::Protocol;
 
 use crate::entry::{self, Decided, OpKind, Source};
@@ -72,6 +72,8 @@ pub struct Call {
     pub silent: bool,
     /// The client's uses of keys do not count (`CLIENT NO-TOUCH`).
     pub no_touch: bool,
+    /// The client caches what it reads.
+    pub caches: bool,
     /// See [`skep_peer::FREE`].
     pub free: bool,
     /// Of a command that may wait.
@@ -179,6 +181,7 @@ impl Call {
             | of(self.protocol == Protocol::Resp3, RESP3)
             | of(self.silent, SILENT)
             | of(self.no_touch, NO_TOUCH)
+            | of(self.caches, CACHES)
             | of(self.free, FREE)
     }
 }

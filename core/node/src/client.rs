@@ -14,7 +14,7 @@ use skep_resp::{Decoder, Protocol};
 use crate::batch::Asker;
 use crate::copies::Written;
 use crate::joined::Joined;
-use crate::tracking::ClientTracking;
+use crate::tracking::{ClientTracking, Mode};
 use crate::transaction::Transaction;
 
 /// A buffer longer than this is given back when it runs empty, so that one large reply does not stay for ever.
@@ -144,6 +144,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// True if it is told of what it has read.
+    #[inline]
+    pub(crate) fn caches_reads(&self) -> bool {
+        self.tracking.as_ref().is_some_and(|tracking| tracking.mode != Mode::Broadcast)
+    }
+
     /// Bytes that wait to be sent.
     pub fn unsent(&self) -> usize {
         self.output.len() - self.sent

@@ -5,7 +5,8 @@ use skep_command::Flags;
 use skep_consensus as consensus;
 use skep_keyspace::{DB_COUNT, Handler, ReadCx, Wait};
 use skep_peer::{
-    Answer, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, READ, RESP3, SILENT,
+    Answer, CACHES, FREE, Forward, GroupBeat, LinkInput, LinkOutput, NO_TOUCH, PeerMessage, READ, RESP3,
+    SILENT,
 };
 use skep_pubsub::Counts;
 use skep_resp::{Protocol, Reply};
@@ -14,9 +15,9 @@ use crate::answer::{Desk, desk};
 use crate::batch::{Call, CallWait, Origin};
 use crate::cells::{HUB, Message};
 use crate::cluster::after;
-use crate::denied::denials_of;
 use crate::operation::operation;
 use crate::peers::Up;
+use crate::script_notes::script_notes_of;
 use crate::shard::Inbound;
 use crate::{Node, Note, Now, Output};
 
@@ -384,12 +385,12 @@ impl Node {
             let text = format!("ERR DB index is out of range: {db}, there are {DB_COUNT}");
             return self.answer_peer(at, term, origin, protocol, &Refusal::format(text));
         }
-        let (silent, no_touch, free) = (has(SILENT), has(NO_TOUCH), has(FREE));
+        let (silent, no_touch, caches, free) = (has(SILENT), has(NO_TOUCH), has(CACHES), has(FREE));
         let since = Millis(self.now.mono.0.saturating_sub(waited_ms.unwrap_or(0)));
         let waits = command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some();
         let wait = CallWait { since, again: waited_ms.is_some(), parked: false, end: None };
         let wait = waits.then_some(wait);
-        let call = Call { origin, command, handler, db, protocol, silent, no_touch, free, wait };
+        let call = Call { origin, command, handler, db, protocol, silent, no_touch, caches, free, wait };
         if matches!(handler, Handler::Write(_)) {
             if let Err(refusal) = self.admit_write(at, command, args) {
                 return self.answer_peer(at, term, origin, protocol, &refusal);
@@ -425,7 +426,7 @@ impl Node {
         self.reply_scratch.clear();
         let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
         call.handler.read(&mut cx, args, &mut Reply::new(&mut self.reply_scratch, call.protocol));
-        let denials = denials_of(keyspace, call.command);
+        let notes = script_notes_of(keyspace, call.command);
         if keyspace.take_saw_due() && !self.disk_full {
             shard.batch.want_entry();
             return false;
@@ -440,7 +441,7 @@ impl Node {
             desk.answer(call, |reply| reply.raw(bytes));
         }
         shard.batch.pass(call.origin);
-        self.tell_denials(at, term, call, denials);
+        self.tell_script_notes(at, term, call, notes);
         true
     }
 

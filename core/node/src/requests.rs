@@ -17,8 +17,8 @@ use skep_resp::Reply;
 use crate::answer::{Desk, desk};
 use crate::away::AwayKey;
 use crate::batch::{InFlight, Op, Origin};
-use crate::denied::{denial_of, denials_of, may_be_denied};
 use crate::entry::Decided;
+use crate::script_notes::{Ran, may_have_notes, script_note_of, script_notes_of};
 use crate::shard::{Closed, Forwarded, Place, Proposed, Session, Shard};
 use crate::{Node, Output};
 
@@ -192,20 +192,21 @@ impl Node {
         let first = forwarded.front().map_or(0, |f| f.number);
         let mut not_done = false;
         let mut parked = Vec::new();
-        // Denials come behind the replies, perhaps not at once.
-        let (mut answered, mut denied) = (BTreeMap::new(), Vec::new());
+        // What scripts did comes behind the replies, perhaps not at once.
+        let (mut answered, mut noted) = (BTreeMap::new(), Vec::new());
         let mut desk = desk!(self, answers.group, answers.term);
         for (number, index, answer) in answers.iter() {
             let place = number.checked_sub(first).and_then(|n| usize::try_from(n).ok());
             let Some(of) = place.and_then(|place| forwarded.get_mut(place)) else { continue };
             let Some(op) = of.batch.ops.get_mut(index as usize) else { continue };
+            if let Some(note) = script_note_of(&answer) {
+                noted.push(((number, index), note));
+                continue;
+            }
             match answer {
-                Answer::Denied { forbidden, object, user } => {
-                    denied.push(((number, index), denial_of(forbidden, object, user)));
-                }
                 _ if op.call.origin == Origin::Nobody => {}
                 Answer::Reply(bytes) => {
-                    if may_be_denied(op.call.command) {
+                    if may_have_notes(op.call.command) {
                         answered.insert((number, index), op.call);
                     }
                     desk.answer(&op.call, |reply| reply.raw(bytes));
@@ -217,12 +218,13 @@ impl Node {
                     not_done = true;
                 }
                 Answer::Parked => parked.push((number, index)),
+                Answer::Denied { .. } | Answer::ScriptRead(_) | Answer::ScriptReadMany => {}
             }
         }
         // What was answered before was told before.
-        for (place, denial) in denied {
+        for (place, note) in noted {
             if let Some(call) = answered.get(&place) {
-                self.tell_denials(at, answers.term, call, vec![denial]);
+                self.pass_script_notes(at, answers.term, (call, Ran::Elsewhere), vec![note]);
             }
         }
         for (number, index) in parked {
@@ -437,7 +439,7 @@ impl Node {
         let mut desk = desk!(self, shard.id, replica.group.term());
         let mut saw_due = false;
         let mut unserved = None;
-        let mut denials = Vec::new();
+        let mut notes = Vec::new();
         if !desk.is_unheard(&op.call) {
             let keyspace = &replica.keyspace;
             keyspace.access.set_paused(op.call.no_touch);
@@ -449,7 +451,7 @@ impl Node {
                 }
                 None => op.call.handler.read(&mut cx, args, &mut reply),
             }
-            denials = denials_of(keyspace, op.call.command);
+            notes = script_notes_of(keyspace, op.call.command);
             saw_due = keyspace.take_saw_due() && !self.disk_full;
         }
         if let Some(unserved) = unserved.filter(|_| !saw_due) {
@@ -461,7 +463,7 @@ impl Node {
         } else {
             desk.answer(&op.call, |reply| reply.raw(&bytes));
             let term = replica.group.term();
-            self.tell_denials(at, term, &op.call, denials);
+            self.tell_script_notes(at, term, &op.call, notes);
         }
         self.reply_scratch = bytes;
     }

@@ -9,10 +9,10 @@ use skep_resp::Reply;
 
 use crate::batch::{Call, CallWait, Origin};
 use crate::client::{Client, WaitsOn};
-use crate::denied::denials_of;
 use crate::joined::weight_of;
 use crate::on_client::{BATCH_BYTES_MAX, Flow};
 use crate::place::Place;
+use crate::script_notes::{Ran, script_notes_of};
 use crate::scripting::{is_scripting, may_run_script};
 use crate::transaction::EXEC;
 use crate::{Node, Output};
@@ -103,7 +103,7 @@ impl Node {
             let mut reply = Reply::new(&mut client.output, client.protocol);
             let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
             handler.read(&mut cx, args, &mut reply);
-            let denials = denials_of(keyspace, command);
+            let notes = script_notes_of(keyspace, command);
             // On a full disk no entry is to be had, and reads go on.
             if !keyspace.take_saw_due() || self.disk_full {
                 self.stats.called(command);
@@ -116,8 +116,8 @@ impl Node {
                 if silent {
                     client.output.truncate(mark);
                 }
-                if !denials.is_empty() {
-                    self.note_script_denials(conn, &denials);
+                if !notes.is_empty() {
+                    self.on_script_notes(conn, notes, Ran::Here);
                 }
                 return Flow::Done;
             }
@@ -203,8 +203,9 @@ pub(crate) fn call_of(client: &mut Client, cell: usize, asked: Asked<'_>, silent
     let free = !client.writes_pending();
     let seq = client.begin_op(matches!(handler, Handler::Write(_)));
     let origin = Origin::Client { cell: cell as u16, weight: 0, conn: client.id, seq };
-    let (db, protocol, no_touch) = (client.db, client.protocol, client.no_touch);
-    Call { origin, command, handler, db, protocol, silent, no_touch, free, wait: None }
+    let (db, protocol, no_touch, caches) =
+        (client.db, client.protocol, client.no_touch, client.caches_reads());
+    Call { origin, command, handler, db, protocol, silent, no_touch, caches, free, wait: None }
 }
 
 impl Call {

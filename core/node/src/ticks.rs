@@ -60,6 +60,7 @@ impl Node {
                     protocol: Protocol::Resp2,
                     silent: true,
                     no_touch: true,
+                    caches: false,
                     free: false,
                     wait: None,
                 };

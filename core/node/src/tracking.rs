@@ -1,12 +1,14 @@
 //! Client-side caching: clients that are told which of the keys that they have read, or that begin as they said, have changed.
 //!
-//! The table belongs to the client's cell. A key enters it before the read is sent on, and leaves it when the client is told.
+//! The table belongs to the client's cell. A key enters it before the read is sent on, and leaves it when the client is told. What
+//! a script reads beside the keys that its call names enters it as the script runs, if it runs in the client's cell; else it
+//! counts as changed behind the reply.
 //! What changes keys comes as their events do (`notify.rs`), so a client hears of what its node applies; a node without a
 //! replica from the shard's leader. Where events may have been missed, and where another node is not heard any more, all keys
 //! count as changed. Told early is harmless, never told is not: a client that waits for replies is told again behind them,
 //! since they may show what the key was before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::{Args, ConnId};
 use skep_command::{CommandId, CommandSpec, id_of};
@@ -14,7 +16,10 @@ use skep_pubsub::{Touched, Tracking};
 use skep_resp::{Protocol, Reply};
 
 use crate::cells::Message as Mail;
+use crate::client::Client;
 use crate::local::Route;
+use crate::script_notes::Ran;
+use crate::scripting::is_scripting;
 use crate::{Node, Output};
 
 const DISCARD: CommandId = id_of("discard");
@@ -41,6 +46,8 @@ pub(crate) struct Caching {
     again: BTreeSet<ConnId>,
     /// Somebody is to be told of a prefix.
     touched: bool,
+    /// Keys that clients have read by scripts that ran elsewhere; `None` for any key.
+    read_elsewhere: BTreeMap<ConnId, Option<Vec<Box<[u8]>>>>,
 }
 
 /// How one client is told.
@@ -115,7 +122,7 @@ impl Caching {
 
     /// True if somebody is to be told something at the end of the turn.
     pub fn has_news(&self) -> bool {
-        self.touched
+        self.touched || !self.read_elsewhere.is_empty()
     }
 }
 
@@ -172,7 +179,7 @@ impl Node {
         let mut queued = std::mem::take(&mut tracking.queued);
         if caches
             && matches!(route, Route::Keyspace(_))
-            && !command.is_write()
+            && (!command.is_write() || is_scripting(command))
             && let Ok(keys) = command.keys(args)
         {
             for key in keys.iter() {
@@ -192,6 +199,23 @@ impl Node {
             _ => {}
         }
         self.keep_tracked_keys_few(out);
+    }
+
+    /// A script of a client has read a key that its call does not name, or (`None`) more such keys than are told. Where it ran
+    /// elsewhere, what has changed the key since then may have been heard before this; so it counts as changed behind the reply.
+    pub(crate) fn on_script_read(&mut self, conn: ConnId, key: Option<Box<[u8]>>, ran: Ran) {
+        if !self.clients.get(conn).is_some_and(Client::caches_reads) {
+            return;
+        }
+        match (key, ran) {
+            (Some(key), Ran::Here) => self.caching.table.remember(conn, &key),
+            (Some(key), Ran::Elsewhere) => {
+                if let Some(keys) = self.caching.read_elsewhere.entry(conn).or_insert(Some(Vec::new())) {
+                    keys.push(key);
+                }
+            }
+            (None, _) => drop(self.caching.read_elsewhere.insert(conn, None)),
+        }
     }
 
     /// Makes room in the table: who has read the keys that go is told that they have changed.
@@ -239,9 +263,16 @@ impl Node {
                 }
             }
         }
+        for (conn, keys) in std::mem::take(&mut self.caching.read_elsewhere) {
+            match keys.as_ref().map(|keys| keys.iter().map(|key| &key[..]).collect::<Vec<&[u8]>>()) {
+                Some(keys) => self.tell_changed(conn, Changed::Keys(&keys), out),
+                None => self.tell_changed(conn, Changed::All, out),
+            }
+        }
         for conn in std::mem::take(&mut self.caching.again) {
             self.tell_again(conn, out);
         }
+        self.keep_tracked_keys_few(out);
     }
 
     fn tell_touched(&mut self, conn: ConnId, touched: &Touched, out: &mut Vec<Output>) {

@@ -21,7 +21,10 @@ pub const FREE: u8 = 16;
 /// Flag of an operation that has found nothing before and waits: for how many milliseconds stands behind its database.
 pub const AGAIN: u8 = 32;
 
-const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE | AGAIN;
+/// Flag of an operation: its client caches what it reads, and is to be told what keys its scripts read.
+pub const CACHES: u8 = 64;
+
+const FLAGS: u8 = READ | RESP3 | SILENT | NO_TOUCH | FREE | AGAIN | CACHES;
 
 /// The smallest operation: flags, database, count, one argument without bytes.
 const OP_BYTES_MIN: usize = 4;
@@ -34,6 +37,8 @@ const REPLY: u8 = 0;
 const NOT_DONE: u8 = 1;
 const PARKED: u8 = 2;
 const DENIED: u8 = 3;
+const SCRIPT_READ: u8 = 4;
+const SCRIPT_READ_MANY: u8 = 5;
 
 /// A batch of operations for the leader of `group` in `term`. Numbers are consecutive from 1 in each session: a group, a
 /// term, a sender and the sender's incarnation.
@@ -203,6 +208,10 @@ pub enum Answer<'a> {
     Parked,
     /// A script of it was denied something: 0 a command, 1 a key, 2 a channel. The operation's own answer comes beside it.
     Denied { forbidden: u8, object: &'a [u8], user: &'a [u8] },
+    /// A script of it has read a key that its call did not name. The operation's own answer comes beside it.
+    ScriptRead(&'a [u8]),
+    /// The same of more keys than are told.
+    ScriptReadMany,
 }
 
 /// Answers to forwarded operations of one group and term.
@@ -238,6 +247,11 @@ impl ForwardAnswers {
                 put_bytes(&mut self.items, object);
                 put_bytes(&mut self.items, user);
             }
+            Answer::ScriptRead(key) => {
+                self.items.push(SCRIPT_READ);
+                put_bytes(&mut self.items, key);
+            }
+            Answer::ScriptReadMany => self.items.push(SCRIPT_READ_MANY),
         }
         self.count += 1;
         self.last_number = self.last_number.max(number);
@@ -302,6 +316,8 @@ fn answer<'a>(r: &mut Reader<'a>) -> Result<(u64, u32, Answer<'a>), Malformed> {
             }
             Ok((number, index, Answer::Denied { forbidden, object: r.bytes()?, user: r.bytes()? }))
         }
+        SCRIPT_READ => Ok((number, index, Answer::ScriptRead(r.bytes()?))),
+        SCRIPT_READ_MANY => Ok((number, index, Answer::ScriptReadMany)),
         _ => r.malformed("a kind of answer before this"),
     }
 }

@@ -20,7 +20,7 @@ pub use event::{
     LinkInput, LinkLimits, LinkNote, LinkOutput, LinkStats, Me, OUTPUT_BYTES_MAX, PIECE_BYTES_MIN, Peer,
 };
 pub use forward::{
-    AGAIN, Answer, FREE, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT,
+    AGAIN, Answer, CACHES, FREE, Forward, ForwardAnswers, ForwardReader, NO_TOUCH, READ, RESP3, SILENT,
 };
 pub use frame::{FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES, FrameReader, HANDSHAKE_BODY_BYTES_MAX, NoFrame};
 pub use handshake::{VERSION_MAX, VERSION_MIN};

@@ -267,7 +267,9 @@ proptest! {
                 Answer::Reply(reply) => (number, index, Ok(reply.to_vec())),
                 Answer::Parked => (number, index, Err(true)),
                 Answer::NotDone => (number, index, Err(false)),
-                Answer::Denied { .. } => panic!("nobody was denied anything"),
+                Answer::Denied { .. } | Answer::ScriptRead(_) | Answer::ScriptReadMany => {
+                    panic!("no script was run")
+                }
             })
             .collect();
         prop_assert_eq!(read, items);
@@ -287,10 +289,11 @@ proptest! {
 }
 
 #[test]
-fn what_a_script_was_denied_comes_out_beside_its_reply() {
+fn what_a_script_was_denied_and_has_read_comes_out_beside_its_reply() {
     let mut answers = ForwardAnswers::new(GroupId(1), Term(2));
     let denied = |forbidden| Answer::Denied { forbidden, object: b"k", user: b"bob" };
-    let all = [denied(0), Answer::Reply(b":1"), denied(2)];
+    let read = Answer::ScriptRead(b"key");
+    let all = [denied(0), Answer::Reply(b":1"), denied(2), read, Answer::ScriptReadMany];
     all.iter().for_each(|answer| answers.push(7, 3, *answer));
     let bytes = encoded(&PeerMessage::ForwardAnswers(answers));
     let PeerMessage::ForwardAnswers(answers) = decoded(&bytes).unwrap() else { panic!("another kind") };
@@ -348,7 +351,7 @@ fn what_no_node_says_is_refused() {
     let mut sound = Vec::new();
     op(0, &[b"PING"])(&mut sound);
     assert!(PeerMessage::decode(17, &sound).is_ok());
-    refused(17, &op(64, &[b"PING"]));
+    refused(17, &op(128, &[b"PING"]));
     refused(17, &op(0, &[]));
     refused(17, &|out| out.extend_from_slice(&[1, 1, 1, 2, 0]));
     // Counts that the rest cannot hold, or that break the limit.

@@ -12,6 +12,8 @@ use skep_resp::Reply;
 
 use crate::cost::Growth;
 use crate::host::{Host, LogLevel, UnknownCommand, refusals};
+use crate::invocation::Invocation;
+use crate::reads::{ReadKeys, Reads};
 
 /// The functions that scripts may call, by command. Made once.
 pub struct ScriptCommands {
@@ -76,6 +78,16 @@ pub struct KeyspaceHost<'a, 'k> {
     lacks_memory: bool,
     logged: Vec<(LogLevel, Vec<u8>)>,
     denied: Vec<ScriptDenial>,
+    reads: Reads<'a>,
+}
+
+/// What is to be told of a script beside its reply.
+pub struct Told {
+    /// Lines of `redis.log`, in their order.
+    pub logged: Vec<(LogLevel, Vec<u8>)>,
+    pub denied: Vec<ScriptDenial>,
+    /// Keys that its call does not name.
+    pub read: ReadKeys,
 }
 
 /// Lines of `redis.log`, and denials, kept from one script; more are dropped.
@@ -99,7 +111,14 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
             lacks_memory: false,
             logged: Vec::new(),
             denied: Vec::new(),
+            reads: Reads::default(),
         }
+    }
+
+    /// Takes note of the keys that the script reads and its call does not name.
+    pub fn noting_reads(mut self, call: Invocation<'a>) -> Self {
+        self.reads = Reads::of(call);
+        self
     }
 
     /// Refuses what may need memory until the script has written something: then it is not stopped halfway, as in Redis.
@@ -114,9 +133,9 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
         self
     }
 
-    /// What the script has logged, in its order, and what it was denied.
-    pub fn into_told(self) -> (Vec<(LogLevel, Vec<u8>)>, Vec<ScriptDenial>) {
-        (self.logged, self.denied)
+    /// What is to be told of the script.
+    pub fn into_told(self) -> Told {
+        Told { logged: self.logged, denied: self.denied, read: self.reads.into_keys() }
     }
 
     /// Keeps what is to be in `ACL LOG`.
@@ -190,7 +209,12 @@ impl Host for KeyspaceHost<'_, '_> {
             Surroundings::Read(cx) => growth.work(command, args, cx.keyspace, cx.db, cx.now),
         };
         match run {
-            Run::Keyspace(handler) => self.run(handler, args, reply),
+            Run::Keyspace(handler) => {
+                if !command.is_write() {
+                    self.reads.note(command, args);
+                }
+                self.run(handler, args, reply);
+            }
             Run::Here(run) => run(self, args, reply),
         }
         work

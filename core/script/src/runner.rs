@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use skep_acl::{CarriedRights, without_rights};
 use skep_base::{Args, Refusal};
-use skep_keyspace::scripts::{Interpreter, Library, ScriptDenial, ScriptFlags, Scripts, Sha};
+use skep_keyspace::scripts::{Interpreter, Library, ScriptDenial, ScriptFlags, ScriptNote, Scripts, Sha};
 use skep_keyspace::{BadPayload, NO_MEMORY_FOR_SCRIPT, ReadCx, WriteCx, load_libraries};
 use skep_resp::Reply;
 
@@ -12,8 +12,9 @@ use crate::engine::Engine;
 use crate::header::{self, Header};
 use crate::host::LogLevel;
 use crate::invocation::Invocation;
-use crate::keyspace_host::{KeyspaceHost, ScriptCommands, Surroundings};
+use crate::keyspace_host::{KeyspaceHost, ScriptCommands, Surroundings, Told};
 use crate::limits::{Limits, Run};
+use crate::reads::ReadKeys;
 
 /// Nothing but a cache, and what `redis.log` said. Made when the first script runs.
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub struct Runner {
     made: Option<Box<Made>>,
     logged: Vec<(u8, Vec<u8>)>,
     denied: Vec<ScriptDenial>,
+    read: ReadKeys,
 }
 
 struct Made {
@@ -106,6 +108,7 @@ impl Runner {
     ) {
         let Made { engine, commands } = self.made();
         let mut host = KeyspaceHost::new(commands, surroundings, may.only_read)
+            .noting_reads(*call)
             .limited(rights)
             .without_memory(may.lacks_memory);
         match subject {
@@ -116,7 +119,8 @@ impl Runner {
                 engine.fcall(library, call, run, &mut host, reply);
             }
         }
-        let (logged, denied) = host.into_told();
+        let Told { logged, denied, read } = host.into_told();
+        self.read.append(read);
         let room = LOGGED_MAX.saturating_sub(self.denied.len());
         self.denied.extend(denied.into_iter().take(room));
         for (level, line) in logged {
@@ -271,8 +275,12 @@ impl Interpreter for Runner {
         std::mem::take(&mut self.logged)
     }
 
-    fn take_denials(&mut self) -> Vec<ScriptDenial> {
-        std::mem::take(&mut self.denied)
+    fn take_notes(&mut self) -> Vec<ScriptNote> {
+        let denied = std::mem::take(&mut self.denied).into_iter().map(ScriptNote::Denied);
+        match std::mem::take(&mut self.read).into_keys() {
+            Some(keys) => denied.chain(keys.into_iter().map(ScriptNote::Read)).collect(),
+            None => denied.chain([ScriptNote::ReadMany]).collect(),
+        }
     }
 }
 

@@ -44,8 +44,18 @@ pub trait Interpreter: Send {
     /// What scripts have logged since it was asked last, with the level as Redis numbers it.
     fn take_logged(&mut self) -> Vec<(u8, Vec<u8>)>;
 
-    /// What scripts were denied since it was asked last.
-    fn take_denials(&mut self) -> Vec<ScriptDenial>;
+    /// What scripts did since it was asked last that the node of their client is to know.
+    fn take_notes(&mut self) -> Vec<ScriptNote>;
+}
+
+/// Something that a script did, for the node of its client.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ScriptNote {
+    Denied(ScriptDenial),
+    /// It has read a key that its call does not name.
+    Read(Box<[u8]>),
+    /// The same of more keys than are noted.
+    ReadMany,
 }
 
 /// Something that a script's user may not.

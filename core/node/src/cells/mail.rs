@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use skep_base::{Args, ConnId, GroupId, NodeId, Span};
-use skep_keyspace::scripts::ScriptDenial;
+use skep_keyspace::scripts::ScriptNote;
 use skep_peer::PeerMessage;
 use skep_placement::{MetaCommand, MetaState};
 use skep_pubsub::{Counts, Source};
@@ -33,10 +33,10 @@ pub(crate) enum Message {
     Replies(Replies),
     /// Operations of the receiver's clients that wait at the sender, and are not counted as on their way.
     Parked(Call),
-    /// A script of one of the receiver's clients was denied something.
-    Denied {
+    /// What a script of one of the receiver's clients did here.
+    OfScript {
         conn: ConnId,
-        denials: Vec<ScriptDenial>,
+        notes: Vec<ScriptNote>,
     },
     /// An operation of one of the sender's clients shall wait no more.
     Withdraw {

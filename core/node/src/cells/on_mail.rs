@@ -11,6 +11,7 @@ use crate::batch::{Call, Origin};
 use crate::fresh::Reading;
 use crate::on_client::BATCH_BYTES_MAX;
 use crate::run::not_ready;
+use crate::script_notes::Ran;
 use crate::{Node, Output};
 
 impl Node {
@@ -26,7 +27,7 @@ impl Node {
             Message::Ops(ops) => self.on_ops(&ops, out),
             Message::Replies(replies) => self.on_replies(&replies),
             Message::Parked(call) => self.on_parked_in_cell(&call),
-            Message::Denied { conn, denials } => self.note_script_denials(conn, &denials),
+            Message::OfScript { conn, notes } => self.on_script_notes(conn, notes, Ran::Elsewhere),
             Message::Withdraw { group, asker, end } => self.withdraw(group, asker, end),
             Message::Part { number, part } => self.on_part(number, *part, out),
             Message::Published { batch } => self.on_published_mail(from, &batch, out),

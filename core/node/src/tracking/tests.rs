@@ -284,3 +284,95 @@ fn a_leader_that_was_started_again_tells_that_something_was_missed_whoever_leads
     let told = c.node(here).replies(caches);
     assert!(told.contains("invalidate _"), "{told}");
 }
+
+/// A script whose call names some keys, and its arguments.
+fn eval(script: &str, keys: &[&str], args: &[&str]) -> Vec<u8> {
+    let count = keys.len().to_string();
+    let words = [&["EVAL", script, &count], keys, args].concat();
+    let mut bytes = Vec::new();
+    skep_resp::write_command(&mut bytes, words.iter().map(|word| word.as_bytes()));
+    bytes
+}
+
+/// Reads its first key, and all its arguments as if they were keys.
+const READS: &str = "redis.call('get', KEYS[1]) return redis.call('mget', unpack(ARGV))";
+
+#[test]
+fn what_a_script_reads_is_tracked_whether_its_call_names_it_or_not() {
+    for (durability, reads) in [
+        ("memory", READS.to_owned()),
+        ("disk", READS.to_owned()),
+        ("disk", format!("#!lua flags=no-writes\n{READS}")),
+    ] {
+        let mut w = World::new(&[("durability", durability)]);
+        let (caches, me) = (caching(&mut w, ""), w.connect());
+        for round in 0..2 {
+            w.receive(caches, eval(&reads, &["a"], &["b", "c", "b"]));
+            w.settle();
+            assert!(w.replies(caches).starts_with("*3 "), "{durability} {round}");
+            w.ask(me, "MSET d 1 c 2");
+            assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 c");
+            w.ask(me, "MSET a 1 b 2 c 3");
+            assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 a >2 $10 invalidate *1 $1 b");
+        }
+        // In a transaction, and in one entry with a change behind it.
+        w.receive(caches, [pipeline("MULTI"), eval(&reads, &["a"], &["b"]), pipeline("EXEC")].concat());
+        w.receive(me, pipeline("SET b 9"));
+        w.settle();
+        let told = w.replies(caches);
+        assert!(told.ends_with("*1 *1 $1 2 >2 $10 invalidate *1 $1 b"), "{told}");
+        // Reads of a client that caches nothing are nobody's.
+        w.receive(me, eval(&reads, &["x"], &["y"]));
+        w.settle();
+        w.ask(me, "MSET x 1 y 1");
+        assert_eq!(w.replies(caches), "");
+    }
+}
+
+#[test]
+fn a_script_that_reads_more_keys_than_are_told_makes_all_count_as_changed() {
+    let mut w = world();
+    let (caches, me) = (caching(&mut w, ""), w.connect());
+    let many = "for i = 1, 101 do redis.call('get', i) end return 1";
+    w.receive(caches, eval(many, &["a"], &[]));
+    w.settle();
+    assert_eq!(w.replies(caches), ":1 >2 $10 invalidate _");
+    // The next script's are counted anew.
+    w.receive(caches, eval(READS, &["a"], &["b"]));
+    w.settle();
+    w.replies(caches);
+    w.ask(me, "SET b 1");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 b");
+    let named: Vec<String> = (1..=101).map(|key| key.to_string()).collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    w.receive(caches, eval(many, &named, &[]));
+    w.settle();
+    assert_eq!(w.replies(caches), ":1", "those that the call names are told one by one");
+    w.ask(me, "SET 101 1");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $3 101");
+}
+
+#[test]
+fn what_a_script_reads_at_another_node_counts_as_changed_behind_its_reply() {
+    for replicas in ["3", "1"] {
+        let mut c = Cluster::of(3, &[("replicas", replicas)]);
+        c.run(3_000);
+        let leader = c.leader().unwrap();
+        for here in 1..=3 {
+            let (caches, writes) = (c.node(here).connect(), c.node(leader).connect());
+            c.ask(here, caches, "HELLO 3\nCLIENT TRACKING ON");
+            c.run(300);
+            c.node(here).replies(caches);
+            c.node(here).receive(caches, eval(READS, &["a"], &["b"]));
+            c.run(300);
+            let told = c.node(here).replies(caches);
+            let told_at_once = told.ends_with("invalidate *1 $1 b");
+            assert!(told.starts_with("*1 "), "node {here} of {replicas} copies: {told}");
+            c.ask(leader, writes, "MSET a 1 b 1");
+            c.run(300);
+            let told = c.node(here).replies(caches);
+            assert!(told.contains("invalidate *1 $1 a"), "node {here} of {replicas} copies: {told}");
+            assert!(told_at_once || told.contains("invalidate *1 $1 b"), "node {here}: {told}");
+        }
+    }
+}
