@@ -91,7 +91,8 @@ pub fn owner(rules: &Idempotency, named_hosts: bool, caller: Option<&Caller>, he
 }
 
 /// All lines of a header. Those of `cookie` are one line however many they came in: a client of HTTP/2 divides them as it likes
-/// (RFC 9113, section 8.2.3), and its repeat may come over HTTP/1.1. No line of another holds a line feed, so different ones stay different.
+/// (RFC 9113, section 8.2.3), and its repeat may come over HTTP/1.1. No line of another holds a line feed, so different ones stay
+/// different.
 fn lines(head: &Head<'_>, name: &str) -> Vec<u8> {
     let between: &[u8] = if name == "cookie" { b"; " } else { b"\n" };
     values(between, |test| head.headers.any(name, test))

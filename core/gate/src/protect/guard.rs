@@ -1,8 +1,8 @@
 //! What stands in front of a route: lists of networks, and rates of this node and of the cluster.
 //!
 //! Owns the order in which they are asked (networks, then the route's limits as they are listed), who waits for an answer
-//! of the store, and for how many values that clients choose buckets are made there. A request that one limit refuses has used up what the limits before it gave, as a request that is
-//! answered 429 is one too.
+//! of the store, and for how many values that clients choose buckets are made there. A request that one limit refuses has used up
+//! what the limits before it gave, as a request that is answered 429 is one too.
 
 use hashbrown::HashTable;
 use skep_base::Micros;
@@ -23,7 +23,8 @@ const WAITING_MAX: usize = 10_000;
 /// How long one waits; the store answers in milliseconds, or is failing over.
 const WAIT_MAX: Micros = Micros::from_secs(2);
 
-/// Values that clients choose for which one core has buckets of one limit in the store at once; each takes some 200 bytes of each copy.
+/// Values that clients choose for which one core has buckets of one limit in the store at once; each takes some 200 bytes of each
+/// copy.
 const VALUES_MAX: usize = 10_000;
 /// So often at most it is looked for values whose buckets are full again. It takes some 50 microseconds.
 const SWEEP_PAUSE: Micros = Micros::from_millis(100);

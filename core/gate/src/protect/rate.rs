@@ -48,8 +48,8 @@ impl Rate {
         Rate { interval, slack: interval.saturating_mul(u64::from(burst.max(1) - 1)), burst: burst.max(1) }
     }
 
-    /// As [`Rate::judge`] by an arrival time that cores share: the verdict, and what the time becomes unless it stays. Whoever keeps it
-    /// writes that only in place of `tat`, and asks again if another core was faster; so it is as if one core judged all.
+    /// As [`Rate::judge`] by an arrival time that cores share: the verdict, and what the time becomes unless it stays. Whoever
+    /// keeps it writes that only in place of `tat`, and asks again if another core was faster; so it is as if one core judged all.
     pub fn judge_shared(&self, tat: u64, now: Micros) -> (Verdict, Option<u64>) {
         let mut moved = tat;
         let verdict = self.judge(&mut moved, now);
