@@ -189,6 +189,7 @@ pub(super) async fn carry(
 ) -> (InFlight, Outcome) {
     let Outbound { template, mut arrival, copy_to } = outbound;
     arrival.sends_body = !source.is_empty();
+    arrival.traits.replayable = source.is_kept();
     let mut in_flight = InFlight::new(core, record);
     if let Some(which) = &template.trailers {
         source.pass_trailers(which.clone());
