@@ -9,7 +9,9 @@ use skep_base::{NodeId, hash};
 use skep_disk::{CheckpointSource, Checkpointer, DataDir, DataDirFault, LogWriter, NodeFiles};
 use skep_http::{HttpLimits, HttpServer, StatusBoard};
 use skep_log::{LogFault, NodeIdentity};
-use skep_node::{CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, RestPace, Status};
+use skep_node::{
+    CellId, Identity, LinkLimits, Node, NodeRecord, RecoverError, RestPace, Status, log_reserve,
+};
 use skep_server::{Clock, Counts, Listening, RunFault, Shared, Surroundings, Waker};
 use skep_settings::{Durability, Settings};
 
@@ -133,7 +135,8 @@ pub fn serve(config: &Config) -> Result<(), ServeFault> {
     let waker = listening.waker();
     let wake = |waker: Waker| move || waker.wake();
     let wakes = listening.wakers().into_iter().map(wake).collect();
-    let log = LogWriter::start(found.wal, data_dir.disk(), wakes).map_err(ServeFault::Thread)?;
+    let log = LogWriter::start(found.wal, data_dir.disk(), wakes, log_reserve(&settings))
+        .map_err(ServeFault::Thread)?;
     let checkpointer =
         Checkpointer::start(data_dir.disk(), wake(waker.clone())).map_err(ServeFault::Thread)?;
     let source = CheckpointSource::start(data_dir.disk(), CheckpointSource::IDLE, wake(waker.clone()))

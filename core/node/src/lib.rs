@@ -73,6 +73,7 @@ use skep_peer::LinkNote;
 use skep_settings::Settings;
 
 pub use cells::{CellId, Mail};
+pub use persist::log_reserve;
 pub use recover::{Identity, RecoverError, Recovered, RecoveredCheckpoint, Restoring};
 pub use skep_placement::{GatewayVersion, MetaState, NodeRecord, ShardRecord};
 pub use status::{MetaStatus, NodeState, NodeStatus, ReplicaStatus, ShardStatus, Status};

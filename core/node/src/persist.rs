@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use skep_base::{GroupId, LogId, Millis, NodeId};
 use skep_consensus::{self as consensus, Message};
 use skep_log::Record;
-use skep_settings::Durability;
+use skep_settings::{Durability, Settings};
 
 use crate::{Node, Note, Output};
 
@@ -18,6 +18,16 @@ const MEMORY_SYNC_BYTES: u64 = 1 << 20;
 /// With memory durability, how much may be acknowledged and not written. Less than what the log has in reserve when it says
 /// that the disk is full, or a clean stop on a full disk would lose it.
 pub(crate) const AHEAD_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes of the log's room that must be kept for what may be acknowledged and not written, until it is known that the log can
+/// grow: none with disk durability.
+pub fn log_reserve(settings: &Settings) -> u64 {
+    match settings.durability() {
+        Durability::Disk => 0,
+        // Each cell may go beyond its part by what it reads at once.
+        Durability::Memory => AHEAD_BYTES_MAX + (1 << 20),
+    }
+}
 
 /// What an entry takes in the log besides its payload.
 const ENTRY_OVERHEAD_BYTES: usize = 32;

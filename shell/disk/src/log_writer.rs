@@ -92,7 +92,9 @@ struct Shared {
 
 impl LogWriter {
     /// Starts the threads. `beside` is a second handle of the log's disk; `wakes`, one for each loop, are called, from either
-    /// thread, when there is something for it to take with [`LogWriter::events`].
+    /// thread, when there is something for it to take with [`LogWriter::events`]. While it is not known whether there is space for
+    /// the next segment, the last `reserve` bytes of room are not used: what clients were told of before it was durable must fit
+    /// when it turns out that there is none.
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -100,6 +102,7 @@ impl LogWriter {
         wal: Wal<D>,
         beside: D,
         wakes: Vec<impl Fn() + Send + Sync + 'static>,
+        reserve: u64,
     ) -> io::Result<LogWriter> {
         let shared = Arc::new(Shared {
             inbox: Inbox::new(),
@@ -122,6 +125,8 @@ impl LogWriter {
             turns: VecDeque::new(),
             held: Vec::new(),
             stopping: false,
+            reserve,
+            chore_runs: false,
             chore_retry: None,
             chore_full: false,
             append_full: false,
@@ -224,6 +229,9 @@ struct Writer<D> {
     /// Records that waited for a turn with `must_sync`.
     held: Vec<Record>,
     stopping: bool,
+    /// See [`LogWriter::start`].
+    reserve: u64,
+    chore_runs: bool,
     /// After a chore found the disk full: when to try again.
     chore_retry: Option<Instant>,
     /// The last chore found the disk full.
@@ -250,8 +258,8 @@ impl<D: Disk> Writer<D> {
             self.start_chore();
             let wait_for_space = self.append_full.then_some(FULL_RETRY);
             let retry = self.chore_retry.map(|at| at.saturating_duration_since(Instant::now()));
-            let patience =
-                if !self.turns.is_empty() && !self.append_full { Some(Duration::ZERO) } else { None };
+            let may_write = !self.turns.is_empty() && !self.append_full && !self.holds_back();
+            let patience = may_write.then_some(Duration::ZERO);
             self.receive(patience.or(wait_for_space).or(retry))?;
             self.commit()?;
             if self.stopping && (self.turns.is_empty() || self.append_full) {
@@ -267,6 +275,7 @@ impl<D: Disk> Writer<D> {
             match command {
                 Command::Turn(turn, bytes) => self.turns.push_back((turn, bytes)),
                 Command::ChoreDone(outcome) => {
+                    self.chore_runs = false;
                     let done = self.wal.on_chore(outcome);
                     self.chore_full = done.as_ref().is_err_and(LogFault::is_full);
                     if self.chore_full {
@@ -288,12 +297,19 @@ impl<D: Disk> Writer<D> {
         }
         self.chore_retry = None;
         if let Some(chore) = self.wal.next_chore() {
+            self.chore_runs = true;
             self.chores.push(Some(chore));
         }
     }
 
-    /// Makes one batch of the turns that wait, as far as it may be long.
-    fn commit(&mut self) -> Result<(), LogFault> {
+    /// True if the next batch is to wait for the chore that runs, which may bring a segment or find the disk full.
+    fn holds_back(&self) -> bool {
+        let (_, bytes, _) = self.next_batch();
+        self.chore_runs && self.reserve > 0 && self.wal.room() < bytes as u64 + self.reserve
+    }
+
+    /// Of the turns that wait, how many are in the next batch, their bytes, and whether it is to be synced.
+    fn next_batch(&self) -> (usize, usize, bool) {
         let (mut count, mut bytes, mut must_sync) = (0usize, 0, false);
         for (turn, turn_bytes) in &self.turns {
             if count > 0 && bytes + turn_bytes > BATCH_BYTES_MAX {
@@ -303,7 +319,13 @@ impl<D: Disk> Writer<D> {
             bytes += turn_bytes;
             must_sync |= turn.must_sync;
         }
-        if count == 0 {
+        (count, bytes, must_sync)
+    }
+
+    /// Makes one batch of the turns that wait, as far as it may be long.
+    fn commit(&mut self) -> Result<(), LogFault> {
+        let (count, bytes, must_sync) = self.next_batch();
+        if count == 0 || self.holds_back() {
             return Ok(());
         }
         for (turn, _) in self.turns.iter_mut().take(count) {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skep_base::{GroupId, LogId, LogIndex, NodeId, Rng, Term};
@@ -58,7 +59,7 @@ fn turns_are_durable_in_order_and_found_again() {
         let log = opened.logs.get(&G).cloned().unwrap_or_default();
         assert_eq!(log.checkpoint.index.0 + log.entries.len() as u64 + 1, first);
         let (wake, woken) = waker();
-        let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake]).unwrap();
+        let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake], 0).unwrap();
         for ticket in 1..=600u64 {
             let index = first + ticket - 1;
             let records = vec![append(index, 700)];
@@ -97,7 +98,7 @@ fn a_checkpoint_is_written_beside_the_log_and_frees_it() {
     let dir = DataDir::open(temp.path()).unwrap();
     let opened = open_log(&dir, config()).unwrap();
     let (wake, woken) = waker();
-    let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake]).unwrap();
+    let writer = LogWriter::start(opened.wal, dir.disk(), vec![wake], 0).unwrap();
     let (wake, checkpoint_woken) = waker();
     let checkpointer = Checkpointer::start(dir.disk(), wake).unwrap();
     let mut rng = Rng::new(1);
@@ -147,10 +148,11 @@ fn checkpoint_name(index: u64) -> String {
     skep_log::CheckpointFile { group: G, at: id(index) }.name()
 }
 
-/// A disk that refuses new files while `full`, and fails syncs while `broken`.
+/// A disk that refuses new files while `full`, takes its time for them while `slow`, and fails syncs while `broken`.
 #[derive(Clone)]
 struct Scarce {
     inner: FileDisk,
+    slow: Arc<AtomicBool>,
     full: Arc<AtomicBool>,
     broken: Arc<AtomicBool>,
 }
@@ -166,6 +168,9 @@ impl Disk for Scarce {
         self.inner.read_at(file, offset, buffer)
     }
     fn create(&mut self, file: &str, len: u64) -> Result<(), DiskError> {
+        while self.slow.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
         match self.full.load(Ordering::SeqCst) {
             true => Err(DiskError::Full { file: file.to_owned() }),
             false => self.inner.create(file, len),
@@ -194,7 +199,7 @@ impl Disk for Scarce {
 }
 
 fn scarce(dir: &DataDir) -> Scarce {
-    Scarce { inner: dir.disk(), full: Arc::default(), broken: Arc::default() }
+    Scarce { inner: dir.disk(), slow: Arc::default(), full: Arc::default(), broken: Arc::default() }
 }
 
 #[test]
@@ -205,7 +210,7 @@ fn a_full_disk_makes_turns_wait_until_there_is_space() {
     let (wal, _) = Wal::open(disk.clone(), config()).unwrap();
     disk.full.store(true, Ordering::SeqCst);
     let (wake, woken) = waker();
-    let writer = LogWriter::start(wal, disk.clone(), vec![wake]).unwrap();
+    let writer = LogWriter::start(wal, disk.clone(), vec![wake], 0).unwrap();
     for ticket in 1..=100 {
         writer
             .submit(Turn { cell: 0, ticket, records: vec![append(ticket, 1000)], must_sync: true })
@@ -227,13 +232,53 @@ fn a_full_disk_makes_turns_wait_until_there_is_space() {
 }
 
 #[test]
+fn the_reserve_is_not_used_before_it_is_known_that_the_disk_is_full() {
+    const TURN: usize = 1_000;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = DataDir::open(temp.path()).unwrap();
+    let disk = scarce(&dir);
+    let config = WalConfig { first_segment_bytes: 1 << 20, segment_bytes: 1 << 20, ..config() };
+    let (wal, _) = Wal::open(disk.clone(), config).unwrap();
+    disk.slow.store(true, Ordering::SeqCst);
+    disk.full.store(true, Ordering::SeqCst);
+    let (wake, woken) = waker();
+    let reserve = 512 << 10;
+    let writer = LogWriter::start(wal, disk.clone(), vec![wake], reserve).unwrap();
+    let (mut submitted, mut durable, mut full) = (0, 0, false);
+    // As a node that is at most half of the reserve ahead of the log.
+    while !full {
+        while (submitted - durable) * (TURN as u64) < reserve / 2 {
+            submitted += 1;
+            let records = vec![append(submitted, TURN)];
+            writer.submit(Turn { cell: 0, ticket: submitted, records, must_sync: true }).unwrap();
+        }
+        if woken.recv_timeout(Duration::from_millis(200)).is_err() {
+            // It waits for the chore.
+            disk.slow.store(false, Ordering::SeqCst);
+        }
+        for event in writer.events(0) {
+            match event {
+                LogEvent::Durable { ticket } => durable = ticket,
+                LogEvent::Full(is) => full = is,
+                _ => {}
+            }
+        }
+    }
+    assert!(durable > 0);
+    assert!(writer.status().room_bytes >= reserve / 2, "{} bytes are left", writer.status().room_bytes);
+    until(&writer, &woken, |event| matches!(event, LogEvent::Durable { ticket } if ticket == submitted));
+    drop(writer);
+    assert_eq!(open_log(&dir, config).unwrap().logs[&G].entries.len() as u64, submitted);
+}
+
+#[test]
 fn a_failed_sync_is_reported_and_nothing_after_it_is_durable() {
     let temp = tempfile::tempdir().unwrap();
     let dir = DataDir::open(temp.path()).unwrap();
     let disk = scarce(&dir);
     let (wal, _) = Wal::open(disk.clone(), config()).unwrap();
     let (wake, woken) = waker();
-    let writer = LogWriter::start(wal, disk.clone(), vec![wake]).unwrap();
+    let writer = LogWriter::start(wal, disk.clone(), vec![wake], 0).unwrap();
     disk.broken.store(true, Ordering::SeqCst);
     writer.submit(Turn { cell: 0, ticket: 1, records: vec![append(1, 10)], must_sync: true }).unwrap();
     until(&writer, &woken, |event| match event {

@@ -99,7 +99,7 @@ fn run(
     let count = wakers.len();
     let wakes = wakers.into_iter().map(|waker| move || waker.wake()).collect();
     let shared = Shared {
-        log: Arc::new(LogWriter::start(opened.wal, dir.disk(), wakes).unwrap()),
+        log: Arc::new(LogWriter::start(opened.wal, dir.disk(), wakes, 0).unwrap()),
         checkpointer: Arc::new(Checkpointer::start(dir.disk(), wake()).unwrap()),
         source: Arc::new(CheckpointSource::start(dir.disk(), CheckpointSource::IDLE, wake()).unwrap()),
         memory_used: || 0,
