@@ -235,13 +235,24 @@ class Cluster:
         )
 
     def wait_equal(self) -> None:
-        """Waits until the leader of each shard knows all replicas to be at one position, which takes a pause in the load."""
+        """Waits until all replicas of each shard have applied the same entries, which takes a pause in the load."""
         until(self.equal, lambda: "all replicas at one position: " + self.describe(self.nodes))
 
     def equal(self) -> bool:
+        """Of the others a leader knows what they have, of itself each node what it has applied."""
         leader = self.leader()
         status = leader.status() if leader else None
-        return status is not None and all(len({each["applied"] for each in shard["replicas"]}) == 1 for shard in status["shards"])
+        if status is None:
+            return False
+        positions = {shard["id"]: {each["applied"] for each in shard["replicas"]} for shard in status["shards"]}
+        for node in self.living():
+            own = node.status()
+            if own is None:
+                return False
+            for shard in own["shards"]:
+                mine = {each["applied"] for each in shard["replicas"] if each["node"] == own["node_id"]}
+                positions.setdefault(shard["id"], set()).update(mine)
+        return all(len(applied) == 1 for applied in positions.values())
 
     def leader(self, shard: int = 1) -> Node | None:
         """The leader of the shard in the highest term that any living node knows of; None if nobody knows one."""
