@@ -245,6 +245,12 @@ impl<D: Disk> Wal<D> {
         ((here + ahead) * PAYLOAD_BYTES as u64).saturating_sub(states)
     }
 
+    /// True if a batch of `bytes` is to wait for the chore that runs, which may bring a segment or find the disk full: it would
+    /// use some of the last `reserve` bytes of room, which are for what was promised to somebody before.
+    pub fn waits_for_chore(&self, bytes: u64, reserve: u64) -> bool {
+        self.chore_running && reserve > 0 && self.room() < bytes + reserve
+    }
+
     /// Groups whose entries keep the oldest segment alive, the largest share first, while the log is longer than
     /// [`WalConfig::segments_kept`] and rewriting would be too much. A checkpoint of them frees space.
     pub fn pinned_by(&self) -> Vec<GroupId> {

@@ -126,7 +126,6 @@ impl LogWriter {
             held: Vec::new(),
             stopping: false,
             reserve,
-            chore_runs: false,
             chore_retry: None,
             chore_full: false,
             append_full: false,
@@ -231,7 +230,6 @@ struct Writer<D> {
     stopping: bool,
     /// See [`LogWriter::start`].
     reserve: u64,
-    chore_runs: bool,
     /// After a chore found the disk full: when to try again.
     chore_retry: Option<Instant>,
     /// The last chore found the disk full.
@@ -275,7 +273,6 @@ impl<D: Disk> Writer<D> {
             match command {
                 Command::Turn(turn, bytes) => self.turns.push_back((turn, bytes)),
                 Command::ChoreDone(outcome) => {
-                    self.chore_runs = false;
                     let done = self.wal.on_chore(outcome);
                     self.chore_full = done.as_ref().is_err_and(LogFault::is_full);
                     if self.chore_full {
@@ -297,15 +294,14 @@ impl<D: Disk> Writer<D> {
         }
         self.chore_retry = None;
         if let Some(chore) = self.wal.next_chore() {
-            self.chore_runs = true;
             self.chores.push(Some(chore));
         }
     }
 
-    /// True if the next batch is to wait for the chore that runs, which may bring a segment or find the disk full.
+    /// True if the next batch is to wait for the chore that runs.
     fn holds_back(&self) -> bool {
         let (_, bytes, _) = self.next_batch();
-        self.chore_runs && self.reserve > 0 && self.wal.room() < bytes as u64 + self.reserve
+        self.wal.waits_for_chore(bytes as u64, self.reserve)
     }
 
     /// Of the turns that wait, how many are in the next batch, their bytes, and whether it is to be synced.
