@@ -435,7 +435,7 @@ impl Node {
                 self.add_shard(Shard::new(*shard, None));
             }
         }
-        self.cells.one_shard = self.cells.is_only() || self.meta.state.shards.len() <= 1;
+        self.cells.one_shard = self.meta.state.shards.len() <= 1;
         self.on_users_changed(out);
         if self.settings.learn(&self.meta.state.settings) {
             self.configure();

@@ -157,3 +157,25 @@ fn who_waits_for_copies_is_unblocked_or_forgotten() {
         );
     }
 }
+
+#[test]
+fn with_several_shards_the_copies_are_those_of_the_shards_that_the_client_wrote_to() {
+    let mut c = Cluster::of(5, &[("shards", "3")]);
+    c.run(5_000);
+    let (first, last) = {
+        let shards = &c.node(1).node.meta.state.shards;
+        (shards.first_key_value().unwrap().1.clone(), shards.last_key_value().unwrap().1.clone())
+    };
+    let lost = *last.replicas.iter().find(|node| !first.replicas.contains(node)).expect("they are spread");
+    c.kill(lost.0 as usize);
+    c.run(1_500);
+    let number = (1..=5).find(|number| *number != lost.0 as usize).unwrap();
+    let conn = c.node(number).connect();
+    assert_eq!(c.ask(number, conn, "WAIT 2 500"), ":2", "who wrote nothing asks the first shard");
+    let is_of_last = |key: &String| {
+        let slot = skep_base::slot_of(key.as_bytes());
+        last.slots.iter().any(|(from, to)| (*from..=*to).contains(&slot))
+    };
+    let key = (0..).map(|n| format!("k{n}")).find(is_of_last).unwrap();
+    assert_eq!(c.ask(number, conn, &format!("SET {key} 1\nWAIT 2 500")), "+OK :1", "{key}");
+}
