@@ -58,18 +58,24 @@ fn goes_well(web: SocketAddr, comes: &Receiver<TcpStream>) {
     assert!(whole(client).ends_with("well."));
 }
 
+/// A client that has sent a part of its body, and the upstream's end of its request.
+fn half_a_body(web: SocketAddr, comes: &Receiver<TcpStream>) -> (TcpStream, TcpStream) {
+    let mut client = connect(web);
+    client
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
+        .unwrap();
+    let mut served = comes.recv_timeout(PATIENCE).unwrap();
+    assert!(read_head(&mut served).starts_with("POST /slow "));
+    (client, served)
+}
+
 #[test]
 fn a_client_that_sends_its_body_slowly_is_told_and_no_breaker_opens() {
     let (at, comes) = upstream();
     let times = "timeout.request = '100ms'\ntimeout.total = '300ms'";
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, times, ""));
     for _ in 0..3 {
-        let mut client = connect(web);
-        client
-            .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
-            .unwrap();
-        let mut served = comes.recv_timeout(PATIENCE).unwrap();
-        assert!(read_head(&mut served).starts_with("POST /slow "));
+        let (client, _served) = half_a_body(web, &comes);
         assert!(whole(client).starts_with("HTTP/1.1 408 "));
     }
     goes_well(web, &comes);
@@ -140,12 +146,7 @@ fn clients_that_announce_bodies_and_send_none_hold_no_connection() {
 fn a_client_that_breaks_its_body_off_while_the_reply_comes_opens_no_breaker() {
     let (at, comes) = upstream();
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
-    let mut client = connect(web);
-    client
-        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
-        .unwrap();
-    let mut served = comes.recv_timeout(PATIENCE).unwrap();
-    read_head(&mut served);
+    let (mut client, mut served) = half_a_body(web, &comes);
     served.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf.").unwrap();
     assert!(read_head(&mut client).starts_with("HTTP/1.1 200 "));
     client.shutdown(Shutdown::Write).unwrap();
@@ -160,12 +161,7 @@ fn a_client_that_breaks_its_body_off_while_the_reply_comes_opens_no_breaker() {
 fn a_client_that_breaks_its_body_off_while_the_kernel_moves_the_reply_opens_no_breaker() {
     let (at, comes) = upstream();
     let (stage, web) = Stage::new(1, None, |web| listener(web) + &touchy(at, "", ""));
-    let mut client = connect(web);
-    client
-        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf.\r\n")
-        .unwrap();
-    let mut served = comes.recv_timeout(PATIENCE).unwrap();
-    read_head(&mut served);
+    let (mut client, mut served) = half_a_body(web, &comes);
     // So much is still to come that it goes through a pipe.
     let (first, half) = (b"HTTP/1.1 200 OK\r\ncontent-length: 4194304\r\n\r\nfirst.", vec![b'x'; 1 << 20]);
     served.write_all(first).unwrap();
