@@ -3,6 +3,7 @@
 //! or that ran twice in a part, would show.
 
 use skep_base::Rng;
+use skep_keyspace::scripts::Sha;
 
 use crate::model::{Plain, Words, show};
 
@@ -30,7 +31,7 @@ pub fn next(rng: &mut Rng) -> Vec<(Words, Tells)> {
     let amount = (1 + rng.below(100)).to_string();
     let quiet = |words: &[&str]| (words_of(words), Tells::Nothing);
     let read = |words: &[&str]| (words_of(words), Tells::All);
-    match rng.below(8) {
+    match rng.below(10) {
         0 => vec![quiet(&["EVAL", MOVE, "2", a, b, &amount])],
         1 => vec![read(&["EVAL", MOVE_AND_READ, "3", a, b, c, &amount])],
         2 => vec![read(&["EVAL_RO", READ, "3", a, b, c])],
@@ -57,6 +58,17 @@ pub fn next(rng: &mut Rng) -> Vec<(Words, Tells)> {
             quiet(&["EVAL", MOVE, "2", c, a, "7"]),
             quiet(&["EXEC"]),
         ],
+        // By the name of one that ran elsewhere, perhaps on another shard, which this one may not know yet.
+        7 | 8 => {
+            let script = format!("{MOVE} -- {}", rng.below(700));
+            let name = Sha::of(script.as_bytes()).to_string();
+            let call = quiet(&["EVALSHA", &name, "2", a, b, &amount]);
+            let before = quiet(&["EVAL", &script, "2", "{mint}a", "{mint}b", "1"]);
+            match rng.one_in(2) {
+                true => vec![before, call],
+                false => vec![before, quiet(&["MULTI"]), call.clone(), call, quiet(&["EXEC"])],
+            }
+        }
         _ => vec![
             quiet(&["MULTI"]),
             quiet(&["DECRBY", a, &amount]),

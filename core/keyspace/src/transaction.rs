@@ -43,10 +43,14 @@ pub struct Head {
     pub single: bool,
     pub watched: Vec<Watched>,
     pub terms: Terms,
+    /// Sources of scripts that its commands call by name, and that the shard may not know: it remembers them first.
+    pub scripts: Vec<Vec<u8>>,
 }
 
 const GROWS: u8 = 1;
 const SINGLE: u8 = 2;
+/// Scripts follow.
+const SCRIPTS: u8 = 4;
 
 /// Appends a command to those of a transaction.
 pub fn put_queued(out: &mut Vec<u8>, db: u8, args: Args<'_>) {
@@ -58,7 +62,8 @@ pub fn put_queued(out: &mut Vec<u8>, db: u8, args: Args<'_>) {
 impl Head {
     /// Appends the head of a transaction.
     pub fn put(&self, out: &mut Vec<u8>) {
-        out.push(if self.grows { GROWS } else { 0 } | if self.single { SINGLE } else { 0 });
+        let of = |set: bool, flag: u8| if set { flag } else { 0 };
+        out.push(of(self.grows, GROWS) | of(self.single, SINGLE) | of(!self.scripts.is_empty(), SCRIPTS));
         varint::put(out, self.commands as u64);
         varint::put(out, self.watched.len() as u64);
         for Watched { db, key, seen } in &self.watched {
@@ -70,6 +75,10 @@ impl Head {
         for (first, last) in &self.terms.slots {
             varint::put(out, u64::from(*first));
             varint::put(out, u64::from(*last));
+        }
+        if !self.scripts.is_empty() {
+            varint::put(out, self.scripts.len() as u64);
+            self.scripts.iter().for_each(|source| varint::put_bytes(out, source));
         }
     }
 
@@ -100,6 +109,11 @@ impl Head {
         };
         for _ in 0..input.count(2)? {
             head.terms.slots.push((slot(&mut input)?, slot(&mut input)?));
+        }
+        if flags & SCRIPTS != 0 {
+            for _ in 0..input.count(1)? {
+                head.scripts.push(input.bytes()?.to_vec());
+            }
         }
         input.end()?;
         Ok(head)
@@ -268,7 +282,9 @@ mod tests {
             Watched { db: 0, key: Vec::new(), seen: Seen::from_bits(0) },
         ];
         let terms = Terms { slots: vec![(0, 99), (16_000, 16_383)] };
-        let written = Head { commands: 2, grows: true, single: true, watched: watched.to_vec(), terms };
+        let scripts = vec![b"return 1".to_vec(), Vec::new()];
+        let written =
+            Head { commands: 2, grows: true, single: true, watched: watched.to_vec(), terms, scripts };
         written.put(&mut head);
         let whole = OwnedArgs::collect([&b"exec"[..], &commands, &head]);
         assert_eq!(Head::of(whole.args()), Ok(written));

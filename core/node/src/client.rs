@@ -14,6 +14,7 @@ use skep_resp::{Decoder, Protocol};
 use crate::batch::Asker;
 use crate::copies::Written;
 use crate::joined::Joined;
+use crate::script_sources::SoughtScript;
 use crate::tracking::{ClientTracking, Mode};
 use crate::transaction::Transaction;
 
@@ -139,6 +140,8 @@ pub struct Client {
     pub transaction: Option<Box<Transaction>>,
     /// Replies of which the reply to its command is made.
     pub joined: Option<Box<Joined>>,
+    /// The script whose source is sought for the call at the front of its input.
+    pub seeks: Option<Box<SoughtScript>>,
     /// Where there are several shards, those that it has written to.
     pub written: Written,
 }
@@ -436,6 +439,7 @@ impl Clients {
             above_soft_limit: None,
             transaction: None,
             joined: None,
+            seeks: None,
             written: Written::default(),
         }));
         id

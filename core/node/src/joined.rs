@@ -34,6 +34,8 @@ pub(crate) enum Becomes {
     Transaction(Vec<Step>),
     /// How many copies each shard has of what the client wrote.
     LeastCopies,
+    /// The source of a script, from whoever has it; no reply of the client.
+    ScriptSource,
 }
 
 impl Joined {
@@ -157,6 +159,7 @@ impl Node {
                 let protocol = self.client(conn).protocol;
                 least_copies(&replies, &mut Reply::new(&mut output, protocol));
             }
+            Becomes::ScriptSource => self.take_source(conn, &replies),
             Becomes::Transaction(steps) => {
                 self.finish_transaction(conn, steps, &replies[0], &mut output, out);
             }

@@ -45,6 +45,7 @@ mod recover;
 mod requests;
 mod run;
 mod script_notes;
+mod script_sources;
 mod scripting;
 mod serving;
 mod shard;
@@ -392,6 +393,7 @@ pub struct Node {
     notify: notify::Notify,
     caching: tracking::Caching,
     paused: Option<local::Pause>,
+    script_sources: script_sources::ScriptSources,
     ready: bool,
     /// Told to stop, and giving away what it leads since then.
     handing_over: Option<Millis>,

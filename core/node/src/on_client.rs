@@ -290,8 +290,8 @@ impl Node {
         if caches {
             self.track_reads(conn, (command, route), args, out);
         }
-        if queues && let Some(flow) = self.queue(conn, command, route, args) {
-            if self.monitors.is_on {
+        if queues && let Some(flow) = self.queue(conn, command, route, args, out) {
+            if self.monitors.is_on && matches!(flow, Flow::Done) {
                 self.show_command(conn, command, args);
             }
             return flow;
@@ -302,8 +302,9 @@ impl Node {
         }
         if self.monitors.is_on {
             // What waits for the replies before it comes by here again.
-            let waits = matches!(route, Route::Local(_)) && self.client(conn).pending() > 0;
-            if !waits {
+            let client = self.client(conn);
+            let waits = matches!(route, Route::Local(_)) && client.pending() > 0;
+            if !waits && client.seeks.is_none() {
                 self.show_command(conn, command, args);
             }
         }

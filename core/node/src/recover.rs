@@ -26,6 +26,7 @@ use crate::local::Routes;
 use crate::peers::Peers;
 use crate::persist::PersistProgress;
 use crate::rebuild::Rebuild;
+use crate::script_sources::ScriptSources;
 use crate::shard::{Replica, Shard};
 use crate::slow::Slow;
 use crate::stats::Stats;
@@ -272,6 +273,7 @@ impl Node {
             notify: crate::notify::Notify::default(),
             pubsub: crate::pubsub::PubSub::new(cell.count),
             paused: None,
+            script_sources: ScriptSources::default(),
             ready: false,
             handing_over: None,
             stopping: false,

@@ -3,6 +3,7 @@
 
 use skep_base::{Args, GroupId, Refusal, Span};
 use skep_command::{CommandId, CommandSpec, Group, id_of, lookup};
+use skep_keyspace::scripts::Sha;
 use skep_keyspace::{
     EXEC_READ, Handler, Head, NO_MEMORY_FOR_SCRIPT, SCRIPT_READ, SCRIPT_WRITE, Terms, calls_script,
     handler_of, put_queued,
@@ -13,6 +14,7 @@ use crate::joined::Becomes;
 use crate::on_client::Flow;
 use crate::place::Place;
 use crate::run::{Asked, COMMAND_BYTES_MAX, too_large};
+use crate::script_sources::SourceFor;
 use crate::transaction::EXEC;
 use crate::{Node, Note, Output};
 
@@ -43,6 +45,7 @@ pub(crate) fn concerns_all_shards(command: &CommandSpec) -> bool {
         "script|load"
             | "script|flush"
             | "script|exists"
+            | "script|show"
             | "function|load"
             | "function|delete"
             | "function|flush"
@@ -67,16 +70,22 @@ impl Node {
         if terms.is_empty() {
             return self.run_at(Asked { handler, ..asked }, place, out);
         }
+        let scripts = match self.source_for(conn, group, command, args, out) {
+            SourceFor::None => Vec::new(),
+            SourceFor::Call(source) => vec![source],
+            SourceFor::Sought => return Flow::Wait,
+        };
         let mut bytes = b"exec".to_vec();
         let name = bytes.len();
         put_queued(&mut bytes, self.client(conn).db, args);
         let commands = bytes.len();
-        Head { commands: 1, single: true, terms, ..Head::default() }.put(&mut bytes);
+        let remembers = !scripts.is_empty();
+        Head { commands: 1, single: true, terms, scripts, ..Head::default() }.put(&mut bytes);
         let span = |start: usize, end: usize| Span { start: start as u32, len: (end - start) as u32 };
         let spans = [span(0, name), span(name, commands), span(commands, bytes.len())];
         let handler = match handler {
-            Handler::Read(_) => EXEC_READ,
-            Handler::Write(_) => handler_of(EXEC.spec()).expect("EXEC is carried out by shards"),
+            Handler::Read(_) if !remembers => EXEC_READ,
+            _ => handler_of(EXEC.spec()).expect("EXEC is carried out by shards"),
         };
         self.run_at(Asked { conn, command, handler, args: Args::new(&bytes, &spans) }, place, out)
     }
@@ -90,7 +99,7 @@ impl Node {
 
     /// How a call is to be run: as a read if its script only reads, and is known, so that nothing is to be remembered.
     pub(crate) fn script_handler(
-        &self,
+        &mut self,
         group: GroupId,
         command: &CommandSpec,
         handler: Handler,
@@ -103,9 +112,12 @@ impl Node {
         if !calls_script(command) || may_write {
             return handler;
         }
-        // Without a copy nobody here can tell.
         let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
-        let Some(replica) = replica else { return handler };
+        let Some(replica) = replica else {
+            // Without a copy it is a guess: that the shard knows what has been sent there before.
+            let is_new = reads && is_source && !self.note_script(group, Sha::of(&args[1]));
+            return if is_new { SCRIPT_WRITE } else { handler };
+        };
         match replica.keyspace.script_flags(args) {
             Some(flags) if reads || flags.is_some_and(|flags| flags.no_writes()) => SCRIPT_READ,
             None if reads && is_source => SCRIPT_WRITE,
@@ -178,8 +190,8 @@ impl Node {
     }
 }
 
-/// The reply to a command that ran on all shards. Shards differ only after one of them was not reached: then what some have
-/// and others have not, a repeat brings to all.
+/// The reply to a command that ran on all shards. Shards differ after one of them was not reached: then what some have and
+/// others have not, a repeat brings to all. They also differ in the scripts that `EVAL` ran, which any of them may know.
 pub(crate) fn reply_of_all(command: &CommandSpec, replies: &[Vec<u8>], reply: &mut Reply) {
     let is_error = |bytes: &Vec<u8>| bytes.first() == Some(&b'-');
     // A library that some shards have already was brought to the others.
@@ -190,15 +202,16 @@ pub(crate) fn reply_of_all(command: &CommandSpec, replies: &[Vec<u8>], reply: &m
     let done = replies.iter().find(|bytes| !is_error(bytes));
     let refused = replies.iter().find(|bytes| is_error(bytes) && !repeated(bytes) && !removed(bytes));
     match (refused, done) {
+        (Some(_), Some(done)) if command.name == "script|show" => reply.raw(done),
         (Some(refused), _) => reply.raw(refused),
-        (None, Some(_)) if command.name == "script|exists" => all_of(replies, reply),
+        (None, Some(_)) if command.name == "script|exists" => any_of(replies, reply),
         (None, Some(done)) => reply.raw(done),
         (None, None) => replies.iter().take(1).for_each(|bytes| reply.raw(bytes)),
     }
 }
 
-/// 1 where all replies have 1.
-fn all_of(replies: &[Vec<u8>], reply: &mut Reply) {
+/// 1 where some reply has 1.
+fn any_of(replies: &[Vec<u8>], reply: &mut Reply) {
     let lists: Vec<Vec<i64>> = replies
         .iter()
         .filter_map(|bytes| Value::parse(bytes).ok().flatten())
@@ -206,7 +219,7 @@ fn all_of(replies: &[Vec<u8>], reply: &mut Reply) {
         .collect();
     let len = lists.iter().map(Vec::len).min().unwrap_or_default();
     reply.array(len);
-    (0..len).for_each(|at| reply.int(lists.iter().map(|list| list[at]).min().unwrap_or_default()));
+    (0..len).for_each(|at| reply.int(lists.iter().map(|list| list[at]).max().unwrap_or_default()));
 }
 
 #[cfg(test)]

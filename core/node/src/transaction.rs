@@ -13,6 +13,7 @@ use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Refusal};
 use skep_command::{CommandId, CommandSpec, id_of};
 use skep_keyspace::Seen;
+use skep_keyspace::scripts::Sha;
 use skep_resp::Reply;
 
 use crate::local::Local;
@@ -59,6 +60,9 @@ pub(crate) struct Transaction {
     db: u8,
     /// Bytes of the commands of the node.
     own_bytes: usize,
+    /// Sources that the commands call by name and their shard may not know.
+    scripts: BTreeMap<Sha, Vec<u8>>,
+    scripts_bytes: usize,
 }
 
 /// A queued command, by who runs it.
@@ -95,13 +99,14 @@ impl Transaction {
         size_of::<Transaction>()
             + self.keyed.capacity()
             + self.own_bytes
+            + self.scripts_bytes
             + self.watched_bytes
             + self.commands.capacity() * size_of::<usize>()
             + self.steps.capacity() * size_of::<Step>()
     }
 
     fn bytes(&self) -> usize {
-        self.keyed.len() + self.own_bytes
+        self.keyed.len() + self.own_bytes + self.scripts_bytes
     }
 
     fn clear_queue(&mut self) {
@@ -113,7 +118,8 @@ impl Transaction {
         self.keyed.clear();
         self.commands.clear();
         self.steps = Vec::new();
-        (self.keyed_count, self.own_bytes) = (0, 0);
+        self.scripts = BTreeMap::new();
+        (self.keyed_count, self.own_bytes, self.scripts_bytes) = (0, 0, 0);
         (self.writes, self.grows, self.runs_scripts) = (false, false, false);
     }
 

@@ -86,4 +86,8 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .syntax("script")
         .docs("O(N) in the bytes of the script", "Keeps a script, to be run by its SHA-1."),
+    // Of Valkey 8.0.
+    command("script|show", 3, NOSCRIPT | STALE, SCRIPTING, "8.0.0")
+        .syntax("sha1")
+        .docs("O(N) in the bytes of the script", "Gives the source of a script that is known."),
 ];

@@ -22,6 +22,7 @@ pub const COMMANDS: Group = &[
     ("script|exists", Read(script_exists)),
     ("script|flush", Write(script_flush)),
     ("script|load", Write(write)),
+    ("script|show", Read(script_show)),
     ("function|delete", Write(function_delete)),
     ("function|dump", Read(function_dump)),
     ("function|flush", Write(function_flush)),
@@ -79,6 +80,13 @@ fn script_exists(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), R
         let known = Sha::parse(name).is_some_and(|sha| cx.keyspace.scripts().source(sha).is_some());
         reply.int(i64::from(known));
     }
+    Ok(())
+}
+
+/// `SCRIPT SHOW sha1`
+fn script_show(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
+    let source = Sha::parse(&args[2]).and_then(|sha| cx.keyspace.scripts().source(sha));
+    reply.bulk(source.ok_or(Refusal::text("NOSCRIPT No matching script."))?);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::scripts::{SCRIPT_READ, SCRIPT_WRITE, calls_script};
 use crate::context::{ReadCx, WriteCx};
 use crate::dispatch::Handler::{Read, Write};
 use crate::dispatch::handler_of;
+use crate::scripts::Sha;
 use crate::transaction::{Head, Queued, Terms, Watched};
 
 pub const COMMANDS: Group = &[("exec", Write(exec)), ("watch", Read(watch))];
@@ -23,6 +24,9 @@ fn exec(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
     }
     if !head.single {
         reply.array(head.commands);
+    }
+    for source in &head.scripts {
+        cx.keyspace.scripts_mut().remember(Sha::of(source), source);
     }
     cx.keyspace.set_terms(head.terms);
     let done = run_queued(cx, head.commands, head.single, args, reply);

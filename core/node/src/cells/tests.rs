@@ -219,6 +219,41 @@ fn commands_about_the_node_concern_all_cells_and_wait_for_what_was_asked_before(
 }
 
 #[test]
+fn a_script_that_one_cell_ran_is_called_by_its_name_in_all_and_asked_for_once() {
+    let name_of = |source: &str| skep_keyspace::scripts::Sha::of(source.as_bytes()).to_string();
+    let (incr, get) = ("return(redis.call('incr',KEYS[1]))", "return(redis.call('get',KEYS[1]))");
+    let mut all = Cells::of(3, FOUR_SHARDS);
+    let conns: Vec<_> = (0..3).map(|_| all.connect()).collect();
+    let keys: Vec<String> = (0..12).map(|n| format!("k{n}")).collect();
+    let call = |name: &str, source: &str, key: &String| format!("{name} {source} 1 {key}\n");
+    let by_name: String = keys.iter().map(|key| call("EVALSHA", &name_of(incr), key)).collect();
+    let read_by_name: String = keys.iter().map(|key| call("EVALSHA_RO", &name_of(get), key)).collect();
+    let each = |reply: &str| vec![reply; keys.len()].join(" ");
+    for turn in 1..=2 {
+        assert_eq!(all.ask(conns[0], &call("EVAL", incr, &keys[0])), ":1");
+        assert_eq!(all.ask(conns[0], &call("EVAL_RO", get, &keys[1])), "$-1");
+        assert_eq!(all.ask(conns[0], &format!("DEL {}", keys[0])), ":1");
+        for (cell, conn) in conns.iter().enumerate() {
+            assert_eq!(all.ask(*conn, &by_name), each(&format!(":{}", 2 * cell + 1)));
+            assert_eq!(all.ask(*conn, &read_by_name), each(&format!("$1 {}", 2 * cell + 1)));
+            let asked = |all: &mut Cells| {
+                let info = all.ask(*conn, "INFO commandstats");
+                info.split_once("cmdstat_script|show:calls=").map(|(_, rest)| rest[..4].to_owned())
+            };
+            let before = asked(&mut all);
+            assert!(before.is_some());
+            assert_eq!(all.ask(*conn, &by_name), each(&format!(":{}", 2 * cell + 2)));
+            assert_eq!(asked(&mut all), before, "turn {turn}: nobody is asked again");
+        }
+        assert_eq!(all.ask(conns[1], "SCRIPT FLUSH"), "+OK");
+        for conn in &conns {
+            assert!(all.ask(*conn, &by_name).ends_with("Please use EVAL."));
+        }
+        keys.iter().for_each(|key| assert_eq!(all.ask(conns[0], &format!("DEL {key}")), ":1"));
+    }
+}
+
+#[test]
 fn settings_that_two_cells_change_at_once_end_alike() {
     let mut all = Cells::of(2, FOUR_SHARDS);
     let (here, there) = (all.connect(), all.connect());

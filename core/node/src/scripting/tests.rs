@@ -468,3 +468,141 @@ fn scripts_outlive_a_change_of_leaders_and_replicas_agree_on_what_they_did() {
     let digests: std::collections::BTreeSet<_> = cluster.alive().map(|w| w.node.digests()).collect();
     assert_eq!(digests.len(), 1);
 }
+
+const GET: &str = "return redis.call('get', KEYS[1])";
+/// Keys of all three shards, several of each.
+const SPREAD: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+/// The name of a script.
+fn name_of(source: &str) -> String {
+    skep_keyspace::scripts::Sha::of(source.as_bytes()).to_string()
+}
+
+#[test]
+fn what_eval_ran_on_one_shard_is_called_by_its_name_on_all() {
+    // Of five nodes some have no copy of a shard.
+    let mut cluster = Cluster::of(5, &[("shards", "3")]);
+    cluster.run(5_000);
+    let (set, get) = (name_of(SET), name_of(GET));
+    let conns: Vec<ConnId> = (1..=5).map(|number| cluster.node(number).connect()).collect();
+    let ask_at = |cluster: &mut Cluster, number: usize, words: &[&str]| {
+        ask_one(cluster, number, conns[number - 1], words)
+    };
+    assert_eq!(ask_at(&mut cluster, 1, &["EVALSHA", &set, "1", "a", "1"]), NO_SCRIPT);
+    assert_eq!(ask_at(&mut cluster, 1, &["EVAL", SET, "1", "a", "1"]), "+OK");
+    assert_eq!(ask_at(&mut cluster, 2, &["EVAL_RO", GET, "1", "a"]), "$1 1");
+    for number in 1..=5 {
+        assert_eq!(ask_at(&mut cluster, number, &["SCRIPT", "EXISTS", &set, &get, "x"]), "*3 :1 :1 :0");
+        assert_eq!(ask_at(&mut cluster, number, &["SCRIPT", "SHOW", &set]), format!("${} {SET}", SET.len()));
+    }
+    assert_eq!(
+        ask_at(&mut cluster, 1, &["SCRIPT", "SHOW", &"0".repeat(40)]),
+        "-NOSCRIPT No matching script."
+    );
+    for key in SPREAD {
+        assert_eq!(ask_at(&mut cluster, 3, &["EVALSHA", &set, "1", key, key]), "+OK", "{key}");
+        assert_eq!(ask_at(&mut cluster, 4, &["EVALSHA_RO", &get, "1", key]), format!("$1 {key}"));
+        assert_eq!(ask_at(&mut cluster, 5, &["EVALSHA", &set, "1", key, "5"]), "+OK", "{key}");
+    }
+    assert_eq!(ask_at(&mut cluster, 2, &["SCRIPT", "FLUSH"]), "+OK");
+    for key in ["a", "b", "c"] {
+        assert_eq!(ask_at(&mut cluster, 2, &["EVALSHA", &set, "1", key, key]), NO_SCRIPT);
+    }
+    for number in [3, 5] {
+        // It may still think that all know it, once.
+        ask_at(&mut cluster, number, &["EVALSHA", &set, "1", "a", "1"]);
+    }
+    assert_eq!(ask_at(&mut cluster, 1, &["EVAL", SET, "1", "a", "1"]), "+OK");
+    for (number, key) in (1..=5).flat_map(|number| SPREAD.map(|key| (number, key))) {
+        assert_eq!(ask_at(&mut cluster, number, &["EVALSHA", &set, "1", key, "2"]), "+OK", "{number} {key}");
+    }
+}
+
+#[test]
+fn a_script_comes_to_its_shard_with_transactions_and_tokens_and_commands_stay_in_order() {
+    let mut cluster = Cluster::of(3, &[("shards", "3")]);
+    cluster.run(3_000);
+    let conn = cluster.node(1).connect();
+    let mut told = |words: &[&str]| ask_one(&mut cluster, 1, conn, words);
+    let scripts: Vec<String> =
+        (0..4).map(|n| format!("return redis.call('append', KEYS[1], ARGV[1]) + {n}")).collect();
+    let names: Vec<String> = scripts.iter().map(|script| name_of(script)).collect();
+    for script in &scripts {
+        assert_eq!(&told(&["EVAL", script, "1", "a", ""])[..1], ":");
+    }
+    for key in ["b", "c", "d"] {
+        assert_eq!(told(&["MULTI"]), "+OK");
+        assert_eq!(told(&["APPEND", key, "1"]), "+QUEUED");
+        assert_eq!(told(&["EVALSHA", &names[0], "1", key, "2"]), "+QUEUED");
+        assert_eq!(told(&["EVALSHA", &names[0], "1", key, "3"]), "+QUEUED");
+        assert_eq!(told(&["EXEC"]), "*3 :1 :2 :3");
+        let once = ["ONCE", key, "EVALSHA", &names[1], "1", key, "4"];
+        assert_eq!((told(&once), told(&once)), (":5".to_owned(), ":5".to_owned()));
+        let gone = ["EVALSHA", &"0".repeat(40), "1", key];
+        assert_eq!(told(&["MULTI"]), "+OK");
+        assert_eq!(told(&gone), "+QUEUED");
+        assert_eq!(told(&["EXEC"]), format!("*1 {NO_SCRIPT}"));
+    }
+    // All in one write of the client.
+    let mut bytes = Vec::new();
+    for key in ["b", "c", "d"] {
+        bytes.extend(call(&["APPEND", key, "5"]));
+        bytes.extend(call(&["EVALSHA", &names[2], "1", key, "6"]));
+        bytes.extend(call(&["EVALSHA", &names[3], "1", key, "7"]));
+        bytes.extend(call(&["GET", key]));
+    }
+    cluster.node(1).receive(conn, bytes);
+    let mut replies = Vec::new();
+    for _ in 0..2_000 {
+        cluster.step();
+        let more = cluster.node(1).replies(conn);
+        replies.extend((!more.is_empty()).then_some(more));
+    }
+    assert_eq!(replies.join(" "), [":5 :8 :10 $7 1234567"; 3].join(" "));
+    cluster.run(1_000);
+    let digests: std::collections::BTreeSet<_> = (0..3)
+        .flat_map(|at| {
+            let of = |w: &World| w.node.shards[at].replica.as_ref().map(|r| (at, r.keyspace.digest()));
+            cluster.alive().filter_map(|w| of(w)).collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(digests.len(), 3, "replicas of a shard are the same");
+}
+
+#[test]
+fn a_shard_without_a_leader_holds_up_one_call_of_an_unknown_script_and_not_the_next() {
+    let mut cluster = Cluster::of(5, &[("shards", "3"), ("request-timeout", "2000")]);
+    cluster.run(5_000);
+    let copies: Vec<Vec<usize>> = {
+        let shards = &cluster.node(1).node.meta.state.shards;
+        shards
+            .values()
+            .map(|shard| shard.replicas.iter().map(|replica| replica.0 as usize).collect())
+            .collect()
+    };
+    let both = |shard: &[usize], (a, b): (usize, usize)| shard.contains(&a) && shard.contains(&b);
+    let pairs = (1..=5).flat_map(|a| (a + 1..=5).map(move |b| (a, b)));
+    let of_some = |pair: &(usize, usize)| {
+        let lost = copies.iter().filter(|shard| both(shard, *pair)).count();
+        lost > 0 && lost < copies.len()
+    };
+    let pair = { pairs }.find(of_some).expect("some two nodes are most of one shard and not of another");
+    let number = (1..=5).find(|number| ![pair.0, pair.1].contains(number)).unwrap();
+    cluster.kill(pair.0);
+    cluster.kill(pair.1);
+    cluster.run(5_000);
+    let conn = cluster.node(number).connect();
+    let key = SPREAD
+        .into_iter()
+        .find(|key| ask_one(&mut cluster, number, conn, &["SET", key, "1"]) == "+OK")
+        .expect("a shard has its majority");
+    let mut took = |name: &str| {
+        let begun = cluster.node(number).now.mono;
+        assert_eq!(ask_one(&mut cluster, number, conn, &["EVALSHA", name, "1", key]), NO_SCRIPT);
+        cluster.node(number).now.mono.since(begun)
+    };
+    let first = took(&"0".repeat(40));
+    assert!((1_000..4_000).contains(&first), "others are waited for as long as a request: {first} ms");
+    let second = took(&"1".repeat(40));
+    assert!(second < 500, "and then left alone for a while: {second} ms");
+}

@@ -3,16 +3,18 @@
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Refusal};
 use skep_command::{CommandId, CommandSpec, Flags, id_of};
+use skep_keyspace::scripts::Sha;
 use skep_keyspace::{Handler, parse_database, put_queued};
 
 use super::{NAME, Step, Transaction};
-use crate::Node;
 use crate::copies::{count_at_once, waits_for_copies};
 use crate::local::{Local, Route, asks_cluster};
 use crate::on_client::Flow;
 use crate::place::Place;
 use crate::run::not_ready;
-use crate::scripting::runs_script;
+use crate::script_sources::{SourceFor, script_called};
+use crate::scripting::{may_run_script, runs_script};
+use crate::{Node, Output};
 
 /// Commands that have no reply, or several, where a transaction's has one for each.
 const NOT_INSIDE: [&str; 8] = [
@@ -37,14 +39,44 @@ impl Node {
         command: &'static CommandSpec,
         route: Route,
         args: Args<'_>,
+        out: &mut Vec<Output>,
     ) -> Option<Flow> {
         if matches!(route, Route::Steer(_)) || [QUIT, RESET].contains(&command.id()) {
             return None;
+        }
+        if !self.cells.one_shard
+            && may_run_script(command)
+            && matches!(self.seek_for_queue(conn, command, args, out), SourceFor::Sought)
+        {
+            return Some(Flow::Wait);
         }
         Some(match self.try_queue(conn, command, route, args) {
             Ok(()) => self.answer_in_order(conn, None, |reply| reply.simple("QUEUED")),
             Err(refusal) => self.refuse(conn, Some(command), &refusal),
         })
+    }
+
+    /// Keeps the source of a script that a command calls by its name, if its shard needs it.
+    fn seek_for_queue(
+        &mut self,
+        conn: ConnId,
+        command: &'static CommandSpec,
+        args: Args<'_>,
+        out: &mut Vec<Output>,
+    ) -> SourceFor {
+        let transaction = self.client(conn).transaction.as_ref();
+        let needs = |sha: &Sha| transaction.is_some_and(|tx| !tx.failed && !tx.scripts.contains_key(sha));
+        let Some(sha) = script_called(command, args).filter(needs) else { return SourceFor::None };
+        let Ok(group) = self.group_for(command, args) else { return SourceFor::None };
+        let found = self.source_for(conn, group, command, args, out);
+        if let SourceFor::Call(source) = &found
+            && let Some(tx) = &mut self.client(conn).transaction
+        {
+            tx.scripts_bytes += source.len();
+            tx.scripts.insert(sha, source.clone());
+            tx.writes = true;
+        }
+        found
     }
 
     fn try_queue(
