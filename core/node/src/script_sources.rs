@@ -71,19 +71,20 @@ pub(crate) fn script_called(command: &'static CommandSpec, args: Args<'_>) -> Op
 }
 
 impl Node {
-    /// What a call needs that a client sends to a shard, of several. Cost: a lookup, and for the first call of a script in this
-    /// cell a read of its shard.
+    /// What a call needs that a client sends to a shard, of several; `relies`: what was noted before is enough. Cost: a lookup, and
+    /// for the first call of a script in this cell a read of its shard.
     pub(crate) fn source_for(
         &mut self,
         conn: ConnId,
         group: GroupId,
         command: &'static CommandSpec,
         args: Args<'_>,
+        relies: bool,
         out: &mut Vec<Output>,
     ) -> SourceFor {
         let sought = self.client(conn).seeks.take();
         let Some(sha) = script_called(command, args) else { return SourceFor::None };
-        if self.is_script_known(group, sha) {
+        if self.has_script(group, sha) || relies && self.is_script_noted(group, sha) {
             return SourceFor::None;
         }
         let begun = sought.filter(|sought| (sought.group, sought.sha) == (group, sha));
@@ -108,11 +109,13 @@ impl Node {
         SourceFor::Sought
     }
 
-    fn is_script_known(&mut self, group: GroupId, sha: Sha) -> bool {
+    /// True if a copy of the shard is here that knows it.
+    fn has_script(&self, group: GroupId, sha: Sha) -> bool {
         let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
-        if replica.is_some_and(|replica| replica.keyspace.scripts().source(sha).is_some()) {
-            return true;
-        }
+        replica.is_some_and(|replica| replica.keyspace.scripts().source(sha).is_some())
+    }
+
+    fn is_script_noted(&mut self, group: GroupId, sha: Sha) -> bool {
         self.forget_after_a_miss();
         self.script_sources.known.contains(&(group, sha))
     }
@@ -152,23 +155,26 @@ impl Node {
         };
         let (group, sha) = (sought.group, sought.sha);
         let source = replies.iter().find(|reply| reply.first() == Some(&b'$'));
-        let all_say_so = replies.iter().all(|reply| reply.starts_with(b"-NOSCRIPT "));
+        let all_told =
+            replies.iter().all(|reply| reply.first() == Some(&b'$') || reply.starts_with(b"-NOSCRIPT "));
         let was_asked = std::mem::replace(&mut sought.state, Search::Nowhere);
         match (was_asked, source) {
             (Search::AtShard, Some(_)) => {
                 self.note_script(group, sha);
             }
-            (Search::AtShard, None) if all_say_so => sought.state = Search::Missing,
+            (Search::AtShard, None) if all_told => sought.state = Search::Missing,
             (Search::AtShard, None) => {}
-            (_, Some(source)) => {
-                if let Ok(Some((value, _))) = Value::parse(source)
+            (_, source) => {
+                if !all_told {
+                    self.script_sources.unasked_until = self.now.mono.plus(UNASKED_MS);
+                }
+                if let Some(source) = source
+                    && let Ok(Some((value, _))) = Value::parse(source)
                     && let Some(source) = value.as_bytes()
                 {
                     sought.state = Search::Found(source.to_vec());
                 }
             }
-            (_, None) if all_say_so => {}
-            (_, None) => self.script_sources.unasked_until = self.now.mono.plus(UNASKED_MS),
         }
     }
 }

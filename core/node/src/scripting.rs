@@ -70,7 +70,7 @@ impl Node {
         if terms.is_empty() {
             return self.run_at(Asked { handler, ..asked }, place, out);
         }
-        let scripts = match self.source_for(conn, group, command, args, out) {
+        let scripts = match self.source_for(conn, group, command, args, true, out) {
             SourceFor::None => Vec::new(),
             SourceFor::Call(source) => vec![source],
             SourceFor::Sought => return Flow::Wait,

@@ -60,9 +60,9 @@ pub(crate) struct Transaction {
     db: u8,
     /// Bytes of the commands of the node.
     own_bytes: usize,
-    /// Sources that the commands call by name and their shard may not know.
-    scripts: BTreeMap<Sha, Vec<u8>>,
-    scripts_bytes: usize,
+    /// Scripts that the commands call by name, where there are several shards; with the source if the shard needs it.
+    sought: BTreeMap<Sha, Option<Vec<u8>>>,
+    sought_bytes: usize,
 }
 
 /// A queued command, by who runs it.
@@ -99,14 +99,14 @@ impl Transaction {
         size_of::<Transaction>()
             + self.keyed.capacity()
             + self.own_bytes
-            + self.scripts_bytes
+            + self.sought_bytes
             + self.watched_bytes
             + self.commands.capacity() * size_of::<usize>()
             + self.steps.capacity() * size_of::<Step>()
     }
 
     fn bytes(&self) -> usize {
-        self.keyed.len() + self.own_bytes + self.scripts_bytes
+        self.keyed.len() + self.own_bytes + self.sought_bytes
     }
 
     fn clear_queue(&mut self) {
@@ -118,8 +118,8 @@ impl Transaction {
         self.keyed.clear();
         self.commands.clear();
         self.steps = Vec::new();
-        self.scripts = BTreeMap::new();
-        (self.keyed_count, self.own_bytes, self.scripts_bytes) = (0, 0, 0);
+        self.sought = BTreeMap::new();
+        (self.keyed_count, self.own_bytes, self.sought_bytes) = (0, 0, 0);
         (self.writes, self.grows, self.runs_scripts) = (false, false, false);
     }
 

@@ -246,6 +246,15 @@ fn a_script_that_one_cell_ran_is_called_by_its_name_in_all_and_asked_for_once() 
             assert_eq!(asked(&mut all), before, "turn {turn}: nobody is asked again");
         }
         assert_eq!(all.ask(conns[1], "SCRIPT FLUSH"), "+OK");
+        assert_eq!(all.ask(conns[0], &call("EVAL", incr, &keys[0])), format!(":{}", 7));
+        for conn in &conns {
+            // In a transaction at once; alone it may still be thought that all know it, once.
+            let name = name_of(incr);
+            let of = |key: &str| format!("MULTI\nEVALSHA {name} 1 {key}\nEVALSHA {name} 1 {key}\nEXEC");
+            let told = all.ask(*conn, &of(&keys[2]));
+            assert!(told.starts_with("+OK +QUEUED +QUEUED *2 :") && !told.contains("NOSCRIPT"), "{told}");
+        }
+        assert_eq!(all.ask(conns[1], "SCRIPT FLUSH"), "+OK");
         for conn in &conns {
             assert!(all.ask(*conn, &by_name).ends_with("Please use EVAL."));
         }

@@ -102,7 +102,7 @@ impl Node {
             single: false,
             watched: watched.map(|((db, key), seen)| Watched { db, key, seen }).collect(),
             terms: if tx.runs_scripts { self.terms_of(group) } else { Terms::default() },
-            scripts: std::mem::take(&mut tx.scripts).into_values().collect(),
+            scripts: std::mem::take(&mut tx.sought).into_values().flatten().collect(),
         };
         head.put(&mut tx.keyed);
         let span = |start: usize, end: usize| Span { start: start as u32, len: (end - start) as u32 };

@@ -56,7 +56,8 @@ impl Node {
         })
     }
 
-    /// Keeps the source of a script that a command calls by its name, if its shard needs it.
+    /// Keeps the source of a script that a command calls by its name, if its shard needs it. That a script is not known is told
+    /// within the reply to EXEC, where nobody here would see it: so the shard is asked in each transaction again.
     fn seek_for_queue(
         &mut self,
         conn: ConnId,
@@ -65,16 +66,24 @@ impl Node {
         out: &mut Vec<Output>,
     ) -> SourceFor {
         let transaction = self.client(conn).transaction.as_ref();
-        let needs = |sha: &Sha| transaction.is_some_and(|tx| !tx.failed && !tx.scripts.contains_key(sha));
-        let Some(sha) = script_called(command, args).filter(needs) else { return SourceFor::None };
+        let is_new = |sha: &Sha| transaction.is_some_and(|tx| !tx.failed && !tx.sought.contains_key(sha));
+        let Some(sha) = script_called(command, args).filter(is_new) else { return SourceFor::None };
         let Ok(group) = self.group_for(command, args) else { return SourceFor::None };
-        let found = self.source_for(conn, group, command, args, out);
-        if let SourceFor::Call(source) = &found
-            && let Some(tx) = &mut self.client(conn).transaction
-        {
-            tx.scripts_bytes += source.len();
-            tx.scripts.insert(sha, source.clone());
-            tx.writes = true;
+        if !self.ready || self.stopping {
+            return SourceFor::None;
+        }
+        let found = self.source_for(conn, group, command, args, false, out);
+        let Some(tx) = &mut self.client(conn).transaction else { return found };
+        match &found {
+            SourceFor::Sought => {}
+            SourceFor::None => {
+                tx.sought.insert(sha, None);
+            }
+            SourceFor::Call(source) => {
+                tx.sought_bytes += source.len();
+                tx.sought.insert(sha, Some(source.clone()));
+                tx.writes = true;
+            }
         }
         found
     }
