@@ -8,10 +8,12 @@ use super::request::State;
 use super::{Gate, Output, RequestId, Why};
 use crate::config::resilience::Queue;
 use crate::config::scalar::Share;
-use crate::names::{PoolId, UpstreamId};
+use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{self, Failure, Final};
 use crate::resilience::{Outcome, Pass};
 
+/// A reply that another attempt is to follow later than this is not held back: its connection would be kept from others for so long.
+const HOLD_MAX: Micros = Micros::from_secs(1);
 /// Replies that a percentile needs before a hedge goes by it.
 const HEDGE_SAMPLES: u64 = 100;
 
@@ -35,6 +37,9 @@ pub(super) struct Attempt {
     pub(super) sent: bool,
     /// The head of its reply is here.
     pub(super) replied: bool,
+    /// Its reply is held back, until it is known whether another attempt follows. Its upstream has done its part, so it has no place
+    /// there meanwhile.
+    pub(super) held: bool,
     /// What was told of a head that was well.
     pub(super) told: Told,
     /// When it must have a connection; none once it has.
@@ -47,6 +52,11 @@ impl Attempt {
     pub(super) fn until(&self) -> Micros {
         let [connect, reply] = [self.connect_until, self.reply_until].map(|at| at.unwrap_or(Micros::NEVER));
         connect.min(reply)
+    }
+
+    /// How it failed, if its time is over.
+    fn lateness(&self) -> Failure {
+        if self.connect_until.is_some() { Failure::NotSent } else { Failure::Timeout }
     }
 
     /// How long its upstream has taken; what the client takes for its body is not counted.
@@ -70,6 +80,9 @@ impl Gate {
         is_retry: bool,
         out: &mut Vec<Output>,
     ) {
+        if let Some(held) = self.requests[&id].held() {
+            self.abandon(now, id, held, out);
+        }
         self.stats.attempts += 1;
         self.pools[place.0.at()].retries += u32::from(is_retry);
         let delay = self.hedge_delay(now, id);
@@ -91,6 +104,7 @@ impl Gate {
             connected: None,
             sent,
             replied: false,
+            held: false,
             told: Told::default(),
             connect_until: Some(now.plus(request.timeout.connect)),
             reply_until: sent.then(|| now.plus(request.timeout.request)),
@@ -204,15 +218,26 @@ impl Gate {
             // The other one may still be well.
             return self.abandon(now, id, number, out);
         }
-        match self.next_attempt(now, id, failure) {
+        match self.next_attempt(now, id, failure, false) {
             Ok(wait) => {
-                out.push(Output::Abandon { request: id, attempt: number });
-                self.release(now, id, number, out);
-                self.back_off(now, id, wait, failure);
+                self.hold(now, id, number, wait, out);
+                self.back_off(now, id, wait);
             }
             // The client gets what the upstream said.
             Err(_) => self.forward(now, id, number, out),
         }
+    }
+
+    /// Keeps a reply for the client until another attempt begins, which is to be tried after `wait`.
+    fn hold(&mut self, now: Micros, id: RequestId, number: u32, wait: Micros, out: &mut Vec<Output>) {
+        if wait > HOLD_MAX {
+            return self.abandon(now, id, number, out);
+        }
+        let route = self.requests[&id].route;
+        let attempt = self.attempt_mut(id, number).expect("its reply is here");
+        attempt.held = true;
+        let attempt = *attempt;
+        self.give_back(now, route, &attempt, out);
     }
 
     pub(super) fn on_failed(
@@ -223,7 +248,12 @@ impl Gate {
         failure: Failure,
         out: &mut Vec<Output>,
     ) {
-        let Some(waits) = self.attempt_mut(id, number).map(|attempt| attempt.waits) else { return };
+        let Some(attempt) = self.attempt_mut(id, number) else { return };
+        let (waits, held) = (attempt.waits, attempt.held);
+        if held {
+            // Another attempt is to follow anyway.
+            return self.release(now, id, number, out);
+        }
         let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
         let failure = if forwarding { Failure::Broken } else { failure };
         if let Some(attempt) = self.attempt_mut(id, number) {
@@ -241,24 +271,31 @@ impl Gate {
         if !self.requests[&id].attempts.is_empty() {
             return;
         }
-        match self.next_attempt(now, id, failure) {
-            Ok(wait) => self.back_off(now, id, wait, failure),
+        match self.next_attempt(now, id, failure, waits) {
+            Ok(wait) => self.back_off(now, id, wait),
             // It was a place of ours that was missing.
             Err(_) if waits => self.answer(now, id, Why::QueueLate, out),
             Err(why) => self.answer(now, id, Why::Failed(failure, why), out),
         }
     }
 
-    fn back_off(&mut self, now: Micros, id: RequestId, wait: Micros, failure: Failure) {
+    fn back_off(&mut self, now: Micros, id: RequestId, wait: Micros) {
         let request = self.request_mut(id);
-        request.state = State::BackOff { until: now.plus(wait), failure };
+        request.state = State::BackOff { until: now.plus(wait) };
         request.hedge_at = None;
         self.wake_request(id);
     }
 
-    /// Whether another attempt follows, all having failed, the last one so; and after which time. A retry of the budget is
-    /// taken then.
-    fn next_attempt(&mut self, now: Micros, id: RequestId, failure: Failure) -> Result<Micros, Final> {
+    /// Whether another attempt follows, all having failed, the last one so, or while it waited for a connection; and after which
+    /// time. A retry of the budget is taken then.
+    fn next_attempt(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        failure: Failure,
+        waits: bool,
+    ) -> Result<Micros, Final> {
+        self.request_mut(id).failed = Some(failure);
         let request = &self.requests[&id];
         let rule = match (request.arrival.route, request.route) {
             (None, _) => Some(&self.routeless),
@@ -277,8 +314,9 @@ impl Gate {
         let pools = self.pools_for(id);
         let other = pools.iter().find(|p| self.pools[p.at()].has_other(now, &request.tried));
         let other = *other.ok_or(Final::NoUpstream)?;
-        if failure == Failure::NotTaken {
+        if waits || failure == Failure::NotTaken {
             // Nothing failed: it is at once with whoever is next, and no retry of the budget, which any client could use up so.
+            self.request_mut(id).is_retry = false;
             return Ok(Micros(0));
         }
         let wait = retry::back_off(rule, request.sent + 1, failure, &mut self.rng);
@@ -286,6 +324,7 @@ impl Gate {
             return Err(Final::Deadline);
         }
         self.spend(now, id, other)?;
+        self.request_mut(id).is_retry = true;
         self.stats.retries += 1;
         Ok(wait)
     }
@@ -310,17 +349,16 @@ impl Gate {
         if request.deadline <= now {
             self.fail_late(now, id, out);
         } else if let Some(late) = request.attempts.iter().find(|a| a.until() <= now) {
-            let never_sent = late.connect_until.is_some_and(|at| at <= now);
-            let failure = if never_sent { Failure::NotSent } else { Failure::Timeout };
-            let number = late.number;
+            let (number, failure) = (late.number, late.lateness());
             out.push(Output::Abandon { request: id, attempt: number });
             self.on_failed(now, id, number, failure, out);
         } else if request.hedge_at.is_some_and(|at| at <= now) {
             self.hedge(now, id, out);
-        } else if let State::BackOff { until, failure } = request.state
+        } else if let State::BackOff { until } = request.state
             && until <= now
         {
-            self.retry(now, id, failure, out);
+            self.request_mut(id).state = State::Running;
+            self.start(now, id, out);
         }
         self.serve_queues(now, out);
         self.wake_request(id);
@@ -331,7 +369,7 @@ impl Gate {
     fn fail_late(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
         let attempts = self.requests[&id].attempts.clone();
         for attempt in attempts.iter().filter(|a| a.until() <= now && !a.waits) {
-            self.learn(now, id, attempt.number, Verdict::Failed, Failure::Timeout, out);
+            self.learn(now, id, attempt.number, Verdict::Failed, attempt.lateness(), out);
         }
         let is_sending = |a: &Attempt| a.connected.is_some() && !a.sent;
         let why = if attempts.iter().any(is_sending) { Why::BodyLate } else { Why::Deadline };
@@ -354,30 +392,26 @@ impl Gate {
         }
     }
 
-    fn retry(&mut self, now: Micros, id: RequestId, failure: Failure, out: &mut Vec<Output>) {
-        self.request_mut(id).state = State::Running;
-        let is_retry = failure != Failure::NotTaken;
-        for pool in self.pools_for(id) {
-            if self.try_at(now, id, pool, is_retry, out) == Ok(true) {
-                return;
-            }
-        }
-        self.answer(now, id, Why::Failed(failure, Final::NoUpstream), out);
-    }
-
     /// Ends an attempt that nobody waits for any more.
     pub(super) fn abandon(&mut self, now: Micros, id: RequestId, number: u32, out: &mut Vec<Output>) {
         out.push(Output::Abandon { request: id, attempt: number });
         self.release(now, id, number, out);
     }
 
-    /// Gives back what an attempt holds. If nothing was learned of it, it has shown how long it takes at least.
+    /// Ends what is known of an attempt, and gives back what it holds.
     pub(super) fn release(&mut self, now: Micros, id: RequestId, number: u32, out: &mut Vec<Output>) {
         let request = self.request_mut(id);
         let route = request.route;
         let at = request.attempts.iter().position(|a| a.number == number);
         let attempt = request.attempts.remove(at.expect("an attempt is released once"));
         request.may_have_run |= attempt.may_have_run;
+        if !attempt.held {
+            self.give_back(now, route, &attempt, out);
+        }
+    }
+
+    /// Gives back what an attempt holds. If nothing was learned of it, it has shown how long it takes at least.
+    fn give_back(&mut self, now: Micros, route: Option<RouteId>, attempt: &Attempt, out: &mut Vec<Output>) {
         if let (Some(route), Some(pass)) = (route, attempt.route_pass) {
             self.leave_route(now, route, pass, Outcome::Unknown, out);
         }

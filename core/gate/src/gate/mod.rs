@@ -6,7 +6,7 @@
 //! ([`Output::Health`] to [`Input::Health`]).
 //!
 //! INV-GATE-12: each request that arrived gets exactly one of `Forward` and `Answer`, unless its client is gone.
-//! INV-GATE-13: what is counted as under way is what was tried and neither ended nor was abandoned.
+//! INV-GATE-13: what is counted as under way is what was tried and neither ended nor was abandoned, nor is held back.
 //! INV-GATE-14: no request is tried twice at one upstream of a pool.
 
 mod attempt;
@@ -394,7 +394,7 @@ impl Gate {
     /// Panics, naming the broken rule, if the state is impossible.
     pub fn assert_invariants(&self) {
         for (at, pool) in self.pools.iter().enumerate() {
-            let attempts = self.requests.values().flat_map(|r| &r.attempts);
+            let attempts = self.requests.values().flat_map(|r| &r.attempts).filter(|a| !a.held);
             let here: Vec<_> = attempts.filter(|a| a.place.is_some_and(|(p, _)| p.at() == at)).collect();
             assert_eq!(pool.in_flight as usize, here.len(), "INV-GATE-13: attempts of pool {at}");
             let retries = here.iter().filter(|a| a.is_retry).count();

@@ -285,6 +285,13 @@ impl Pool {
         self.in_flight -= 1;
     }
 
+    /// Takes a place again that was given back, whatever the limits: its attempt was there all the time.
+    pub(super) fn take_back(&mut self, upstream: UpstreamId, is_retry: bool) {
+        self.loads[upstream.at()].in_flight += 1;
+        self.in_flight += 1;
+        self.retries += u32::from(is_retry);
+    }
+
     /// Takes in how an attempt went. `verdict` is what it says of the upstream beside others, `breaking` what its breaker
     /// counts. Leaves notes of what changed by it.
     #[allow(clippy::too_many_arguments, reason = "each is a fact about the one attempt")]

@@ -10,9 +10,11 @@ use crate::balance::sticky::upstream_name;
 use crate::config;
 use crate::config::resilience::Timeout;
 use crate::names::{PoolId, RouteId, UpstreamId};
-use crate::resilience::retry::Failure;
+use crate::resilience::retry::{Failure, Final};
 use crate::resilience::{Breaker, Pass, State as BreakerState};
 
+/// So many who wait for an upstream that is still full are passed over by others at most, when a place is free.
+const PASSED_OVER_MAX: usize = 64;
 /// The request is told to come again after this, where nothing better is known.
 const COME_AGAIN: Micros = Micros::from_secs(1);
 
@@ -22,8 +24,8 @@ pub(super) enum State {
     AtRoute(RouteId),
     /// Waits for an upstream.
     AtPool(PoolId),
-    /// Waits before the next attempt, the last having failed so.
-    BackOff { until: Micros, failure: Failure },
+    /// Waits before the next attempt.
+    BackOff { until: Micros },
     /// Attempts are under way.
     Running,
     /// This attempt's reply goes to the client.
@@ -44,12 +46,21 @@ pub(super) struct Request {
     pub(super) tried: Vec<(PoolId, UpstreamId)>,
     /// Of the attempts that have ended, one may have run.
     pub(super) may_have_run: bool,
+    /// How its last attempt failed; none before one has.
+    pub(super) failed: Option<Failure>,
+    /// The next attempt is a retry, which a budget has paid.
+    pub(super) is_retry: bool,
     pub(super) state: State,
     pub(super) hedge_at: Option<Micros>,
     pub(super) holds_bulkhead: Option<RouteId>,
 }
 
 impl Request {
+    /// The attempt whose reply is held back.
+    pub(super) fn held(&self) -> Option<u32> {
+        self.attempts.iter().find(|attempt| attempt.held).map(|attempt| attempt.number)
+    }
+
     pub(super) fn is_queued(&self) -> bool {
         matches!(self.state, State::AtRoute(_) | State::AtPool(_))
     }
@@ -58,7 +69,7 @@ impl Request {
     pub(super) fn next_wakeup(&self) -> Option<Micros> {
         let next = match self.state {
             State::Forwarding { .. } => return None,
-            State::BackOff { until, .. } => until,
+            State::BackOff { until } => until,
             _ => self.hedge_at.unwrap_or(Micros::NEVER),
         };
         let attempts = self.attempts.iter().map(Attempt::until);
@@ -72,10 +83,12 @@ impl Request {
         assert_eq!(places.len(), self.tried.len(), "INV-GATE-14: {id:?} was tried at {:?}", self.tried);
         match self.state {
             State::AtRoute(_) | State::AtPool(_) | State::BackOff { .. } => {
-                assert!(self.attempts.is_empty(), "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
+                let none = self.attempts.is_empty() || (self.attempts.len() == 1 && self.held().is_some());
+                assert!(none, "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
             }
             State::Running => {
-                assert!(!self.attempts.is_empty(), "INV-GATE-12: {id:?} runs without an attempt")
+                let runs = !self.attempts.is_empty() && self.held().is_none();
+                assert!(runs, "INV-GATE-12: {id:?} runs with {:?}", self.attempts);
             }
             State::Forwarding { attempt } => {
                 let only = self.attempts.len() == 1 && self.attempts[0].number == attempt;
@@ -116,6 +129,8 @@ impl Gate {
             sent: 0,
             tried: Vec::with_capacity(1),
             may_have_run: false,
+            failed: None,
+            is_retry: false,
             state: State::Running,
             hedge_at: None,
             holds_bulkhead: None,
@@ -186,31 +201,40 @@ impl Gate {
         let route = request.route.map(|r| &self.routes[r.at()]);
         let backup = route.and_then(|r| r.backup);
         let on_backup = route.and_then(|r| r.failover.as_ref()).is_some_and(|f| f.is_on_backup());
+        // The primary is not well, so it is asked only where the backup did nothing.
+        let is_new = request.failed.is_none_or(|failure| !failure.was_sent());
         match (on_backup, backup) {
-            (true, Some(backup)) => vec![backup],
+            (true, Some(backup)) => std::iter::once(backup).chain(request.pool.filter(|_| is_new)).collect(),
             _ => request.pool.into_iter().chain(backup).collect(),
         }
     }
 
-    /// Sends the first attempt, or lets the request wait for a place, or answers it.
+    /// Sends the next attempt, or lets the request wait for a place, or answers it.
     pub(super) fn start(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
-        let mut refused = Why::NoUpstream;
+        let Request { failed, is_retry, .. } = *self.requests[&id];
+        let (mut full, mut refused) = (None, Why::NoUpstream);
         for pool in self.pools_for(id) {
-            match self.try_at(now, id, pool, false, out) {
+            match self.try_at(now, id, pool, is_retry, out) {
                 Ok(true) => return,
-                Ok(false) => {
-                    let priority = self.requests[&id].arrival.priority;
-                    let own = &mut self.pools[pool.at()];
-                    let mut rule = own.config.queue.clone();
-                    rule.size = rule.size.div_ceil(self.site.cores.max(1));
-                    let turned_away = own.queue.push(now, &rule, priority, id);
-                    self.request_mut(id).state = State::AtPool(pool);
-                    return self.wait(now, id, Timer::Pool(pool), turned_away, out);
-                }
+                Ok(false) => full = full.or(Some(pool)),
                 Err(why) => refused = why,
             }
+            if full.is_some() && failed.is_none() {
+                // Only who failed once goes wherever there is room.
+                break;
+            }
         }
-        self.answer(now, id, refused, out);
+        let Some(pool) = full else {
+            let why = failed.map_or(refused, |failure| Why::Failed(failure, Final::NoUpstream));
+            return self.answer(now, id, why, out);
+        };
+        let priority = self.requests[&id].arrival.priority;
+        let own = &mut self.pools[pool.at()];
+        let mut rule = own.config.queue.clone();
+        rule.size = rule.size.div_ceil(self.site.cores.max(1));
+        let turned_away = own.queue.push(now, &rule, priority, id);
+        self.request_mut(id).state = State::AtPool(pool);
+        self.wait(now, id, Timer::Pool(pool), turned_away, out);
     }
 
     /// Sends an attempt to `pool`. False if all its upstreams are at their limits.
@@ -264,11 +288,16 @@ impl Gate {
         for other in others.collect::<Vec<_>>() {
             self.abandon(now, id, other, out);
         }
+        self.leave_queue(id);
         let secret = &self.secret;
         let request = self.requests.get_mut(&id).expect("its attempt has a reply");
         request.state = State::Forwarding { attempt };
         request.hedge_at = None;
-        let place = request.attempts[0].place;
+        let (place, is_retry) = (request.attempts[0].place, request.attempts[0].is_retry);
+        let was_held = std::mem::take(&mut request.attempts[0].held);
+        if let Some((pool, upstream)) = place.filter(|_| was_held) {
+            self.pools[pool.at()].take_back(upstream, is_retry);
+        }
         let ran = request.may_have_run || request.attempts[0].may_have_run;
         let stick_to = place.and_then(|(pool, upstream)| {
             let pool = &self.pools[pool.at()];
@@ -282,8 +311,11 @@ impl Gate {
         out.push(Output::Forward { request: id, attempt, ran, stick_to, idle });
     }
 
-    /// Answers by ourselves, and ends the request.
+    /// Answers by ourselves, and ends the request; but a reply that was held back is a better answer.
     pub(super) fn answer(&mut self, now: Micros, id: RequestId, why: Why, out: &mut Vec<Output>) {
+        if let Some(held) = self.requests[&id].held() {
+            return self.forward(now, id, held, out);
+        }
         self.abandon_all(now, id, out);
         self.stats.answered += 1;
         self.stats.shed += u64::from(matches!(why, Why::QueueFull | Why::QueueLate));
@@ -309,18 +341,24 @@ impl Gate {
 
     /// Forgets a request that holds no attempt any more; who waits for its place is served soon.
     pub(super) fn end(&mut self, id: RequestId) {
+        self.leave_queue(id);
         let request = self.requests.remove(&id).expect("a request ends once");
         assert!(request.attempts.is_empty(), "INV-GATE-13: {id:?} ends with {:?}", request.attempts);
         self.timers.cancel(Timer::Request(id));
-        match request.state {
-            State::AtRoute(route) => _ = self.routes[route.at()].queue.remove(id),
-            State::AtPool(pool) => _ = self.pools[pool.at()].queue.remove(id),
-            _ => {}
-        }
         if let Some(route) = request.holds_bulkhead {
             self.routes[route.at()].in_flight -= 1;
             self.freed_routes.insert(route);
         }
+    }
+
+    fn leave_queue(&mut self, id: RequestId) {
+        let request = self.requests.get_mut(&id).expect("a request is there until it is ended");
+        match request.state {
+            State::AtRoute(route) => _ = self.routes[route.at()].queue.remove(id),
+            State::AtPool(pool) => _ = self.pools[pool.at()].queue.remove(id),
+            _ => return,
+        }
+        request.state = State::Running;
     }
 
     pub(super) fn on_done(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
@@ -380,9 +418,15 @@ impl Gate {
             self.request_mut(late).state = State::Running;
             self.answer(now, late, Why::QueueLate, out);
         }
-        while let Some(next) = self.pools[id.at()].queue.peek(now, &rule) {
-            let result = self.try_at(now, next, id, false, out);
+        let mut passed_over = 0;
+        while let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
+            let is_retry = self.requests[&next].is_retry;
+            let result = self.try_at(now, next, id, is_retry, out);
             if result == Ok(false) {
+                if passed_over < PASSED_OVER_MAX && self.is_choosy(next, id) {
+                    passed_over += 1;
+                    continue;
+                }
                 break;
             }
             self.pools[id.at()].queue.remove(next);
@@ -393,6 +437,11 @@ impl Gate {
             }
         }
         self.wake_pool(now, id);
+    }
+
+    /// True if an upstream may be free for others of the pool, and not for this request.
+    fn is_choosy(&self, id: RequestId, pool: PoolId) -> bool {
+        self.requests[&id].tried.iter().any(|(tried, _)| *tried == pool)
     }
 
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {

@@ -145,8 +145,10 @@ fn a_get_is_sent_again_elsewhere_and_a_post_that_may_have_run_is_not() {
     let first = upstream_of(&stage.arrive(1, get()));
     assert_eq!(stage.failed(1, 1, Failure::Reset), "");
     let second = upstream_of(&stage.wait_for_word());
-    assert_eq!(stage.replied(1, 2, 503), "abandon 1.2");
-    let third = upstream_of(&stage.wait_for_word());
+    assert_eq!(stage.replied(1, 2, 503), "", "it is held back");
+    let said = stage.wait_for_word();
+    assert!(said.starts_with("abandon 1.2, try 1.3"), "{said}");
+    let third = upstream_of(&said);
     assert!(first != second && second != third && first != third, "INV-GATE-14");
     assert_eq!(stage.replied(1, 3, 503), "forward 1.3", "the last word is the upstream's");
     stage.done(1);
@@ -626,4 +628,114 @@ fn who_takes_no_such_request_is_not_to_blame_and_another_is_asked_at_once() {
     for at in 0..3 {
         assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((0, true)), "{at}");
     }
+}
+
+#[test]
+fn a_retry_waits_for_a_place_and_the_reply_before_it_is_kept_until_then() {
+    let mut stage = stage(2, "", "requests = 1\neject = false\nbreaker = false");
+    let fill = |stage: &mut Stage, one: u64, other: u64| {
+        let at = upstream_of(&stage.arrive(one, get()));
+        assert_eq!(1 - at, upstream_of(&stage.arrive(other, get())));
+        (one..=other).for_each(|id| stage.connected(id, 1));
+        at
+    };
+    let at = fill(&mut stage, 1, 2);
+    assert_eq!(stage.replied(1, 1, 503), "");
+    assert_eq!(stage.wait(), "", "all others are full");
+    assert_eq!(stage.arrive(3, get()), format!("try 3.1 @{at}"), "it has given back its place");
+    assert_eq!(stage.arrive(4, get()), "");
+    stage.replied(3, 1, 200);
+    assert_eq!(stage.done(3), format!("try 4.1 @{at}"), "where the retry cannot go");
+    assert_eq!(stage.replied(2, 1, 200), "forward 2.1");
+    assert_eq!(stage.done(2), format!("abandon 1.1, try 1.2 @{}", 1 - at));
+    assert_eq!(stage.replied(1, 2, 200), "forward 1.2");
+    stage.done(1);
+    stage.tell(Input::Gone { request: RequestId(4) });
+    assert!(stage.gate.is_idle());
+
+    // No place comes.
+    fill(&mut stage, 5, 6);
+    assert_eq!(stage.replied(5, 1, 503), "");
+    assert_eq!(stage.wait_for_word(), "forward 5.1", "then it is what the upstream said");
+    stage.done(5);
+    stage.arrive(7, get());
+    stage.connected(7, 1);
+    assert_eq!(stage.failed(7, 1, Failure::Reset), "");
+    assert_eq!(stage.wait_for_word(), "answer 7 503 QueueLate");
+    assert_eq!(stage.ran, Some(true));
+    stage.arrive(8, get());
+    assert_eq!(stage.replied(8, 1, 503), "");
+    assert_eq!(stage.failed(8, 1, Failure::Broken), "", "what was held back is lost");
+    assert_eq!(stage.wait_for_word(), "answer 8 503 QueueLate");
+
+    // Its client leaves, or its deadline comes, while it waits.
+    stage.arrive(9, get());
+    assert_eq!(stage.replied(9, 1, 503) + &stage.wait(), "");
+    assert_eq!(stage.tell(Input::Gone { request: RequestId(9) }), "abandon 9.1");
+    let deadline = Some(stage.now.plus(ms(500)));
+    stage.arrive(10, Arrival { deadline, ..get() });
+    assert_eq!(stage.replied(10, 1, 503), "");
+    assert_eq!(stage.wait_for_word(), "forward 10.1");
+    assert_eq!(Some(stage.now), deadline);
+}
+
+#[test]
+fn a_reply_that_was_to_be_followed_is_given_on_if_nobody_is_left() {
+    let mut stage = stage(2, "", "health = true\npanic = '0%'");
+    let at = upstream_of(&stage.arrive(1, get()));
+    assert_eq!(stage.replied(1, 1, 503), "");
+    let upstream = UpstreamId(1 - at);
+    stage.tell(Input::Health { pool: PoolId(0), upstream, up: false });
+    assert_eq!(stage.wait_for_word(), "forward 1.1");
+    assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((1, true)));
+    stage.done(1);
+    assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((0, true)));
+    // One that is to wait long keeps no connection.
+    stage.tell(Input::Health { pool: PoolId(0), upstream, up: true });
+    stage.arrive(2, get());
+    let (request, retry_after) = (RequestId(2), Some(Micros::from_secs(5)));
+    assert_eq!(stage.tell(Input::Replied { request, attempt: 1, status: 503, retry_after }), "abandon 2.1");
+}
+
+#[test]
+fn what_never_had_a_connection_did_not_run_however_short_its_times_are() {
+    let mut stage = stage(2, "timeout = { connect = '1s', request = '100ms' }", "");
+    let start = stage.now;
+    stage.arrive(1, post());
+    assert_eq!(stage.wait_for_word(), "abandon 1.1");
+    assert_eq!(stage.now, start.plus(ms(100)));
+    assert!(stage.wait_for_word().starts_with("try 1.2"));
+    assert_eq!(stage.wait_for_word(), "abandon 1.2, answer 1 502 Failed(NotSent, NoUpstream)");
+    assert_eq!(stage.ran, Some(false));
+}
+
+#[test]
+fn who_waited_for_a_connection_in_vain_goes_elsewhere_without_a_retry_of_the_budget() {
+    let mut stage = stage(2, "retry.budget = '0%'\nretry.budget-min = 0", "");
+    let at = upstream_of(&stage.arrive(1, post()));
+    stage.tell(Input::Waits { request: RequestId(1), attempt: 1 });
+    assert_eq!(stage.wait_for_word(), format!("abandon 1.1, try 1.2 @{}", 1 - at));
+    assert_eq!((stage.gate.stats().retries, stage.gate.stats().over_budget), (0, 0));
+}
+
+#[test]
+fn on_the_backup_the_primary_is_asked_where_the_backup_did_nothing() {
+    let mut stage = stage(2, "failover = 'b'\nretry.budget-min = 100", "health = true\npanic = '0%'");
+    let health = |at, up| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up };
+    stage.tell(health(0, false));
+    assert!(stage.tell(health(1, false)).contains("on_backup: true"));
+    assert_eq!(stage.arrive(1, get()), "try 1.1 @b0");
+    assert_eq!(stage.tell(health(1, true)), "", "it must be well for longer");
+    assert_eq!(stage.failed(1, 1, Failure::NotSent), "");
+    assert_eq!(stage.wait_for_word(), "try 1.2 @1");
+    assert_eq!(stage.arrive(2, get()), "try 2.1 @b0");
+    stage.connected(2, 1);
+    assert_eq!(stage.failed(2, 1, Failure::Reset), "answer 2 502 Failed(Reset, NoUpstream)");
+    // Until the breaker of the backup is open.
+    let mut opens = |id| {
+        assert_eq!(stage.arrive(id, get()), format!("try {id}.1 @b0"));
+        stage.failed(id, 1, Failure::NotSent).contains("UpstreamBreaker")
+    };
+    let last = (3..20).find(|id| opens(*id)).expect("it opens");
+    assert_eq!(stage.arrive(last + 1, get()), format!("try {}.1 @1", last + 1));
 }

@@ -78,8 +78,19 @@ impl<T: Copy + PartialEq> Queue<T> {
 
     /// Who is served next.
     pub fn peek(&self, now: Micros, rule: &config::Queue) -> Option<T> {
-        let class = self.waiting.iter().find(|class| !class.is_empty())?;
-        let (since, it) = *if self.stands(now, rule) { class.back() } else { class.front() }?;
+        self.nth(now, rule, 0)
+    }
+
+    /// Who is served after `before` others.
+    pub fn nth(&self, now: Micros, rule: &config::Queue, before: usize) -> Option<T> {
+        let mut left = before;
+        let class = self.waiting.iter().find(|class| {
+            let is_here = left < class.len();
+            left -= if is_here { 0 } else { class.len() };
+            is_here
+        })?;
+        let at = if self.stands(now, rule) { class.len() - 1 - left } else { left };
+        let (since, it) = class[at];
         assert!(now.since(since) <= rule.time, "INV-GATE-8: it waited since {since:?}, and it is {now:?}");
         Some(it)
     }
@@ -167,6 +178,19 @@ mod tests {
         assert_eq!(order, [7, 4, 8, 1]);
         let none = config::Queue { size: 0, ..rule };
         assert_eq!(queue.push(AT(0), &none, Priority::Critical, 1), Some(1));
+    }
+
+    #[test]
+    fn who_is_passed_over_keeps_its_turn() {
+        let (mut queue, rule) = (Queue::default(), rule(10));
+        for (priority, it) in [(Priority::Normal, 1), (Priority::Normal, 2), (Priority::High, 3)] {
+            queue.push(AT(0), &rule, priority, it);
+        }
+        let order = |queue: &Queue<i32>, now| [0, 1, 2, 3].map(|before| queue.nth(now, &rule, before));
+        assert_eq!(order(&queue, AT(1)), [Some(3), Some(1), Some(2), None]);
+        assert_eq!(order(&queue, AT(500)), [Some(3), Some(2), Some(1), None], "it stands");
+        queue.remove(3);
+        assert_eq!(order(&queue, AT(1)), [Some(1), Some(2), None, None]);
     }
 
     #[test]
