@@ -1,13 +1,13 @@
 //! Another configuration, another place: what is known is carried over by name, and what is under way goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::Micros;
 
 use super::pool::Pool;
 use super::request::State;
 use super::timers::Timer;
-use super::{Gate, Output, Route, Site};
+use super::{Gate, Note, Output, Route, Site};
 use crate::config::{self, Config, Named};
 use crate::names::{Generation, PoolId, RouteId, UpstreamId};
 use crate::resilience::{Breaker, Budget, Failover, Latencies, Queue};
@@ -114,6 +114,7 @@ impl Gate {
                 .count() as u32;
             self.pools.push(pool);
         }
+        let mut moved_routes = BTreeSet::new();
         for (at, named) in config.routes.iter().enumerate() {
             let id = RouteId(at as u32);
             let from = old_route.get(&id).copied();
@@ -123,7 +124,19 @@ impl Gate {
             let (mut failover, mut latencies, mut queue) = (None, None, Queue::default());
             let (mut breaker, mut budget) = (None, None);
             if let (Some(old), Some(from)) = (old, from) {
-                (failover, latencies, queue) = (old.failover, old.latencies, old.queue);
+                let before = &old_config.routes[from].it;
+                let pools =
+                    |r: &config::route::Route| (r.pool.clone(), r.failover.as_ref().map(|f| f.pool.clone()));
+                if pools(before) != pools(rule) {
+                    moved_routes.insert(id);
+                }
+                (latencies, queue) = (old.latencies, old.queue);
+                // That one pool was down says nothing of another.
+                let was_on_backup = old.failover.as_ref().is_some_and(Failover::is_on_backup);
+                failover = old.failover.filter(|_| before.pool == rule.pool);
+                if was_on_backup && failover.is_none() {
+                    out.push(Output::Note(Note::Failover { route: id, on_backup: false }));
+                }
                 breaker = old.breaker.filter(|_| keeps_breaker[at]);
                 budget = old.budget.filter(|_| old_config.routes[from].it.retry == rule.retry);
             }
@@ -149,11 +162,14 @@ impl Gate {
         self.timers.clear_pools_and_routes();
         self.freed_pools = (0..self.pools.len() as u32).map(PoolId).collect();
         self.freed_routes = (0..self.routes.len() as u32).map(RouteId).collect();
+        self.moved_routes = moved_routes;
         for id in homeless {
             // Where it waited is gone; another place may take it, as the route says.
             self.start(now, id, out);
         }
         (0..self.pools.len() as u32).for_each(|at| self.wake_pool(now, PoolId(at)));
+        // The primary may have other upstreams, or be another pool.
+        (0..self.routes.len() as u32).for_each(|at| self.check_failover(now, RouteId(at), out));
         self.serve_queues(now, out);
     }
 

@@ -294,6 +294,8 @@ pub struct Gate {
     /// Where places were given back in this event, and somebody may wait for one.
     freed_pools: BTreeSet<PoolId>,
     freed_routes: BTreeSet<RouteId>,
+    /// Whose requests that wait for an upstream may have another pool first.
+    moved_routes: BTreeSet<RouteId>,
     rng: Rng,
     /// The rule of arrivals without a route.
     routeless: Retry,
@@ -319,6 +321,7 @@ impl Gate {
             timers: Timers::default(),
             freed_pools: BTreeSet::new(),
             freed_routes: BTreeSet::new(),
+            moved_routes: BTreeSet::new(),
             rng: Rng::new(seed),
             routeless: Retry::default(),
             stats: Stats::default(),

@@ -8,7 +8,7 @@ use super::timers::Timer;
 use super::{Arrival, Gate, Note, Output, RequestId, Why};
 use crate::balance::sticky::upstream_name;
 use crate::config;
-use crate::config::resilience::Timeout;
+use crate::config::resilience::{Bulkhead, Queue, Timeout};
 use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final};
 use crate::resilience::{Breaker, Pass, State as BreakerState};
@@ -379,7 +379,9 @@ impl Gate {
     /// Serves who waits where places were freed. Each round frees places only by answering, so it ends.
     pub(super) fn serve_queues(&mut self, now: Micros, out: &mut Vec<Output>) {
         loop {
-            if let Some(route) = self.freed_routes.pop_first() {
+            if let Some(route) = self.moved_routes.pop_first() {
+                self.move_waiting(now, route, out);
+            } else if let Some(route) = self.freed_routes.pop_first() {
                 self.serve_route(now, route, out);
             } else if let Some(pool) = self.freed_pools.pop_first() {
                 self.serve_pool(now, pool, out);
@@ -389,11 +391,25 @@ impl Gate {
         }
     }
 
+    /// Lets those of a route who wait for an upstream start anew, since it has another pool first.
+    fn move_waiting(&mut self, now: Micros, route: RouteId, out: &mut Vec<Output>) {
+        let waits = |r: &Request| r.route == Some(route) && matches!(r.state, State::AtPool(_));
+        let waiting = self.requests.iter().filter(|(_, request)| waits(request));
+        for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
+            // Unless it was turned away for one before it.
+            if self.requests.get(&id).is_some_and(|request| waits(request)) {
+                self.leave_queue(id);
+                self.start(now, id, out);
+            }
+        }
+    }
+
     fn serve_route(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
-        // A route that lost its bulkhead lets all in.
-        let rule = self.config.routes[id.at()].it.bulkhead.clone();
-        let limit = rule.as_ref().map_or(u32::MAX, |b| b.requests.div_ceil(self.site.cores.max(1)));
-        let queue = rule.map(|b| b.queue).unwrap_or_default();
+        let (limit, queue) = match self.config.routes[id.at()].it.bulkhead.clone() {
+            Some(Bulkhead { requests, queue }) => (requests.div_ceil(self.site.cores.max(1)), queue),
+            // A route that lost its bulkhead lets all in, however long they have waited.
+            None => (u32::MAX, Queue { time: Micros::NEVER, standing: Micros::NEVER, ..Queue::default() }),
+        };
         while let Some(late) = self.routes[id.at()].queue.shed(now, &queue) {
             self.request_mut(late).state = State::Running;
             self.answer(now, late, Why::QueueLate, out);
@@ -475,20 +491,20 @@ impl Gate {
         if id.at() < self.pools.len() {
             self.pools[id.at()].tick(now, &self.site, &mut self.rng, out);
             self.pool_changed(now, id, out);
-            self.freed_pools.insert(id);
             self.serve_queues(now, out);
         }
     }
 
-    /// After upstreams of a pool became fit or unfit: failovers may be due, and new timers.
+    /// After upstreams of a pool became fit or unfit: failovers may be due, and new timers, and who waits may be served.
     pub(super) fn pool_changed(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
         self.wake_pool(now, id);
+        self.freed_pools.insert(id);
         for route in self.pools[id.at()].watchers.clone() {
             self.check_failover(now, route, out);
         }
     }
 
-    fn check_failover(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
+    pub(super) fn check_failover(&mut self, now: Micros, id: RouteId, out: &mut Vec<Output>) {
         let Gate { config, routes, pools, .. } = self;
         let route = &mut routes[id.at()];
         if let (Some(failover), Some(rule), Some(primary)) =
@@ -497,6 +513,7 @@ impl Gate {
             let usable = pools[primary.at()].usable(now);
             if failover.update(now, rule, usable) {
                 out.push(Output::Note(Note::Failover { route: id, on_backup: failover.is_on_backup() }));
+                self.moved_routes.insert(id);
             }
             self.wake_route(now, id);
         }

@@ -739,3 +739,60 @@ fn on_the_backup_the_primary_is_asked_where_the_backup_did_nothing() {
     let last = (3..20).find(|id| opens(*id)).expect("it opens");
     assert_eq!(stage.arrive(last + 1, get()), format!("try {}.1 @1", last + 1));
 }
+
+#[test]
+fn a_failover_looks_at_what_another_configuration_makes_of_the_primary() {
+    let route = "failover = 'b'";
+    let on_backup = || {
+        let mut stage = stage(2, route, "health = true\npanic = '0%'");
+        let down = |at| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false };
+        assert!((stage.tell(down(0)) + &stage.tell(down(1))).contains("on_backup: true"));
+        stage
+    };
+    let back = "Failover { route: RouteId(0), on_backup: false }";
+    let mut stage = on_backup();
+    let start = stage.now;
+    let mut out = Vec::new();
+    stage.configure(Config::parse(&text(2, route, "")).unwrap(), &mut out);
+    assert_eq!(short(&out), "", "it is well, and must be for longer");
+    assert_eq!(stage.wait_for_word(), back);
+    assert_eq!(stage.now.since(start), Micros::from_secs(30));
+    assert!(stage.arrive(1, get()).starts_with("try 1.1 @"));
+
+    let mut stage = on_backup();
+    let mut config = stage.gate.config().clone();
+    let it = config.pools[1].it.clone();
+    config.pools.push(crate::config::Named { name: "c".to_owned(), it });
+    config.routes[0].it.pool = Some("c".to_owned());
+    stage.configure(config, &mut out);
+    assert_eq!(short(&out), back, "what the other pool did says nothing of this one");
+    assert_eq!(stage.arrive(1, Arrival { pool: PoolId(2), ..get() }), "try 1.1 @0");
+}
+
+#[test]
+fn who_waits_goes_where_an_upstream_comes_up_or_a_backup_takes_over() {
+    let pool = "requests = 1\nhealth = true\npanic = '0%'";
+    let health = |at, up| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up };
+    let mut two = stage(2, "", pool);
+    assert_eq!(two.tell(health(1, false)), "");
+    assert_eq!(two.arrive(1, get()) + &two.arrive(2, get()), "try 1.1 @0");
+    assert_eq!(two.tell(health(1, true)), "try 2.1 @1");
+
+    let mut one = stage(1, "failover = { pool = 'b', back-after = '0s' }", pool);
+    assert_eq!(one.arrive(1, get()) + &one.arrive(2, get()), "try 1.1 @0");
+    assert_eq!(one.tell(health(0, false)), "Failover { route: RouteId(0), on_backup: true }, try 2.1 @b0");
+}
+
+#[test]
+fn who_waits_at_a_bulkhead_that_is_taken_away_is_let_in() {
+    let queue = "queue = { time = '10s', standing = '10s' }";
+    let mut stage = stage(3, &format!("bulkhead = {{ requests = 1, {queue} }}"), "");
+    assert_eq!(stage.arrive(1, get()).len(), "try 1.1 @0".len());
+    assert_eq!(stage.arrive(2, get()) + &stage.arrive(3, get()), "");
+    stage.now = stage.now.plus(Micros::from_secs(5));
+    let mut out = Vec::new();
+    stage.configure(Config::parse(&text(3, "", "")).unwrap(), &mut out);
+    stage.gate.assert_invariants();
+    let said = short(&out);
+    assert!(said.starts_with("try 2.1 @") && said.contains(", try 3.1 @"), "{said}");
+}
