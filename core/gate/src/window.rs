@@ -38,7 +38,7 @@ impl Counts {
 
     /// Mean latency of what did not fail, in microseconds.
     pub fn mean_latency(&self) -> Option<f64> {
-        let well = self.total - self.failed;
+        let well = self.total.saturating_sub(self.failed);
         (well > 0).then(|| self.latency as f64 / well as f64)
     }
 }
@@ -59,11 +59,25 @@ impl Window {
         Window { step, steps: [Counts::default(); STEPS], newest: 0, sum: Counts::default() }
     }
 
-    /// Counts `what` at `now`.
-    pub fn add(&mut self, now: Micros, what: Counts) {
+    /// Counts `what` at `now`. Returns the number of its step.
+    pub fn add(&mut self, now: Micros, what: Counts) -> u64 {
         self.advance(now);
         self.steps[(self.newest % STEPS as u64) as usize].add(&what);
         self.sum.add(&what);
+        self.newest
+    }
+
+    /// What was counted as well in a step, with this latency, has failed. Where that step has left the window, it counts at `now`.
+    pub fn fail_later(&mut self, now: Micros, step: u64, latency: u64) {
+        self.advance(now);
+        if self.newest.abs_diff(step) >= STEPS as u64 {
+            self.add(now, Counts { total: 1, failed: 1, ..Counts::default() });
+            return;
+        }
+        for counts in [&mut self.steps[(step % STEPS as u64) as usize], &mut self.sum] {
+            counts.failed += 1;
+            counts.latency = counts.latency.saturating_sub(latency);
+        }
     }
 
     /// The sums of the last `length`.
@@ -120,5 +134,23 @@ mod tests {
         assert_eq!(window.counts(Micros(u64::MAX)).total, 0);
         window.add(at(0), one());
         assert_eq!(window.counts(Micros(u64::MAX)), one());
+    }
+
+    #[test]
+    fn what_fails_later_is_one_failure_of_one_and_no_latency() {
+        let at = Micros::from_millis;
+        let mut window = Window::new(at(1_000));
+        let step = window.add(at(0), one());
+        window.add(at(950), one());
+        window.fail_later(at(950), step, 10);
+        let counts = window.counts(at(950));
+        assert_eq!(counts, Counts { total: 2, failed: 1, slow: 0, latency: 10 });
+        assert_eq!(counts.mean_latency(), Some(10.0));
+        assert_eq!(window.counts(at(1_000)), one(), "both have left together");
+        window.fail_later(at(1_000), step, 10);
+        assert_eq!(window.counts(at(1_000)), Counts { total: 2, failed: 1, slow: 0, latency: 10 });
+        window.clear();
+        window.add(at(1_000), Counts { failed: 1, ..Counts::default() });
+        assert_eq!(window.counts(at(1_000)).mean_latency(), None);
     }
 }

@@ -8,6 +8,7 @@ use skep_base::Micros;
 use super::pool::Verdict;
 use super::{Gate, Note, Output, RequestId};
 use crate::config::resilience::Failing;
+use crate::health::Counted;
 use crate::names::PoolId;
 use crate::resilience::retry::{self, Failure};
 use crate::resilience::{Breaker, Outcome, Pass};
@@ -17,7 +18,7 @@ use crate::resilience::{Breaker, Outcome, Pass};
 pub(super) struct Told {
     pub(super) pass: Option<(Pass, u32)>,
     pub(super) route_pass: Option<(Pass, u32)>,
-    pub(super) in_a_row: Option<u32>,
+    pub(super) counted: Option<Counted>,
 }
 
 /// What a reply says of its upstream beside others.
@@ -64,8 +65,7 @@ impl Gate {
             let known = &own.upstreams[upstream.at()];
             let breaker = known.breaker.as_ref().filter(|_| !breaking);
             told.pass = pass.zip(breaker.map(Breaker::in_a_row));
-            told.in_a_row = (verdict == Verdict::Well).then(|| known.record.in_a_row());
-            own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
+            told.counted = own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
             self.after_learning(now, pool, before, out);
         }
         if let Some(attempt) = self.attempt_mut(id, number) {

@@ -8,7 +8,7 @@ use crate::balance::sticky::{Secret, upstream_name};
 use crate::balance::zones::{self, ZoneShares};
 use crate::balance::{Balancer, Choice, Cost, Load};
 use crate::config::pool::{self as config, UpstreamProtocol};
-use crate::health::{Checks, Record, out_max};
+use crate::health::{Checks, Counted, Record, out_max};
 use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{self, Failure};
 use crate::resilience::{Adaptive, Breaker, Outcome, Pass, Queue, State};
@@ -293,7 +293,7 @@ impl Pool {
     }
 
     /// Takes in how an attempt went. `verdict` is what it says of the upstream beside others, `breaking` what its breaker
-    /// counts. Leaves notes of what changed by it.
+    /// counts. Leaves notes of what changed by it. Returns what it was counted as if it was well.
     #[allow(clippy::too_many_arguments, reason = "each is a fact about the one attempt")]
     pub(super) fn learn(
         &mut self,
@@ -306,7 +306,7 @@ impl Pool {
         breaking: bool,
         rng: &mut Rng,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Option<Counted> {
         let at = upstream.at();
         let in_flight = self.in_flight;
         let load = &mut self.loads[at];
@@ -322,12 +322,12 @@ impl Pool {
             }
         }
         let failed = verdict == Verdict::Failed;
-        if verdict != Verdict::Nothing {
-            self.upstreams[at].record.add(now, failed, latency);
-        }
+        let counted =
+            (verdict != Verdict::Nothing).then(|| self.upstreams[at].record.add(now, failed, latency));
         let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
         self.leave_breaker(now, upstream, pass, outcome, rng, out);
         self.judge(now, site, upstream, failed, rng, out);
+        counted.filter(|_| !failed)
     }
 
     /// Takes in that a reply broke after its head.
@@ -349,8 +349,8 @@ impl Pool {
         {
             out.push(Output::Note(Note::UpstreamBreaker { pool: self.id, upstream, open: true }));
         }
-        if let Some(in_a_row) = told.in_a_row {
-            own.record.break_off(now, in_a_row);
+        if let Some(head) = told.counted {
+            own.record.break_off(now, head);
             self.judge(now, site, upstream, true, rng, out);
         }
     }

@@ -796,3 +796,25 @@ fn who_waits_at_a_bulkhead_that_is_taken_away_is_let_in() {
     let said = short(&out);
     assert!(said.starts_with("try 2.1 @") && said.contains(", try 3.1 @"), "{said}");
 }
+
+#[test]
+fn streams_that_break_when_their_heads_are_forgotten_do_no_harm() {
+    let rule = "eject = { consecutive = 0, failure-rate = false, latency-factor = 3, requests = 20 }\nbreaker = false";
+    let mut stage = stage(2, "", rule);
+    let forward = |stage: &mut Stage, ids: std::ops::Range<u64>| {
+        let of = |id| {
+            let at = upstream_of(&stage.arrive(id, get()));
+            stage.connected(id, 1);
+            stage.replied(id, 1, 200);
+            (id, at)
+        };
+        ids.map(of).collect::<Vec<_>>()
+    };
+    let old = forward(&mut stage, 0..200);
+    stage.now = stage.now.plus(Micros::from_secs(30));
+    forward(&mut stage, 200..280);
+    for (id, _) in old.into_iter().filter(|(_, at)| *at == 0) {
+        stage.now = stage.now.plus(ms(20));
+        assert_eq!(stage.failed(id, 1, Failure::Reset), "");
+    }
+}

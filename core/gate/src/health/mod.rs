@@ -3,5 +3,5 @@
 mod outlier;
 mod probe;
 
-pub use outlier::{Reason, Record, out_max};
+pub use outlier::{Counted, Reason, Record, out_max};
 pub use probe::Checks;

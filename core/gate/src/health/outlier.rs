@@ -27,6 +27,18 @@ pub struct Record {
     until: Option<Micros>,
     /// When the last one ended.
     back: Micros,
+    /// All ejections, each of which begins the record anew.
+    ejections: u32,
+}
+
+/// As what an attempt that was well has been counted, to be put right if its reply breaks off.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    ejections: u32,
+    step: u64,
+    latency: u64,
+    /// The failures in a row that it has ended.
+    before: u32,
 }
 
 /// Why an upstream is ejected.
@@ -42,7 +54,14 @@ pub enum Reason {
 
 impl Default for Record {
     fn default() -> Record {
-        Record { window: Window::new(SPAN), in_a_row: 0, times: 0, until: None, back: Micros(0) }
+        Record {
+            window: Window::new(SPAN),
+            in_a_row: 0,
+            times: 0,
+            until: None,
+            back: Micros(0),
+            ejections: 0,
+        }
     }
 }
 
@@ -57,21 +76,20 @@ impl Record {
     }
 
     /// Takes in the end of an attempt.
-    pub fn add(&mut self, now: Micros, failed: bool, latency: Micros) {
+    pub fn add(&mut self, now: Micros, failed: bool, latency: Micros) -> Counted {
+        let before = self.in_a_row;
         self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
         let latency = if failed { 0 } else { latency.0 };
-        self.window.add(now, Counts { total: 1, failed: u64::from(failed), slow: 0, latency });
+        let step = self.window.add(now, Counts { total: 1, failed: u64::from(failed), slow: 0, latency });
+        Counted { ejections: self.ejections, step, latency, before }
     }
 
-    /// Failures in a row.
-    pub fn in_a_row(&self) -> u32 {
-        self.in_a_row
-    }
-
-    /// A reply broke off whose head was added as well, after `before` failures in a row.
-    pub fn break_off(&mut self, now: Micros, before: u32) {
-        self.in_a_row = self.in_a_row.max(before).saturating_add(1);
-        self.window.add(now, Counts { failed: 1, ..Counts::default() });
+    /// A reply broke off whose head was added as well. One from before an ejection says nothing of what is since.
+    pub fn break_off(&mut self, now: Micros, head: Counted) {
+        if head.ejections == self.ejections {
+            self.in_a_row = self.in_a_row.max(head.before).saturating_add(1);
+            self.window.fail_later(now, head.step, head.latency);
+        }
     }
 
     /// The counts of the last ten seconds.
@@ -110,6 +128,7 @@ impl Record {
         let time = rule.time.0.saturating_mul(u64::from(self.times)).min(rule.time_max.0);
         self.until = Some(now.plus(Micros((time as f64 * (0.9 + 0.2 * rng.unit())) as u64)));
         self.in_a_row = 0;
+        self.ejections = self.ejections.wrapping_add(1);
         self.window.clear();
     }
 
@@ -202,6 +221,25 @@ mod tests {
             record.eject(now, &rule, &mut rng);
         }
         assert!(record.until().unwrap().since(now) <= Micros::from_secs(330));
+    }
+
+    #[test]
+    fn streams_that_break_are_one_failure_each_and_those_from_before_an_ejection_none() {
+        let (at, ms) = (Micros::from_secs, Micros::from_millis);
+        let rule = Eject { latency_factor: 3, consecutive: 0, ..Eject::default() };
+        let mut streams = Record::default();
+        let heads: Vec<Counted> = (0..100).map(|_| streams.add(at(100), false, ms(5))).collect();
+        // All break half a minute later, when their heads are long forgotten; ten more heads have come.
+        (0..10).for_each(|_| _ = streams.add(at(130), false, ms(5)));
+        heads.iter().for_each(|head| streams.break_off(at(130), *head));
+        let counts = streams.counts(at(130));
+        assert_eq!((counts.total, counts.failed, counts.mean_latency()), (110, 100, Some(5_000.0)));
+        let mut rest = record(at(130), 100, 0, ms(5));
+        assert_eq!(streams.judge(at(130), &rule, rest.counts(at(130))), Some(Reason::FailureRate));
+        let head = streams.add(at(130), false, ms(5));
+        streams.eject(at(130), &rule, &mut Rng::new(1));
+        streams.break_off(at(131), head);
+        assert_eq!((streams.counts(at(131)), streams.in_a_row), (Counts::default(), 0));
     }
 
     #[test]
