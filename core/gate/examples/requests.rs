@@ -9,6 +9,7 @@
 //! requests are under way at any time.
 
 use skep_base::Micros;
+use skep_gate::balance::Ties;
 use skep_gate::balance::sticky::Secret;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::Traits;
@@ -25,8 +26,8 @@ fn run_all(gate: &mut Gate, requests: u64) -> u64 {
         traits: Traits { idempotent: true, keyed: false, replayable: true },
         sends_body: false,
         hedgeable: true,
-        key: None,
-        sticky: None,
+        ties: Ties::default(),
+        backup_ties: Ties::default(),
         deadline: None,
         nested: false,
     };

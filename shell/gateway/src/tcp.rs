@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use skep_base::Micros;
+use skep_gate::balance::Ties;
 use skep_gate::config::listener::Listener;
 use skep_gate::config::resilience::Priority;
 use skep_gate::layer4::hello::{self, Hello};
@@ -48,8 +49,8 @@ pub(crate) fn arrival(plan: &Plan, pool: PoolId, source: IpAddr) -> Arrival {
         traits: Traits { idempotent: false, keyed: false, replayable: false },
         sends_body: false,
         hedgeable: false,
-        key: Some(key),
-        sticky: None,
+        ties: Ties { key: Some(key), ..Ties::default() },
+        backup_ties: Ties::default(),
         deadline: None,
         nested: false,
     }

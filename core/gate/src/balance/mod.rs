@@ -10,12 +10,14 @@ mod hashing;
 pub mod sticky;
 #[cfg(test)]
 mod tests;
+mod ties;
 pub mod zones;
 
 use skep_base::{Micros, Rng};
 
 pub use cost::{Cost, FAILURE};
 use hashing::Table;
+pub use ties::Ties;
 
 use crate::config::pool::Balance;
 

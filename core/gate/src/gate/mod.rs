@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::{Micros, Rng};
 
+use crate::balance::Ties;
 use crate::balance::sticky::Secret;
 use crate::config::Config;
 use crate::config::resilience::{Priority, Retry};
@@ -74,10 +75,9 @@ pub struct Arrival {
     pub sends_body: bool,
     /// Whether the route's `hedge.methods` has the method.
     pub hedgeable: bool,
-    /// The hash that the pool's `hash-by` asks for.
-    pub key: Option<u64>,
-    /// The upstream's name in a valid sticky cookie.
-    pub sticky: Option<u64>,
+    /// What binds it to an upstream of `pool`, and of the route's backup pool.
+    pub ties: Ties,
+    pub backup_ties: Ties,
     /// By when an answer is worth something to the client, if it said so.
     pub deadline: Option<Micros>,
     /// A gateway in front sends it for the second time or more.

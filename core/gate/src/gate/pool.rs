@@ -6,7 +6,7 @@ use super::learn::Told;
 use super::{Note, Output, RequestId, Site};
 use crate::balance::sticky::{Secret, upstream_name};
 use crate::balance::zones::{self, ZoneShares};
-use crate::balance::{Balancer, Choice, Cost, Load};
+use crate::balance::{Balancer, Choice, Cost, Load, Ties};
 use crate::config::pool::{self as config, UpstreamProtocol};
 use crate::health::{Checks, Counted, Record, out_max};
 use crate::names::{PoolId, RouteId, UpstreamId};
@@ -231,8 +231,7 @@ impl Pool {
         &mut self,
         now: Micros,
         site: &Site,
-        key: Option<u64>,
-        sticky: Option<u64>,
+        ties: Ties,
         tried: &[(PoolId, UpstreamId)],
         rng: &mut Rng,
     ) -> Pick {
@@ -248,10 +247,14 @@ impl Pool {
             return if self.open.iter().any(|at| may(self, *at)) { Pick::Full } else { Pick::None };
         }
         let mut found = None;
-        if let (Some(name), Some(_)) = (sticky, &self.config.sticky) {
+        if let (Some(name), Some(_)) = (ties.sticky, &self.config.sticky) {
             // Also one that takes no new sessions.
             let at = self.upstreams.iter().position(|u| u.name == name).map(|at| at as u32);
-            found = at.filter(|at| self.is_fit(*at) && may(self, *at) && has_room(self, *at));
+            found = at.filter(|at| self.is_fit(*at) && may(self, *at));
+            if found.is_some_and(|at| !has_room(self, at)) {
+                // What the session is about is there and nowhere else.
+                return Pick::Full;
+            }
         }
         if found.is_none() {
             // The balancer is lent out, since its test looks at the pool.
@@ -259,7 +262,7 @@ impl Pool {
             let usable = |at: u32| may(self, at) && has_room(self, at);
             let zone = self.zones.as_ref().map(|z| z.zone(rng.below(1_000_000) as u32));
             let near = zone.and_then(|zone| self.open_by_zone.iter().find(|(z, _)| z == zone));
-            let choice = |open| Choice { loads: &self.loads, open, key };
+            let choice = |open| Choice { loads: &self.loads, open, key: ties.key };
             found = near.and_then(|(_, open)| balancer.pick(now, choice(open), rng, &usable));
             found = found.or_else(|| balancer.pick(now, choice(&self.open), rng, &usable));
             self.balancer = balancer;

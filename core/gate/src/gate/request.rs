@@ -6,6 +6,7 @@ use super::attempt::Attempt;
 use super::pool::Pick;
 use super::timers::Timer;
 use super::{Arrival, Gate, Note, Output, RequestId, Why};
+use crate::balance::Ties;
 use crate::balance::sticky::upstream_name;
 use crate::config;
 use crate::config::resilience::{Bulkhead, Queue, Timeout};
@@ -59,6 +60,11 @@ impl Request {
     /// The attempt whose reply is held back.
     pub(super) fn held(&self) -> Option<u32> {
         self.attempts.iter().find(|attempt| attempt.held).map(|attempt| attempt.number)
+    }
+
+    /// What binds it to an upstream of a pool: its own, or the backup.
+    pub(super) fn ties(&self, pool: PoolId) -> &Ties {
+        if self.pool == Some(pool) { &self.arrival.ties } else { &self.arrival.backup_ties }
     }
 
     pub(super) fn is_queued(&self) -> bool {
@@ -257,9 +263,8 @@ impl Gate {
         {
             return Err(Why::BreakerOpen);
         }
-        let (key, sticky) = (request.arrival.key, request.arrival.sticky);
-        let tried = request.tried.clone();
-        let picked = self.pools[pool.at()].pick(now, &self.site, key, sticky, &tried, &mut self.rng);
+        let (ties, tried) = (*request.ties(pool), request.tried.clone());
+        let picked = self.pools[pool.at()].pick(now, &self.site, ties, &tried, &mut self.rng);
         let (upstream, pass) = match picked {
             Pick::Upstream(upstream, pass) => (upstream, pass),
             Pick::Full => return Ok(false),
@@ -304,7 +309,8 @@ impl Gate {
             let address = &pool.config.upstreams[upstream.at()].address.0;
             pool.config.sticky.as_ref().map(|_| upstream_name(secret, address))
         });
-        let stick_to = stick_to.filter(|name| request.arrival.sticky != Some(*name));
+        let ties = place.map(|(pool, _)| *request.ties(pool)).unwrap_or_default();
+        let stick_to = stick_to.filter(|name| ties.sticky != Some(*name) || ties.renew);
         let idle = request.timeout.idle;
         self.timers.cancel(Timer::Request(id));
         self.stats.forwarded += 1;
@@ -457,7 +463,10 @@ impl Gate {
 
     /// True if an upstream may be free for others of the pool, and not for this request.
     fn is_choosy(&self, id: RequestId, pool: PoolId) -> bool {
-        self.requests[&id].tried.iter().any(|(tried, _)| *tried == pool)
+        let request = &self.requests[&id];
+        let has_session =
+            self.pools[pool.at()].config.sticky.is_some() && request.ties(pool).sticky.is_some();
+        has_session || request.tried.iter().any(|(tried, _)| *tried == pool)
     }
 
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {

@@ -1,6 +1,7 @@
 //! The gate, one rule at a time: what goes in, and all that comes out.
 
 use super::*;
+use crate::balance::sticky::upstream_name;
 
 /// A gate with its clock, and what it said, in short.
 struct Stage {
@@ -40,8 +41,8 @@ fn get() -> Arrival {
         traits: Traits { idempotent: true, keyed: false, replayable: true },
         sends_body: false,
         hedgeable: true,
-        key: None,
-        sticky: None,
+        ties: Ties::default(),
+        backup_ties: Ties::default(),
         deadline: None,
         nested: false,
     }
@@ -264,23 +265,12 @@ fn a_full_pool_lets_wait_in_order() {
 #[test]
 fn sessions_stay_with_an_upstream_that_drains_and_leave_one_that_is_down() {
     let mut stage = stage(3, "", "sticky = true\nhealth = true");
-    let name = |at: u32| crate::balance::sticky::upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    let name = |at: u32| upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
     let mut id = 0;
     let mut ask = |stage: &mut Stage, sticky: Option<u64>| {
         id += 1;
-        let mut out = Vec::new();
-        let arrival = Arrival { of: stage.gate.generation(), sticky, ..get() };
-        stage.gate.handle(stage.now, Input::Arrived { request: RequestId(id), arrival }, &mut out);
-        let Some(Output::Try { upstream, .. }) = out.pop() else { panic!("{out:?}") };
-        let (request, retry_after) = (RequestId(id), None);
-        stage.gate.handle(
-            stage.now,
-            Input::Replied { request, attempt: 1, status: 200, retry_after },
-            &mut out,
-        );
-        let Some(Output::Forward { stick_to, .. }) = out.pop() else { panic!("{out:?}") };
-        stage.done(id);
-        (upstream.0, stick_to)
+        let ((_, at), set) = ask_tied(stage, id, Arrival { ties: tied(sticky), ..get() });
+        (at, set)
     };
     let (at, cookie) = ask(&mut stage, None);
     assert_eq!(cookie, Some(name(at)));
@@ -816,5 +806,77 @@ fn streams_that_break_when_their_heads_are_forgotten_do_no_harm() {
     for (id, _) in old.into_iter().filter(|(_, at)| *at == 0) {
         stage.now = stage.now.plus(ms(20));
         assert_eq!(stage.failed(id, 1, Failure::Reset), "");
+    }
+}
+
+/// Tells that a request with these ties has come, and gives where it was tried, and what name its reply set.
+fn ask_tied(stage: &mut Stage, id: u64, arrival: Arrival) -> ((PoolId, u32), Option<u64>) {
+    let (mut out, request) = (Vec::new(), RequestId(id));
+    let arrival = Arrival { of: stage.gate.generation(), ..arrival };
+    stage.gate.handle(stage.now, Input::Arrived { request, arrival }, &mut out);
+    let Some(Output::Try { pool, upstream, .. }) = out.pop() else { panic!("{out:?}") };
+    let replied = Input::Replied { request, attempt: 1, status: 200, retry_after: None };
+    stage.gate.handle(stage.now, replied, &mut out);
+    let Some(Output::Forward { stick_to, .. }) = out.pop() else { panic!("{out:?}") };
+    stage.done(id);
+    ((pool, upstream.0), stick_to)
+}
+
+fn tied(sticky: Option<u64>) -> Ties {
+    Ties { sticky, ..Ties::default() }
+}
+
+#[test]
+fn a_session_waits_for_its_upstream_and_keeps_nobody_else_back() {
+    let mut stage = stage(2, "", "sticky = true\nrequests = 1");
+    let name = |at: u32| upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    let at = upstream_of(&stage.arrive(1, get()));
+    stage.connected(1, 1);
+    let session = || Arrival { ties: tied(Some(name(at))), ..get() };
+    assert_eq!(stage.arrive(2, session()), "", "the other has a place, and not the session");
+    assert_eq!(stage.arrive(3, get()), format!("try 3.1 @{}", 1 - at));
+    assert_eq!(stage.arrive(4, get()), "");
+    assert_eq!(stage.replied(3, 1, 200), "forward 3.1");
+    assert_eq!(stage.done(3), format!("try 4.1 @{}", 1 - at));
+    assert_eq!(stage.replied(1, 1, 200), "forward 1.1");
+    assert_eq!(stage.done(1), format!("try 2.1 @{at}"));
+    assert_eq!(stage.arrive(5, session()), "");
+    assert_eq!(stage.wait_for_word(), "answer 5 503 QueueLate");
+}
+
+#[test]
+fn a_session_is_set_again_when_its_ties_say_so() {
+    let mut stage = stage(2, "", "sticky = true");
+    let ((_, at), set) = ask_tied(&mut stage, 1, get());
+    let name = upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    assert_eq!(set, Some(name));
+    for (id, renew, expected) in [(2, false, None), (3, true, Some(name))] {
+        let ties = Ties { renew, ..tied(Some(name)) };
+        assert_eq!(ask_tied(&mut stage, id, Arrival { ties, ..get() }), ((PoolId(0), at), expected));
+    }
+}
+
+#[test]
+fn a_backup_pool_has_sessions_and_keys_of_its_own() {
+    let upstreams = "upstreams = ['b:1', 'b:2', 'b:3', 'b:4']";
+    let text = format!(
+        "[gateway.route.r]\npool = 'p'\nfailover = 'b'\n[gateway.pool.p]\nupstreams = ['a:1']\nhealth = true\npanic = '0%'\n\
+         sticky = true\n[gateway.pool.b]\n{upstreams}\n"
+    );
+    for more in ["sticky = true", "balance = 'maglev'\nhash-by = 'path'"] {
+        let config = Config::parse(&format!("{text}{more}")).unwrap();
+        let now = Micros::from_secs(100);
+        let mut stage = Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None };
+        let down = Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: false };
+        assert!(stage.tell(down).contains("on_backup: true"));
+        let ties = Ties { key: Some(1), ..tied(Some(upstream_name(&SECRET, "a:1"))) };
+        let arrival = |backup_ties| Arrival { ties, backup_ties, ..get() };
+        let backup_ties = Ties { key: Some(7), ..Ties::default() };
+        let (place, set) = ask_tied(&mut stage, 0, arrival(backup_ties));
+        assert_eq!(set.is_some(), more == "sticky = true");
+        for id in 1..20 {
+            let again = ask_tied(&mut stage, id, arrival(Ties { sticky: set, ..backup_ties }));
+            assert_eq!(again, (place, None), "{more}");
+        }
     }
 }

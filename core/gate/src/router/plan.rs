@@ -39,6 +39,8 @@ pub struct Forward<'a> {
     pub pool: PoolId,
     /// A copy goes there too.
     pub mirror: Option<PoolId>,
+    /// The pool that stands in for the other, by the route's `failover`.
+    pub backup: Option<PoolId>,
     /// The path to send, without the query, which is kept.
     pub path: Cow<'a, str>,
     /// The host to send, if it changes.
@@ -56,6 +58,7 @@ pub struct Plan {
     cookies: Vec<(String, Check)>,
     target: Target,
     mirror: Option<(PoolId, u32)>,
+    backup: Option<PoolId>,
     host: Option<String>,
     path: Option<NewPath>,
     pub(super) pattern: Option<Regex>,
@@ -169,6 +172,7 @@ impl Plan {
             cookies: route.cookie.iter().map(|(n, t)| (n.0.clone(), Check::new(t))).collect(),
             target,
             mirror: route.mirror.as_ref().map(|m| (pool(&m.pool), m.share.0)),
+            backup: route.failover.as_ref().map(|f| pool(&f.pool)),
             host: rewrite.host,
             path,
             pattern: route
@@ -232,7 +236,7 @@ impl Plan {
         };
         let mirror =
             self.mirror.filter(|(_, share)| rng.below(1_000_000) < u64::from(*share)).map(|(pool, _)| pool);
-        Action::Forward(Forward { pool, mirror, path, host: self.host.as_deref() })
+        Action::Forward(Forward { pool, mirror, backup: self.backup, path, host: self.host.as_deref() })
     }
 
     /// The path to send; none if it is not in normal form, or may be read as one that leads elsewhere.

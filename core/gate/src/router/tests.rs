@@ -100,12 +100,15 @@ fn routes_rewrite_redirect_and_answer() {
     for (ask, expected) in [
         (
             get("h/static/a/b.png"),
-            r#"Forward(Forward { pool: PoolId(2), mirror: None, path: "/public/a/b.png", host: None })"#,
+            r#"Forward(Forward { pool: PoolId(2), mirror: None, backup: None, path: "/public/a/b.png", host: None })"#,
         ),
-        (get("h/img"), r#"Forward(Forward { pool: PoolId(2), mirror: None, path: "/public", host: None })"#),
+        (
+            get("h/img"),
+            r#"Forward(Forward { pool: PoolId(2), mirror: None, backup: None, path: "/public", host: None })"#,
+        ),
         (
             get("h/users/17?a=b"),
-            r#"Forward(Forward { pool: PoolId(0), mirror: None, path: "/people/17", host: Some("people.internal:8080") })"#,
+            r#"Forward(Forward { pool: PoolId(0), mirror: None, backup: None, path: "/people/17", host: Some("people.internal:8080") })"#,
         ),
         (
             get("old.example.com:80/a%2Fb?x=1"),

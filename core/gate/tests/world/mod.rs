@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::{Micros, Rng};
+use skep_gate::balance::Ties;
 use skep_gate::balance::sticky::Secret;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::{Failure, Traits};
@@ -300,8 +301,8 @@ impl World {
             traits,
             sends_body: false,
             hedgeable: !is_post,
-            key: Some(self.rng.next_u64()),
-            sticky: None,
+            ties: Ties { key: Some(self.rng.next_u64()), ..Ties::default() },
+            backup_ties: Ties::default(),
             deadline: None,
             nested: false,
         };

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use http::header::{HeaderValue, RETRY_AFTER, SET_COOKIE, UPGRADE};
 use http::{Response, StatusCode};
 use skep_base::Micros;
-use skep_gate::balance::sticky::{Session, cookie, session};
+use skep_gate::balance::Ties;
+use skep_gate::balance::sticky::{Session, cookie};
 use skep_gate::config::listener::Listener;
 use skep_gate::config::resilience::Priority;
 use skep_gate::config::route::Route;
@@ -35,18 +36,20 @@ use crate::reply::Reply;
 use crate::source::{Inbound, Source};
 use crate::upstream::Upstream;
 
-pub(super) fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, head: &Head<'_>) -> Arrival {
-    let config = &plan.snapshot.config;
-    let (rule, own) = (&config.routes[route.at()].it, &config.pools[pool.at()]);
-    let sticky = own.it.sticky.as_ref().and_then(|rule| {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let mut found = None;
-        head.cookie(&rule.cookie.0, &mut |value| {
-            found = session(&core.secret(), &own.name, value, now).map(|session| session.upstream);
-            found.is_some()
-        });
-        found
-    });
+/// What binds a request to an upstream of `pool`.
+pub(super) fn ties(core: &Core, plan: &Plan, pool: PoolId, head: &Head<'_>) -> Ties {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Ties::of(head, &plan.snapshot.config.pools[pool.at()], &core.secret(), now)
+}
+
+pub(super) fn arrival(
+    core: &Core,
+    plan: &Plan,
+    route: RouteId,
+    (pool, backup): (PoolId, Option<PoolId>),
+    head: &Head<'_>,
+) -> Arrival {
+    let rule = &plan.snapshot.config.routes[route.at()].it;
     let has = |name: &str| head.headers.any(name, &mut |_| true);
     Arrival {
         of: plan.generation,
@@ -61,8 +64,8 @@ pub(super) fn arrival(core: &Core, plan: &Plan, route: RouteId, pool: PoolId, he
         // Known when the body is taken in hand.
         sends_body: false,
         hedgeable: rule.hedge.as_ref().is_some_and(|h| h.methods.iter().any(|m| m.0 == head.method)),
-        key: head.key(&own.it.hash_by),
-        sticky,
+        ties: ties(core, plan, pool, head),
+        backup_ties: backup.map(|pool| ties(core, plan, pool, head)).unwrap_or_default(),
         deadline: time_left(head).map(|left| core.now().plus(left)),
         nested: head.headers.any(ATTEMPT, &mut |value| value != b"1"),
     }
@@ -100,8 +103,8 @@ fn time_left(head: &Head<'_>) -> Option<Micros> {
 pub(super) struct Outbound {
     pub(super) template: Template,
     pub(super) arrival: Arrival,
-    /// The pool that gets a copy, with the configuration whose number it is.
-    pub(super) copy_to: Option<(PoolId, Generation)>,
+    /// The pool that gets a copy, with the configuration whose number it is, and what binds it there.
+    pub(super) copy_to: Option<(PoolId, Generation, Ties)>,
 }
 
 /// How large a body may be, and how long a pause in it, at the listener of a connection.
@@ -198,13 +201,13 @@ pub(super) async fn carry(
     let id = in_flight.id;
     let teller = Rc::clone(core);
     source.on_gone(move || teller.tell(Input::BodyGone { request: id }));
-    let (source_key, deadline) = (arrival.key, arrival.deadline);
+    let deadline = arrival.deadline;
     core.tell(Input::Arrived { request: id, arrival });
     let outcome = attempts::carry(&mut in_flight, &template, source).await;
-    if let Some(copy_to) = copy_to
+    if let Some((pool, of, ties)) = copy_to
         && template.upgrade.is_none()
     {
-        mirror::start(core, &template, source, copy_to, (source_key, deadline));
+        mirror::start(core, &template, source, (pool, of), (ties, deadline));
     }
     (in_flight, outcome)
 }

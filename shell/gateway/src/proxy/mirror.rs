@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use skep_base::Micros;
+use skep_gate::balance::Ties;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::Traits;
 use skep_gate::{Arrival, Generation, Input, PoolId};
@@ -30,7 +31,7 @@ pub(super) fn start(
     template: &Template,
     source: &Source,
     (pool, of): (PoolId, Generation),
-    (key, deadline): (Option<u64>, Option<Micros>),
+    (ties, deadline): (Ties, Option<Micros>),
 ) {
     // Pools have other numbers after a change; the copy is left out then.
     let same = core.plan().generation == of;
@@ -44,8 +45,8 @@ pub(super) fn start(
         traits: Traits { idempotent: false, keyed: false, replayable: true },
         sends_body: !body.is_empty(),
         hedgeable: false,
-        key,
-        sticky: None,
+        ties,
+        backup_ties: Ties::default(),
         deadline,
         nested: false,
     };

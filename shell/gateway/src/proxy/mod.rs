@@ -155,11 +155,14 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
             let Some(template) = template else {
                 return own.answer(400, "what the route makes of the path cannot be sent").into();
             };
-            let arrival = forward::arrival(core, &plan, route, forward.pool, &head);
+            let arrival = forward::arrival(core, &plan, route, (forward.pool, forward.backup), &head);
             let rule = &plan.snapshot.config.routes[route.at()].it;
             let keep = rule.retry.as_ref().map_or(0, |retry| retry.body_size.0);
             let keep = if forward.mirror.is_some() { keep.max(mirror::BODY_BYTES_MAX) } else { keep };
-            let copy_to = forward.mirror.map(|pool| (pool, plan.generation));
+            let copy_to = forward.mirror.map(|pool| {
+                let ties = forward::ties(core, &plan, pool, &head);
+                (pool, plan.generation, ties)
+            });
             let outbound = Outbound { template, arrival, copy_to };
             match &rule.idempotency {
                 Some(rules) if idempotent::concerns(&parts.method) => {
