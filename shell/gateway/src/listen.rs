@@ -21,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::control::{Address, Opened, address_of, duration};
 use crate::core::Core;
 use crate::descriptors;
-use crate::stream::{Rewound, Stream};
+use crate::stream::{Beneath, Rewound, Stream};
 
 /// Accepting fails for want of file descriptors; trying at once again would only burn the processor.
 const ACCEPT_RETRY_TIME: Duration = Duration::from_millis(100);
@@ -200,7 +200,9 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
         None => Stream::Tcp(stream),
         Some(tls) => {
             let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&tls.config));
-            Stream::Tls(Box::new(timeout(patience, Box::pin(acceptor.accept(stream))).await??.into()))
+            Stream::Tls(Box::new(
+                timeout(patience, Box::pin(acceptor.accept(Beneath::new(stream)))).await??.into(),
+            ))
         }
     };
     connection.peer.secure = stream.is_secure();
@@ -211,8 +213,7 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
     drop(plan);
     match stream {
         Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            crate::h2::serve(connection, Rewound { first: BytesMut::new(), stream: Stream::Tls(stream) })
-                .await
+            crate::h2::serve(connection, Rewound::new(BytesMut::new(), Stream::Tls(stream))).await
         }
         Stream::Tls(stream) => {
             Box::pin(crate::h1::serve(connection, Stream::Tls(stream), BytesMut::new())).await
@@ -226,7 +227,7 @@ async fn converse(mut connection: Connection, mut stream: TcpStream, from: Socke
                 () = listening.closed() => return Ok(()),
             };
             match is_http2 {
-                true => Box::pin(crate::h2::serve(connection, Rewound { first, stream })).await,
+                true => Box::pin(crate::h2::serve(connection, Rewound::new(first, stream))).await,
                 false => Box::pin(crate::h1::serve(connection, stream, first)).await,
             }
         }

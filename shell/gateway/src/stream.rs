@@ -13,7 +13,71 @@ use tokio_rustls::TlsStream;
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Beneath>>),
+}
+
+/// TCP beneath TLS, which takes up to 64 KiB as written that it still holds: it counts what has gone on.
+#[derive(Debug)]
+pub(crate) struct Beneath {
+    stream: TcpStream,
+    written: u64,
+}
+
+impl Beneath {
+    pub(crate) fn new(stream: TcpStream) -> Beneath {
+        Beneath { stream, written: 0 }
+    }
+
+    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = result {
+            self.written += n as u64;
+        }
+        result
+    }
+}
+
+impl AsyncRead for Beneath {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Beneath {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// What may take bytes as written that it still holds.
+pub(crate) trait Holds: AsyncWrite + Unpin {
+    /// Bytes that it has handed on, so far, of what it held; 0 of one that holds nothing.
+    fn handed_on(&self) -> u64;
 }
 
 impl Stream {
@@ -26,6 +90,15 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => Some(stream),
             Stream::Tls(_) => None,
+        }
+    }
+}
+
+impl Holds for Stream {
+    fn handed_on(&self) -> u64 {
+        match self {
+            Stream::Tcp(_) => 0,
+            Stream::Tls(stream) => stream.get_ref().0.written,
         }
     }
 }
@@ -80,8 +153,16 @@ impl AsyncWrite for Stream {
 /// A stream in front of which bytes stand that were read already.
 #[derive(Debug)]
 pub(crate) struct Rewound<S> {
-    pub(crate) first: BytesMut,
-    pub(crate) stream: S,
+    first: BytesMut,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    pub(crate) fn new(first: BytesMut, stream: S) -> Rewound<S> {
+        // Nothing, in a buffer, is a buffer all the same.
+        let first = if first.is_empty() { BytesMut::new() } else { first };
+        Rewound { first, stream }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
@@ -94,6 +175,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
             let take = self.first.len().min(buf.remaining());
             buf.put_slice(&self.first[..take]);
             self.first.advance(take);
+            if self.first.is_empty() {
+                self.first = BytesMut::new();
+            }
             return Poll::Ready(Ok(()));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)

@@ -1,18 +1,23 @@
-//! Clients of HTTP/2 that take little or nothing of their replies, and those that ask for nothing.
+//! Clients that take little or nothing of their replies, and those of HTTP/2 that ask for nothing.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod stage;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use http::Request;
-use stage::Stage;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use stage::{CERTIFICATE, KEY, Stage, connect};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
@@ -21,7 +26,7 @@ use tokio::time::{Instant, interval, timeout};
 const LONG: Duration = Duration::from_secs(30);
 const BODY_BYTES: usize = 1 << 20;
 
-/// Replies to each request with a long body, in whose middle it pauses if the path says so.
+/// Replies to each request with a long body, in whose middle it pauses if the path says so; or with one without end, in pieces.
 fn upstream() -> SocketAddr {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -32,6 +37,15 @@ fn upstream() -> SocketAddr {
                 let mut to = stream;
                 while let Some(Ok(first)) = lines.next() {
                     while !lines.next().unwrap().unwrap().is_empty() {}
+                    if first.contains("/endless") {
+                        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                        let piece = [b"8000\r\n", &[b'x'; 0x8000][..], b"\r\n"].concat();
+                        let mut wrote = to.write_all(head);
+                        while wrote.is_ok() {
+                            wrote = to.write_all(&piece);
+                        }
+                        return;
+                    }
                     let half = vec![b'x'; BODY_BYTES / 2];
                     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n");
                     let pause =
@@ -119,6 +133,45 @@ fn who_takes_nothing_of_a_reply_gets_it_no_more_and_the_upstream_is_free_for_oth
             "the connections of others are left alone"
         );
     });
+}
+
+/// A client of TLS that checks nothing but the certificate of this test.
+fn secure(to: SocketAddr) -> StreamOwned<ClientConnection, StdStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(CERTIFICATE).unwrap()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = builder.with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let name = "localhost".try_into().unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), connect(to))
+}
+
+/// Asks for a reply without end and takes only its beginning, while another wants the upstream's only connection.
+fn takes_nothing_of_http1<S: Read + Write>(listener: &str, open: impl Fn(SocketAddr) -> S) {
+    let (_stage, web) = gateway(&format!("body-idle = '200ms'\n{listener}"));
+    let mut stuck = open(web);
+    stuck.write_all(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    stuck.read_exact(&mut [0; 100]).unwrap();
+    let mut other = open(web);
+    other.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let mut reply = Vec::new();
+    other.read_to_end(&mut reply).unwrap();
+    assert!(reply.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&reply[..100]));
+    assert!(reply.len() > BODY_BYTES);
+    let mut got = [0; 1 << 16];
+    // It was cut off in the middle: over TLS that is an error.
+    while stuck.read(&mut got).is_ok_and(|n| n > 0) {}
+}
+
+#[test]
+fn over_http1_too_who_takes_nothing_of_a_reply_frees_the_upstream() {
+    takes_nothing_of_http1("", connect);
+}
+
+#[test]
+fn what_tls_took_to_be_written_is_waited_for_no_longer_than_what_it_did_not_take() {
+    let tls = format!("tls.certificates = [{{ cert = '{CERTIFICATE}', key = '{KEY}' }}]");
+    takes_nothing_of_http1(&tls, secure);
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod write;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, Version};
 use skep_gate::http1::request::{self, Bad, Framing, Head};
+use tokio::io::AsyncWrite;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::control::duration;
@@ -84,9 +86,10 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
     shut(&wire).await
 }
 
+/// Says that nothing follows, which over TLS are bytes of their own that a client may not take.
 async fn shut(wire: &Rc<RefCell<Wire>>) -> io::Result<()> {
-    poll_fn(|cx| tokio::io::AsyncWrite::poll_shutdown(std::pin::Pin::new(&mut wire.borrow_mut().stream), cx))
-        .await
+    let said = poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut wire.borrow_mut().stream), cx));
+    timeout(LINGER_TIME, said).await?
 }
 
 fn limits(connection: &Connection) -> Option<Limits> {

@@ -18,7 +18,7 @@ use crate::stream::Rewound;
 pub(super) async fn carry(wire: &Rc<RefCell<Wire>>, tunnel: Tunnel) {
     let Tunnel { upstream, mut in_flight, idle } = tunnel;
     let first = std::mem::take(&mut wire.borrow_mut().input);
-    let client = Rewound { first, stream: Borrowed(Rc::clone(wire)) };
+    let client = Rewound::new(first, Borrowed(Rc::clone(wire)));
     let (_, sent) = copy_both(client, upstream, idle).await;
     in_flight.record.bytes_sent = sent;
     in_flight.end(|request| Input::Done { request });

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -14,12 +14,13 @@ use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
 use skep_base::number::format_u64;
-
-use tokio::time::timeout;
+use tokio::io::AsyncWrite;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::wire::Wire;
 use crate::pipe::Pipe;
 use crate::reply::Reply;
+use crate::stream::Holds;
 
 /// Up to this a piece is copied behind the head, so that both leave as one write.
 const JOINED_BYTES_MAX: usize = 16 << 10;
@@ -255,7 +256,7 @@ fn put_date(out: &mut BytesMut) {
     });
 }
 
-/// Writes all of `out`, which is empty then, and of `data`.
+/// Writes all of `out`, which is empty then, and of `data`, and waits until TLS holds nothing of it either.
 ///
 /// # Errors
 /// The connection is broken, or nothing of it was taken for `patience`.
@@ -265,33 +266,45 @@ pub(super) async fn write_all(
     mut data: Bytes,
     patience: Duration,
 ) -> io::Result<()> {
-    let mut stall = None;
+    let mut stall = Stall { patience, handed_on: 0, sleep: None };
     poll_fn(|cx| {
+        let mut wire = wire.borrow_mut();
         while out.has_remaining() || data.has_remaining() {
-            match wire.borrow_mut().poll_write(cx, out, &data) {
+            match wire.poll_write(cx, out, &data) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => {
-                    stall = None;
+                    stall.sleep = None;
                     let of_out = n.min(out.len());
                     out.advance(of_out);
                     data.advance(n - of_out);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {
-                    let sleep = stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-                    return match sleep.as_mut().poll(cx) {
-                        Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-                        Poll::Pending => Poll::Pending,
-                    };
-                }
+                Poll::Pending => return stall.poll(cx, &wire.stream).map(Err),
             }
         }
-        Poll::Ready(Ok(()))
-    })
-    .await?;
-    poll_fn(|cx| {
-        use tokio::io::AsyncWrite;
-        Pin::new(&mut wire.borrow_mut().stream).poll_flush(cx)
+        match Pin::new(&mut wire.stream).poll_flush(cx) {
+            Poll::Pending => stall.poll(cx, &wire.stream).map(Err),
+            flushed => flushed,
+        }
     })
     .await
+}
+
+/// Since when a client takes nothing.
+struct Stall {
+    patience: Duration,
+    handed_on: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Ready when `stream` has taken nothing for too long, neither from us nor of what it holds.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &impl Holds) -> Poll<io::Error> {
+        let handed_on = stream.handed_on();
+        if self.handed_on != handed_on {
+            (self.handed_on, self.sleep) = (handed_on, None);
+        }
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        sleep.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+    }
 }

@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::descriptors;
 use crate::names::Lookups;
-use crate::stream::Stream;
+use crate::stream::{Beneath, Stream};
 
 /// What was written must be acknowledged within this, or the connection ends: a machine that is cut off is noticed before requests
 /// that share the connection wait for it in vain.
@@ -179,7 +179,8 @@ pub(crate) async fn connect(
         None => Ok(Stream::Tcp(stream)),
         Some(tls) => {
             let connector = TlsConnector::from(Arc::clone(&tls.config));
-            Ok(Stream::Tls(Box::new(connector.connect(tls.name.clone(), stream).await?.into())))
+            let stream = connector.connect(tls.name.clone(), Beneath::new(stream)).await?;
+            Ok(Stream::Tls(Box::new(stream.into())))
         }
     }
 }

@@ -15,6 +15,10 @@ use tokio::sync::watch;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Of `localhost`, signed by itself, for a hundred years.
+pub const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stage/localhost.pem");
+pub const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stage/localhost.key");
+
 pub struct Stage {
     running: Running,
     applied: watch::Sender<Option<Applied>>,

@@ -36,7 +36,7 @@ use super::{Asking, Counted, SendFault, Upstream};
 use crate::pipe::{PIPE_BYTES, Pipe};
 use crate::progress::Progress;
 use crate::source::{Sending, Source};
-use crate::stream::{Rewound, Stream};
+use crate::stream::{Holds, Rewound, Stream};
 use crate::task::Owned;
 
 /// Room that is made for a read: small while replies are.
@@ -261,7 +261,11 @@ async fn upload(connection: Rc<RefCell<Connection>>, patience: Duration) {
             Ok(Ok(())) if replied => return Upstream::rest(connection),
             Ok(_) => return,
             Err(_) => {
-                let written = connection.borrow().upload.as_ref().map(|upload| upload.written);
+                let written = {
+                    let connection = connection.borrow();
+                    let written = connection.upload.as_ref().map(|upload| upload.written);
+                    (written, connection.stream.handed_on())
+                };
                 if replied && before.replace(written) == Some(written) {
                     return;
                 }
@@ -311,7 +315,7 @@ impl Arriving {
 
     pub(super) fn into_upgraded(mut self) -> Option<Rewound<Stream>> {
         let connection = Rc::into_inner(self.connection.take()?)?.into_inner();
-        connection.upgraded.then_some(Rewound { first: connection.input, stream: connection.stream })
+        connection.upgraded.then_some(Rewound::new(connection.input, connection.stream))
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use skep_gate::config::pool::Pool;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 use tokio::task::coop::{cooperative, has_budget_remaining};
 use tokio::time::timeout;
 
 use super::super::{Key, Lease, Place};
+use super::upload::{Broken, Upload};
 use super::*;
 use crate::source::Inbound;
+use crate::stream::Holds;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -89,4 +91,43 @@ fn an_upstream_that_answers_early_and_takes_no_more_does_not_keep_its_connection
             upstream.freed.notified().await;
         }
     });
+}
+
+/// TLS over a connection that takes this much of a write and then breaks: the write as a whole fails.
+struct Breaks {
+    takes: u64,
+    handed_on: u64,
+}
+
+impl AsyncWrite for Breaks {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        self.handed_on += self.takes;
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Holds for Breaks {
+    fn handed_on(&self) -> u64 {
+        self.handed_on
+    }
+}
+
+#[test]
+fn a_request_may_have_run_as_soon_as_a_part_of_it_went_on_beneath_tls() {
+    for (takes, broken) in [(0, Broken::Untouched), (10, Broken::Cut)] {
+        // Those of the handshake are nothing of it.
+        let mut stream = Breaks { takes, handed_on: 1000 };
+        let Asking::H1(request) = post(b"once".to_vec(), PATIENCE) else { panic!("it is one") };
+        let mut upload = Upload::new(request.head, Sending::new(&request.source));
+        let polled = upload.poll(&mut stream, &mut Context::from_waker(Waker::noop()));
+        assert_eq!(polled, Poll::Ready(Err(broken)));
+    }
 }

@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::Method;
 use http_body::Body;
-use tokio::io::AsyncWrite;
 
 use crate::h1::{put_end, put_hex};
 use crate::source::{Sending, Source};
-use crate::stream::Stream;
+use crate::stream::Holds;
 
 /// Up to this a piece is copied behind what leaves before it, so that both leave as one write.
 const JOINED_BYTES_MAX: usize = 16 << 10;
@@ -48,7 +47,8 @@ pub(super) struct Upload {
     out: BytesMut,
     /// What leaves behind it, without a copy.
     piece: Bytes,
-    untouched: bool,
+    /// What the connection had handed on before the first byte of this; none until that is to be written.
+    began: Option<u64>,
     /// Bytes that the connection took.
     pub(super) written: u64,
 }
@@ -63,7 +63,7 @@ impl Upload {
             ended,
             out: BytesMut::from(head),
             piece: Bytes::new(),
-            untouched: true,
+            began: None,
             written: 0,
         }
     }
@@ -72,15 +72,16 @@ impl Upload {
     ///
     /// # Errors
     /// [`Broken`]. What the upstream has said before can be read all the same.
-    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+    pub(super) fn poll(&mut self, stream: &mut impl Holds, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             self.gather(cx)?;
             if self.out.is_empty() && self.piece.is_empty() {
                 return match self.ended {
-                    true => Pin::new(stream).poll_flush(cx).map_err(|_| Broken::Cut),
+                    true => Pin::new(&mut *stream).poll_flush(cx).map_err(|_| Broken::Cut),
                     false => Poll::Pending,
                 };
             }
+            let began = *self.began.get_or_insert_with(|| stream.handed_on());
             let wrote = match self.piece.is_empty() {
                 true => Pin::new(&mut *stream).poll_write(cx, &self.out),
                 false => {
@@ -90,7 +91,11 @@ impl Upload {
             };
             match ready!(wrote) {
                 Ok(n) if n > 0 => self.wrote(n),
-                _ => return Poll::Ready(Err(if self.untouched { Broken::Untouched } else { Broken::Cut })),
+                // TLS tells of an error, and not that a part of the same write had gone on before it.
+                _ if self.written == 0 && stream.handed_on() == began => {
+                    return Poll::Ready(Err(Broken::Untouched));
+                }
+                _ => return Poll::Ready(Err(Broken::Cut)),
             }
         }
     }
@@ -138,7 +143,6 @@ impl Upload {
     }
 
     fn wrote(&mut self, n: usize) {
-        self.untouched = false;
         self.body.progress.has_moved();
         self.written += n as u64;
         let of_out = n.min(self.out.len());
