@@ -23,6 +23,17 @@ address = "{web}"
 header-time = "2s"
 idle = "1h"
 
+[gateway.listener.bytes]
+address = "{bytes}"
+protocol = "tcp"
+pool = "tunnels"
+idle = "1h"
+
+[gateway.route.tunnels]
+path-prefix = "/tunnels"
+pool = "tunnels"
+timeout.idle = "1h"
+
 [gateway.route.ws]
 path-prefix = "/ws"
 pool = "plain"
@@ -73,6 +84,11 @@ breaker = false
 
 [gateway.pool.plain]
 upstreams = ["A"]
+
+[gateway.pool.tunnels]
+upstreams = ["A"]
+connections = 10000
+requests = 10000
 """
 
 
@@ -92,7 +108,7 @@ def scene_() -> Iterator[Scene]:
     text = CONFIG
     for upstream in own.all():
         text = text.replace(f'"{upstream.name.upper()}"', f'"{upstream.address}"')
-    with own.a, own.b, own.c, own.d, Gateway(text) as gateway:
+    with own.a, own.b, own.c, own.d, Gateway(text, ("web", "bytes")) as gateway:
         own.gateway = gateway  # type: ignore[assignment]
         own.text = text
         yield own
@@ -228,9 +244,9 @@ def shout(upstream: Upstream, request: Request, to: socket.socket) -> bool:
     return False
 
 
-def websocket(gateway: Gateway) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", gateway.web), timeout=PATIENCE_SECONDS)
-    connection.sendall(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+def websocket(gateway: Gateway, path: str = "/ws", listener: str = "web") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", gateway.ports[listener]), timeout=PATIENCE_SECONDS)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
     got = b""
     while not got.endswith(b"\r\n\r\n"):
         more = connection.recv(1000)
@@ -238,6 +254,39 @@ def websocket(gateway: Gateway) -> socket.socket:
         got += more
     assert got.startswith(b"HTTP/1.1 101")
     return connection
+
+
+TUNNELS = 2_000
+
+
+def test_two_thousand_tunnels_that_rest_take_little(scene: Scene) -> None:
+    """Of WebSockets and of connections of TCP; each has said more than a little before, in both directions."""
+    gateway, word = scene.gateway, b"w" * 5_000
+
+    def answer(upstream: Upstream, request: Request, to: socket.socket) -> bool:
+        to.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+        to.sendall(to.recv(len(word), socket.MSG_WAITALL))
+        return to.recv(1) != b""
+
+    def tunnel(listener: str) -> socket.socket:
+        connection = websocket(gateway, "/tunnels", listener)
+        connection.sendall(word)
+        with connection.makefile("rb") as said:
+            assert said.read(len(word)) == word
+        return connection
+
+    scene.a.behave = answer
+    resting: list[socket.socket] = []
+    try:
+        for listener in ("web", "bytes"):
+            resting += [tunnel(listener) for _ in range(50)]
+            before = resident(gateway)
+            resting += [tunnel(listener) for _ in range(TUNNELS)]
+            each = (resident(gateway) - before) / TUNNELS
+            print(f"{listener}: {each / 1024:.1f} KiB for each that rests")
+            assert each < 24 << 10
+    finally:
+        drop(resting)
 
 
 def test_ten_configurations_a_second_fail_no_request_and_close_no_websocket(scene: Scene) -> None:

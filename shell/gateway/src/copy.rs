@@ -1,22 +1,22 @@
 //! Bytes in both directions between two streams.
 //!
-//! Small things are copied. A direction of plain TCP that fills its buffer again and again goes through a [`Pipe`] from there on.
+//! Small things are copied, by way of the core's [`scratch`]: only what the other side does not take at once is held. A direction of plain TCP that fills its buffer again and again goes through a [`Pipe`] from there on.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until};
 
 use crate::pipe::{PIPE_BYTES, Pipe};
+use crate::scratch::{SCRATCH_BYTES, scratch};
 
-/// As much as is read at once.
-const PIECE_BYTES: usize = 64 << 10;
-const PIECE_BYTES_FIRST: usize = 4 << 10;
 /// After so many full pieces in a row a direction is worth a pipe.
 const FULL_PIECES: u32 = 2;
 
@@ -122,40 +122,69 @@ impl Way {
         self.holds.set(holds);
     }
 
+    /// So much of it was written, and there may be more of it; none is an error.
+    fn gives_some(&self, bytes: usize) -> io::Result<usize> {
+        if bytes == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.gives(bytes, true);
+        Ok(bytes)
+    }
+
     async fn copy(
         &self,
         from: &mut (impl AsyncRead + Unpin),
         to: &mut (impl AsyncWrite + Unpin),
         full_pieces: u32,
     ) -> io::Result<Copied> {
-        let mut buffer = Vec::with_capacity(PIECE_BYTES_FIRST);
         let mut full = 0;
         while full < full_pieces {
-            buffer.clear();
-            let n = from.read_buf(&mut buffer).await?;
+            let mut held = Vec::new();
+            let n = poll_fn(|cx| self.poll_piece(cx, from, to, &mut held)).await?;
             if n == 0 {
                 // The other direction may go on: half-closed connections are whole.
                 to.shutdown().await?;
                 return Ok(Copied::All);
             }
-            self.takes();
-            let mut left = &buffer[..];
+            let mut left = &held[..];
             while !left.is_empty() {
                 let n = to.write(left).await?;
-                if n == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                left = &left[n..];
-                self.gives(n, true);
+                left = &left[self.gives_some(n)?..];
             }
             to.flush().await?;
             self.gives(0, false);
-            full = if n >= PIECE_BYTES { full + 1 } else { 0 };
-            if n == buffer.capacity() && n < PIECE_BYTES {
-                buffer.reserve(PIECE_BYTES);
-            }
+            full = if n >= SCRATCH_BYTES { full + 1 } else { 0 };
         }
         Ok(Copied::Bulk)
+    }
+
+    /// Reads a piece and writes as much of it as `to` takes at once; the rest is then in `held`. 0 at the end.
+    fn poll_piece(
+        &self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+        held: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        scratch(|room| {
+            let mut room = ReadBuf::new(room);
+            ready!(Pin::new(from).poll_read(cx, &mut room))?;
+            let read = room.filled();
+            if !read.is_empty() {
+                self.takes();
+            }
+            let mut left = read;
+            while !left.is_empty() {
+                match Pin::new(&mut *to).poll_write(cx, left) {
+                    Poll::Ready(n) => left = &left[self.gives_some(n?)?..],
+                    Poll::Pending => {
+                        held.extend_from_slice(left);
+                        break;
+                    }
+                }
+            }
+            Poll::Ready(Ok(read.len()))
+        })
     }
 
     /// Moves what comes until the end.

@@ -27,6 +27,7 @@ mod proxy;
 mod proxy_header;
 mod rates;
 mod reply;
+mod scratch;
 mod snapshot;
 mod source;
 mod stream;

@@ -102,6 +102,8 @@ pub(crate) async fn serve(
         in_flight.end(|request| Input::Failed { request, attempt, failure: Failure::Broken });
         return Err(error);
     }
+    // A connection that rests holds no buffer.
+    drop((ahead, first));
     let (_, sent) = match (stream, socket) {
         (Stream::Tcp(client), Stream::Tcp(upstream)) => copy_both_tcp(client, upstream, idle).await,
         (client, upstream) => copy_both(client, upstream, idle).await,
