@@ -23,6 +23,7 @@ use tokio::task::LocalSet;
 use crate::access_log::{self, AccessLog};
 use crate::auth::{Ask, Hashing, Sources};
 use crate::core::{Beginning, Core};
+use crate::datagrams;
 use crate::figures::Board;
 use crate::listen::Listeners;
 use crate::names::Directory;
@@ -276,6 +277,9 @@ fn bind(at: Address) -> io::Result<Opened> {
     // The kernel spreads connections over the cores' sockets.
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    if is_udp {
+        datagrams::prepare(&socket, at.address)?;
+    }
     socket.bind(&at.address.into())?;
     if is_udp {
         return Ok(Opened::Udp(socket.into()));

@@ -9,6 +9,7 @@ mod auth;
 mod control;
 mod copy;
 mod core;
+mod datagrams;
 pub mod descriptors;
 mod figures;
 mod gather;

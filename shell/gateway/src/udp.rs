@@ -1,4 +1,4 @@
-//! UDP: sessions by the address of a client, each with a socket of its own to its upstream.
+//! UDP: sessions by the address of a client, and the one that it sends to, each with a socket of its own to its upstream.
 //!
 //! Datagrams are never kept: what cannot be sent on at once is lost, as on any network.
 
@@ -15,21 +15,22 @@ use skep_gate::resilience::retry::Failure;
 use skep_gate::{Input, PoolId};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
+use tokio::task::coop::consume_budget;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::access_log::Line;
 use crate::control::duration;
 use crate::core::Core;
+use crate::datagrams::{Datagrams, Ends};
 use crate::descriptors;
 use crate::figures::count;
 use crate::in_flight::{InFlight, Record};
 use crate::listen::{Connection, Listening};
 use crate::mailbox::Command;
+use crate::scratch::scratch;
 use crate::upstream::{NoConnection, Upstream};
 
-/// The largest datagram there is.
-const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 /// Datagrams of one client that wait for its session to begin, while a name is looked up.
 const WAITING_MAX: usize = 16;
 /// How long looking up an upstream's name may take.
@@ -51,13 +52,13 @@ struct Session {
 /// The sessions of a listener.
 #[derive(Default)]
 struct Sessions {
-    live: RefCell<HashMap<SocketAddr, Rc<Session>>>,
-    newcomers: RefCell<Newcomers<SocketAddr>>,
+    live: RefCell<HashMap<Ends, Rc<Session>>>,
+    newcomers: RefCell<Newcomers<Ends>>,
 }
 
 impl Sessions {
-    fn begin(&self, from: SocketAddr) -> Rc<Session> {
-        let newcomer = self.newcomers.borrow_mut().begin(from);
+    fn begin(&self, ends: Ends) -> Rc<Session> {
+        let newcomer = self.newcomers.borrow_mut().begin(ends);
         let session = Rc::new(Session {
             socket: RefCell::default(),
             waiting: RefCell::default(),
@@ -65,13 +66,13 @@ impl Sessions {
             newcomer: Cell::new(Some(newcomer)),
             ends: Notify::new(),
         });
-        self.live.borrow_mut().insert(from, Rc::clone(&session));
+        self.live.borrow_mut().insert(ends, Rc::clone(&session));
         session
     }
 
     /// The session of a client from which something more has come.
-    fn known(&self, from: SocketAddr) -> Option<Rc<Session>> {
-        let session = self.live.borrow().get(&from).cloned()?;
+    fn known(&self, ends: Ends) -> Option<Rc<Session>> {
+        let session = self.live.borrow().get(&ends).cloned()?;
         self.settle(&session);
         Some(session)
     }
@@ -92,68 +93,78 @@ impl Sessions {
     }
 
     /// A session has ended.
-    fn end(&self, from: SocketAddr, session: &Rc<Session>) {
+    fn end(&self, ends: Ends, session: &Rc<Session>) {
         self.settle(session);
         let mut live = self.live.borrow_mut();
         // Another of the same address may have begun when this one made room.
-        if live.get(&from).is_some_and(|now| Rc::ptr_eq(now, session)) {
-            live.remove(&from);
+        if live.get(&ends).is_some_and(|now| Rc::ptr_eq(now, session)) {
+            live.remove(&ends);
         }
     }
 }
 
 /// Serves a listener until it closes.
 pub(crate) async fn serve(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::UdpSocket) {
-    let socket = match UdpSocket::from_std(socket) {
+    let socket = match Datagrams::new(socket) {
         Ok(socket) => Rc::new(socket),
         Err(error) => return tracing::error!(%error, "gateway: a UDP listener cannot be used"),
     };
     let sessions = Rc::<Sessions>::default();
     let mut closing = listening.closing.subscribe();
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
-        let received = tokio::select! {
-            received = socket.recv_from(&mut buffer) => received,
+        let readable = tokio::select! {
+            readable = socket.readable() => readable,
             _ = closing.changed() => return,
         };
-        let (n, from) = match received {
-            Ok(received) => received,
+        let taken = readable.and_then(|()| {
+            scratch(|room| {
+                let (n, ends) = socket.try_receive(room)?;
+                take(&core, &listening, &socket, &sessions, (ends, &room[..n]));
+                Ok(())
+            })
+        });
+        match taken {
+            Ok(()) => consume_budget().await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 // A port that is not there any more, told of what was sent to it.
                 tracing::debug!(%error, "gateway: UDP");
                 tokio::time::sleep(ERROR_PAUSE).await;
-                continue;
             }
-        };
-        let session = match sessions.known(from) {
-            Some(session) => session,
-            None => match begin(&core, &listening, &socket, &sessions, from) {
-                Some(session) => session,
-                None => {
-                    count(&core.turned_away);
-                    continue;
-                }
-            },
-        };
-        session.last.set(Instant::now());
-        let to = session.socket.borrow().clone();
-        match to {
-            // A full buffer loses it, and an error is heard by the session as well.
-            Some(to) => _ = to.try_send(&buffer[..n]),
-            None if session.waiting.borrow().len() < WAITING_MAX => {
-                session.waiting.borrow_mut().push(buffer[..n].to_vec());
-            }
-            None => {}
         }
+    }
+}
+
+/// Sends a client's datagram on, in its session.
+fn take(
+    core: &Rc<Core>,
+    listening: &Rc<Listening>,
+    socket: &Rc<Datagrams>,
+    sessions: &Rc<Sessions>,
+    (ends, datagram): (Ends, &[u8]),
+) {
+    let known = sessions.known(ends);
+    let Some(session) = known.or_else(|| begin(core, listening, socket, sessions, ends)) else {
+        return count(&core.turned_away);
+    };
+    session.last.set(Instant::now());
+    let to = session.socket.borrow().clone();
+    match to {
+        // A full buffer loses it, and an error is heard by the session as well.
+        Some(to) => _ = to.try_send(datagram),
+        None if session.waiting.borrow().len() < WAITING_MAX => {
+            session.waiting.borrow_mut().push(datagram.to_vec());
+        }
+        None => {}
     }
 }
 
 fn begin(
     core: &Rc<Core>,
     listening: &Rc<Listening>,
-    back: &Rc<UdpSocket>,
+    back: &Rc<Datagrams>,
     sessions: &Rc<Sessions>,
-    from: SocketAddr,
+    ends: Ends,
 ) -> Option<Rc<Session>> {
     let plan = core.plan();
     let listener = &plan.snapshot.config.listeners[listening.id()?.at()].it;
@@ -163,8 +174,8 @@ fn begin(
     }
     let pool = listener.pool.as_ref()?;
     let pool = PoolId(plan.snapshot.config.pools.iter().position(|p| p.name == *pool)? as u32);
-    let connection = Connection::of_session(core, listening, from);
-    let line = || Line { client: from.ip().to_string(), version: "udp", ..Line::default() };
+    let connection = Connection::of_session(core, listening, ends.client);
+    let line = || Line { client: ends.client.ip().to_string(), version: "udp", ..Line::default() };
     let in_flight = InFlight::new(core, Record::begin(core, line));
     let arrival = crate::tcp::arrival(&plan, pool, connection.peer.address);
     core.tell(Input::Arrived { request: in_flight.id, arrival });
@@ -172,18 +183,18 @@ fn begin(
         // It waits for a place at an upstream.
         sessions.make_room();
     }
-    let session = sessions.begin(from);
+    let session = sessions.begin(ends);
     let (back, sessions, own) = (Rc::clone(back), Rc::clone(sessions), Rc::clone(&session));
     let idle = listener.idle;
     spawn_local(async move {
         let ended = tokio::select! {
-            ended = carry(&connection, in_flight, &own, &back, from, idle) => ended,
+            ended = carry(&connection, in_flight, &own, (&back, ends), idle) => ended,
             () = own.ends.notified() => Err(io::Error::other("another session took its place")),
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, %from, "gateway: a UDP session ended");
+            tracing::debug!(%error, from = %ends.client, "gateway: a UDP session ended");
         }
-        sessions.end(from, &own);
+        sessions.end(ends, &own);
     });
     Some(session)
 }
@@ -192,8 +203,7 @@ async fn carry(
     connection: &Connection,
     mut in_flight: InFlight,
     session: &Session,
-    back: &UdpSocket,
-    from: SocketAddr,
+    (back, ends): (&Datagrams, Ends),
     idle: Micros,
 ) -> io::Result<()> {
     let core = &connection.core;
@@ -236,17 +246,20 @@ async fn carry(
     }
     *session.socket.borrow_mut() = Some(Rc::clone(&socket));
     let mut closing = connection.listening.closing.subscribe();
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         let lives_until = || session.last.get() + duration(life(session.newcomer.get().is_some(), idle));
         let until = lives_until();
         tokio::select! {
-            received = socket.recv(&mut buffer) => match received {
-                Ok(n) => {
+            readable = socket.readable() => match readable.and_then(|()| answer(&socket, back, ends)) {
+                Ok((n, sent)) => {
                     session.last.set(Instant::now());
                     in_flight.sent(n);
-                    back.send_to(&buffer[..n], from).await?;
+                    if let Some(waits) = sent? {
+                        back.send(&waits, ends).await?;
+                    }
+                    consume_budget().await;
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // Nobody listens there: the next datagram begins a session elsewhere.
                 Err(error) => {
                     count(&upstream.figures.failures);
@@ -264,6 +277,25 @@ async fn carry(
     }
     in_flight.end(|request| Input::Done { request });
     Ok(())
+}
+
+/// Sends the client what its upstream has said: how much that is, and the datagram itself if there is no room for it yet.
+///
+/// # Errors
+/// Those of the upstream's socket; inside, those of sending.
+fn answer(
+    upstream: &UdpSocket,
+    back: &Datagrams,
+    ends: Ends,
+) -> io::Result<(usize, io::Result<Option<Vec<u8>>>)> {
+    scratch(|room| {
+        let n = upstream.try_recv(room)?;
+        let sent = match back.try_send(&room[..n], ends) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Some(room[..n].to_vec())),
+            sent => sent.map(|()| None),
+        };
+        Ok((n, sent))
+    })
 }
 
 /// A socket for a session, which is as good as a client's connection where descriptors are short.

@@ -1,4 +1,4 @@
-//! Sessions of UDP where places are short.
+//! Sessions of UDP where places are short, and at listeners with several addresses.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -57,6 +57,42 @@ fn sessions_of_one_datagram_make_room_for_others_and_those_that_go_on_do_not() {
         assert_eq!(ask(&strangers[29], udp), ports[29], "so does the last of the others");
         // The place of the first was taken, and it begins again.
         ask(&strangers[0], udp);
+        stage.end();
+    }
+}
+
+#[test]
+fn who_asks_one_of_several_addresses_is_answered_from_there() {
+    let upstream = echo();
+    for any in ["0.0.0.0", "[::]"] {
+        let port = free().port();
+        let text = format!(
+            "[gateway.listener.udp]\naddress = '{any}:{port}'\nprotocol = 'udp'\npool = 'p'\n\
+             [gateway.pool.p]\nupstreams = ['{upstream}']\n"
+        );
+        let (stage, _) = Stage::new(1, None, |web| listener(web) + &text);
+        let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut sessions = Vec::new();
+        for to in ["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.2"] {
+            let to: SocketAddr = format!("{to}:{port}").parse().unwrap();
+            client.send_to(b"word", to).unwrap();
+            let mut got = [0; 10];
+            let (n, from) = client.recv_from(&mut got).unwrap();
+            assert_eq!(from, to, "at {any}");
+            sessions.push(got[..n].to_vec());
+        }
+        assert_eq!(sessions[1], sessions[3], "its session went on");
+        assert_ne!(sessions[0], sessions[1], "a conversation with another address is another");
+        // A machine may have none of IPv6.
+        if any == "[::]"
+            && let Ok(client) = UdpSocket::bind("[::1]:0")
+        {
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.connect(format!("[::1]:{port}")).unwrap();
+            client.send(b"word").unwrap();
+            assert!(client.recv(&mut [0; 10]).unwrap() > 0);
+        }
         stage.end();
     }
 }
