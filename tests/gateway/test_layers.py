@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import socket
 import ssl
 import struct
@@ -65,6 +67,31 @@ path-prefix = "/over-h2"
 pool = "h2"
 rewrite.prefix = "/back"
 
+[gateway.route.h2tls]
+path-prefix = "/over-h2-tls"
+pool = "h2tls"
+rewrite.prefix = "/back"
+
+[gateway.route.told]
+path-prefix = "/told"
+pool = "told"
+rewrite.prefix = "/back"
+
+# Another host's probes find nothing.
+[gateway.route.probed-h2]
+path = "/probed-h2"
+host = "a.test"
+answer.status = 204
+
+[gateway.route.probed-told]
+path = "/probed-told"
+host = "a.test"
+answer.status = 204
+
+[gateway.route.probed-wrong]
+path-prefix = ["/probed-h2", "/probed-told"]
+answer.status = 421
+
 [gateway.route.all]
 pool = "web"
 
@@ -82,6 +109,19 @@ tls-name = "a.test"
 [gateway.pool.h2]
 upstreams = ["{web}"]
 protocol = "http2"
+
+# So it is here, where it serves several hosts.
+[gateway.pool.h2tls]
+upstreams = ["{secure}"]
+protocol = "http2"
+tls-name = "a.test"
+health = { path = "/probed-h2", interval = "200ms", timeout = "200ms", rise = 1 }
+panic = "0%"
+
+[gateway.pool.told]
+upstreams = ["{web}"]
+health = { path = "/probed-told", host = "a.test", interval = "200ms", timeout = "200ms", rise = 1 }
+panic = "0%"
 
 [gateway.pool.one]
 upstreams = ["ONE"]
@@ -289,6 +329,48 @@ def test_many_requests_over_one_connection_of_http2(scene: Scene) -> None:
 
 def test_upstreams_prove_who_they_are(scene: Scene) -> None:
     assert scene.gateway.ask("GET", "/over-tls").body == b"tls"
+
+
+@pytest.mark.parametrize(("route", "path"), [("probed-h2", "/over-h2-tls/x"), ("probed-told", "/told/x")])
+def test_probes_ask_for_the_host_that_an_upstream_is_known_by(scene: Scene, route: str, path: str) -> None:
+    def asked(of: str) -> bool:
+        figure = f'skep_gateway_request_seconds_count{{route="{of}"}} '
+        return any(line.startswith(figure) and line != f"{figure}0" for line in scene.gateway.metrics().splitlines())
+
+    until(lambda: asked(route) or asked("probed-wrong"), "there was a probe")
+    answer = scene.gateway.ask("GET", path)
+    assert (answer.status, asked("probed-wrong")) == (200, False)
+    assert answer.json()["path"] == "/back/x"
+
+
+def test_a_websocket_goes_over_http2_that_tls_agreed_on(scene: Scene) -> None:
+    until(lambda: scene.gateway.ask("GET", "/over-h2-tls/x").status == 200, "its probes are well")
+    key = "dGhlIHNhbXBsZSBub25jZQ=="
+
+    def shout(upstream: Upstream, request: Request, to: socket.socket) -> bool:
+        told = base64.b64encode(hashlib.sha1(f"{request.header('sec-websocket-key')}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())
+        to.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: " + told + b"\r\n\r\n")
+        while more := to.recv(1000):
+            to.sendall(more.upper())
+        return False
+
+    scene.web.behave = shout
+    try:
+        with socket.create_connection(("127.0.0.1", scene.gateway.web), timeout=PATIENCE_SECONDS) as connection:
+            asked = f"GET /over-h2-tls/ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            connection.sendall(asked.encode())
+            got = b""
+            while b"\r\n\r\n" not in got:
+                more = connection.recv(1000)
+                assert more, got
+                got += more
+            # The key's own answer (RFC 6455, section 1.3), although HTTP/2 in between has none.
+            assert got.startswith(b"HTTP/1.1 101") and b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" in got, got
+            for word in (b"once", b"again"):
+                connection.sendall(word)
+                assert connection.recv(1000) == word.upper()
+    finally:
+        scene.web.behave = echo
 
 
 def test_tls_goes_through_to_the_pool_of_its_name(scene: Scene) -> None:

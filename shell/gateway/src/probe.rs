@@ -58,8 +58,8 @@ async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
     match rule.kind {
         ProbeKind::Tcp => true,
         ProbeKind::Http => {
-            let host = upstream.key.address.as_str();
-            let request = Request::get(&rule.path.0).header("host", host).header("connection", "close");
+            let host = upstream.host(rule.host.as_deref());
+            let request = Request::get(&rule.path.0).header("host", &host).header("connection", "close");
             let Ok(request) = request.header("user-agent", "skep-probe").body(Empty::<Bytes>::new()) else {
                 return false;
             };
@@ -67,7 +67,7 @@ async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
                 true => {
                     let (mut parts, body) = request.into_parts();
                     parts.headers.clear();
-                    let Ok(uri) = format!("http://{host}{}", rule.path.0).parse() else { return false };
+                    let Ok(uri) = upstream.uri(&host, &rule.path.0).parse() else { return false };
                     (parts.uri, parts.version) = (uri, Version::HTTP_2);
                     let shaken = http2::handshake(LocalExecutor, TokioIo::new(socket)).await;
                     let Ok((mut sender, connection)) = shaken else { return false };
@@ -84,7 +84,7 @@ async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
             };
             status.is_ok_and(|status| is_expected(rule, status))
         }
-        ProbeKind::Grpc => ask_grpc(upstream, socket).await.unwrap_or(false),
+        ProbeKind::Grpc => ask_grpc(upstream, rule, socket).await.unwrap_or(false),
     }
 }
 
@@ -96,10 +96,11 @@ fn is_expected(rule: &Health, status: StatusCode) -> bool {
 }
 
 /// The protocol of `grpc.health.v1.Health/Check`, for the server as a whole.
-async fn ask_grpc(upstream: &Upstream, socket: Stream) -> Option<bool> {
+async fn ask_grpc(upstream: &Upstream, rule: &Health, socket: Stream) -> Option<bool> {
     let (mut sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(socket)).await.ok()?;
     let _connection = Owned::spawn(async move { _ = connection.await });
-    let request = Request::post(format!("http://{}/grpc.health.v1.Health/Check", upstream.key.address))
+    let host = upstream.host(rule.host.as_deref());
+    let request = Request::post(upstream.uri(&host, "/grpc.health.v1.Health/Check"))
         .version(Version::HTTP_2)
         .header("content-type", "application/grpc")
         .header("te", "trailers")

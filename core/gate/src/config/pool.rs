@@ -71,6 +71,8 @@ pub struct Upstream {
 pub struct Health {
     pub kind: ProbeKind,
     pub path: PathText,
+    /// Whom probes name as `Host`; the upstream by its name, if it has one, without this.
+    pub host: Option<String>,
     /// Statuses that mean well; 200 to 299 if empty.
     pub expect: Vec<u16>,
     pub interval: Micros,
@@ -159,6 +161,7 @@ impl Default for Health {
         Health {
             kind: ProbeKind::Http,
             path: PathText("/".to_owned()),
+            host: None,
             expect: Vec::new(),
             interval: Micros::from_secs(5),
             jitter: Share::percent(10),
@@ -239,6 +242,7 @@ impl Section for Health {
     fn fields<F: Fields>(&mut self, f: &mut F) {
         f.one("kind", &mut self.kind);
         f.one("path", &mut self.path);
+        f.maybe("host", &mut self.host);
         f.list("expect", &mut self.expect, 100);
         f.ranged("interval", &mut self.interval, Micros::from_millis(100)..=Micros::from_secs(3_600));
         f.ranged("jitter", &mut self.jitter, Share(0)..=Share::percent(50));
@@ -250,6 +254,11 @@ impl Section for Health {
     fn check(&self, wrong: &mut Vec<(&'static str, String)>) {
         if self.timeout > self.interval {
             wrong.push(("timeout", "is longer than interval; probes would overtake each other".to_owned()));
+        }
+        if let Some(host) = &self.host
+            && (host.contains('@') || host.parse::<http::uri::Authority>().is_err())
+        {
+            wrong.push(("host", format!("is `{host}`; it must be a host, or one with a port")));
         }
         if let Some(status) = self.expect.iter().find(|s| !(100..=599).contains(*s)) {
             wrong.push(("expect", format!("holds {status}; statuses are 100 to 599")));

@@ -117,6 +117,14 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
              probe fails",
         ),
         (
+            "[gateway.pool.p]\nupstreams = 'a:1'\nhealth = { hots = 'b' }\n",
+            "line 3: `gateway.pool.p.health.hots` is not known; did you mean `host`?",
+        ),
+        (
+            "[gateway.pool.p]\nupstreams = 'a:1'\nhealth.host = 'a b'\n",
+            "line 3: `gateway.pool.p.health.host` is `a b`; it must be a host, or one with a port",
+        ),
+        (
             "[gateway.route.r]\nanswer.headers = { Content-Length = '5', x = '1' }\n",
             "line 2: `gateway.route.r.answer.headers` holds content-length, which the gateway sets itself; leave it out",
         ),

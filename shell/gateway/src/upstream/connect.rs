@@ -95,6 +95,14 @@ impl Place {
         }
     }
 
+    /// The name of its machine, if it has one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Place::Found { name, .. } | Place::Named { name, .. } => Some(name),
+            Place::Fixed(_) | Place::OfSystem(_) => None,
+        }
+    }
+
     /// A TCP connection; `begins` is called when there is a socket for it.
     ///
     /// # Errors

@@ -256,6 +256,24 @@ impl Upstream {
         self.key.http2
     }
 
+    /// As whom the gateway addresses it in what it asks by itself: as `told`, else by the name that its certificate is for, or by its
+    /// own, with a port that is not its protocol's; else by its address.
+    pub(crate) fn host(&self, told: Option<&str>) -> String {
+        let name = told.map(str::to_owned).or_else(|| {
+            let name = self.key.tls_name.as_deref().or(self.place.name())?;
+            let port = self.key.address.rsplit_once(':')?.1;
+            let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
+            let usual = if self.tls.is_some() { "443" } else { "80" };
+            Some(if port == usual { name } else { format!("{name}:{port}") })
+        });
+        name.unwrap_or_else(|| self.key.address.clone())
+    }
+
+    /// What is asked for with `path` at `host`, as HTTP/2 names it.
+    pub(crate) fn uri(&self, host: &str, path: &str) -> String {
+        format!("{}://{host}{path}", if self.tls.is_some() { "https" } else { "http" })
+    }
+
     pub(crate) fn send_proxy(&self) -> SendProxy {
         self.send_proxy.get()
     }
@@ -395,5 +413,47 @@ where
 {
     fn execute(&self, future: F) {
         tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::ring;
+    use rustls::{ClientConfig, RootCertStore};
+    use skep_gate::config::scalar::Address;
+
+    use super::*;
+    use crate::names::Directory;
+
+    #[test]
+    fn what_the_gateway_asks_by_itself_is_asked_by_name_and_scheme() {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let roots = RootCertStore::empty();
+        let config = Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth());
+        let lookups = Directory::new(1).lookups();
+        let found: Arc<str> = "app.test".into();
+        let is = |address: &str, by: Option<&Arc<str>>, tls: Option<&str>| {
+            let pool = Pool { tls_name: tls.map(str::to_owned), ..Pool::default() };
+            let place = Place::new(&Address(address.to_owned()), by, &lookups);
+            let tls = tls.map(|name| UpstreamTls {
+                config: Arc::clone(&config),
+                name: name.to_owned().try_into().unwrap(),
+            });
+            let upstream = Upstream::new(Key::new("p", &pool, address), place, tls);
+            upstream.uri(&upstream.host(None), "/x")
+        };
+        let of_name = Some(&found);
+        assert_eq!(is("10.0.0.1:80", None, None), "http://10.0.0.1:80/x");
+        assert_eq!(is("10.0.0.1:8080", of_name, None), "http://app.test:8080/x");
+        assert_eq!(is("app.test:80", None, None), "http://app.test/x", "before it has an address");
+        assert_eq!(is("10.0.0.1:443", of_name, Some("a.test")), "https://a.test/x");
+        assert_eq!(is("[::1]:8443", None, Some("a.test")), "https://a.test:8443/x");
+        assert_eq!(is("[::1]:8443", None, Some("::1")), "https://[::1]:8443/x");
+        let upstream =
+            Upstream::new(Key::new("p", &Pool::default(), "a:1"), Place::OfSystem(String::new()), None);
+        assert_eq!(upstream.host(Some("b:2")), "b:2");
     }
 }
