@@ -2,7 +2,6 @@
 //!
 //! Invariant: whatever happens to the task that carries a request, its end is told to the gate once and counted once.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use skep_base::Micros;
@@ -10,6 +9,7 @@ use skep_gate::resilience::retry::Failure;
 use skep_gate::{Input, RequestId, RouteId};
 
 use crate::access_log::Line;
+use crate::both_ways::BothWays;
 use crate::core::{Core, Plan};
 use crate::figures::RouteFigures;
 use crate::mailbox::Mailbox;
@@ -72,8 +72,8 @@ pub(crate) struct InFlight {
     pub(crate) id: RequestId,
     pub(crate) mailbox: Rc<Mailbox>,
     pub(crate) record: Record,
-    /// Tells whether the client's body has failed, if there is one.
-    pub(crate) client_failed: Option<Rc<Cell<bool>>>,
+    /// What the client's body tells, if there is one.
+    pub(crate) both_ways: Option<Rc<BothWays>>,
     attempt: u32,
     ended: bool,
 }
@@ -81,7 +81,7 @@ pub(crate) struct InFlight {
 impl InFlight {
     pub(crate) fn new(core: &Rc<Core>, record: Record) -> InFlight {
         let (id, mailbox) = core.open_request();
-        InFlight { core: Rc::clone(core), id, mailbox, record, client_failed: None, attempt: 0, ended: false }
+        InFlight { core: Rc::clone(core), id, mailbox, record, both_ways: None, attempt: 0, ended: false }
     }
 
     pub(crate) fn attempt(&self) -> u32 {
@@ -105,7 +105,7 @@ impl InFlight {
     /// Tells the gate that the reply broke: by its upstream, unless it had not all of the request and the client is to blame.
     pub(crate) fn fail(&mut self, failure: Failure) {
         let attempt = self.attempt;
-        match self.client_failed.as_ref().is_some_and(|failed| failed.get()) {
+        match self.both_ways.as_ref().is_some_and(|ways| ways.has_failed()) {
             true => self.end(|request| Input::Gone { request }),
             false => self.end(|request| Input::Failed { request, attempt, failure }),
         }

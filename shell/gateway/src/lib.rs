@@ -6,6 +6,7 @@
 
 mod access_log;
 mod auth;
+mod both_ways;
 mod control;
 mod copy;
 mod core;

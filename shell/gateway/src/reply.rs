@@ -67,6 +67,9 @@ impl Reply {
         idle: Duration,
         trailers: Option<Trailers>,
     ) -> Reply {
+        if let Some(both_ways) = &in_flight.both_ways {
+            both_ways.begin(idle);
+        }
         let mut forwarded = Forwarded { body, in_flight, idle, late: None, ended: false, trailers };
         if forwarded.body.is_end_stream() {
             forwarded.end();
@@ -119,6 +122,9 @@ impl Forwarded {
     fn end(&mut self) {
         self.ended = true;
         self.late = None;
+        if let Some(both_ways) = &self.in_flight.both_ways {
+            both_ways.end();
+        }
         self.in_flight.end(|request| Input::Done { request });
     }
 
@@ -132,12 +138,21 @@ impl Forwarded {
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<ReplyFault> {
         let idle = self.idle;
         let late = self.late.get_or_insert_with(|| Box::pin(sleep(idle)));
-        late.as_mut().poll(cx).map(|()| self.fail(ReplyFault::Late))
+        while late.as_mut().poll(cx).is_ready() {
+            match self.in_flight.both_ways.as_ref().and_then(|both_ways| both_ways.patience()) {
+                Some(until) => late.as_mut().reset(until),
+                None => return Poll::Ready(self.fail(ReplyFault::Late)),
+            }
+        }
+        Poll::Pending
     }
 
     fn came(&mut self, bytes: usize) {
         if let Some(late) = &mut self.late {
             late.as_mut().reset(Instant::now() + self.idle);
+        }
+        if let Some(both_ways) = &self.in_flight.both_ways {
+            both_ways.say();
         }
         self.in_flight.sent(bytes);
         if self.body.is_end_stream() {

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use skep_gate::protect::trailers::Trailers;
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::both_ways::BothWays;
 use crate::h1::{BodyFault, Wire};
 use crate::progress::Progress;
 
@@ -155,8 +156,8 @@ pub(crate) struct Source {
     length: Option<u64>,
     /// Which trailers go on; without it none does.
     trailers: OnceCell<Trailers>,
-    /// The client's side has failed; outlives the body.
-    failed: Rc<Cell<bool>>,
+    /// Outlives the body.
+    both_ways: Rc<BothWays>,
 }
 
 impl Source {
@@ -193,7 +194,7 @@ impl Source {
             on_gone: RefCell::new(None),
             length,
             trailers: OnceCell::new(),
-            failed: Rc::default(),
+            both_ways: Rc::new(BothWays::new()),
         })
     }
 
@@ -226,9 +227,9 @@ impl Source {
         self.state.borrow().fault
     }
 
-    /// True once the client's side has failed, also after the body is dropped.
-    pub(crate) fn failed(&self) -> Rc<Cell<bool>> {
-        Rc::clone(&self.failed)
+    /// What the reply tells it, and it the reply, also after the body is dropped.
+    pub(crate) fn both_ways(&self) -> Rc<BothWays> {
+        Rc::clone(&self.both_ways)
     }
 
     /// Waits until this much of it was read, or its end, or its fault. All of it is there for an attempt, although a piece of it may
@@ -325,9 +326,13 @@ impl Source {
             }
             let patience = self.patience;
             let late = state.late.get_or_insert_with(|| Box::pin(sleep(patience)));
-            if late.as_mut().poll(cx).is_ready() {
+            while late.as_mut().poll(cx).is_ready() {
+                if let Some(until) = self.both_ways.patience() {
+                    late.as_mut().reset(until);
+                    continue;
+                }
                 state.fault = Some(SourceFault::Late);
-                self.failed.set(true);
+                self.both_ways.fail();
                 return Poll::Ready(Some(Err(SourceFault::Late)));
             }
             return Poll::Pending;
@@ -335,16 +340,18 @@ impl Source {
         if let Some(late) = &mut state.late {
             late.as_mut().reset(Instant::now() + self.patience);
         }
+        self.both_ways.say();
         state.wakers.drain(..).for_each(Waker::wake);
         match found {
             None => {
                 state.ended = true;
                 state.late = None;
+                self.both_ways.end();
                 Poll::Ready(None)
             }
             Some(Err(fault)) => {
                 state.fault = Some(fault);
-                self.failed.set(true);
+                self.both_ways.fail();
                 Poll::Ready(Some(Err(fault)))
             }
             Some(Ok(piece)) => {
@@ -355,9 +362,12 @@ impl Source {
                 state.ended |= matches!(state.from, Inbound::H1 { .. }) && self.length == Some(state.read);
                 // What the connection says behind them is another request's.
                 state.ended |= matches!(piece, Piece::Trailers(_));
+                if state.ended {
+                    self.both_ways.end();
+                }
                 if state.read > self.size_max {
                     state.fault = Some(SourceFault::TooLarge);
-                    self.failed.set(true);
+                    self.both_ways.fail();
                     return Poll::Ready(Some(Err(SourceFault::TooLarge)));
                 }
                 match &piece {

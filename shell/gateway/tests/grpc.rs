@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -15,8 +16,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use stage::Stage;
+use stage::{PATIENCE, Stage};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{interval, timeout};
 
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 const NOT_SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 2];
@@ -133,4 +135,99 @@ fn the_health_protocol_takes_an_upstream_out_and_back_in_on_all_cores() {
         }
         tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
     });
+}
+
+/// Both may be silent for so long; one of them may be for longer.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A word now and then, for longer than one may be silent.
+async fn chat(to: &mut h2::SendStream<Bytes>) {
+    let mut pace = interval(IDLE / 10);
+    for _ in 0..25 {
+        pace.tick().await;
+        to.send_data(Bytes::from_static(b"."), false).unwrap();
+    }
+    to.send_data(Bytes::from_static(b"!"), false).unwrap();
+}
+
+/// Takes what comes until the other has said enough; false if it breaks off.
+async fn hear(from: &mut h2::RecvStream) -> bool {
+    while let Some(Ok(piece)) = from.data().await {
+        from.flow_control().release_capacity(piece.len()).unwrap();
+        if piece.ends_with(b"!") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Begins its reply at once. For `/api.Echo/Listen` it chats, then hears; for `/api.Echo/Talk` it hears, then chats; else it says nothing.
+async fn converser() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while let Some(Ok((request, mut reply))) = connection.accept().await {
+                    let mut says = reply.send_response(Response::new(()), false).unwrap();
+                    tokio::spawn(async move {
+                        let (head, mut hears) = request.into_parts();
+                        match head.uri.path() {
+                            "/api.Echo/Listen" => {
+                                chat(&mut says).await;
+                                assert!(hear(&mut hears).await);
+                            }
+                            "/api.Echo/Talk" => {
+                                assert!(hear(&mut hears).await);
+                                chat(&mut says).await;
+                            }
+                            _ => assert!(!hear(&mut hears).await),
+                        }
+                        says.send_data(Bytes::from_static(b"!"), true).unwrap();
+                    });
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_conversation_lasts_as_long_as_one_of_both_says_something() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = async {
+        let upstream = converser().await;
+        let idle = IDLE.as_millis();
+        let rules = format!("body-idle = '{idle}ms'\n[gateway.route.api]\ntimeout.idle = '{idle}ms'");
+        let (stage, web) = gateway(&text(upstream, "").replace("[gateway.route.api]", &rules));
+        for path in ["Listen", "Talk", "Silence"] {
+            let stream = TcpStream::connect(web).await.unwrap();
+            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let request = Request::post(format!("http://api.test/api.Echo/{path}"))
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(())
+                .unwrap();
+            let (reply, mut says) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+            says.send_data(Bytes::from_static(b"."), false).unwrap();
+            let mut hears = reply.await.unwrap().into_body();
+            match path {
+                "Listen" => {
+                    assert!(hear(&mut hears).await);
+                    chat(&mut says).await;
+                }
+                "Talk" => {
+                    chat(&mut says).await;
+                    assert!(hear(&mut hears).await);
+                }
+                _ => {}
+            }
+            assert_eq!(hear(&mut hears).await, path != "Silence", "{path}");
+        }
+        tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
+    };
+    runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
 }

@@ -197,7 +197,7 @@ pub(super) async fn carry(
     if let Some(which) = &template.trailers {
         source.pass_trailers(which.clone());
     }
-    in_flight.client_failed = arrival.sends_body.then(|| source.failed());
+    in_flight.both_ways = arrival.sends_body.then(|| source.both_ways());
     let id = in_flight.id;
     let teller = Rc::clone(core);
     source.on_gone(move || teller.tell(Input::BodyGone { request: id }));
