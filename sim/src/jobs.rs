@@ -1,5 +1,6 @@
 //! What all clients together know of a few shared queues of leased jobs: nothing added twice or lost, nothing handed out twice
-//! without a cause, at most one completion, tokens that only grow (INV-SIM-21). Of one of them each completion is noted by the
+//! without a cause, at most one completion, tokens that only grow, one of a group at a time (INV-SIM-21), the first ones first
+//! (INV-SIM-25). Of one of them each completion is noted by the
 //! script that acknowledges the job, so that at the end as many are noted as are done.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use skep_base::Rng;
 
 use crate::model::{Plain, Words, show};
+use crate::order::Order;
 
 /// The queues, in the ledger's database.
 pub const JOB_QUEUES: [&str; 2] = ["j0", "j1"];
@@ -22,6 +24,9 @@ pub fn done_key() -> String {
 /// Long enough that what is done is remembered to the end.
 const KEEP_MS: u64 = 86_400_000;
 
+/// Of jobs that were not given one.
+const PRIORITY_DEFAULT: u8 = 4;
+
 /// Everything known of the queues.
 #[derive(Default)]
 pub struct Jobs {
@@ -35,6 +40,8 @@ pub struct Jobs {
     leases: BTreeMap<(Vec<u8>, i64), Lease>,
     /// Of each job the token of its completion, and when that was answered.
     done: BTreeMap<(Vec<u8>, Vec<u8>), (i64, u64)>,
+    /// Of the jobs without group and delay the order, by queue.
+    order: BTreeMap<Vec<u8>, Order>,
     /// The greatest token heard of, by queue.
     newest: BTreeMap<Vec<u8>, i64>,
     next_id: u64,
@@ -44,11 +51,14 @@ pub struct Jobs {
 
 struct Lease {
     id: Vec<u8>,
+    group: Option<Vec<u8>>,
     /// By the time of the queue.
     taken: i64,
     until: i64,
     /// Somebody was told to give it back, or may have prolonged it: nothing follows from its end.
     is_over: bool,
+    /// Somebody was told to acknowledge it.
+    is_acked: bool,
 }
 
 fn text(word: &str) -> Vec<u8> {
@@ -64,7 +74,7 @@ impl Jobs {
     /// Something that a client does next.
     pub fn next(&mut self, rng: &mut Rng) -> Words {
         let queue = text(JOB_QUEUES[rng.below(JOB_QUEUES.len() as u64) as usize]);
-        match rng.below(10) {
+        match rng.below(11) {
             0..4 => {
                 let known = self.sent.get(&queue).map_or(0, BTreeSet::len) as u64;
                 // One time in four a job that was sent already, as a client does that had no answer.
@@ -87,6 +97,9 @@ impl Jobs {
                 if rng.one_in(3) {
                     words.extend([text("GROUP"), rng.below(3).to_string().into_bytes()]);
                 }
+                if rng.one_in(3) {
+                    words.extend([text("PRIO"), (3 + rng.below(3)).to_string().into_bytes()]);
+                }
                 words
             }
             4..7 => {
@@ -105,11 +118,16 @@ impl Jobs {
                 let lease = of_queue.rev().nth(back).map(|((_, token), lease)| (lease.id.clone(), *token));
                 let (id, token) = lease.unwrap_or((text("none"), 1));
                 let mut words = vec![queue, id, token.to_string().into_bytes()];
-                if chosen == 9 {
-                    words.insert(0, text("QFAIL"));
-                    words.extend(if rng.one_in(2) { [text("FREE")] } else { [text("DEAD")] });
-                } else {
-                    words.insert(0, text("QACK"));
+                match chosen {
+                    9 => {
+                        words.insert(0, text("QFAIL"));
+                        words.extend(if rng.one_in(2) { [text("FREE")] } else { [text("DEAD")] });
+                    }
+                    10 => {
+                        words.insert(0, text("QBEAT"));
+                        words.push((1 + rng.below(1_500)).to_string().into_bytes());
+                    }
+                    _ => words.insert(0, text("QACK")),
                 }
                 words
             }
@@ -117,18 +135,22 @@ impl Jobs {
     }
 
     /// Takes note that a command leaves a client.
-    pub fn on_sent(&mut self, words: &Words) {
-        match &words[0][..] {
-            b"QADD" => drop(self.sent.entry(words[1].clone()).or_default().insert(words[2].clone())),
-            b"QFAIL" => self.give_up(words),
+    pub fn on_sent(&mut self, words: &Words, at: u64) {
+        let (command, queue) = (&words[0][..], &words[1]);
+        match command {
+            b"QADD" => {
+                let rank = word_after(words, b"PRIO").map_or(PRIORITY_DEFAULT, |prio| prio[0] - b'0');
+                self.order.entry(queue.clone()).or_default().on_adding(&words[2], rank, at);
+                self.sent.entry(queue.clone()).or_default().insert(words[2].clone());
+            }
+            b"QACK" | b"QFAIL" | b"QBEAT" => {
+                let token = String::from_utf8_lossy(&words[3]).parse().unwrap_or(0);
+                if let Some(lease) = self.leases.get_mut(&(queue.clone(), token)) {
+                    lease.is_over |= command != b"QACK";
+                    lease.is_acked |= command == b"QACK";
+                }
+            }
             _ => {}
-        }
-    }
-
-    fn give_up(&mut self, words: &Words) {
-        let token = String::from_utf8_lossy(&words[3]).parse().unwrap_or(0);
-        if let Some(lease) = self.leases.get_mut(&(words[1].clone(), token)) {
-            lease.is_over = true;
         }
     }
 
@@ -153,6 +175,9 @@ impl Jobs {
                     return wrong("a job was added twice");
                 }
                 self.added.entry(words[1].clone()).or_default().insert(id.clone());
+                if word_after(words, b"GROUP").is_none() && word_after(words, b"DELAY").is_none() {
+                    self.order.entry(words[1].clone()).or_default().on_added(id, at);
+                }
             }
             (b"QTAKE", Plain::Nil) => {}
             (b"QTAKE", Plain::List(leases)) => {
@@ -164,18 +189,28 @@ impl Jobs {
                         Plain::Text(id),
                         Plain::Int(token),
                         Plain::Text(payload),
-                        _,
+                        Plain::Int(attempt),
                         Plain::Int(until),
-                        _,
+                        group,
                     ] = &fields[..]
                     else {
                         return wrong("a strange lease");
                     };
-                    if let Err(rule) =
-                        self.on_lease(&words[2], (id, payload), (*token, *until, length), (since, newest))
-                    {
+                    let group = if let Plain::Text(group) = group { Some(group.clone()) } else { None };
+                    let taken = *until - length;
+                    let lease = Lease {
+                        id: id.clone(),
+                        group,
+                        taken,
+                        until: *until,
+                        is_over: false,
+                        is_acked: false,
+                    };
+                    if let Err(rule) = self.on_lease(&words[2], payload, (*token, lease), (since, newest)) {
                         return wrong(&rule);
                     }
+                    let order = self.order.entry(words[2].clone()).or_default();
+                    order.on_taken(id, (since, at), *attempt == 1);
                 }
             }
             (b"QACK", Plain::Int(1)) => {
@@ -187,9 +222,16 @@ impl Jobs {
                 }
             }
             // The job is remembered for long: it cannot be unknown, unless its lease was made up.
-            (b"QACK" | b"QFAIL", Plain::Error(error))
+            (b"QACK" | b"QFAIL" | b"QBEAT", Plain::Error(error))
                 if error.starts_with(b"NOJOB") && words[2] == b"none" => {}
-            (b"QACK" | b"QFAIL", Plain::Error(error)) if error.starts_with(b"STALE") => {}
+            (b"QACK" | b"QFAIL" | b"QBEAT", Plain::Error(error)) if error.starts_with(b"STALE") => {}
+            (b"QBEAT", Plain::Int(until)) => {
+                let token = String::from_utf8_lossy(&words[3]).parse().unwrap_or(0);
+                match self.leases.get(&(words[1].clone(), token)) {
+                    Some(lease) if *until >= lease.until => {}
+                    _ => return wrong("a lease was shortened, or made up"),
+                }
+            }
             (b"QFAIL", Plain::Int(_)) => {}
             (b"QFAIL", Plain::Text(fate)) if fate == b"dead" => {}
             _ => return wrong("an unexpected reply"),
@@ -200,10 +242,11 @@ impl Jobs {
     fn on_lease(
         &mut self,
         queue: &Vec<u8>,
-        (id, payload): (&Vec<u8>, &Vec<u8>),
-        (token, until, length): (i64, i64, i64),
+        payload: &Vec<u8>,
+        (token, lease): (i64, Lease),
         (since, newest): (u64, i64),
     ) -> Result<(), String> {
+        let id = &lease.id;
         if payload != id || !self.sent.get(queue).is_some_and(|ids| ids.contains(id)) {
             return Err("a job that nobody added".into());
         }
@@ -213,13 +256,21 @@ impl Jobs {
         if self.done.get(&(queue.clone(), id.clone())).is_some_and(|(_, answered)| *answered < since) {
             return Err("a job was handed out after its completion was answered".into());
         }
-        let lease = Lease { id: id.clone(), taken: until - length, until, is_over: false };
+        let others = || self.leases.iter().filter(|((of, _), _)| of == queue).map(|(_, other)| other);
+        let in_order = |other: &'_ Lease| other.taken <= lease.taken;
+        let holds = |first: &Lease, second: &Lease| !first.is_over && second.taken <= first.until;
         let overlaps = |other: &Lease| {
-            let (first, second) = if other.taken <= lease.taken { (other, &lease) } else { (&lease, other) };
-            other.id == lease.id && !first.is_over && second.taken <= first.until
+            if in_order(other) { holds(other, &lease) } else { holds(&lease, other) }
         };
-        if self.leases.iter().any(|((of, _), other)| of == queue && overlaps(other)) {
+        if others().any(|other| other.id == lease.id && overlaps(other)) {
             return Err("a job was handed out while its lease held".into());
+        }
+        let of_group = |other: &&Lease| {
+            let first = if in_order(other) { other } else { &lease };
+            lease.group.is_some() && other.group == lease.group && other.id != lease.id && !first.is_acked
+        };
+        if let Some(other) = others().filter(of_group).find(|other| overlaps(other)) {
+            return Err(format!("a job was handed out while {} of its group was", show(&[other.id.clone()])));
         }
         if self.leases.insert((queue.clone(), token), lease).is_some() {
             return Err("a token was given twice".into());
@@ -238,6 +289,15 @@ impl Jobs {
         };
         if queue == COUNTED {
             self.done_told = number(told, "done");
+        }
+        // Those that nobody was told of may be with somebody who was not answered.
+        if let Some(Err((older, younger))) =
+            self.order.get(queue.as_bytes()).map(|order| order.check(|_| false))
+        {
+            let (older, younger) = (show(&[older]), show(&[younger]));
+            return Err(format!(
+                "INV-SIM-25: {older} was in {queue} before {younger}, which was taken before it"
+            ));
         }
         let none = BTreeSet::new();
         let sent = self.sent.get(queue.as_bytes()).unwrap_or(&none).len();
@@ -258,6 +318,11 @@ impl Jobs {
             (done, _) => Err(format!("INV-SIM-21: {done:?} jobs of {COUNTED} are done, noted are {noted:?}")),
         }
     }
+}
+
+/// The value of an option.
+fn word_after<'a>(words: &'a Words, option: &[u8]) -> Option<&'a Vec<u8>> {
+    words.iter().skip(3).position(|word| word == option).and_then(|at| words.get(at + 4))
 }
 
 /// A number that QINFO tells.

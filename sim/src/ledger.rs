@@ -7,12 +7,15 @@ use skep_base::Rng;
 
 use crate::jobs::{JOB_QUEUES, Jobs};
 use crate::model::{Plain, Words, show};
+use crate::order::Order;
 use crate::planted::Planted;
 use crate::streams::{STREAMS, Streams};
 
 /// The database of these keys, which nothing else touches.
 pub const LEDGER_DB: u8 = 6;
 pub const QUEUES: [&str; 2] = ["q0", "q1"];
+/// The one that only its front is taken from.
+const IN_ORDER: &[u8] = b"q0";
 /// What is compared of the completions of jobs.
 pub const NOTES: &str = "notes";
 
@@ -25,6 +28,8 @@ pub struct Ledger {
     /// When the last of those left who waited for a queue in vain.
     waited_in_vain: BTreeMap<Vec<u8>, u64>,
     popped: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
+    /// Of the queue that nothing is taken from but its front.
+    in_order: Order,
     /// Pops whose answer never came.
     pops_uncertain: BTreeMap<Vec<u8>, u64>,
     counters: BTreeMap<Vec<u8>, i64>,
@@ -77,7 +82,7 @@ impl Ledger {
     /// Takes note that a command leaves a client at `at`.
     pub fn on_sent(&mut self, words: &Words, at: u64) -> Before {
         if is_of_jobs(words) {
-            self.jobs.on_sent(words);
+            self.jobs.on_sent(words, at);
             return Before { at, counter: self.jobs.newest(job_queue(words)) };
         }
         if is_of_streams(words) {
@@ -88,6 +93,9 @@ impl Ledger {
         match &words[0][..] {
             b"RPUSH" | b"RPUSHX" => {
                 self.pushed.entry(key.clone()).or_default().extend(words[2..].iter().cloned());
+                if key == IN_ORDER {
+                    words[2..].iter().for_each(|value| self.in_order.on_adding(value, 0, at));
+                }
             }
             b"SET" => {
                 let write = Write { value: words[2].clone(), invoked: at, answered: u64::MAX };
@@ -112,14 +120,15 @@ impl Ledger {
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
         match (&words[0][..], reply) {
             // There was no list.
-            (b"RPUSHX", Plain::Int(0)) => {}
+            (b"RPUSHX", Plain::Int(0)) => words[2..].iter().for_each(|value| self.in_order.on_refused(value)),
             (b"RPUSH" | b"RPUSHX", Plain::Int(_)) => {
+                words[2..].iter().for_each(|value| self.in_order.on_added(value, at));
                 let values = words[2..].iter().map(|value| (value.clone(), at));
                 self.pushed_acked.entry(key.clone()).or_default().extend(values);
             }
             (b"LPOP", Plain::Nil) => {}
             (b"LPOP", Plain::Text(value)) => {
-                if let Err(rule) = self.on_popped(key, value) {
+                if let Err(rule) = self.on_popped(key, value, (before.at, at)) {
                     return wrong(rule);
                 }
             }
@@ -131,7 +140,7 @@ impl Ledger {
             }
             (b"BLPOP" | b"BRPOP", Plain::List(served)) => match &served[..] {
                 [Plain::Text(queue), Plain::Text(value)] if waited_for(words).contains(queue) => {
-                    if let Err(rule) = self.on_popped(queue, value) {
+                    if let Err(rule) = self.on_popped(queue, value, (before.at, at)) {
                         return wrong(rule);
                     }
                 }
@@ -157,7 +166,10 @@ impl Ledger {
         Ok(())
     }
 
-    fn on_popped(&mut self, queue: &[u8], value: &Vec<u8>) -> Result<(), &'static str> {
+    fn on_popped(&mut self, queue: &[u8], value: &Vec<u8>, times: (u64, u64)) -> Result<(), &'static str> {
+        if queue == IN_ORDER {
+            self.in_order.on_taken(value, times, true);
+        }
         if !self.pushed.get(queue).is_some_and(|pushed| pushed.contains(value)) {
             return Err("INV-SIM-5: an element was popped that nobody pushed");
         }
@@ -202,6 +214,7 @@ impl Ledger {
         let key = &words[1];
         match &words[0][..] {
             b"RPUSH" | b"RPUSHX" => {
+                words[2..].iter().for_each(|value| self.in_order.on_refused(value));
                 if let Some(pushed) = self.pushed.get_mut(key) {
                     pushed.retain(|value| !words[2..].contains(value));
                 }
@@ -264,6 +277,14 @@ impl Ledger {
                     show(std::slice::from_ref(value))
                 ));
             }
+        }
+        if queue.as_bytes() == IN_ORDER
+            && let Err((older, younger)) = self.in_order.check(|value| seen.contains(value))
+        {
+            let (older, younger) = (show(&[older]), show(&[younger]));
+            return Err(format!(
+                "INV-SIM-25: {older} was in {queue} before {younger}, which was taken before it"
+            ));
         }
         // What is there to the end was there all the time since its push was answered.
         if let Some(value) = seen.iter().find(|value| acked.get(*value).is_some_and(|at| *at < in_vain)) {

@@ -17,6 +17,7 @@ mod linear;
 mod machine;
 mod model;
 mod net;
+mod order;
 mod plan;
 mod planted;
 mod process;

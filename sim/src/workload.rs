@@ -203,7 +203,8 @@ const LEDGER: &[&str] = &[
     "LPOP q",
     "BLPOP q 0.4",
     "BLPOP q 0.1",
-    "BRPOP q 1.5",
+    // From the other end of one, so that the other keeps its order.
+    "BRPOP q1 1.5",
     "INCR m",
     "SET r v",
     "GET r",

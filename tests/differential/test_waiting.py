@@ -226,6 +226,13 @@ def any_command(chance: random.Random) -> str:
             f"ZADD {chance.choice('zy')} {members}",
             f"ZUNIONSTORE z 2 z y",
             f"XADD s {chance.randint(1, 9)}-* f v",
+            f"XREADGROUP GROUP g {chance.choice('xy')} COUNT {chance.randint(1, 2)} BLOCK 0 STREAMS s >",
+            f"EVAL return{{redis.call('rpush',KEYS[1],1,2),redis.call('lpop',KEYS[2])}} 2 {one()} {one()}",
+            f"EVAL redis.pcall('xadd',KEYS[1],ARGV[1],'f','v')redis.call('zadd',KEYS[2],1,'m') 2 s {chance.choice('zy')} "
+            f"{chance.randint(1, 9)}-*",
+            "MULTI",
+            "EXEC",
+            "EXEC",
         ]
     )
 
@@ -234,7 +241,8 @@ def any_command(chance: random.Random) -> str:
 def test_waiting_clients_of_any_kind_get_what_redis_gives(redis_server: Redis, skep: Skep, seed: int) -> None:
     chance = random.Random(seed)
     with Play(redis_server, skep, "pqrstuw", 2 + seed % 2) as play:
-        for _ in range(150):
+        play.step("w", "XGROUP CREATE s g $ MKSTREAM")
+        for _ in range(200):
             idle = sorted(set("pqrstuw") - play.waiting)
             # One at least goes on.
             name = chance.choice(idle)

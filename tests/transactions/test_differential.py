@@ -44,6 +44,10 @@ def writes(rng: random.Random) -> tuple[str, ...]:
             ("GETSET", key, fresh),
             ("SWAPDB", "0", "1"),
             ("FLUSHDB",),
+            ("XADD", key, f"{fresh}-1", "f", fresh),
+            ("XTRIM", key, "MAXLEN", "2"),
+            ("XGROUP", "CREATE", key, "g", "0", "MKSTREAM"),
+            ("XREADGROUP", "GROUP", "g", "c", "COUNT", "1", "STREAMS", key, ">"),
         )
     )
 
@@ -67,6 +71,8 @@ def anything(rng: random.Random) -> tuple[str, ...]:
             ("GET",),
             ("INCR", key, key),
             ("EVAL", "return redis.call('incrby', KEYS[1], ARGV[1])", "1", key, "3"),
+            ("XRANGE", key, "-", "+"),
+            ("XACK", key, "g", "1-1"),
             ("CLIENT", "GETNAME"),
             ("DBSIZE",),
         )
