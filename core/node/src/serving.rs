@@ -2,7 +2,8 @@
 //!
 //! A try is the command itself in the batch; what comes of it is in `blocked.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use skep_base::{Args, NodeId};
 use skep_command::CommandSpec;
@@ -18,8 +19,13 @@ use crate::waiting::{Place, Try, Turn, Waiter};
 /// A node that was not heard for so long, ten of its beats, may be gone, and its clients with it.
 const HEARD_MS: u64 = 1_000;
 
-/// For how many calls a transaction may be enough: by database, key and kind.
-type Brought = BTreeMap<(u8, Box<[u8]>, Option<WaitKind>), usize>;
+/// A key that a write may bring something to: in which database, for whom, if that is known, and for how many calls.
+struct Brought<'a> {
+    db: u8,
+    key: Cow<'a, [u8]>,
+    kind: Option<WaitKind>,
+    count: usize,
+}
 
 /// For how many calls of a key a write may be enough of which nobody knows. Those behind have their turn after its entry.
 const PERHAPS: usize = 8;
@@ -39,22 +45,28 @@ impl Node {
             Brings::To { place, kind, count, for_certain } => {
                 let Some(key) = args.get(place) else { return };
                 let is_sure = for_certain && self.gives_on(at, kind, db, key);
-                self.serve_key(at, (db, key), Some(kind), count, is_sure);
+                self.serve_keys(
+                    at,
+                    &[Brought { db, key: Cow::Borrowed(key), kind: Some(kind), count }],
+                    is_sure,
+                );
             }
-            what => self.each_waited(at, db, what, (command, args), &mut |node, db, key| {
-                node.serve_key(at, (db, key), None, PERHAPS, false);
-            }),
+            what => {
+                let mut brought = Vec::new();
+                self.each_waited(at, db, what, (command, args), &mut |one| brought.push(one));
+                self.serve_keys(at, &brought, false);
+            }
         }
     }
 
     /// Calls `look` with those keys of a write that may bring something to them, and that somebody waits for.
-    fn each_waited(
+    fn each_waited<'a>(
         &mut self,
         at: usize,
         db: u8,
         what: Brings,
-        (command, args): (&CommandSpec, Args<'_>),
-        look: &mut dyn FnMut(&mut Node, u8, &[u8]),
+        (command, args): (&CommandSpec, Args<'a>),
+        look: &mut dyn FnMut(Brought<'a>),
     ) {
         let (db, releases) = match what {
             Brings::Perhaps(other) => (other.unwrap_or(db), false),
@@ -62,11 +74,11 @@ impl Node {
             Brings::Nothing | Brings::To { .. } => return,
         };
         let Ok(keys) = command.keys(args) else { return };
-        for key in keys.iter().map(|key| &args[key.index]) {
+        for key in keys.iter().filter_map(|key| args.get(key.index)) {
             // A queue without limits holds nothing back.
             let waits = self.shards[at].waiting.holds_key(db, key);
             if waits && !(releases && self.gives_on(at, WaitKind::Queue, db, key)) {
-                look(self, db, key);
+                look(Brought { db, key: Cow::Borrowed(key), kind: None, count: PERHAPS });
             }
         }
     }
@@ -84,7 +96,15 @@ impl Node {
 
     /// The same for a transaction, which may be stopped by what it watches, or take away again what it brings.
     fn serve_behind_transaction(&mut self, at: usize, args: Args<'_>) {
-        let mut brought = Brought::new();
+        // In the order in which they are first brought something.
+        let mut brought: Vec<Brought<'static>> = Vec::new();
+        let mut add = |new: Brought<'_>| {
+            let is_same = |old: &&mut Brought| (old.db, &old.key, old.kind) == (new.db, &new.key, new.kind);
+            match brought.iter_mut().find(is_same) {
+                Some(old) => old.count = old.count.saturating_add(new.count),
+                None => brought.push(Brought { key: Cow::Owned(new.key.into_owned()), ..new }),
+            }
+        };
         each_queued(args, |db, args| {
             let Ok(command) = skep_command::resolve(args) else { return };
             match brings(command, args) {
@@ -92,36 +112,50 @@ impl Node {
                     if let Some(key) = args.get(place)
                         && self.shards[at].waiting.holds_key(db, key)
                     {
-                        *brought.entry((db, key.into(), Some(kind))).or_default() += count;
+                        add(Brought { db, key: Cow::Borrowed(key), kind: Some(kind), count });
                     }
                 }
-                what => self.each_waited(at, db, what, (command, args), &mut |_, db, key| {
-                    brought.insert((db, key.into(), None), PERHAPS);
-                }),
+                what => self.each_waited(at, db, what, (command, args), &mut add),
             }
         });
-        for ((db, key, kind), count) in brought {
-            self.serve_key(at, (db, &key), kind, count, false);
-        }
+        self.serve_keys(at, &brought, false);
     }
 
-    /// Puts those who wait for what `key` gets for `count` calls into the batch. Whoever is not sure to get something stands in the
-    /// line of the entry from there on, and has the next turn in it.
-    fn serve_key(
-        &mut self,
-        at: usize,
-        key: (u8, &[u8]),
-        kind: Option<WaitKind>,
-        count: usize,
-        is_sure: bool,
-    ) {
-        let turn = self.next_in_turn(at, key, kind, (count, false));
-        if turn.line {
-            self.shards[at].batch.push_serve(key.0, key.1);
+    /// Puts those who wait for what keys get into the batch. Whoever is not sure to get something stands in the line of the entry
+    /// from there on, and has the next turn in it.
+    fn serve_keys(&mut self, at: usize, brought: &[Brought<'_>], is_sure: bool) {
+        let (mut before, mut behind) = (Vec::new(), Vec::new());
+        let (mut lines, mut is_held) = (Vec::new(), false);
+        for Brought { db, key, kind, count } in brought {
+            let mut turn = self.next_in_turn(at, (*db, key), *kind, (*count, false));
+            if let Some(first) = turn.line {
+                lines.push((*db, key));
+                behind.extend(turn.places.split_off(first));
+            }
+            before.extend(turn.places);
+            is_held |= turn.held;
         }
-        let mut chosen: VecDeque<(Place, bool)> =
-            turn.places.into_iter().map(|place| (place, is_sure && !turn.line)).collect();
-        let mut is_held = turn.held;
+        if brought.len() > 1 {
+            // Who waits for several would else take what somebody else has waited for longer. Where nobody does, the keys have
+            // their turn as they were brought something, as in Redis.
+            let keys: Vec<&[u8]> = brought.iter().map(|one| &*one.key).collect();
+            for places in [&mut before, &mut behind] {
+                if self.shards[at].waiting.waits_for_several(places, &keys) {
+                    places.sort_unstable();
+                }
+            }
+        }
+        let is_sure = is_sure && lines.is_empty();
+        self.serve_places(at, before, is_sure, is_held);
+        for (db, key) in lines {
+            self.shards[at].batch.push_serve(db, key);
+        }
+        self.serve_places(at, behind, is_sure, is_held);
+    }
+
+    /// Puts tries of those at `places` into the batch, and of those who wait for what they move on.
+    fn serve_places(&mut self, at: usize, places: Vec<Place>, is_sure: bool, mut is_held: bool) {
+        let mut chosen: VecDeque<(Place, bool)> = places.into_iter().map(|place| (place, is_sure)).collect();
         // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
         // entry, if somebody here holds the turn.
         while let Some((place, is_sure)) = chosen.pop_front() {
@@ -138,10 +172,10 @@ impl Node {
                 && let Some(key) = args.get(place).map(Box::<[u8]>::from)
             {
                 let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false));
-                if turn.line {
+                if turn.line.is_some() {
                     self.shards[at].batch.push_serve(db, &key);
                 }
-                let is_sure = is_sure && !turn.line && self.gives_on(at, kind, db, &key);
+                let is_sure = is_sure && turn.line.is_none() && self.gives_on(at, kind, db, &key);
                 chosen.extend(turn.places.into_iter().map(|place| (place, is_sure)));
                 is_held = turn.held;
             }
@@ -309,6 +343,40 @@ mod tests {
                 assert!(w.replies(waiter).contains(" $1 a"), "{brings}");
             }
         }
+    }
+
+    #[test]
+    fn who_waits_for_several_keys_does_not_pass_over_who_has_waited_longer_for_one() {
+        for brings in [
+            "EVAL return(redis.call('zadd',KEYS[2],1,'m')) 2 y z",
+            "MULTI\nZADD y 1 m\nZREM y m\nZADD z 1 m\nEXEC",
+            "ZADD x 1 m\nZUNIONSTORE z 2 x y",
+            "EVAL return(1) 1 y\nEVAL return(redis.call('zadd',KEYS[1],1,'m')) 1 z",
+            "MULTI\nEVAL return(1) 1 y\nEXEC\nMULTI\nZADD z 1 m\nEXEC",
+        ] {
+            let mut w = World::new(&[]);
+            let [long, both, writer] = [(); 3].map(|()| w.connect());
+            assert_eq!(w.ask(long, "BZPOPMIN z 0"), "");
+            assert_eq!(w.ask(both, "BZMPOP 0 2 y z MAX"), "");
+            w.receive(writer, pipeline(brings));
+            w.settle();
+            w.replies(writer);
+            assert_eq!(w.replies(both), "", "{brings}");
+            assert_eq!(w.replies(long), "*3 $1 z $1 m $1 1", "{brings}");
+            assert_eq!(w.ask(writer, "ZADD z 2 n"), ":1");
+            assert_eq!(w.replies(both), "*2 $1 z *1 *2 $1 n $1 2", "{brings}");
+        }
+    }
+
+    #[test]
+    fn keys_have_their_turn_as_they_were_brought_something() {
+        let mut w = World::new(&[]);
+        let [late, early, writer] = [(); 3].map(|()| w.connect());
+        assert_eq!(w.ask(late, "BLMOVE a d LEFT LEFT 0"), "");
+        assert_eq!(w.ask(early, "BLMOVE c d LEFT LEFT 0"), "");
+        w.ask(writer, "MULTI\nRPUSH c 1\nRPUSH a 2\nEXEC");
+        assert_eq!((w.replies(early), w.replies(late)), ("$1 1".into(), "$1 2".into()));
+        assert_eq!(w.ask(writer, "LRANGE d 0 -1"), "*2 $1 2 $1 1", "as in Redis");
     }
 
     #[test]

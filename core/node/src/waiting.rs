@@ -51,8 +51,8 @@ pub(crate) enum Try {
 pub(crate) struct Turn {
     /// In their order.
     pub places: Vec<Place>,
-    /// Somebody stands in the line of the batch that is being collected, and is to be tried before them.
-    pub line: bool,
+    /// Somebody stands in the line of the batch that is being collected, and is to be tried behind so many of them.
+    pub line: Option<usize>,
     /// Somebody who may get nothing is tried in another batch, and nobody behind him is named.
     pub held: bool,
 }
@@ -98,6 +98,12 @@ impl Waiting {
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.order.len()
+    }
+
+    /// True if somebody at one of `places` waits for several of `keys`, all of one database.
+    pub fn waits_for_several(&self, places: &[Place], keys: &[&[u8]]) -> bool {
+        let several = |waiter: &Waiter| waiter.keys().filter(|key| keys.contains(key)).nth(1).is_some();
+        places.iter().filter_map(|place| self.order.get(place)).any(several)
     }
 
     /// True if somebody waits for `key`.
@@ -208,7 +214,7 @@ impl Waiting {
             match waiter.trying {
                 Try::None => turn.places.push(place),
                 Try::InLine(of) if of == batch && !in_all => {
-                    turn.line = true;
+                    turn.line.get_or_insert(turn.places.len());
                     continue;
                 }
                 Try::InLine(_) if !in_all && waiter.kind != WaitKind::Stream => {
