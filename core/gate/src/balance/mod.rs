@@ -13,6 +13,7 @@ mod tests;
 mod ties;
 pub mod zones;
 
+use skep_base::rng::mix;
 use skep_base::{Micros, Rng};
 
 pub use cost::{Cost, FAILURE};
@@ -69,6 +70,13 @@ impl Balancer {
             Balance::Ring => Some(Table::ring(upstreams)),
             Balance::Maglev => Some(Table::maglev(upstreams)),
             _ => None,
+        };
+        let kind = match kind {
+            // Turns of different length are those of the smooth algorithm.
+            Balance::RoundRobin if upstreams.iter().any(|(_, weight)| *weight != upstreams[0].1) => {
+                Balance::SmoothRoundRobin
+            }
+            kind => kind,
         };
         let heaviest = upstreams.iter().map(|(_, weight)| *weight).max().map_or(1.0, f64::from);
         Balancer {
@@ -282,6 +290,13 @@ impl Balancer {
             let fair = in_flight * self.weight(now, load) / weights;
             f64::from(load.in_flight) < (fair * self.load_max).ceil()
         };
-        table.find(key, |at| takes(at) && has_room(at)).or_else(|| table.find(key, takes))
+        // In its slow start an upstream has a part of its keys, and always more of the same.
+        let part_of_key = (mix(key) >> 11) as f64 / (1u64 << 53) as f64;
+        let has_come = |at: u32| {
+            let load = &loads[at as usize];
+            part_of_key * f64::from(load.weight) < self.weight(now, load)
+        };
+        let found = table.find(key, |at| takes(at) && has_come(at) && has_room(at));
+        found.or_else(|| table.find(key, takes))
     }
 }

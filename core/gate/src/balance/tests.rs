@@ -73,8 +73,9 @@ fn two_choices_without_load_are_as_the_weights_say_at_most_and_never_starve() {
 }
 
 #[test]
-fn round_robin_is_exactly_even_and_smooth_round_robin_exactly_as_weighted() {
-    assert_eq!(pool(Balance::RoundRobin, &[1, 5, 9]).counts(3_000), [1_000; 3], "it knows no weights");
+fn round_robin_is_exactly_even_or_as_weighted_and_so_is_smooth_round_robin() {
+    assert_eq!(pool(Balance::RoundRobin, &[5; 3]).counts(3_000), [1_000; 3]);
+    assert_eq!(pool(Balance::RoundRobin, &[1, 5, 9]).counts(3_000), [200, 1_000, 1_800]);
     assert_eq!(pool(Balance::SmoothRoundRobin, &[1, 2, 7]).counts(1_000), [100, 200, 700]);
     // nginx's example: a is never chosen five times in a row.
     let mut smooth = pool(Balance::SmoothRoundRobin, &[5, 1, 1]);
@@ -135,15 +136,19 @@ fn slow_start_comes_from_a_tenth_to_all() {
         Balance::RoundRobin,
         Balance::SmoothRoundRobin,
         Balance::Ewma,
+        Balance::TwoChoices,
         Balance::LeastRequests,
+        Balance::Ring,
+        Balance::Maglev,
     ] {
         let share = |ms: u64| {
             let mut pool = pool(kind, &[1; 5]);
             pool.loads[2].since = Some(NOW);
             let now = NOW.plus(Micros::from_millis(ms));
             let mut count = 0;
-            for _ in 0..20_000 {
-                count += u32::from(pool.pick_at(now, None, &|_| true) == Some(2));
+            for n in 0..20_000u32 {
+                let key = Some(stable_hash(&n.to_le_bytes()));
+                count += u32::from(pool.pick_at(now, key, &|_| true) == Some(2));
             }
             f64::from(count) / 20_000.0
         };
@@ -153,6 +158,25 @@ fn slow_start_comes_from_a_tenth_to_all() {
             early <= 0.03 && half <= 0.13 && (0.17..=0.23).contains(&full),
             "{kind:?}: {early} {half} {full}"
         );
+    }
+}
+
+#[test]
+fn keys_come_back_one_by_one_in_a_slow_start_and_no_others_move() {
+    for kind in [Balance::Ring, Balance::Maglev] {
+        let keys = |ms: u64| -> Vec<Option<u32>> {
+            let mut pool = pool(kind, &[1, 2, 4]);
+            pool.loads[2].since = Some(NOW);
+            let now = NOW.plus(Micros::from_millis(ms));
+            (0..5_000u32).map(|n| pool.pick_at(now, Some(stable_hash(&n.to_le_bytes())), &|_| true)).collect()
+        };
+        let times = [0, 2_000, 5_000, 9_000, 10_000].map(keys);
+        for step in times.windows(2) {
+            for (before, after) in step[0].iter().zip(&step[1]) {
+                assert!(before == after || *after == Some(2), "{kind:?}: from {before:?} to {after:?}");
+            }
+            assert!(step[0] != step[1], "{kind:?}: some come in each");
+        }
     }
 }
 

@@ -305,6 +305,23 @@ impl Config {
                 );
             }
         }
+        // Datagrams have no beginning at which anybody could be told, and no TLS.
+        for Named { name, it: listener } in self.listeners.iter().filter(|l| l.it.protocol == Protocol::Udp) {
+            let Some(pool) = self.pools.iter().find(|pool| listener.pool.as_ref() == Some(&pool.name)) else {
+                continue;
+            };
+            let wrong = |key: &str, what: &str| {
+                let what = format!("{what}; listener `{name}` uses it for udp");
+                found.wrong(&format!("gateway.pool.{}.{key}", pool.name), what);
+            };
+            if told(&pool) {
+                wrong("send-proxy", "is for pools of tcp listeners");
+            }
+            // Probes may still go by TLS.
+            if pool.it.tls_name.is_some() && pool.it.health.is_none() {
+                wrong("tls-name", "is for upstreams that connections are made to");
+            }
+        }
         for (at, Named { name, it: listener }) in self.listeners.iter().enumerate() {
             let key = |key: &str| format!("gateway.listener.{name}.{key}");
             if let Some(pool) = &listener.pool {

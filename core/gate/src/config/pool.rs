@@ -19,6 +19,7 @@ words! {
         TwoChoices = "two-choices",
         /// The one of all with the fewest requests under way.
         LeastRequests = "least-requests",
+        /// In turn; with different weights as `smooth-round-robin`.
         RoundRobin = "round-robin",
         /// Weighted, and even within each round (nginx's smooth algorithm).
         SmoothRoundRobin = "smooth-round-robin",
@@ -34,7 +35,6 @@ words! {
         Http1 = "http1",
         Http2 = "http2",
     }
-    /// What a probe asks.
     /// Whether TCP upstreams are told for whom a connection is opened (HAProxy's proxy-protocol.txt).
     SendProxy {
         #[default]

@@ -43,6 +43,16 @@ fn mistakes_are_told_with_line_key_value_and_nearest_name() {
             "line 3: `gateway.route.r.retry.atempts` is not known; did you mean `attempts`?",
         ),
         (
+            "[gateway.listener.l]\naddress = '0.0.0.0:53'\nprotocol = 'udp'\npool = 'p'\n[gateway.pool.p]\n\
+             upstreams = ['a:1']\nsend-proxy = 'v2'\n",
+            "line 7: `gateway.pool.p.send-proxy` is for pools of tcp listeners; listener `l` uses it for udp",
+        ),
+        (
+            "[gateway.listener.l]\naddress = '0.0.0.0:53'\nprotocol = 'udp'\npool = 'p'\n[gateway.pool.p]\n\
+             upstreams = ['a:1']\ntls-name = 'a'\n",
+            "line 7: `gateway.pool.p.tls-name` is for upstreams that connections are made to; listener `l` uses it for udp",
+        ),
+        (
             "[gateway.route.r]\nanswer.status = 204\nretry.attempts = 99\n",
             "line 3: `gateway.route.r.retry.attempts` is 99; it must be 1 to 10",
         ),
