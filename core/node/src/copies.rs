@@ -11,7 +11,6 @@ use skep_keyspace::CopiesWanted;
 use skep_resp::{Reply, Value};
 use skep_settings::Durability;
 
-use crate::Node;
 use crate::answer::{Desk, desk};
 use crate::batch::Call;
 use crate::client::{Client, WaitsOn};
@@ -20,6 +19,7 @@ use crate::local::Call as LocalCall;
 use crate::on_client::Flow;
 use crate::run::{Asked, call_of, not_ready};
 use crate::waiting::Place;
+use crate::{Node, Output};
 
 const WAIT: CommandId = id_of("wait");
 const WAITAOF: CommandId = id_of("waitaof");
@@ -162,7 +162,7 @@ impl Node {
     }
 
     /// Runs `WAIT` or `WAITAOF` where there are several shards.
-    pub(crate) fn run_on_written(&mut self, asked: Asked<'_>) -> Flow {
+    pub(crate) fn run_on_written(&mut self, asked: Asked<'_>, out: &mut Vec<Output>) -> Flow {
         let Asked { conn, command, args, .. } = asked;
         let client = self.client(conn);
         if client.pending() > 0 {
@@ -181,11 +181,7 @@ impl Node {
         let mut call = call_of(client, me, asked, false);
         call.let_wait(client, WaitsOn::Many(groups.clone()), args, mono);
         for group in groups {
-            match self.shard_of_group(group) {
-                Some(at) if call.wait.is_some() => self.push_read(at, call, args),
-                Some(at) => self.shards[at].batch.push_read(call, args),
-                None => self.cells.give(self.cells.home(group), group, call, args),
-            }
+            self.give(group, call, args, out);
         }
         Flow::Done
     }

@@ -6,7 +6,7 @@ use skep_command::CommandSpec;
 use skep_keyspace::{Handler, ReadCx};
 use skep_resp::Reply;
 
-use crate::batch::{Call, Origin};
+use crate::batch::Call;
 use crate::client::Client;
 use crate::copies::least_copies;
 use crate::on_client::BATCH_BYTES_MAX;
@@ -93,7 +93,7 @@ impl Node {
     }
 
     /// Puts an operation into the batch of its shard, or gives it to the cell that is its home.
-    pub(crate) fn give(&mut self, group: GroupId, mut call: Call, args: Args<'_>, out: &mut Vec<Output>) {
+    pub(crate) fn give(&mut self, group: GroupId, call: Call, args: Args<'_>, out: &mut Vec<Output>) {
         match self.shard_of_group(group) {
             Some(at) => {
                 if self.shards[at].batch.bytes() + args.bytes() > BATCH_BYTES_MAX {
@@ -101,15 +101,11 @@ impl Node {
                 }
                 match call.handler {
                     Handler::Write(_) => self.push_write(at, call, args),
+                    Handler::Read(_) if call.wait.is_some() => self.push_read(at, call, args),
                     Handler::Read(_) => self.shards[at].batch.push_read(call, args),
                 }
             }
-            None => {
-                if let Origin::Client { weight, .. } = &mut call.origin {
-                    *weight = weight_of(args);
-                }
-                self.cells.give(self.cells.home(group), group, call, args);
-            }
+            None => self.cells.give(self.cells.home(group), group, call, args),
         }
     }
 
@@ -175,9 +171,4 @@ impl Node {
         }
         self.push_own(conn);
     }
-}
-
-/// What an operation is counted for among those given to other cells: its message and its reply take about that much more.
-pub(crate) fn weight_of(args: Args<'_>) -> u32 {
-    u32::try_from(args.bytes() + 128).unwrap_or(u32::MAX)
 }

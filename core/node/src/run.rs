@@ -9,7 +9,6 @@ use skep_resp::Reply;
 
 use crate::batch::{Call, CallWait, Origin};
 use crate::client::{Client, WaitsOn};
-use crate::joined::weight_of;
 use crate::on_client::{BATCH_BYTES_MAX, Flow};
 use crate::place::Place;
 use crate::script_notes::{Ran, script_notes_of};
@@ -53,7 +52,7 @@ impl Node {
             Place::Here(at) => at,
             Place::Elsewhere(group) => return self.run_elsewhere(asked, group),
             Place::All => return self.run_on_all(asked, out),
-            Place::Written => return self.run_on_written(asked),
+            Place::Written => return self.run_on_written(asked, out),
         };
         match handler {
             Handler::Read(_) if command.flags.has(Flags::BLOCKING) && Wait::of(command, args).is_some() => {
@@ -78,9 +77,6 @@ impl Node {
             client.written.add(group);
         }
         call.let_wait(client, WaitsOn::One(group), args, self.now.mono);
-        if let Origin::Client { weight, .. } = &mut call.origin {
-            *weight = weight_of(args);
-        }
         self.cells.give(self.cells.home(group), group, call, args);
         Flow::Done
     }

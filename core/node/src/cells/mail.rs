@@ -251,11 +251,13 @@ impl Replies {
 const CARRIED_BYTES_MAX: usize = 1 << 20;
 
 impl Cells {
-    /// Gives an operation of an own client to the home of its shard.
-    pub fn give(&mut self, to: usize, group: GroupId, call: Call, args: Args<'_>) {
-        self.open_elsewhere += 1;
-        if let Origin::Client { weight, .. } = call.origin {
-            self.bytes_elsewhere += u64::from(weight);
+    /// Gives an operation of an own client to the home of its shard. It is counted as on its way until its reply comes or word that
+    /// it waits there.
+    pub fn give(&mut self, to: usize, group: GroupId, mut call: Call, args: Args<'_>) {
+        if let Origin::Client { weight, .. } = &mut call.origin {
+            *weight = weight_of(args);
+            self.open_elsewhere += 1;
+            self.bytes_elsewhere += u64::from(*weight);
         }
         let outbox = &mut self.outbox[to];
         if !matches!(outbox.last(), Some(Message::Ops(ops)) if ops.bytes.len() < CARRIED_BYTES_MAX) {
@@ -275,4 +277,9 @@ impl Cells {
         write(&mut Reply::new(&mut replies.bytes, call.protocol));
         replies.calls.push((*call, replies.bytes.len()));
     }
+}
+
+/// What an operation is counted for among those given to other cells: its message and its reply take about that much more.
+fn weight_of(args: Args<'_>) -> u32 {
+    u32::try_from(args.bytes() + 128).unwrap_or(u32::MAX)
 }

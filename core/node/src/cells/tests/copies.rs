@@ -19,6 +19,10 @@ fn a_client_that_wrote_to_shards_of_several_cells_is_answered_the_least_when_all
     }
     let fresh = all.connect();
     assert_eq!(all.ask(fresh, "WAIT 0 0"), ":0", "it wrote nothing");
+    assert!(all.cells.iter().all(|cell| (cell.cells.open_elsewhere, cell.cells.bytes_elsewhere) == (0, 0)));
+    all.send(fresh, "SHUTDOWN");
+    all.settle();
+    assert_eq!(all.stopped, [true; 3], "nothing is between them");
 }
 
 #[test]
