@@ -16,6 +16,6 @@ pub mod varint;
 pub use args::{Args, Span};
 pub use decimal::LongDouble;
 pub use ids::{ConnId, GroupId, LinkId, LogId, LogIndex, Micros, Millis, NodeId, NodeUuid, Term};
-pub use refusal::{Refusal, Unserved};
+pub use refusal::{InVain, Refusal, Unserved};
 pub use rng::Rng;
 pub use slot::{SLOT_COUNT, slot_of};

@@ -31,10 +31,21 @@ pub enum Refusal {
 /// What a command leaves behind that found nothing and may wait.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unserved {
-    /// Where waiting is not possible it answers a null string, not a null array.
-    pub null_is_bulk: bool,
+    /// What it answers where waiting is not possible.
+    pub in_vain: InVain,
     /// What waits, if not the arguments as they came: those that mean "from here on" say where that is.
     pub args: Option<Box<OwnedArgs>>,
+}
+
+/// What a command answers that found nothing and cannot wait, or waited in vain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum InVain {
+    #[default]
+    NullArray,
+    /// A null string.
+    Null,
+    /// What it has written before it said that it would wait.
+    Written,
 }
 
 impl Refusal {

@@ -60,8 +60,7 @@ impl Handler {
         let Handler::Read(run) = self else { panic!("a write was run as a read") };
         let mark = reply.mark();
         if let Err(refusal) = run(cx, args, reply) {
-            reply.rewind(mark);
-            reply.refusal(&refusal);
+            reply.refuse(&refusal, mark);
         }
     }
 
@@ -105,8 +104,7 @@ impl Handler {
             Handler::Read(run) => run(&mut cx.as_read(), args, reply),
         };
         if let Err(refusal) = result {
-            reply.rewind(mark);
-            reply.refusal(&refusal);
+            reply.refuse(&refusal, mark);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What commands that may wait wait for, and which writes give it to them.
 
-use skep_base::{Args, Millis, Refusal, Unserved};
+use skep_base::{Args, InVain, Millis, Refusal, Unserved};
 use skep_command::CommandSpec;
 
 use crate::commands::copies::CopiesWanted;
@@ -38,7 +38,12 @@ pub(crate) fn would_wait() -> Refusal {
 
 /// The same for those that answer one string.
 pub(crate) fn would_wait_for_bulk() -> Refusal {
-    Refusal::WouldWait(Unserved { null_is_bulk: true, args: None })
+    Refusal::WouldWait(Unserved { in_vain: InVain::Null, args: None })
+}
+
+/// The same for those that have written what they answer if they cannot wait.
+pub(crate) fn would_wait_with_reply() -> Refusal {
+    Refusal::WouldWait(Unserved { in_vain: InVain::Written, args: None })
 }
 
 impl Wait {

@@ -7,6 +7,7 @@
 
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, Term, Unserved};
+use skep_command::{CommandId, CommandSpec, id_of};
 use skep_keyspace::{Handler, ReadCx, Wait, WaitKind};
 use skep_peer::Answer;
 use skep_resp::Reply;
@@ -17,6 +18,8 @@ use crate::cells::Message;
 use crate::copies::{Target, waits_for_copies};
 use crate::waiting::{Place, Try, Waiter, waited_keys};
 use crate::{Node, Output};
+
+const QGET: CommandId = id_of("qget");
 
 impl Node {
     /// Takes a write into the batch of its shard, and behind it those who wait for what it brings. One that may wait is left
@@ -166,7 +169,7 @@ impl Node {
         match wait.end {
             Some(end) => {
                 let waiter = waiting.remove(place).expect("found above");
-                self.end_wait(at, &waiter.call, waiter.copies, end);
+                self.end_wait(at, &waiter.call, waiter.args.args(), waiter.copies, end);
             }
             None if wait.parked => {}
             None => self.note_parked(at, place),
@@ -207,9 +210,19 @@ impl Node {
     }
 
     /// Answers a call that has got nothing and waits no more.
-    pub(crate) fn end_wait(&mut self, at: usize, call: &Call, copies: Option<Target>, end: Unblock) {
+    pub(crate) fn end_wait(
+        &mut self,
+        at: usize,
+        call: &Call,
+        args: Args<'_>,
+        copies: Option<Target>,
+        end: Unblock,
+    ) {
         if end == Unblock::Timeout && waits_for_copies(call.command) {
             return self.end_with_copies(at, call, copies);
+        }
+        if end == Unblock::Timeout && waits_for_a_job(call.command) {
+            return self.end_with_the_job(at, call, args);
         }
         let shard = &self.shards[at];
         let mut desk = desk!(self, shard.id, shard.led.unwrap_or_default());
@@ -223,6 +236,15 @@ impl Node {
             }
             // A node that asked for it hears that it is so.
             Unblock::Gone => desk.answer(call, |_| {}),
+        }
+    }
+
+    /// Answers a `QGET` that has waited in vain as one that does not wait, so that nil says that there is no such job.
+    fn end_with_the_job(&mut self, at: usize, call: &Call, args: Args<'_>) {
+        let (call, plain) = (Call { wait: None, ..*call }, OwnedArgs::collect(args.iter().take(3)));
+        let term = self.shards[at].led.unwrap_or_default();
+        if !self.read_at_once(at, term, &call, plain.args()) {
+            self.shards[at].batch.push_read(call, plain.args());
         }
     }
 
@@ -249,12 +271,12 @@ impl Node {
             let mono = self.now.mono;
             self.end_copied(at);
             while let Some(waiter) = self.shards[at].waiting.take_overdue_for_copies(mono) {
-                self.end_wait(at, &waiter.call, waiter.copies, Unblock::Timeout);
+                self.end_wait(at, &waiter.call, waiter.args.args(), waiter.copies, Unblock::Timeout);
             }
             while self.shards[at].leading().is_some_and(|replica| replica.may_read(mono))
                 && let Some(waiter) = self.shards[at].waiting.take_overdue(mono)
             {
-                self.end_wait(at, &waiter.call, waiter.copies, Unblock::Timeout);
+                self.end_wait(at, &waiter.call, waiter.args.args(), waiter.copies, Unblock::Timeout);
             }
         }
         self.list_grown(out);
@@ -278,8 +300,12 @@ impl Node {
 
     /// Sends a call that has got nothing to whoever leads next, or gives it back to the node that it came from.
     pub(crate) fn wait_at_next(&mut self, at: usize, term: Term, mut call: Call, args: Args<'_>) {
-        if let Some(end) = call.wait.and_then(|wait| wait.end) {
-            return self.end_wait(at, &call, None, end);
+        let reads_elsewhere = matches!(call.origin, Origin::Peer { .. }) && waits_for_a_job(call.command);
+        match call.wait.and_then(|wait| wait.end) {
+            // The node that it came from sends it on, and not to wait.
+            Some(Unblock::Timeout) if reads_elsewhere => {}
+            Some(end) => return self.end_wait(at, &call, args, None, end),
+            None => {}
         }
         call.wait = call.wait.map(|wait| CallWait { again: true, parked: false, ..wait });
         match (call.origin, call.handler) {
@@ -296,6 +322,11 @@ impl Node {
     pub(crate) fn blocked_clients(&self) -> usize {
         self.clients.iter().filter(|client| client.blocked).count()
     }
+}
+
+/// True for `QGET`.
+fn waits_for_a_job(command: &CommandSpec) -> bool {
+    command.id() == QGET
 }
 
 fn deadline_of(call: &Call, wait: Wait) -> Option<skep_base::Millis> {

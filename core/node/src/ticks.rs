@@ -158,6 +158,27 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_that_is_set_again_keeps_the_ticks_that_are_overdue() {
+        let mut world = World::new(&[]);
+        let conn = world.connect();
+        world.now.wall = Millis(1_800_000_000_500);
+        world.advance(1);
+        let set = ["QCRON", "q", "SET", "beat", "* * * * * *", "tick"];
+        assert_eq!(ask(&mut world, conn, &set), "+OK");
+        world.advance(10_000);
+        for turn in 0..40 {
+            if turn % 4 == 0 {
+                assert_eq!(ask(&mut world, conn, &set), "+OK");
+            }
+            world.settle();
+            world.advance(1);
+        }
+        let expected: Vec<String> =
+            (1..=10).map(|s| format!("beat@{}", 1_800_000_000_000u64 + s * 1_000)).collect();
+        assert_eq!(ready(&mut world, conn), expected);
+    }
+
+    #[test]
     fn a_schedule_without_sense_is_refused_before_it_is_logged() {
         let mut world = World::new(&[]);
         let conn = world.connect();

@@ -27,7 +27,7 @@ impl Node {
                 return shard.waiting.set_end(place, end);
             }
             if let Some(waiter) = shard.waiting.remove(place) {
-                self.end_wait(at, &waiter.call, waiter.copies, end);
+                self.end_wait(at, &waiter.call, waiter.args.args(), waiter.copies, end);
             }
             return;
         }

@@ -1,6 +1,6 @@
 //! Writes replies straight into a connection's output buffer, in the protocol that the connection speaks.
 
-use skep_base::{Refusal, number};
+use skep_base::{InVain, Refusal, number};
 
 /// The protocol version of a connection (`HELLO 2`, `HELLO 3`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -110,10 +110,21 @@ impl<'a> Reply<'a> {
         match refusal {
             Refusal::Text(text) => self.error(text),
             // Who could let it wait looks before it comes here.
-            Refusal::WouldWait(unserved) if unserved.null_is_bulk => self.null(),
-            Refusal::WouldWait(_) => self.null_array(),
+            Refusal::WouldWait(unserved) => match unserved.in_vain {
+                InVain::Null => self.null(),
+                InVain::NullArray => self.null_array(),
+                InVain::Written => {}
+            },
             other => self.error(&other.to_string()),
         }
+    }
+
+    /// Answers a refusal in the place of what was written since `mark`, unless that is what a command answers that cannot wait.
+    pub fn refuse(&mut self, refusal: &Refusal, mark: usize) {
+        if !matches!(refusal, Refusal::WouldWait(unserved) if unserved.in_vain == InVain::Written) {
+            self.rewind(mark);
+        }
+        self.refusal(refusal);
     }
 
     #[inline]

@@ -171,8 +171,7 @@ impl<'a, 'k> KeyspaceHost<'a, 'k> {
             (Surroundings::Read(_), Handler::Write(_)) => return reply.error(refusals::READ_ONLY),
         };
         if let Err(refusal) = result {
-            reply.rewind(mark);
-            reply.refusal(&refusal);
+            reply.refuse(&refusal, mark);
         }
     }
 }

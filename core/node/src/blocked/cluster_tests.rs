@@ -49,6 +49,25 @@ fn a_client_of_any_node_gets_what_any_node_is_given() {
 }
 
 #[test]
+fn who_waited_in_vain_for_the_end_of_a_job_gets_it_as_it_is_at_any_node() {
+    let (mut c, leader, [one, two]) = three();
+    let other = c.node(two).connect();
+    assert_eq!(c.ask(two, other, "QADD q x ID one"), "*2 $3 one :1");
+    let waits = [leader, one, two].map(|node| (node, wait(&mut c, node, "QGET q one BLOCK 400")));
+    let late = wait(&mut c, one, "QGET q one BLOCK 2000");
+    c.run(500);
+    let ready = "*26 $2 id $3 one $5 state $5 ready ";
+    for (node, conn) in waits {
+        let reply = c.node(node).replies(conn);
+        assert!(reply.starts_with(ready), "node {node}: {reply}");
+    }
+    c.kill(leader);
+    next_leader(&mut c, leader);
+    c.run(2_000);
+    assert!(c.node(one).replies(late).starts_with(ready), "the next leader tells it");
+}
+
+#[test]
 fn what_waits_behind_other_commands_of_its_forward_waits_as_well() {
     let (mut c, leader, [one, two]) = three();
     for node in [leader, one] {

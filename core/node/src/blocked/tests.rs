@@ -426,6 +426,30 @@ fn workers_wait_for_jobs() {
 }
 
 #[test]
+fn who_waited_in_vain_for_the_end_of_a_job_gets_it_as_it_is() {
+    for mut world in worlds() {
+        let other = world.connect();
+        assert_eq!(world.ask(other, "QADD q x ID one\nQGET q none BLOCK 0"), "*2 $3 one :1 $-1");
+        let waits = wait(&mut world, "QGET q one BLOCK 100");
+        let unblocked = wait(&mut world, "QGET q one BLOCK 0");
+        let number = world.node.clients.get(unblocked).unwrap().number;
+        assert_eq!(world.ask(other, &format!("CLIENT UNBLOCK {number}")), ":1");
+        world.advance(101);
+        world.settle();
+        let ready = "*26 $2 id $3 one $5 state $5 ready ";
+        for conn in [waits, unblocked] {
+            let reply = world.replies(conn);
+            assert!(reply.starts_with(ready), "{reply}");
+        }
+        let queued = world.ask(other, "MULTI\nQGET q one BLOCK 0\nEXEC");
+        assert!(queued.ends_with("errors *0") && queued.contains(ready), "{queued}");
+        let script = world.ask(other, "EVAL return(redis.call('qget','q','one','block','0')[4]) 1 q");
+        assert_eq!(script, "$5 ready");
+        assert!(world.node.shards[0].waiting.is_empty());
+    }
+}
+
+#[test]
 fn a_worker_gets_the_next_job_when_the_rate_of_its_queue_allows_it() {
     for mut world in worlds() {
         let other = world.connect();

@@ -58,19 +58,26 @@ fn set(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
             let text = format!("ERR the queue has {SCHEDULES_MAX} schedules, which is the limit");
             return Err(Refusal::format(text));
         }
-        queue.set_schedule(Schedule {
+        let before = queue.schedules().get(name);
+        // The same again leaves its ticks alone: those that are overdue still come, and what NEXT has put off stays so.
+        let goes_on = before.filter(|before| {
+            let is_same = before.cron.as_slice() == cron && before.zone.as_slice() == zone;
+            is_same && !matches!(before.next, Next::Never(_))
+        });
+        let schedule = Schedule {
             name: SmallBytes::new(name),
             cron: SmallBytes::new(cron),
             zone: SmallBytes::new(zone),
             payload: args[5].into(),
             priority,
             options: options.clone(),
-            set: now,
+            set: goes_on.map_or(now, |before| before.set),
             // A tick that has been does not come again.
-            last: queue.schedules().get(name).map_or(Millis(0), |before| before.last),
-            next: Next::Wanted,
+            last: before.map_or(Millis(0), |before| before.last),
+            next: goes_on.map_or(Next::Wanted, |before| before.next.clone()),
             version: numbers.next(now),
-        });
+        };
+        queue.set_schedule(schedule);
         Ok(((), Some("qcron")))
     })?;
     reply.ok();

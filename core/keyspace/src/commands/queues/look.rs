@@ -9,7 +9,7 @@ use crate::context::ReadCx;
 use crate::db::NEVER;
 use crate::types::Queue;
 use crate::types::queue::{Count, Cursor, Job, State};
-use crate::waits::would_wait;
+use crate::waits::would_wait_with_reply;
 
 /// The most jobs that one QLIST shows, and how many without COUNT.
 const LIST_MAX: u64 = 1_000;
@@ -18,7 +18,7 @@ const LIST_DEFAULT: usize = 10;
 /// Workers that QINFO names.
 const WORKERS_MAX: usize = 1_000;
 
-/// `QGET queue id [BLOCK ms]`
+/// `QGET queue id [BLOCK ms]`. Who has waited in vain, or cannot wait, gets the job as it is: nil says that there is none.
 pub fn qget(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
     let mut words = Words::new(args.from(3));
     let block = words.value("block").map(wait_ms).transpose()?;
@@ -28,10 +28,12 @@ pub fn qget(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusa
     let queue = cx.read_waited::<Queue>(&args[1])?;
     match queue.and_then(|queue| queue.job(&args[2])) {
         None => reply.null(),
-        Some(job) if block.is_some() && !matches!(job.state, State::Dead | State::Done) => {
-            return Err(would_wait());
+        Some(job) => {
+            put_job(job, reply);
+            if block.is_some() && !matches!(job.state, State::Dead | State::Done) {
+                return Err(would_wait_with_reply());
+            }
         }
-        Some(job) => put_job(job, reply),
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! With `BLOCK` a call that finds nothing says that it would wait. What waits are ids: `$` and `+` are resolved at the first look.
 
 use skep_base::args::OwnedArgs;
-use skep_base::{Args, Millis, Refusal, Unserved};
+use skep_base::{Args, InVain, Millis, Refusal, Unserved};
 use skep_resp::{Protocol, Reply};
 
 use super::super::parse;
@@ -112,7 +112,7 @@ fn only_for_groups(is_group: bool, option: &str) -> Result<(), Refusal> {
 fn resolved(request: &Request, after: &[StreamId]) -> Unserved {
     let mut args = OwnedArgs::collect(request.args.iter().take(request.keys_at + request.streams));
     after.iter().for_each(|id| args.push(id.to_string().as_bytes()));
-    Unserved { null_is_bulk: false, args: Some(Box::new(args)) }
+    Unserved { in_vain: InVain::NullArray, args: Some(Box::new(args)) }
 }
 
 /// Begins a reply of `streams` pairs of a key and entries.

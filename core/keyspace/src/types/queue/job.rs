@@ -62,6 +62,8 @@ pub struct Options {
     pub backoff: Option<Backoff>,
     /// How long it may wait to be taken.
     pub ttl_ms: Option<u64>,
+    /// When that begins, of a job that was added with a delay: it cannot be taken before.
+    pub ttl_from: Option<Millis>,
     /// How long it is kept when it is done.
     pub keep_ms: Option<u64>,
     pub group: Option<SmallBytes>,
@@ -171,7 +173,9 @@ impl Job {
 
     /// The instant after which it is dropped unless a worker has it.
     pub fn life_end(&self) -> Millis {
-        self.options.as_ref().and_then(|o| o.ttl_ms).map_or(NEVER, |ttl| self.added.plus(ttl))
+        let Some(options) = &self.options else { return NEVER };
+        let from = options.ttl_from.map_or(self.added, |due| due.max(self.added));
+        options.ttl_ms.map_or(NEVER, |ttl| from.plus(ttl))
     }
 
     /// Takes note of an attempt that came to nothing.
@@ -242,6 +246,9 @@ pub(super) fn small_number(input: &mut Reader<'_>) -> Result<u32, Malformed> {
     u32::try_from(value).or_else(|_| input.malformed("a number of 32 bits"))
 }
 
+const HAS_GROUP: u8 = 1;
+const HAS_TTL_FROM: u8 = 2;
+
 impl Options {
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_optional(out, self.lease_ms);
@@ -250,8 +257,10 @@ impl Options {
         self.backoff.into_iter().for_each(|b| put_backoff(out, b));
         put_optional(out, self.ttl_ms);
         put_optional(out, self.keep_ms);
-        out.push(u8::from(self.group.is_some()));
+        let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+        out.push(bit(self.group.is_some(), HAS_GROUP) | bit(self.ttl_from.is_some(), HAS_TTL_FROM));
         self.group.iter().for_each(|g| varint::put_bytes(out, g));
+        self.ttl_from.iter().for_each(|from| varint::put(out, from.0));
     }
 
     pub fn decode(input: &mut Reader<'_>) -> Result<Options, Malformed> {
@@ -265,8 +274,13 @@ impl Options {
         };
         let backoff = if flag(input)? { Some(backoff(input)?) } else { None };
         let (ttl_ms, keep_ms) = (optional(input)?, optional(input)?);
-        let group = if flag(input)? { Some(SmallBytes::new(input.bytes()?)) } else { None };
-        Ok(Options { lease_ms, tries, backoff, ttl_ms, keep_ms, group })
+        let bits = input.u8()?;
+        if bits > HAS_GROUP | HAS_TTL_FROM {
+            return input.malformed("two flags of options");
+        }
+        let group = if bits & HAS_GROUP != 0 { Some(SmallBytes::new(input.bytes()?)) } else { None };
+        let ttl_from = if bits & HAS_TTL_FROM != 0 { Some(Millis(input.varint()?)) } else { None };
+        Ok(Options { lease_ms, tries, backoff, ttl_ms, ttl_from, keep_ms, group })
     }
 }
 

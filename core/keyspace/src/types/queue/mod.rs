@@ -468,7 +468,12 @@ impl Queue {
             run: None,
         };
         match new.due.filter(|due| *due > now) {
-            Some(due) => (job.state, job.deadline) = (State::Delayed, due),
+            Some(due) => {
+                (job.state, job.deadline) = (State::Delayed, due);
+                if let Some(options) = job.options.as_mut().filter(|options| options.ttl_ms.is_some()) {
+                    Arc::make_mut(options).ttl_from = Some(due);
+                }
+            }
             None => job.deadline = job.life_end(),
         }
         self.insert(job);

@@ -283,6 +283,7 @@ fn run(ops: &[Op]) {
                     tries: Some(*tries),
                     backoff: Some(Backoff { first_ms: 5, max_ms: 15 }),
                     ttl_ms: (*ttl > 0).then_some(*ttl),
+                    ttl_from: None,
                     keep_ms: Some(*keep),
                     lease_ms: None,
                 };
@@ -312,7 +313,7 @@ fn run(ops: &[Op]) {
                     if let Some(word) = word {
                         model.words.push((*word, id.to_vec(), now.0 + 70));
                     }
-                    let life_end = if *ttl > 0 { now.0 + ttl } else { FOR_EVER };
+                    let life_end = if *ttl > 0 { now.0 + delay + ttl } else { FOR_EVER };
                     let (state, deadline) =
                         if *delay > 0 { (State::Delayed, now.0 + delay) } else { (State::Ready, life_end) };
                     model.jobs.push(Modelled {
