@@ -6,6 +6,7 @@
 mod access;
 mod bits;
 pub mod commands;
+mod content_bytes;
 mod context;
 mod cut;
 mod db;

@@ -157,10 +157,10 @@ impl Runner {
         let (args, rights) = split_rights(args)?;
         let (subject, call) = Subject::of(cx.keyspace.scripts(), args)?;
         let may = self.check(&subject, &call, args, cx.keyspace.has_no_memory())?;
-        if let Subject::Script { sha, source: Source::Given(source) } = &subject
-            && cx.keyspace.scripts().source(*sha).is_none()
+        if let Subject::Script { sha, source } = &subject
+            && !cx.keyspace.scripts().is_remembered(*sha)
         {
-            cx.keyspace.scripts_mut().remember(*sha, source);
+            cx.keyspace.scripts_mut().remember(*sha, source.bytes());
         }
         let run = Run { limits: Limits::DEFAULT, seed: cx.rng.next_u64() };
         let mut own = WriteCx { keyspace: cx.keyspace, db: cx.db, now: cx.now, rng: cx.rng };

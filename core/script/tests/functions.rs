@@ -4,8 +4,11 @@ mod common;
 
 use common::{RUN, Table, run};
 use skep_base::args::OwnedArgs;
+use skep_base::{Millis, Rng};
+use skep_command::resolve;
+use skep_keyspace::{Keyspace, Restore, WriteCx, handler_of};
 use skep_resp::{Protocol, Reply};
-use skep_script::{Engine, Invocation, Library, LogLevel, Scripts, Sha};
+use skep_script::{Engine, Invocation, Library, LogLevel, Runner, Scripts, Sha};
 
 fn fcall(engine: &mut Engine, library: &Library, words: &[&[u8]]) -> String {
     let args = OwnedArgs::collect([&b"fcall"[..]].into_iter().chain(words.iter().copied()));
@@ -168,6 +171,48 @@ fn loaded_scripts_stay_and_evaluated_ones_go_the_oldest_first() {
     scripts.flush();
     assert_eq!(scripts.source(loaded), None);
     assert_eq!(scripts, Scripts::default());
+}
+
+#[test]
+fn of_evaluated_scripts_the_one_that_was_called_longest_ago_goes_also_behind_a_checkpoint() {
+    let mut keyspace = Keyspace::default();
+    keyspace.set_interpreter(Box::new(Runner::default()));
+    let name_of = |number: u32| Sha::of(format!("return {number}").as_bytes()).to_string();
+    let call = |keyspace: &mut Keyspace, words: &[&str]| {
+        let args = OwnedArgs::collect(words.iter().map(|word| word.as_bytes()));
+        let (now, mut rng, mut bytes) = (keyspace.advance(Millis(1_000)), Rng::new(1), Vec::new());
+        let handler = handler_of(resolve(args.args()).expect("a command")).expect("of the keyspace");
+        let mut cx = WriteCx { keyspace, db: 0, now, rng: &mut rng };
+        handler.write(&mut cx, args.args(), &mut Reply::new(&mut bytes, Protocol::Resp2));
+        String::from_utf8(bytes).expect("text")
+    };
+    for number in 0..500 {
+        call(&mut keyspace, &["EVAL", &format!("return {number}"), "0"]);
+    }
+    // By their names and by their texts.
+    assert_eq!(call(&mut keyspace, &["EVALSHA", &name_of(0), "0"]), ":0\r\n");
+    assert_eq!(call(&mut keyspace, &["EVAL", "return 2", "0"]), ":2\r\n");
+    keyspace.scripts().assert_invariants();
+    let mut cut = Vec::new();
+    keyspace.begin_cut();
+    while !keyspace.cut_step(&mut cut, 1 << 20) {}
+    let mut restore = Restore::default();
+    restore.feed(&cut).expect("the cut is whole");
+    let mut restored = restore.finish().expect("the cut is whole");
+    restored.set_interpreter(Box::new(Runner::default()));
+    assert_eq!(restored.digest(), keyspace.digest());
+    for keyspace in [&mut keyspace, &mut restored] {
+        for number in 500..502 {
+            call(keyspace, &["EVAL", &format!("return {number}"), "0"]);
+        }
+        let gone: Vec<u32> = (0..502)
+            .filter(|number| {
+                keyspace.scripts().source(Sha::of(format!("return {number}").as_bytes())).is_none()
+            })
+            .collect();
+        assert_eq!(gone, [1, 3]);
+    }
+    assert_eq!(restored.digest(), keyspace.digest());
 }
 
 #[test]

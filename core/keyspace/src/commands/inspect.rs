@@ -1,13 +1,15 @@
 //! `OBJECT` and `MEMORY USAGE`: what Redis tells about its insides, answered for ours.
 //!
 //! When a key was used and what it takes is each node's own: reads use keys on the leader alone, clocks differ, and so do
-//! allocations after a restore. A script that may write is refused it, since replicas would write differently.
+//! allocations after a restore. A script that may write is refused the first, since replicas would write differently, and of the
+//! second gets what follows from the content.
 
 use skep_base::{Args, Refusal, number};
 use skep_resp::Reply;
 
 use super::{Group, parse};
 use crate::access::AccessMode;
+use crate::content_bytes::content_bytes;
 use crate::context::ReadCx;
 use crate::db::Entry;
 use crate::dispatch::Handler::Read;
@@ -116,7 +118,6 @@ fn object_help(_: &mut ReadCx, _: Args, reply: &mut Reply) -> Result<(), Refusal
 
 /// `MEMORY USAGE key [SAMPLES count]`. Collections are judged by a fixed number of elements, whatever `count`.
 fn memory_usage(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> {
-    check_may_show(cx, "MEMORY USAGE")?;
     let mut at = 3;
     while at < args.len() {
         if !args.is(at, "samples") || at + 1 == args.len() {
@@ -129,6 +130,7 @@ fn memory_usage(cx: &mut ReadCx, args: Args, reply: &mut Reply) -> Result<(), Re
     }
     match inspected(cx, &args[2]) {
         None => reply.null(),
+        Some(entry) if cx.keyspace.hides_figures.get() => reply.len(content_bytes(entry)),
         Some(entry) => reply.len(entry.bytes()),
     }
     Ok(())

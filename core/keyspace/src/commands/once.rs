@@ -17,7 +17,8 @@ pub const COMMANDS: Group = &[("once", Write(once))];
 const TOKEN_BYTES_MAX: usize = 256;
 
 /// Whatever the command answers is its first reply, an error like WRONGTYPE too. What ONCE itself refuses, because the
-/// command is unknown, has no keys or only reads, or since its entry says that there is no memory for scripts, leaves the token unused.
+/// command is unknown, has no keys or only reads, or since its entry says that there is no memory for scripts, leaves the token unused;
+/// so does a call of a script or function that is not known.
 ///
 /// The reply is kept in a form from which that of either protocol is made: it is state, and the log does not say what the
 /// client spoke; and a repeat may come over a connection that speaks the other.
@@ -43,6 +44,11 @@ fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
         }
         // What a script without memory answers is not for as long as a reply is kept.
         Known::New if cx.keyspace.has_no_memory() && calls_script(command) => Err(NO_MEMORY_FOR_SCRIPT),
+        // It is refused as unknown; its client sends the source with the same token, or loads the library.
+        Known::New if calls_unknown(cx, command, call) => {
+            handler.write(cx, call, reply);
+            Ok(())
+        }
         Known::New => {
             let mut stored = Vec::new();
             handler.write(cx, call, &mut Reply::to_store(&mut stored));
@@ -53,6 +59,11 @@ fn once(cx: &mut WriteCx, args: Args, reply: &mut Reply) -> Result<(), Refusal> 
             Ok(())
         }
     }
+}
+
+/// True for a call by name of a script or function that is not known.
+fn calls_unknown(cx: &WriteCx, command: &CommandSpec, call: Args) -> bool {
+    matches!(command.name, "evalsha" | "fcall") && cx.keyspace.script_flags(call).is_none()
 }
 
 /// The function of a command that ONCE may run.

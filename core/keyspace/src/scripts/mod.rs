@@ -8,7 +8,7 @@ mod library;
 mod records;
 mod sha;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use skep_base::{Args, Refusal};
@@ -76,7 +76,8 @@ pub enum Forbidden {
     Channel = 2,
 }
 
-/// Scripts remembered from `EVAL` alone, as Redis 7.4 has it; `SCRIPT LOAD` keeps its own until they are flushed.
+/// Scripts remembered from `EVAL` alone, as Redis 7.4 has it: one that is called again counts as the newest. `SCRIPT LOAD` keeps its
+/// own until they are flushed.
 const EVALUATED_MAX: usize = 500;
 
 /// Bytes of all sources together. Clients that build a new text for each call would else fill the memory.
@@ -89,8 +90,8 @@ const SOURCE_OVERHEAD_BYTES: usize = 256;
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Scripts {
     sources: BTreeMap<Sha, Source>,
-    /// Those that were only evaluated, the oldest first.
-    evaluated: VecDeque<Sha>,
+    /// Those that were only evaluated, by their numbers: the one that was called longest ago first.
+    evaluated: BTreeMap<u64, Sha>,
     libraries: BTreeMap<String, Arc<Library>>,
     bytes: usize,
 }
@@ -98,7 +99,8 @@ pub struct Scripts {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Source {
     text: Arc<[u8]>,
-    loaded: bool,
+    /// Where it is among those that were only evaluated; `None` if it was loaded. Numbers order and mean nothing else.
+    evaluated: Option<u64>,
 }
 
 impl Scripts {
@@ -109,30 +111,42 @@ impl Scripts {
     pub fn load(&mut self, source: &[u8]) -> Result<Sha, Refusal> {
         let sha = Sha::of(source);
         if let Some(known) = self.sources.get_mut(&sha) {
-            if !std::mem::replace(&mut known.loaded, true) {
-                self.evaluated.retain(|evaluated| *evaluated != sha);
+            if let Some(number) = known.evaluated.take() {
+                self.evaluated.remove(&number);
             }
             return Ok(sha);
         }
         self.check_room(source.len())?;
-        self.insert(sha, source, true);
+        self.insert(sha, source, None);
         Ok(sha)
     }
 
-    /// Remembers a script that `EVAL` ran, in place of the oldest such one if they are many. One for which there is no room is
-    /// not remembered.
+    /// Remembers a script that was called, as the newest of those that were only evaluated, in place of the oldest if they are many.
+    /// One for which there is no room is not remembered. Cost: O(log n).
     pub fn remember(&mut self, sha: Sha, source: &[u8]) {
-        if self.sources.contains_key(&sha) {
+        let newest = self.evaluated.last_key_value().map_or(0, |(number, _)| number + 1);
+        if let Some(known) = self.sources.get_mut(&sha) {
+            if let Some(number) = &mut known.evaluated {
+                self.evaluated.remove(number);
+                *number = newest;
+                self.evaluated.insert(newest, sha);
+            }
             return;
         }
         if self.evaluated.len() >= EVALUATED_MAX {
-            let oldest = self.evaluated.pop_front().expect("there are many");
+            let (_, oldest) = self.evaluated.pop_first().expect("there are many");
             let removed = self.sources.remove(&oldest).expect("what was evaluated has a source");
             self.bytes -= weight(&removed.text);
         }
         if self.check_room(source.len()).is_ok() {
-            self.insert(sha, source, false);
+            self.insert(sha, source, Some(newest));
         }
+    }
+
+    /// True if remembering it would change nothing: it was loaded, or called last. Cost: a look-up.
+    pub fn is_remembered(&self, sha: Sha) -> bool {
+        let newest = || self.evaluated.last_key_value().map(|(number, _)| *number);
+        self.sources.get(&sha).is_some_and(|known| known.evaluated.is_none() || known.evaluated == newest())
     }
 
     pub fn source(&self, sha: Sha) -> Option<&Arc<[u8]>> {
@@ -204,12 +218,12 @@ impl Scripts {
         let sources = self.sources.values().map(|source| weight(&source.text)).sum::<usize>();
         let libraries = self.libraries.values().map(|library| weight(&library.code)).sum::<usize>();
         assert_eq!(self.bytes, sources + libraries, "bytes of scripts");
-        let evaluated = self.sources.values().filter(|source| !source.loaded).count();
+        let evaluated = self.sources.values().filter(|source| source.evaluated.is_some()).count();
         assert_eq!(evaluated, self.evaluated.len(), "evaluated scripts in their order");
-        assert!(
-            self.evaluated.iter().all(|sha| self.sources.contains_key(sha)),
-            "an evaluated script is gone"
-        );
+        for (number, sha) in &self.evaluated {
+            let known = self.sources.get(sha).map(|source| source.evaluated);
+            assert_eq!(known, Some(Some(*number)), "an evaluated script and its place");
+        }
     }
 
     fn check_room(&self, bytes: usize) -> Result<(), Refusal> {
@@ -221,12 +235,10 @@ impl Scripts {
         Err(Refusal::format(text))
     }
 
-    fn insert(&mut self, sha: Sha, source: &[u8], loaded: bool) {
+    fn insert(&mut self, sha: Sha, source: &[u8], evaluated: Option<u64>) {
         self.bytes += weight(source);
-        self.sources.insert(sha, Source { text: source.into(), loaded });
-        if !loaded {
-            self.evaluated.push_back(sha);
-        }
+        self.sources.insert(sha, Source { text: source.into(), evaluated });
+        self.evaluated.extend(evaluated.map(|number| (number, sha)));
     }
 }
 

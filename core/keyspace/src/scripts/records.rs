@@ -42,7 +42,7 @@ impl Scripts {
         };
         if let Some(after) = after
             && let Some((sha, source)) =
-                self.sources.range((after, Unbounded)).find(|(_, source)| source.loaded)
+                self.sources.range((after, Unbounded)).find(|(_, source)| source.evaluated.is_none())
         {
             out.push(LOADED);
             put_bytes(out, &source.text);
@@ -53,7 +53,7 @@ impl Scripts {
             Place::Evaluated(count) => *count,
             Place::Library(_) => self.evaluated.len(),
         };
-        if let Some(sha) = self.evaluated.get(count) {
+        if let Some(sha) = self.evaluated.values().nth(count) {
             out.push(EVALUATED);
             put_bytes(out, &self.sources[sha].text);
             return Some(Place::Evaluated(count + 1));

@@ -343,6 +343,11 @@ impl Queue {
         self.jobs.position(id).map(|at| self.jobs.at(at))
     }
 
+    /// All jobs, in the order of the checkpoint.
+    pub(crate) fn jobs(&self) -> &DenseMap<Job> {
+        self.jobs.map()
+    }
+
     /// How many jobs are in a state. Cost: O(1).
     pub fn count(&self, state: State) -> usize {
         match self.orders.timed(state) {

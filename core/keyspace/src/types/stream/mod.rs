@@ -74,6 +74,11 @@ impl Stream {
         self.blocks.len()
     }
 
+    /// Bytes that Redis would take for the blocks. Part of the state.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter().map(|(_, block)| &**block)
     }
