@@ -48,7 +48,8 @@ pub use keyspace::{DB_COUNT, Encodings, Garbage, Keyspace, Stats, WantedTick};
 pub use rdb::functions::{BadPayload, load as load_libraries};
 pub use small::SmallBytes;
 pub use transaction::{
-    EXEC_READ, Head, Terms, Watched, each_queued, first_queued, names_other_shards, put_queued,
+    EXEC_READ, Head, Terms, Watched, each_queued, first_queued, is_transaction, names_other_shards,
+    put_queued,
 };
 pub use types::{Hash, List, Queue, Set, Str, Stream, StreamId, ZSet};
 pub use value::{Kind, Typed, Value};

@@ -174,6 +174,11 @@ pub fn names_other_shards(command: &CommandSpec, pattern: SortPattern<'_>) -> Re
     ))
 }
 
+/// True for the arguments of a transaction on its way, or of a script under terms, which comes as one.
+pub fn is_transaction(args: Args<'_>) -> bool {
+    args.len() == 3 && args.is(0, "exec")
+}
+
 /// Calls `look` with the first command of a transaction.
 ///
 /// # Errors

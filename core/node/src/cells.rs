@@ -15,7 +15,7 @@ mod report;
 mod tests;
 mod wide;
 
-use skep_base::{ConnId, GroupId, Millis};
+use skep_base::{ConnId, GroupId, Millis, NodeId};
 
 pub use mail::Mail;
 pub(crate) use mail::{Message, Ops, Replies, View};
@@ -147,6 +147,15 @@ impl Cells {
     }
 }
 
+/// Clients of one node are numbered from here on. Each node has a range of its own, so that a number that is asked for at another node
+/// means nobody there; the first node's are small, and all are below 2^53, which is as far as clients in JavaScript count. Ids of nodes
+/// that are 8,192 apart share a range, and nodes without an id, which are to join, the last one.
+fn first_number(node: NodeId) -> u64 {
+    const CLIENTS: u64 = 1 << 40;
+    const RANGES: u64 = 1 << 13;
+    node.0.wrapping_sub(1) % RANGES * CLIENTS
+}
+
 impl Node {
     /// Mail for another cell of the node; asked for until there is none, after each turn.
     pub fn take_mail(&mut self) -> Option<(usize, Mail)> {
@@ -182,7 +191,7 @@ impl Node {
         let cell = self.cells.next_client % self.active_cells();
         self.cells.next_client = cell + 1;
         self.cells.admitted[cell] += 1;
-        Ok((cell, self.cells.admitted.iter().sum()))
+        Ok((cell, first_number(self.id) + self.cells.admitted.iter().sum::<u64>()))
     }
 
     /// Takes a connection that the hub has admitted under a number.

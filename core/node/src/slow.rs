@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use skep_acl::without_rights;
 use skep_base::{Args, ConnId, Millis};
-use skep_command::{COMMANDS, CommandSpec, Flags};
+use skep_command::{COMMANDS, CommandSpec, Flags, resolve};
+use skep_keyspace::{each_queued, is_transaction};
 
 use crate::Node;
 
@@ -96,9 +97,26 @@ impl Slow {
             || args.bytes() > MANY_BYTES
     }
 
-    /// Notes a command that runs in this input.
+    /// Notes a command that runs in this input; of a transaction, and of what comes in the form of one, the commands in it that
+    /// could be the cause, as Redis does (`SKIP_SLOWLOG`).
     #[cold]
     pub fn note(&mut self, command: &CommandSpec, args: Args<'_>, address: &str, name: &[u8]) {
+        if !is_transaction(args) {
+            return self.note_one(command, args, address, name);
+        }
+        let before = self.ran_count;
+        each_queued(args, |_, args| {
+            if let Ok(command) = resolve(args)
+                && self.wants(command, args)
+            {
+                self.note_one(command, args, address, name);
+            }
+        });
+        // It took its time whatever is in it.
+        self.ran_count = self.ran_count.max(before + 1);
+    }
+
+    fn note_one(&mut self, command: &CommandSpec, args: Args<'_>, address: &str, name: &[u8]) {
         self.ran_count += 1;
         // Its arguments are nobody's business, and Redis leaves it out too.
         if command.name == "auth" || self.ran.len() == NOTED_MAX {

@@ -563,7 +563,7 @@ fn a_script_comes_to_its_shard_with_transactions_and_tokens_and_commands_stay_in
     let digests: std::collections::BTreeSet<_> = (0..3)
         .flat_map(|at| {
             let of = |w: &World| w.node.shards[at].replica.as_ref().map(|r| (at, r.keyspace.digest()));
-            cluster.alive().filter_map(|w| of(w)).collect::<Vec<_>>()
+            cluster.alive().filter_map(of).collect::<Vec<_>>()
         })
         .collect();
     assert_eq!(digests.len(), 3, "replicas of a shard are the same");

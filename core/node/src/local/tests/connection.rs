@@ -1,6 +1,6 @@
 //! Handshakes, order of replies, and limits of a connection.
 
-use crate::testing::{World, pipeline};
+use crate::testing::{Cluster, World, pipeline};
 use crate::{Input, Note};
 
 #[test]
@@ -220,4 +220,31 @@ fn idle_connections_are_closed_after_the_timeout() {
     w.advance(1_001);
     w.settle();
     assert_eq!(w.closed, [a]);
+}
+
+#[test]
+fn the_numbers_of_a_nodes_clients_mean_nobody_at_another() {
+    let mut c = Cluster::of(3, &[]);
+    c.run(3_000);
+    let number = |c: &mut Cluster, node: usize, conn| -> u64 {
+        let reply = c.ask(node, conn, "CLIENT ID");
+        reply.trim_start_matches(':').parse().expect("a number")
+    };
+    let conns = [1, 2, 3].map(|node| (node, c.node(node).connect()));
+    let numbers = conns.map(|(node, conn)| number(&mut c, node, conn));
+    assert!(numbers.iter().any(|number| *number < 100), "those of the first node are small: {numbers:?}");
+    for ((node, conn), own) in conns.into_iter().zip(numbers) {
+        assert!(own < 1 << 53, "{own}");
+        for number in numbers.iter().filter(|number| **number != own) {
+            assert_eq!(
+                c.ask(node, conn, &format!("CLIENT KILL ID {number}\nCLIENT UNBLOCK {number}")),
+                ":0 :0"
+            );
+            let redirected = c.ask(node, conn, &format!("CLIENT TRACKING on REDIRECT {number}"));
+            assert!(redirected.starts_with("-ERR"), "{redirected}");
+        }
+        assert_eq!(number(&mut c, node, conn), own);
+        assert!(c.ask(node, conn, "CLIENT INFO").contains(&format!("id={own} ")));
+        assert!(c.ask(node, conn, "HELLO").contains(&format!(" $2 id :{own} ")));
+    }
 }

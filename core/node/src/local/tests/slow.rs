@@ -39,6 +39,34 @@ fn a_write_is_noted_where_it_is_applied() {
 }
 
 #[test]
+fn of_transactions_and_of_scripts_on_several_shards_the_commands_are_kept_as_their_client_sent_them() {
+    let settings = [("shards", "4"), ("durability", "memory"), ("slowlog-log-slower-than", "10000")];
+    let mut w = World::new(&settings);
+    let admin = w.connect();
+    w.ask(admin, "ACL SETUSER ann on >secret ~* +@all -flushall");
+    let c = w.connect();
+    w.ask(c, "AUTH ann secret");
+    let transaction = "MULTI\nGET a\nSORT a\nSET a 1\nEVAL return(1) 1 a\nEXEC";
+    for commands in [transaction, "MULTI\nSET a 1\nEXEC", "EVAL return(2) 1 a", "ONCE t EVAL return(3) 1 a"] {
+        w.node.attribute_time(0);
+        w.receive(c, pipeline(commands));
+        w.turn();
+        w.node.attribute_time(30_000_000);
+        w.replies(c);
+    }
+    let shown = w.ask(admin, "SLOWLOG GET");
+    let logged: Vec<&str> = shown
+        .split(" *6 :")
+        .skip(1)
+        .map(|entry| entry.split_once(" *").unwrap().1.split_once(" $13 10.0.0.").unwrap().0)
+        .collect();
+    let once = "6 $4 ONCE $1 t $4 EVAL $9 return(3) $1 1 $1 a";
+    let in_transaction = ["4 $4 EVAL $9 return(1) $1 1 $1 a", "2 $4 SORT $1 a"];
+    let expected = [once, "4 $4 EVAL $9 return(2) $1 1 $1 a", in_transaction[0], in_transaction[1]];
+    assert_eq!(logged, expected, "{shown}");
+}
+
+#[test]
 fn latency_is_sampled_when_a_threshold_is_set() {
     let mut w = World::new(&[]);
     let c = w.connect();
