@@ -223,6 +223,36 @@ mod tests {
     }
 
     #[test]
+    fn what_tools_ask_redis_for_is_told_and_what_they_set_is_remembered_or_refused_as_there() {
+        let told = [
+            ("appenddirname", "", false),
+            ("appendfilename", "", false),
+            ("cluster-announce-bus-port", "0", true),
+            ("cluster-announce-ip", "", true),
+            ("cluster-announce-port", "0", true),
+            ("cluster-announce-tls-port", "0", true),
+            ("cluster-migration-barrier", "1", true),
+            ("crash-log-enabled", "yes", true),
+            ("dbfilename", "", false),
+            ("jemalloc-bg-thread", "yes", true),
+            ("loading-process-events-interval-bytes", "2097152", true),
+            ("masterauth", "", true),
+            ("masteruser", "", true),
+            ("oom-score-adj", "no", true),
+            ("rdbchecksum", "yes", false),
+            ("syslog-enabled", "no", false),
+            ("syslog-facility", "local0", false),
+            ("syslog-ident", "skep", false),
+            ("tcp-backlog", "128", false),
+        ];
+        for (name, value, may_be_set) in told {
+            let mut settings = Settings::default();
+            assert_eq!(settings.config_get(&[name]), [(name, value.to_owned())]);
+            assert_eq!(settings.config_set(&[name, value]).is_ok(), may_be_set, "{name}");
+        }
+    }
+
+    #[test]
     fn values_are_got_by_glob_in_the_form_of_redis() {
         let mut settings = Settings::default();
         settings

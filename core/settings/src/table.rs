@@ -393,6 +393,13 @@ pub const SETTINGS: &[SettingSpec] = &[
         "log-level, given at start, decides.",
     ),
     // Remembered or told, since test suites and tools ask for them.
+    fact("appenddirname", |_| String::new(), LOG),
+    fact("appendfilename", |_| String::new(), LOG),
+    fact("dbfilename", |_| String::new(), "Checkpoints have names of their own in data-dir."),
+    fact("rdbchecksum", |_| "yes".to_owned(), "Whatever is on disk has checksums."),
+    fact("syslog-enabled", |_| "no".to_owned(), "The log goes to standard error."),
+    fact("syslog-facility", |_| "local0".to_owned(), "The log goes to standard error."),
+    fact("syslog-ident", |_| "skep".to_owned(), "The log goes to standard error."),
     fact("acl-pubsub-default", |_| "resetchannels".to_owned(), "A new user may use no channel."),
     fact("aclfile", |_| String::new(), "Users are kept by the cluster."),
     fact("daemonize", |_| "no".to_owned(), "skep runs in the foreground."),
@@ -401,8 +408,24 @@ pub const SETTINGS: &[SettingSpec] = &[
     fact("pidfile", |_| String::new(), "None is written."),
     fact("protected-mode", |_| "no".to_owned(), "See insecure."),
     fact("supervised", |_| "no".to_owned(), "Whoever starts the process supervises it."),
+    fact(
+        "tcp-backlog",
+        |_| "128".to_owned(),
+        "How many connections the kernel keeps that are not accepted yet.",
+    ),
     fact("tls-port", |_| "0".to_owned(), "There is no TLS."),
     fact("unixsocket", |_| String::new(), "There is none."),
+    remembered("crash-log-enabled", YesNo, "yes", "What ends the process is told on standard error."),
+    remembered("crash-memcheck-enabled", YesNo, "yes", "What ends the process is told on standard error."),
+    remembered("jemalloc-bg-thread", YesNo, "yes", "The allocator is another."),
+    remembered("loading-process-events-interval-bytes", int(1_024, INT_MAX), "2097152", LOG),
+    remembered(
+        "oom-score-adj",
+        Choice(&["no", "yes", "relative", "absolute"]),
+        "no",
+        "Whoever starts the process decides what the kernel ends first.",
+    ),
+    remembered("oom-score-adj-values", Text, "0 200 800", "See oom-score-adj."),
     remembered("active-defrag-cycle-max", int(1, 99), "25", LAYOUT),
     remembered("active-defrag-cycle-min", int(1, 99), "1", LAYOUT),
     remembered("active-defrag-ignore-bytes", bytes(1, i64::MAX as u64), "100mb", LAYOUT),
@@ -421,6 +444,12 @@ pub const SETTINGS: &[SettingSpec] = &[
     ),
     remembered("cluster-allow-reads-when-down", YesNo, "no", REPLICAS),
     remembered("cluster-allow-pubsubshard-when-down", YesNo, "yes", REPLICAS),
+    remembered("cluster-announce-bus-port", int(0, 65_535), "0", ANNOUNCED),
+    remembered("cluster-announce-hostname", Text, "", ANNOUNCED),
+    remembered("cluster-announce-ip", Text, "", ANNOUNCED),
+    remembered("cluster-announce-port", int(0, 65_535), "0", ANNOUNCED),
+    remembered("cluster-announce-tls-port", int(0, 65_535), "0", ANNOUNCED),
+    remembered("cluster-migration-barrier", int(0, INT_MAX), "1", REPLICAS),
     remembered("cluster-node-timeout", int(0, i64::MAX), "15000", REPLICAS),
     remembered("cluster-require-full-coverage", YesNo, "yes", REPLICAS),
     remembered(
@@ -429,20 +458,24 @@ pub const SETTINGS: &[SettingSpec] = &[
         "ignore",
         REPLICAS,
     ),
+    remembered("masterauth", Text, "", NO_MASTER),
+    remembered("masteruser", Text, "", NO_MASTER),
     remembered("repl-backlog-ttl", int(0, i64::MAX), "3600", REPLICAS),
     remembered("repl-disable-tcp-nodelay", YesNo, "no", REPLICAS),
     remembered("repl-diskless-load", Choice(&["disabled", "on-empty-db", "swapdb"]), "disabled", REPLICAS),
     remembered("replica-ignore-disk-write-errors", YesNo, "no", REPLICAS),
     remembered("replica-ignore-maxmemory", YesNo, "yes", REPLICAS),
     // Remembered: scripts.
-    remembered("busy-reply-threshold", int(0, i64::MAX), "5000", "There are no scripts yet."),
+    remembered("busy-reply-threshold", int(0, i64::MAX), "5000", "A script ends after a number of steps."),
     alias("lua-time-limit", "busy-reply-threshold"),
-    remembered("set-disable-deny-scripts", YesNo, "no", "There are no scripts yet."),
+    remembered("set-disable-deny-scripts", YesNo, "no", "What scripts may not call they never may."),
 ];
 
 const LAYOUT: &str = "The layout of values is fixed, since replicas must agree on it.";
 const LAZY: &str = "Memory is freed as it suits the node.";
 const LOG: &str = "The replicated log keeps every write; see durability.";
+const ANNOUNCED: &str = "The host that others are told is that of advertise.";
+const NO_MASTER: &str = "Nodes prove to one another that they know the password.";
 const REPLICAS: &str = "Copies are kept by consensus, not by Redis's replication.";
 
 const fn row(
