@@ -17,6 +17,7 @@ pub mod protect;
 pub mod resilience;
 pub mod resolve;
 pub mod router;
+mod timers;
 pub mod window;
 
 use sha2::{Digest, Sha256};

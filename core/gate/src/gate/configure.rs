@@ -159,7 +159,7 @@ impl Gate {
             });
         }
         self.config = config;
-        self.timers.clear_pools_and_routes();
+        self.timers.retain(|timer| matches!(timer, Timer::Request(_)));
         self.freed_pools = (0..self.pools.len() as u32).map(PoolId).collect();
         self.freed_routes = (0..self.routes.len() as u32).map(RouteId).collect();
         self.moved_routes = moved_routes;

@@ -30,9 +30,10 @@ use crate::health::Reason;
 use crate::names::{Generation, PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final, Traits};
 use crate::resilience::{Breaker, Budget, Failover, Latencies, Queue};
+use crate::timers::Timers;
 use pool::Pool;
 use request::Request;
-use timers::{Timer, Timers};
+use timers::Timer;
 
 /// A request, named by the shell, unlike all others that have not ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -290,7 +291,7 @@ pub struct Gate {
     pools: Vec<Pool>,
     // Boxed, since maps move what they hold.
     requests: BTreeMap<RequestId, Box<Request>>,
-    timers: Timers,
+    timers: Timers<Timer>,
     /// Where places were given back in this event, and somebody may wait for one.
     freed_pools: BTreeSet<PoolId>,
     freed_routes: BTreeSet<RouteId>,

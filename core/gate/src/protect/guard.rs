@@ -4,6 +4,8 @@
 //! of the store, and for how many values that clients choose buckets are made there. A request that one limit refuses has used up
 //! what the limits before it gave, as a request that is answered 429 is one too.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hashbrown::HashTable;
 use skep_base::Micros;
 use skep_base::rng::mix;
@@ -17,6 +19,7 @@ use crate::config::scalar::KeyOf;
 use crate::gate::RequestId;
 use crate::names::{Generation, LimitId, RouteId};
 use crate::router::Head;
+use crate::timers::Timers;
 
 /// Requests of one core that wait for the store at once; further ones are refused.
 const WAITING_MAX: usize = 10_000;
@@ -26,7 +29,8 @@ const WAIT_MAX: Micros = Micros::from_secs(2);
 /// Values that clients choose for which one core has buckets of one limit in the store at once; each takes some 200 bytes of each
 /// copy.
 const VALUES_MAX: usize = 10_000;
-/// So often at most it is looked for values whose buckets are full again. It takes some 50 microseconds.
+/// So often at most it is looked for values whose buckets are full again, and for callers who may be forgotten. It takes some 50
+/// microseconds, and some 500.
 const SWEEP_PAUSE: Micros = Micros::from_millis(100);
 /// As long as a bucket that is full again stays in the store ([`super::bucket`]).
 const FULL_STAYS: Micros = Micros::from_secs(1);
@@ -65,8 +69,20 @@ pub struct Guard {
     /// Of the limits.
     names: Vec<String>,
     of_node: Box<dyn OfNode>,
-    /// In the order of coming.
-    waiting: Vec<Waiting>,
+    waiting: Line,
+    /// When the store is to be asked again about a caller for whom somebody waits.
+    asks: Timers<(LimitId, u64)>,
+}
+
+/// Requests that wait for the store.
+#[derive(Debug, Default)]
+struct Line {
+    /// By a number that grows, so in the order of coming.
+    all: BTreeMap<u64, Waiting>,
+    of_request: BTreeMap<RequestId, u64>,
+    /// By limit and caller, each in the order of coming.
+    of_caller: BTreeSet<(LimitId, u64, u64)>,
+    last: u64,
 }
 
 /// The callers of a limit.
@@ -82,7 +98,9 @@ struct Shares {
     table: HashTable<Entry>,
     /// Entries of values that clients choose.
     values: usize,
+    /// When it was looked last for values that may go, and for callers.
     swept: Micros,
+    swept_all: Micros,
 }
 
 #[derive(Debug)]
@@ -122,7 +140,8 @@ impl Guard {
             limits: Vec::new(),
             names: Vec::new(),
             of_node,
-            waiting: Vec::new(),
+            waiting: Line::default(),
+            asks: Timers::default(),
         };
         guard.configure(Micros(0), config, Generation::default(), &mut Vec::new());
         guard
@@ -161,14 +180,17 @@ impl Guard {
             (Nets::new(&r.allow), Nets::new(&r.deny), r.limits.iter().map(limit_of).collect())
         };
         self.routes = config.routes.iter().map(|r| route(&r.it)).collect();
-        for mut waiting in std::mem::take(&mut self.waiting) {
+        self.asks = Timers::default();
+        for mut waiting in std::mem::take(&mut self.waiting).all.into_values() {
             let now_at = |asked: Asked| Some(Asked { limit: moved[asked.limit.at()]?, ..asked });
             waiting.rest = waiting.rest.into_iter().filter_map(now_at).collect();
             waiting.least = waiting.least.and_then(|(limit, verdict)| Some((moved[limit.at()]?, verdict)));
             let limit = moved[waiting.limit.at()];
             match limit {
                 Some(limit) if self.shares(limit).is_some() => {
-                    self.waiting.push(Waiting { limit, ..waiting })
+                    let caller = waiting.caller;
+                    self.waiting.push(Waiting { limit, ..waiting });
+                    self.ask(now, limit, caller, out);
                 }
                 _ => {
                     // Its limit is gone, or one of the node by now.
@@ -223,20 +245,14 @@ impl Guard {
         self.go_on(now, request, rest, None, out);
     }
 
-    /// The store's answer about a caller. Cost: O(requests that wait).
+    /// The store's answer about a caller. Cost: O(those of its requests that it decides).
     pub fn on_grant(&mut self, now: Micros, limit: LimitId, caller: u64, grant: Grant, out: &mut Vec<Word>) {
         let Some(share) = self.share(limit, caller) else { return };
         let (mut passes, refused) = share.on_answer(now, grant);
         let decided = (passes + refused) as usize;
-        let mut mine = Vec::new();
-        let mut at = 0;
-        while at < self.waiting.len() && mine.len() < decided {
-            match self.waiting[at].limit == limit && self.waiting[at].caller == caller {
-                true => mine.push(self.waiting.remove(at)),
-                false => at += 1,
-            }
-        }
-        for waiting in mine {
+        // Those who wait again, for the limit after this one, are not among them.
+        let mine: Vec<u64> = self.waiting.of(limit, caller).take(decided).collect();
+        for waiting in mine.into_iter().filter_map(|number| self.waiting.remove(number)).collect::<Vec<_>>() {
             let verdict = self.cluster_verdict(now, limit, caller, passes > 0);
             if passes > 0 {
                 passes -= 1;
@@ -251,36 +267,37 @@ impl Guard {
 
     /// The client of a waiting request is gone.
     pub fn on_gone(&mut self, request: RequestId) {
-        if let Some(at) = self.waiting.iter().position(|w| w.request == request) {
-            let waiting = self.waiting.remove(at);
-            if let Some(share) = self.share(waiting.limit, waiting.caller) {
-                share.give_up();
+        let number = self.waiting.of_request.get(&request).copied();
+        if let Some(Waiting { limit, caller, .. }) = number.and_then(|number| self.waiting.remove(number)) {
+            let Some(share) = self.share(limit, caller) else { return };
+            share.give_up();
+            if share.next_wakeup().is_none() {
+                self.asks.cancel((limit, caller));
             }
         }
     }
 
-    /// Asks again where an answer did not come, and refuses who waited too long.
+    /// Asks again where an answer did not come, and refuses who waited too long. Cost: O(log requests that wait) for each that is due.
     pub fn tick(&mut self, now: Micros, out: &mut Vec<Word>) {
         while let Some(late) = self.waiting.first().filter(|w| now.since(w.since) >= WAIT_MAX) {
             let request = late.request;
             self.on_gone(request);
             out.push(Word::Ruled { request, ruling: Ruling::NotKnown });
         }
-        let mut asked: Vec<(LimitId, u64)> = self.waiting.iter().map(|w| (w.limit, w.caller)).collect();
-        asked.sort_unstable();
-        asked.dedup();
-        asked.into_iter().for_each(|(limit, caller)| self.ask(now, limit, caller, out));
+        while let Some((limit, caller)) = self.asks.due(now) {
+            self.ask(now, limit, caller, out);
+        }
     }
 
     /// When [`Guard::tick`] has something to do.
     pub fn next_wakeup(&self) -> Option<Micros> {
-        let asks = self.waiting.iter().filter_map(|w| self.shares(w.limit)?.get(w.caller)?.next_wakeup());
-        asks.chain(self.waiting.first().map(|w| w.since.plus(WAIT_MAX))).min()
+        let late = self.waiting.first().map(|w| w.since.plus(WAIT_MAX));
+        self.asks.next().into_iter().chain(late).min()
     }
 
     /// Requests that wait for the store.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.all.len()
     }
 
     fn go_on(
@@ -307,7 +324,7 @@ impl Guard {
                         Some(share) => share.take(now),
                         None => Take::Refused { wait: WAIT_MAX },
                     };
-                    if take == Take::Unknown && self.waiting.len() < WAITING_MAX {
+                    if take == Take::Unknown && self.waiting.all.len() < WAITING_MAX {
                         self.waiting.push(Waiting { request, since: now, limit, caller, rest, least });
                         return self.ask(now, limit, caller, out);
                     }
@@ -330,9 +347,15 @@ impl Guard {
         out.push(Word::Ruled { request, ruling: Ruling::Passes(least) });
     }
 
+    /// Asks the store about a caller if that is due, and sees to it that it is asked again.
     fn ask(&mut self, now: Micros, limit: LimitId, caller: u64, out: &mut Vec<Word>) {
-        if let Some(ask) = self.share(limit, caller).and_then(|share| share.ask(now)) {
+        let Some(share) = self.share(limit, caller) else { return };
+        if let Some(ask) = share.ask(now) {
             out.push(Word::Ask { limit, caller, ask });
+        }
+        match self.share(limit, caller).and_then(|share| share.next_wakeup()) {
+            Some(at) => self.asks.wake((limit, caller), at),
+            None => self.asks.cancel((limit, caller)),
         }
     }
 
@@ -358,6 +381,32 @@ impl Guard {
         let interval = config.per.0 / u64::from(config.requests);
         let wait = if passes { Micros(0) } else { wait.max(Micros(interval)) };
         Verdict { passes, remaining, wait, reset: full_in(config, remaining) }
+    }
+}
+
+impl Line {
+    fn push(&mut self, waiting: Waiting) {
+        self.last += 1;
+        self.of_request.insert(waiting.request, self.last);
+        self.of_caller.insert((waiting.limit, waiting.caller, self.last));
+        self.all.insert(self.last, waiting);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let waiting = self.all.remove(&number)?;
+        self.of_request.remove(&waiting.request);
+        self.of_caller.remove(&(waiting.limit, waiting.caller, number));
+        Some(waiting)
+    }
+
+    /// Who has waited the longest.
+    fn first(&self) -> Option<&Waiting> {
+        self.all.first_key_value().map(|(_, waiting)| waiting)
+    }
+
+    /// The numbers of those who wait for a caller's bucket, in the order of coming.
+    fn of(&self, limit: LimitId, caller: u64) -> impl Iterator<Item = u64> {
+        self.of_caller.range((limit, caller, 0)..=(limit, caller, u64::MAX)).map(|(_, _, number)| *number)
     }
 }
 
@@ -402,8 +451,11 @@ impl Shares {
     fn find_or_make(&mut self, now: Micros, caller: u64, is_value: bool) -> Option<&mut Share> {
         let is_new = self.get(caller).is_none();
         if is_new && self.table.len() >= CALLERS_MAX {
-            // Rare, and then many are idle: what is left of their lots is lost for as long as a lot lives.
-            self.retain(|entry| !entry.share.is_idle(now));
+            if now.since(self.swept_all) >= SWEEP_PAUSE {
+                self.swept_all = now;
+                // Rare, and then many are idle: what is left of their lots is lost for as long as a lot lives.
+                self.retain(|entry| !entry.share.is_idle(now));
+            }
             if self.table.len() >= CALLERS_MAX {
                 return None;
             }
@@ -630,6 +682,62 @@ deny = '192.0.2.0/24'
         assert_eq!(rulings(&out), [(0, "ask"), (0, "ask"), (0, "ask"), (1, "not known")]);
         assert_eq!(stage.now, start.plus(WAIT_MAX));
         assert_eq!(stage.guard.next_wakeup(), None);
+    }
+
+    /// An address for each number.
+    fn source(n: usize) -> String {
+        format!("10.{}.{}.{}", n >> 16, n >> 8 & 255, n & 255)
+    }
+
+    const CLUSTER: &str = "[gateway.limit.l]\n[gateway.route.r]\nanswer.status = 204\nlimits = 'l'\n";
+
+    // With a look at all who wait at each wake this takes a core a quarter of a minute.
+    #[test]
+    fn while_the_store_is_away_only_those_are_looked_at_who_are_due() {
+        let mut stage = Stage { guard: guard(CLUSTER), ..Stage::new() };
+        let mut asks = 0;
+        for n in 0..WAITING_MAX {
+            asks += stage.judge(&source(n), "").len();
+            stage.now = stage.now.plus(Micros(7));
+        }
+        assert_eq!((asks, stage.guard.waiting()), (WAITING_MAX, WAITING_MAX));
+        assert_eq!(rulings(&stage.judge("192.0.2.1", "")), [(WAITING_MAX as u64 + 1, "not known")]);
+        // Every fifth client leaves.
+        (1..=WAITING_MAX as u64).step_by(5).for_each(|id| stage.guard.on_gone(RequestId(id)));
+        let (mut refused, mut out) = (Vec::new(), Vec::new());
+        while let Some(next) = stage.guard.next_wakeup() {
+            stage.now = next.max(stage.now);
+            stage.guard.tick(stage.now, &mut out);
+            for (id, ruling) in rulings(&std::mem::take(&mut out)) {
+                match ruling {
+                    "ask" => asks += 1,
+                    "not known" => refused.push(id),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        let left: Vec<u64> = (1..=WAITING_MAX as u64).filter(|id| id % 5 != 1).collect();
+        assert_eq!(asks, WAITING_MAX + 3 * left.len(), "each half second, for two");
+        assert!(refused == left, "in the order of coming");
+    }
+
+    #[test]
+    fn where_no_caller_can_be_forgotten_it_is_looked_for_one_now_and_then() {
+        let mut stage = Stage { guard: guard(CLUSTER), ..Stage::new() };
+        let start = stage.now;
+        for n in 0..CALLERS_MAX {
+            let said = stage.judge(&source(n), "");
+            let [Word::Ask { limit, caller, .. }] = said[..] else { panic!("{said:?}") };
+            let (mut out, grant) = (Vec::new(), Grant { granted: 1, left: 2, next: Micros(0) });
+            stage.guard.on_grant(start, limit, caller, grant, &mut out);
+        }
+        // They may be forgotten after 200 ms.
+        for (ms, has_room) in [(0, false), (190, false), (210, false), (289, false), (290, true), (291, true)]
+        {
+            stage.now = start.plus(Micros::from_millis(ms));
+            let said = stage.judge(&source(CALLERS_MAX + ms as usize), "");
+            assert_eq!(matches!(said[..], [Word::Ask { .. }]), has_room, "{ms}: {said:?}");
+        }
     }
 
     #[test]

@@ -157,7 +157,8 @@ impl Share {
 
     /// When [`Share::ask`] may have something to say without a request.
     pub fn next_wakeup(&self) -> Option<Micros> {
-        self.asked.map(|at| at.plus(ANSWER_TIME)).filter(|_| self.waiting > 0)
+        let next = self.asked.map_or(self.empty_until, |at| at.plus(ANSWER_TIME));
+        (self.waiting > 0).then_some(next)
     }
 
     fn follow(&mut self, now: Micros, requests: f64) {
