@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from .issuer import Key, by_secret, key_set, unsigned
+from .names import NameServer
 from .scene import Gateway, Request, Upstream, status, until
 
 KEY, SECOND = "k" * 10 + "acme-and-nobody-else", "another-key-of-acme-0123456789"
@@ -348,6 +349,20 @@ def test_without_any_set_the_answer_is_503_and_no_route_is_open(keys: dict[str, 
             issuer.keys = key_set(keys["ES256"])
             token = keys["ES256"].token()
             until(lambda: gateway.ask("GET", "/", headers=bearer(token)).status == 204, "the set was fetched")
+
+
+def test_the_host_of_a_set_of_keys_is_asked_of_the_gateways_own_name_servers(keys: dict[str, Key]) -> None:
+    text = (
+        '[gateway]\ndns.servers = "SERVER"\n[gateway.listener.web]\naddress = "{web}"\n[gateway.route.r]\nanswer.status = 204\nauth = "a"\n'
+        '[gateway.auth.a.jwt]\njwks = "http://issuer.test:PORT/keys"\nissuer = "*"\naudience = "*"\n'
+    )
+    with NameServer() as names, Issuer() as issuer:
+        names.say("issuer.test", "127.0.0.1")
+        issuer.keys = key_set(keys["ES256"])
+        with Gateway(text.replace("SERVER", names.address).replace("PORT", str(issuer.port))) as gateway:
+            token = keys["ES256"].token()
+            until(lambda: gateway.ask("GET", "/", headers=bearer(token)).status == 204, "the set was fetched")
+            assert issuer.requests[0].header("host") == f"issuer.test:{issuer.port}"
 
 
 def test_no_proof_is_in_any_log_and_refusals_are_counted(gateway: Gateway, keys: dict[str, Key]) -> None:

@@ -186,8 +186,8 @@ pub fn start(
     let Some(first) = applied.borrow_and_update().clone() else {
         return Err(StartFault::Config("the gateway has no configuration".to_owned()));
     };
-    let (mut sources, asked) = Sources::new(mix(surroundings.seed));
     let mut directory = Directory::new(mix(surroundings.seed ^ 1));
+    let (mut sources, asked) = Sources::new(mix(surroundings.seed), directory.resolver());
     let snapshot = Snapshot::compile(&first, &mut sources, &directory).map_err(StartFault::Config)?;
     let snapshot = Arc::new(snapshot);
     directory.configure(&first.config);

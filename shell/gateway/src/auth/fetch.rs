@@ -1,5 +1,6 @@
 //! One GET of a small document.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 
+use crate::names::Resolver;
 use crate::tls;
 use crate::upstream::{Place, UpstreamTls, connect};
 
@@ -43,25 +45,31 @@ impl Url {
         Ok(Url { host: authority.host().to_owned(), port, is_secure, uri })
     }
 
-    /// The document.
+    /// The document, from where `resolver` says that its host is.
     ///
     /// # Errors
     /// A sentence: there is no answer in time, another than 200, or too much of it.
-    pub(super) async fn get(&self) -> Result<Bytes, String> {
+    pub(super) async fn get(&self, resolver: &Resolver) -> Result<Bytes, String> {
         let late = |_| format!("there was no answer within {} s", TIME_MAX.as_secs());
-        tokio::time::timeout(TIME_MAX, self.get_now()).await.map_err(late)?
+        tokio::time::timeout(TIME_MAX, self.get_now(resolver)).await.map_err(late)?
     }
 
-    async fn get_now(&self) -> Result<Bytes, String> {
+    async fn get_now(&self, resolver: &Resolver) -> Result<Bytes, String> {
+        let host = self.host.trim_matches(['[', ']']);
         let secure = match self.is_secure {
             false => None,
             true => {
-                let name = self.host.trim_matches(['[', ']']).to_owned();
-                let name = ServerName::try_from(name).map_err(|e| e.to_string())?;
+                let name = ServerName::try_from(host.to_owned()).map_err(|e| e.to_string())?;
                 Some(UpstreamTls { config: tls::client(false)?, name })
             }
         };
-        let place = Place::OfSystem(format!("{}:{}", self.host, self.port));
+        let place = match host.parse::<IpAddr>() {
+            Ok(ip) => Place::Fixed((ip, self.port).into()),
+            Err(_) => {
+                let (name, resolver) = (host.to_owned(), resolver.clone());
+                Place::Asked { name, port: self.port, resolver }
+            }
+        };
         let stream = connect(&place, secure.as_ref(), || {}).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::KeySet;
 use super::fetch::Url;
+use crate::names::Resolver;
 
 /// Requests that wait for one fetch; further ones are judged by what there is.
 const WAITING_MAX: usize = 10_000;
@@ -57,16 +58,17 @@ struct One {
 pub(crate) struct Sources {
     started: Instant,
     seed: u64,
+    resolver: Resolver,
     all: BTreeMap<Id, One>,
     asks: UnboundedSender<Ask>,
     fetches: JoinSet<(Id, Result<KeySet, String>)>,
 }
 
 impl Sources {
-    pub(crate) fn new(seed: u64) -> (Sources, UnboundedReceiver<Ask>) {
+    pub(crate) fn new(seed: u64, resolver: Resolver) -> (Sources, UnboundedReceiver<Ask>) {
         let (asks, asked) = unbounded_channel();
         let (started, fetches) = (Instant::now(), JoinSet::new());
-        (Sources { started, seed, all: BTreeMap::new(), asks, fetches }, asked)
+        (Sources { started, seed, resolver, all: BTreeMap::new(), asks, fetches }, asked)
     }
 
     fn now(&self) -> Micros {
@@ -119,7 +121,7 @@ impl Sources {
         let now = self.now();
         for (id, one) in &mut self.all {
             if one.refresh.handle(now, Input::Tick) == Output::Fetch {
-                begin(&mut self.fetches, id, one);
+                begin(&mut self.fetches, &self.resolver, id, one);
             }
         }
     }
@@ -130,7 +132,7 @@ impl Sources {
         let Some(one) = self.all.get_mut(id) else { return };
         match one.refresh.handle(now, Input::Unknown) {
             Output::Nothing => return,
-            Output::Fetch => begin(&mut self.fetches, id, one),
+            Output::Fetch => begin(&mut self.fetches, &self.resolver, id, one),
             Output::Wait => {}
         }
         if one.waiting.len() < WAITING_MAX {
@@ -163,10 +165,10 @@ impl Sources {
     }
 }
 
-fn begin(fetches: &mut JoinSet<(Id, Result<KeySet, String>)>, id: &Id, one: &One) {
-    let (id, url) = (id.clone(), one.url.clone());
+fn begin(fetches: &mut JoinSet<(Id, Result<KeySet, String>)>, resolver: &Resolver, id: &Id, one: &One) {
+    let (id, url, resolver) = (id.clone(), one.url.clone(), resolver.clone());
     fetches.spawn_local(async move {
-        let result = url.get().await.and_then(|text| KeySet::read(&text));
+        let result = url.get(&resolver).await.and_then(|text| KeySet::read(&text));
         (id, result)
     });
 }

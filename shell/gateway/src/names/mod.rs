@@ -1,4 +1,4 @@
-//! Names of upstreams, asked for by the thread of control for all cores.
+//! Names of upstreams and of key sets' URLs, asked for by the thread of control for all cores.
 //!
 //! Carries out what `skep_gate::resolve` says. No core asks for a name: addresses come to it as upstreams of its pools, and
 //! [`Lookups`] are for those few connections that are to go to a name that has none yet.
@@ -6,10 +6,10 @@
 mod ask;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use std::{fmt, io};
 
 use skep_base::Micros;
 use skep_gate::Config;
@@ -57,12 +57,64 @@ impl Lookups {
     }
 }
 
+/// Asks name servers and the machine's files, by the rule in force. Clones are one.
+#[derive(Clone, Default)]
+pub(crate) struct Resolver(Arc<Mutex<(Dns, Option<Arc<Asker>>)>>);
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resolver")
+    }
+}
+
+impl Resolver {
+    fn configure(&self, rule: &Dns) {
+        let mut own = self.0.lock().expect("nobody panics with it");
+        if own.0 != *rule {
+            *own = (rule.clone(), None);
+        }
+    }
+
+    fn asker(&self) -> Option<Arc<Asker>> {
+        let (rule, asker) = &mut *self.0.lock().expect("nobody panics with it");
+        if asker.as_ref().is_none_or(|asker| asker.is_outdated()) {
+            let made = Asker::new(rule);
+            let made = made.inspect_err(|why| tracing::error!("gateway: names cannot be looked up: {why}"));
+            *asker = made.ok().map(Arc::new);
+        }
+        asker.clone()
+    }
+
+    async fn ask(&self, name: &str) -> Answer {
+        match self.asker() {
+            Some(asker) => asker.ask(name).await,
+            None => Answer { v4: Heard::Silence, v6: Heard::Silence, ttl: Micros(0) },
+        }
+    }
+
+    /// The addresses that a name has at the moment.
+    ///
+    /// # Errors
+    /// It has none, or nobody answers.
+    pub(crate) async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let Answer { v4, v6, .. } = self.ask(name).await;
+        let silent = [&v4, &v6].contains(&&Heard::Silence);
+        let found = |heard| if let Heard::Found(addresses) = heard { addresses } else { Vec::new() };
+        let all = [found(v4), found(v6)].concat();
+        match (all.is_empty(), silent) {
+            (false, _) => Ok(all),
+            (true, true) => Err(io::Error::new(io::ErrorKind::TimedOut, "no name server answers")),
+            (true, false) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{name} has no address"))),
+        }
+    }
+}
+
 /// All names.
 pub(crate) struct Directory {
     started: Instant,
     names: Names,
     rule: Dns,
-    asker: Option<Arc<Asker>>,
+    resolver: Resolver,
     questions: JoinSet<(Arc<str>, Answer)>,
     unreachable: mpsc::Receiver<Arc<str>>,
     known: watch::Sender<Known>,
@@ -77,11 +129,17 @@ impl Directory {
         let (names, rule, questions) = (Names::new(seed), Dns::default(), JoinSet::new());
         let lookups = Lookups { known: receiver, unreachable: sender };
         let (started, out) = (Instant::now(), Vec::new());
-        Directory { started, names, rule, asker: None, questions, unreachable, known, lookups, out }
+        let resolver = Resolver::default();
+        Directory { started, names, rule, resolver, questions, unreachable, known, lookups, out }
     }
 
     pub(crate) fn lookups(&self) -> Lookups {
         self.lookups.clone()
+    }
+
+    /// For what is no upstream.
+    pub(crate) fn resolver(&self) -> Resolver {
+        self.resolver.clone()
     }
 
     /// The pools of a configuration by what is known; none if no upstream of it has a name.
@@ -96,9 +154,8 @@ impl Directory {
     /// Follows the names of a configuration that is in force, and no others.
     pub(crate) fn configure(&mut self, config: &Config) {
         let others = (&config.dns.servers, config.dns.family) != (&self.rule.servers, self.rule.family);
-        if self.rule != config.dns {
-            (self.rule, self.asker) = (config.dns.clone(), None);
-        }
+        self.rule.clone_from(&config.dns);
+        self.resolver.configure(&self.rule);
         self.names.configure(self.now(), &self.rule, names_of(config), others);
         let names = &self.names;
         self.known.send_modify(|known| known.retain(|name, _| names.is_settled(name)));
@@ -153,17 +210,9 @@ impl Directory {
     }
 
     fn ask(&mut self, name: Arc<str>) {
-        if self.asker.as_ref().is_none_or(|asker| asker.is_outdated()) {
-            let made = Asker::new(&self.rule);
-            let made = made.inspect_err(|why| tracing::error!("gateway: names cannot be looked up: {why}"));
-            self.asker = made.ok().map(Arc::new);
-        }
-        let asker = self.asker.clone();
+        let resolver = self.resolver.clone();
         self.questions.spawn_local(async move {
-            let answer = match asker {
-                Some(asker) => asker.ask(&name).await,
-                None => Answer { v4: Heard::Silence, v6: Heard::Silence, ttl: Micros(0) },
-            };
+            let answer = resolver.ask(&name).await;
             (name, answer)
         });
     }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
 
 use crate::descriptors;
-use crate::names::Lookups;
+use crate::names::{Lookups, Resolver};
 use crate::stream::{Beneath, Stream};
 
 /// What was written must be acknowledged within this, or the connection ends: a machine that is cut off is noticed before requests
@@ -80,8 +80,12 @@ pub(crate) enum Place {
         port: u16,
         lookups: Lookups,
     },
-    /// A name or address with a port, looked up by the machine's own library each time.
-    OfSystem(String),
+    /// A name that is asked for each time.
+    Asked {
+        name: String,
+        port: u16,
+        resolver: Resolver,
+    },
 }
 
 impl Place {
@@ -99,7 +103,8 @@ impl Place {
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
             Place::Found { name, .. } | Place::Named { name, .. } => Some(name),
-            Place::Fixed(_) | Place::OfSystem(_) => None,
+            Place::Asked { name, .. } => Some(name),
+            Place::Fixed(_) => None,
         }
     }
 
@@ -116,7 +121,7 @@ impl Place {
                 tried.reached = !matches!(stream, Err(NoConnection::Fault(_)));
                 stream
             }
-            Place::Named { .. } | Place::OfSystem(_) => any(&self.addresses().await?, begins).await,
+            Place::Named { .. } | Place::Asked { .. } => any(&self.addresses().await?, begins).await,
         }
     }
 
@@ -131,7 +136,10 @@ impl Place {
                 let found = lookups.addresses(name).await?;
                 Ok(found.into_iter().map(|ip| (ip, *port).into()).collect())
             }
-            Place::OfSystem(text) => Ok(tokio::net::lookup_host(text).await?.collect()),
+            Place::Asked { name, port, resolver } => {
+                let found = resolver.addresses(name).await?;
+                Ok(found.into_iter().map(|ip| (ip, *port).into()).collect())
+            }
         }
     }
 }

@@ -452,8 +452,11 @@ mod tests {
         assert_eq!(is("10.0.0.1:443", of_name, Some("a.test")), "https://a.test/x");
         assert_eq!(is("[::1]:8443", None, Some("a.test")), "https://a.test:8443/x");
         assert_eq!(is("[::1]:8443", None, Some("::1")), "https://[::1]:8443/x");
-        let upstream =
-            Upstream::new(Key::new("p", &Pool::default(), "a:1"), Place::OfSystem(String::new()), None);
+        let upstream = Upstream::new(
+            Key::new("p", &Pool::default(), "a:1"),
+            Place::Fixed(([10, 0, 0, 1], 80).into()),
+            None,
+        );
         assert_eq!(upstream.host(Some("b:2")), "b:2");
     }
 }
