@@ -279,6 +279,16 @@ impl Gate {
         }
     }
 
+    /// Who waits to be sent again, and whose held reply's upstream still reads the body, waits in vain.
+    pub(super) fn on_body_gone(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
+        let Some(request) = self.requests.get_mut(&id) else { return };
+        request.arrival.traits.replayable = false;
+        let waits = matches!(request.state, State::BackOff { .. } | State::AtPool(_));
+        if let Some(failure) = request.failed.filter(|failure| waits && failure.was_sent()) {
+            self.answer(now, id, Why::Failed(failure, Final::BodyGone), out);
+        }
+    }
+
     fn back_off(&mut self, now: Micros, id: RequestId, wait: Micros) {
         let request = self.request_mut(id);
         request.state = State::BackOff { until: now.plus(wait) };

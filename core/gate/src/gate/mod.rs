@@ -336,11 +336,7 @@ impl Gate {
     pub fn handle(&mut self, now: Micros, input: Input, out: &mut Vec<Output>) {
         match input {
             Input::Arrived { request, arrival } => self.on_arrived(now, request, arrival, out),
-            Input::BodyGone { request } => {
-                if let Some(request) = self.requests.get_mut(&request) {
-                    request.arrival.traits.replayable = false;
-                }
-            }
+            Input::BodyGone { request } => self.on_body_gone(now, request, out),
             Input::Waits { request, attempt } => self.on_waits(now, request, attempt),
             Input::Connects { request, attempt } => self.on_connects(now, request, attempt),
             Input::Connected { request, attempt } => self.on_connected(now, request, attempt),

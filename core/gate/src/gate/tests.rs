@@ -680,8 +680,14 @@ fn a_reply_that_was_to_be_followed_is_given_on_if_nobody_is_left() {
     assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((1, true)));
     stage.done(1);
     assert_eq!(stage.gate.upstream(PoolId(0), UpstreamId(at)), Some((0, true)));
-    // One that is to wait long keeps no connection.
+    // Its upstream has answered early and reads on, until the body is more than is kept.
     stage.tell(Input::Health { pool: PoolId(0), upstream, up: true });
+    stage.arrive(3, Arrival { sends_body: true, ..get() });
+    stage.connected(3, 1);
+    assert_eq!(stage.replied(3, 1, 503), "");
+    assert_eq!(stage.tell(Input::BodyGone { request: RequestId(3) }), "forward 3.1");
+    stage.done(3);
+    // One that is to wait long keeps no connection.
     stage.arrive(2, get());
     let (request, retry_after) = (RequestId(2), Some(Micros::from_secs(5)));
     assert_eq!(stage.tell(Input::Replied { request, attempt: 1, status: 503, retry_after }), "abandon 2.1");
