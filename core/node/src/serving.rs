@@ -171,6 +171,12 @@ impl Node {
             if let Brings::To { place, kind, count, .. } = brings(waiter.call.command, args)
                 && let Some(key) = args.get(place).map(Box::<[u8]>::from)
             {
+                // Those chosen already get what was moved there before.
+                let waits = |(place, _): &&(Place, bool)| {
+                    let waiter = self.shards[at].waiting.get(*place);
+                    waiter.is_some_and(|waiter| waiter.call.db == db && waiter.keys().any(|k| *k == *key))
+                };
+                let count = count + chosen.iter().filter(waits).count();
                 let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false));
                 if turn.line.is_some() {
                     self.shards[at].batch.push_serve(db, &key);
@@ -366,6 +372,24 @@ mod tests {
             assert_eq!(w.ask(writer, "ZADD z 2 n"), ":1");
             assert_eq!(w.replies(both), "*2 $1 z *1 *2 $1 n $1 2", "{brings}");
         }
+    }
+
+    #[test]
+    fn what_several_move_to_a_key_has_as_many_takers() {
+        let mut w = World::new(&[]);
+        let [first, one, two, writer] = [(); 4].map(|()| w.connect());
+        assert_eq!(w.ask(first, "BLPOP e 0"), "");
+        assert_eq!(w.ask(one, "BLMOVE d e LEFT RIGHT 0"), "");
+        assert_eq!(w.ask(two, "BLMOVE d e LEFT LEFT 0"), "");
+        for conn in [w.connect(), w.connect()] {
+            assert_eq!(w.ask(conn, "BLMOVE a d LEFT LEFT 0"), "");
+        }
+        w.ask(writer, "RPUSH b 1 2 3\nCOPY b a");
+        assert_eq!(
+            [one, two, first].map(|conn| w.replies(conn)),
+            ["$1 2", "$1 1", "*2 $1 e $1 1"],
+            "as in Redis"
+        );
     }
 
     #[test]
