@@ -233,6 +233,7 @@ fn the_numbers_of_a_nodes_clients_mean_nobody_at_another() {
     let conns = [1, 2, 3].map(|node| (node, c.node(node).connect()));
     let numbers = conns.map(|(node, conn)| number(&mut c, node, conn));
     assert!(numbers.iter().any(|number| *number < 100), "those of the first node are small: {numbers:?}");
+    assert!(numbers.iter().all(|number| numbers.iter().filter(|other| *other == number).count() == 1));
     for ((node, conn), own) in conns.into_iter().zip(numbers) {
         assert!(own < 1 << 53, "{own}");
         for number in numbers.iter().filter(|number| **number != own) {
