@@ -287,9 +287,28 @@ impl Node {
         if listens && let Some(refusal) = refused_while_listening(command) {
             return self.refuse(conn, Some(command), &refusal);
         }
-        if caches {
-            self.track_reads(conn, (command, route), args, out);
+        let caching = if caches { self.track_reads(conn, (command, route), args, out) } else { None };
+        let flow = self.run_resolved(conn, (command, route), args, queues, out);
+        if let Some(caching) = caching
+            && matches!(flow, Flow::Wait)
+            && let Some(tracking) = self.clients.get_mut(conn).and_then(|client| client.tracking.as_mut())
+        {
+            // It comes by here again, and what CLIENT CACHING said is for it.
+            tracking.caching = caching;
         }
+        flow
+    }
+
+    /// Runs a command that its client may run.
+    #[inline]
+    fn run_resolved(
+        &mut self,
+        conn: ConnId,
+        (command, route): (&'static CommandSpec, Route),
+        args: Args<'_>,
+        queues: bool,
+        out: &mut Vec<Output>,
+    ) -> Flow {
         if queues && let Some(flow) = self.queue(conn, command, route, args, out) {
             if self.monitors.is_on && matches!(flow, Flow::Done) {
                 self.show_command(conn, command, args);
@@ -300,16 +319,23 @@ impl Node {
             self.client(conn).waiting = true;
             return Flow::Wait;
         }
-        if self.monitors.is_on {
-            // What waits for the replies before it comes by here again.
-            let client = self.client(conn);
-            let waits = matches!(route, Route::Local(_)) && client.pending() > 0;
-            if !waits && client.seeks.is_none() {
-                self.show_command(conn, command, args);
-            }
+        // What waits for the replies before it comes by here again.
+        let is_shown_first = match route {
+            Route::Keyspace(_) => false,
+            Route::Local(_) => self.monitors.is_on && self.client(conn).pending() == 0,
+            Route::Steer(_) | Route::None => self.monitors.is_on,
+        };
+        if is_shown_first {
+            self.show_command(conn, command, args);
         }
         match route {
-            Route::Keyspace(handler) => self.run_on_shard(Asked { conn, command, handler, args }, out),
+            Route::Keyspace(handler) => {
+                let flow = self.run_on_shard(Asked { conn, command, handler, args }, out);
+                if self.monitors.is_on && matches!(flow, Flow::Done) {
+                    self.show_command(conn, command, args);
+                }
+                flow
+            }
             Route::Local(run) => {
                 let client = self.client(conn);
                 if client.pending() > 0 {
@@ -371,6 +397,7 @@ impl Node {
             client.waiting = true;
             return Flow::Wait;
         }
+        client.seeks = None;
         if let Some(transaction) = &mut client.transaction {
             transaction.fail();
         }

@@ -3,7 +3,7 @@
 //! A try is the command itself in the batch; what comes of it is in `blocked.rs`.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use skep_base::{Args, NodeId};
 use skep_command::CommandSpec;
@@ -98,11 +98,16 @@ impl Node {
     fn serve_behind_transaction(&mut self, at: usize, args: Args<'_>) {
         // In the order in which they are first brought something.
         let mut brought: Vec<Brought<'static>> = Vec::new();
+        let mut places: BTreeMap<(u8, Vec<u8>, Option<WaitKind>), usize> = BTreeMap::new();
         let mut add = |new: Brought<'_>| {
-            let is_same = |old: &&mut Brought| (old.db, &old.key, old.kind) == (new.db, &new.key, new.kind);
-            match brought.iter_mut().find(is_same) {
-                Some(old) => old.count = old.count.saturating_add(new.count),
-                None => brought.push(Brought { key: Cow::Owned(new.key.into_owned()), ..new }),
+            let place = (new.db, new.key.to_vec(), new.kind);
+            match places.get(&place) {
+                Some(old) if new.kind.is_some() => brought[*old].count += new.count,
+                Some(_) => {}
+                None => {
+                    places.insert(place, brought.len());
+                    brought.push(Brought { key: Cow::Owned(new.key.into_owned()), ..new });
+                }
             }
         };
         each_queued(args, |db, args| {
@@ -127,7 +132,7 @@ impl Node {
         let (mut before, mut behind) = (Vec::new(), Vec::new());
         let (mut lines, mut is_held) = (Vec::new(), false);
         for Brought { db, key, kind, count } in brought {
-            let mut turn = self.next_in_turn(at, (*db, key), *kind, (*count, false));
+            let mut turn = self.next_in_turn(at, (*db, key), *kind, (*count, false), &BTreeSet::new());
             if let Some(first) = turn.line {
                 lines.push((*db, key));
                 behind.extend(turn.places.split_off(first));
@@ -144,6 +149,12 @@ impl Node {
                     places.sort_unstable();
                 }
             }
+            // Nor does anybody come before a line who comes behind that of another key.
+            if let Some(first) = behind.iter().min().copied() {
+                let later = before.extract_if(.., |place| *place >= first);
+                behind = later.chain(std::mem::take(&mut behind)).collect();
+                behind.sort_unstable();
+            }
         }
         let is_sure = is_sure && lines.is_empty();
         self.serve_places(at, before, is_sure, is_held);
@@ -155,7 +166,13 @@ impl Node {
 
     /// Puts tries of those at `places` into the batch, and of those who wait for what they move on.
     fn serve_places(&mut self, at: usize, places: Vec<Place>, is_sure: bool, mut is_held: bool) {
+        let mut known: BTreeSet<Place> = places.iter().copied().collect();
         let mut chosen: VecDeque<(Place, bool)> = places.into_iter().map(|place| (place, is_sure)).collect();
+        // Who waits for several keys may take what was for somebody else.
+        let takes_any = |node: &Node, place: Place| {
+            node.shards[at].waiting.get(place).is_some_and(|waiter| waiter.keys().nth(1).is_some())
+        };
+        let mut is_certain = !known.iter().any(|place| takes_any(self, *place));
         // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
         // entry, if somebody here holds the turn.
         while let Some((place, is_sure)) = chosen.pop_front() {
@@ -170,33 +187,34 @@ impl Node {
             let (db, args) = (waiter.call.db, waiter.args.args());
             if let Brings::To { place, kind, count, .. } = brings(waiter.call.command, args)
                 && let Some(key) = args.get(place).map(Box::<[u8]>::from)
+                && self.shards[at].waiting.holds_key(db, &key)
             {
-                // Those chosen already get what was moved there before.
-                let waits = |(place, _): &&(Place, bool)| {
-                    let waiter = self.shards[at].waiting.get(*place);
-                    waiter.is_some_and(|waiter| waiter.call.db == db && waiter.keys().any(|k| *k == *key))
-                };
-                let count = count + chosen.iter().filter(waits).count();
-                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false));
+                // Those chosen already have theirs.
+                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false), &known);
                 if turn.line.is_some() {
                     self.shards[at].batch.push_serve(db, &key);
                 }
-                let is_sure = is_sure && turn.line.is_none() && self.gives_on(at, kind, db, &key);
+                known.extend(&turn.places);
+                is_certain &= !turn.places.iter().any(|place| takes_any(self, *place));
+                let is_sure =
+                    is_sure && is_certain && turn.line.is_none() && self.gives_on(at, kind, db, &key);
                 chosen.extend(turn.places.into_iter().map(|place| (place, is_sure)));
                 is_held = turn.held;
             }
         }
     }
 
-    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
+    /// Whose turn it is, but for some, when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
     fn next_in_turn(
         &self,
         at: usize,
         key: (u8, &[u8]),
         kind: Option<WaitKind>,
         count: (usize, bool),
+        without: &BTreeSet<Place>,
     ) -> Turn {
-        let may = |waiter: &Waiter| match waiter.call.origin {
+        let may = |place: Place, waiter: &Waiter| match waiter.call.origin {
+            _ if without.contains(&place) => false,
             // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
             Origin::Peer { node, incarnation, .. } => {
                 let reaches = self.reaches(node, incarnation);
@@ -239,7 +257,9 @@ impl Node {
         self.run_waiting_reads(at, db, key);
         let is_stream = supply.is_some_and(|(kind, _)| kind == WaitKind::Stream);
         let mut chosen = match supply.filter(|_| !(is_stream && all)) {
-            Some((kind, count)) => self.next_in_turn(at, (db, key), Some(kind), (count, true)).places,
+            Some((kind, count)) => {
+                self.next_in_turn(at, (db, key), Some(kind), (count, true), &BTreeSet::new()).places
+            }
             None => Vec::new(),
         };
         // A group or its stream is gone, whatever has taken its place, which each of its readers is told.
@@ -390,6 +410,36 @@ mod tests {
             ["$1 2", "$1 1", "*2 $1 e $1 1"],
             "as in Redis"
         );
+    }
+
+    #[test]
+    fn no_more_takers_are_chosen_than_elements_are_moved() {
+        let mut w = World::new(&[]);
+        for _ in 0..3 {
+            let conn = w.connect();
+            assert_eq!(w.ask(conn, "BLMOVE a d LEFT RIGHT 0"), "");
+        }
+        let takers = [(); 5].map(|()| w.connect());
+        takers.iter().for_each(|conn| assert_eq!(w.ask(*conn, "BLPOP d 0"), ""));
+        let (writer, other) = (w.connect(), w.connect());
+        w.receive(writer, pipeline("RPUSH a 1 2 3"));
+        w.receive(other, pipeline("RPUSH d 4"));
+        w.settle();
+        let got = takers.map(|conn| w.replies(conn));
+        assert_eq!(got, ["*2 $1 d $1 1", "*2 $1 d $1 2", "*2 $1 d $1 3", "*2 $1 d $1 4", ""]);
+    }
+
+    #[test]
+    fn who_stands_in_line_for_one_key_comes_before_who_came_later_for_it_and_another() {
+        let mut w = World::new(&[]);
+        let [first, both, writer] = [(); 3].map(|()| w.connect());
+        assert_eq!(w.ask(first, "BLPOP y 0"), "");
+        w.receive(writer, pipeline("EVAL return(1) 1 y"));
+        // In its place in the batch, since its connection has written something before.
+        w.receive(both, pipeline("SET s v\nBLPOP y z 0"));
+        w.receive(writer, pipeline("EVAL return(redis.call('lpush',KEYS[1],1)) 2 y z"));
+        w.settle();
+        assert_eq!((w.replies(first), w.replies(both)), ("*2 $1 y $1 1".into(), "+OK".into()));
     }
 
     #[test]

@@ -155,7 +155,8 @@ impl Node {
         };
     }
 
-    /// A command of a client that is told of keys is about to run, or to be queued: notes what it reads.
+    /// A command of a client that is told of keys is about to run, or to be queued: notes what it reads, and gives what
+    /// `CLIENT CACHING` had said.
     #[cold]
     pub(crate) fn track_reads(
         &mut self,
@@ -163,10 +164,11 @@ impl Node {
         (command, route): (&'static CommandSpec, Route),
         args: Args<'_>,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Option<bool> {
         let client = self.clients.get_mut(conn).expect("a client stays while its command runs");
         let queues = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open());
-        let Some(tracking) = client.tracking.as_deref_mut() else { return };
+        let tracking = client.tracking.as_deref_mut()?;
+        let caching = tracking.caching;
         let caches = match tracking.mode {
             Mode::Read => true,
             Mode::OptIn => tracking.caching,
@@ -199,6 +201,7 @@ impl Node {
             _ => {}
         }
         self.keep_tracked_keys_few(out);
+        Some(caching)
     }
 
     /// A script of a client has read a key that its call does not name, or (`None`) more such keys than are told. Where it ran

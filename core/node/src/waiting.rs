@@ -187,7 +187,7 @@ impl Waiting {
     }
 
     /// Whose turn it is when `key` gets something for `count` calls that wait for `kind`, or for anything: the first writes that no
-    /// try is on its way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Of a
+    /// try is on its way of and that `may` names by place. If that is `in_all` what it has, those on their way get theirs of it. Of a
     /// stream each group gets its own. `batch` is the one that is being collected.
     pub fn next(
         &self,
@@ -195,7 +195,7 @@ impl Waiting {
         kind: Option<WaitKind>,
         (count, in_all): (usize, bool),
         batch: u64,
-        may: impl Fn(&Waiter) -> bool,
+        may: impl Fn(Place, &Waiter) -> bool,
     ) -> Turn {
         let (mut groups, mut left) = (BTreeSet::new(), count);
         let mut turn = Turn::default();
@@ -204,7 +204,7 @@ impl Waiting {
                 break;
             }
             let is_meant = kind.is_none_or(|kind| waiter.kind == kind);
-            if !is_meant || !matches!(waiter.call.handler, Handler::Write(_)) || !may(waiter) {
+            if !is_meant || !matches!(waiter.call.handler, Handler::Write(_)) || !may(place, waiter) {
                 continue;
             }
             // Who is being tried stands for its group.

@@ -51,6 +51,20 @@ fn clients_say_for_each_command_whether_they_cache() {
 }
 
 #[test]
+fn what_a_client_says_of_a_command_holds_when_that_has_to_wait() {
+    let mut w = world();
+    let (leaves, me) = (caching(&mut w, "OPTOUT"), w.connect());
+    assert_eq!(w.ask(leaves, "CLIENT CACHING NO"), "+OK");
+    assert_eq!(w.ask(me, "CLIENT PAUSE 100"), "+OK");
+    assert_eq!(w.ask(leaves, "GET k"), "");
+    w.advance(100);
+    w.settle();
+    assert_eq!(w.replies(leaves), "_");
+    w.ask(me, "SET k 1");
+    assert_eq!(w.replies(leaves), "");
+}
+
+#[test]
 fn what_a_transaction_reads_is_tracked_from_when_it_runs() {
     let mut w = world();
     let (caches, me) = (caching(&mut w, ""), w.connect());
