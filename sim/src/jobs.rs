@@ -270,7 +270,10 @@ impl Jobs {
             lease.group.is_some() && other.group == lease.group && other.id != lease.id && !first.is_acked
         };
         if let Some(other) = others().filter(of_group).find(|other| overlaps(other)) {
-            return Err(format!("a job was handed out while {} of its group was", show(&[other.id.clone()])));
+            return Err(format!(
+                "a job was handed out while {} of its group was",
+                show(std::slice::from_ref(&other.id))
+            ));
         }
         if self.leases.insert((queue.clone(), token), lease).is_some() {
             return Err("a token was given twice".into());
