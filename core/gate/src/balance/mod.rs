@@ -297,6 +297,8 @@ impl Balancer {
             part_of_key * f64::from(load.weight) < self.weight(now, load)
         };
         let found = table.find(key, |at| takes(at) && has_come(at) && has_room(at));
+        // Where all start slowly none has come for most keys.
+        let found = found.or_else(|| table.find(key, |at| takes(at) && has_room(at)));
         found.or_else(|| table.find(key, takes))
     }
 }
