@@ -12,7 +12,8 @@ use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{self, Failure, Final};
 use crate::resilience::{Outcome, Pass};
 
-/// A reply that another attempt is to follow later than this is not held back: its connection would be kept from others for so long.
+/// A reply that another attempt is to follow later than this is not held back, and one that is held is given on if the attempt
+/// waits for a place for longer than this: its connection would be kept from others for so long.
 const HOLD_MAX: Micros = Micros::from_secs(1);
 /// Replies that a percentile needs before a hedge goes by it.
 const HEDGE_SAMPLES: u64 = 100;
@@ -37,9 +38,9 @@ pub(super) struct Attempt {
     pub(super) sent: bool,
     /// The head of its reply is here.
     pub(super) replied: bool,
-    /// Its reply is held back, until it is known whether another attempt follows. Its upstream has done its part, so it has no place
-    /// there meanwhile.
-    pub(super) held: bool,
+    /// Its reply is held back, until it is known whether another attempt follows, and no longer than this. Its upstream has done its
+    /// part, so it has no place there meanwhile.
+    pub(super) held_until: Option<Micros>,
     /// What was told of a head that was well.
     pub(super) told: Told,
     /// When it must have a connection; none once it has.
@@ -52,6 +53,11 @@ impl Attempt {
     pub(super) fn until(&self) -> Micros {
         let [connect, reply] = [self.connect_until, self.reply_until].map(|at| at.unwrap_or(Micros::NEVER));
         connect.min(reply)
+    }
+
+    /// When something is due: it is late then, or was held for long enough.
+    pub(super) fn next_wakeup(&self) -> Micros {
+        self.until().min(self.held_until.unwrap_or(Micros::NEVER))
     }
 
     /// How it failed, if its time is over.
@@ -104,7 +110,7 @@ impl Gate {
             connected: None,
             sent,
             replied: false,
-            held: false,
+            held_until: None,
             told: Told::default(),
             connect_until: Some(now.plus(request.timeout.connect)),
             reply_until: sent.then(|| now.plus(request.timeout.request)),
@@ -235,7 +241,7 @@ impl Gate {
         }
         let route = self.requests[&id].route;
         let attempt = self.attempt_mut(id, number).expect("its reply is here");
-        attempt.held = true;
+        attempt.held_until = Some(now.plus(wait).plus(HOLD_MAX));
         let attempt = *attempt;
         self.give_back(now, route, &attempt, out);
     }
@@ -249,7 +255,7 @@ impl Gate {
         out: &mut Vec<Output>,
     ) {
         let Some(attempt) = self.attempt_mut(id, number) else { return };
-        let (waits, held) = (attempt.waits, attempt.held);
+        let (waits, held) = (attempt.waits, attempt.held_until.is_some());
         if held {
             // Another attempt is to follow anyway.
             return self.release(now, id, number, out);
@@ -358,6 +364,10 @@ impl Gate {
         }
         if request.deadline <= now {
             self.fail_late(now, id, out);
+        } else if let Some(held) = request.attempts.iter().find(|a| a.held_until.is_some_and(|at| at <= now))
+        {
+            let number = held.number;
+            self.forward(now, id, number, out);
         } else if let Some(late) = request.attempts.iter().find(|a| a.until() <= now) {
             let (number, failure) = (late.number, late.lateness());
             out.push(Output::Abandon { request: id, attempt: number });
@@ -415,7 +425,7 @@ impl Gate {
         let at = request.attempts.iter().position(|a| a.number == number);
         let attempt = request.attempts.remove(at.expect("an attempt is released once"));
         request.may_have_run |= attempt.may_have_run;
-        if !attempt.held {
+        if attempt.held_until.is_none() {
             self.give_back(now, route, &attempt, out);
         }
     }

@@ -110,7 +110,7 @@ impl Gate {
             let mut pool = Pool::new(now, id, &named.it, old, &self.site, &self.secret, &mut self.rng);
             let attempts = self.requests.values().flat_map(|r| &r.attempts);
             pool.retries = attempts
-                .filter(|a| a.is_retry && !a.held && a.place.is_some_and(|(p, _)| p == id))
+                .filter(|a| a.is_retry && a.held_until.is_none() && a.place.is_some_and(|(p, _)| p == id))
                 .count() as u32;
             self.pools.push(pool);
         }

@@ -139,7 +139,8 @@ pub enum Why {
     Deadline,
     /// 408: it has come before all of the request's body.
     BodyLate,
-    /// 502, 504 for a time-out, or 501 where no upstream takes such requests: the last attempt failed so, and why none follows.
+    /// The upstream's own status, 504 for a time-out, 501 where no upstream takes such requests, else 502: the last attempt failed
+    /// so, and why none follows.
     Failed(Failure, Final),
 }
 
@@ -151,6 +152,7 @@ impl Why {
             Why::BodyLate => 408,
             Why::Deadline | Why::Failed(Failure::Timeout, _) => 504,
             Why::Failed(Failure::NotTaken, _) => 501,
+            Why::Failed(Failure::Status { status, .. }, _) => status,
             Why::Failed(..) => 502,
         }
     }
@@ -394,7 +396,8 @@ impl Gate {
     /// Panics, naming the broken rule, if the state is impossible.
     pub fn assert_invariants(&self) {
         for (at, pool) in self.pools.iter().enumerate() {
-            let attempts = self.requests.values().flat_map(|r| &r.attempts).filter(|a| !a.held);
+            let attempts =
+                self.requests.values().flat_map(|r| &r.attempts).filter(|a| a.held_until.is_none());
             let here: Vec<_> = attempts.filter(|a| a.place.is_some_and(|(p, _)| p.at() == at)).collect();
             assert_eq!(pool.in_flight as usize, here.len(), "INV-GATE-13: attempts of pool {at}");
             let retries = here.iter().filter(|a| a.is_retry).count();

@@ -1,5 +1,7 @@
 //! A pool as a gate sees it: who may be chosen, and what replies make of each upstream.
 
+use std::collections::BTreeMap;
+
 use skep_base::{Micros, Rng};
 
 use super::learn::Told;
@@ -48,6 +50,8 @@ pub(super) struct Pool {
     pub(super) retries: u32,
     /// Routes whose failover goes by this pool.
     pub(super) watchers: Vec<RouteId>,
+    /// Which upstream has the sessions of a name.
+    sessions: BTreeMap<u64, u32>,
 }
 
 /// What a pool says to an attempt.
@@ -130,8 +134,10 @@ impl Pool {
             .as_ref()
             .map(|rule| adaptive.unwrap_or_else(|| Adaptive::new(now, rule, site.cores)));
         let load_max = config.hash_load_max.fraction();
+        let sessions = upstreams.iter().zip(0..).map(|(u, at)| (u.name, at)).collect();
         let mut pool = Pool {
             id,
+            sessions,
             balancer: Balancer::new(config.balance, &named, config.slow_start, load_max),
             config: config.clone(),
             loads,
@@ -226,6 +232,57 @@ impl Pool {
         }
     }
 
+    /// How many attempts may be under way at one upstream.
+    fn room(&self, site: &Site) -> u32 {
+        // Over HTTP/1.1 a request needs a connection of its own.
+        let requests = match self.config.protocol {
+            UpstreamProtocol::Http1 => self.config.requests.min(self.config.connections),
+            UpstreamProtocol::Http2 => self.config.requests,
+        };
+        part(requests, site)
+    }
+
+    fn may(&self, now: Micros, tried: &[(PoolId, UpstreamId)], at: u32) -> bool {
+        !tried.contains(&(self.id, UpstreamId(at))) && self.admits(now, at)
+    }
+
+    /// The upstream that has the session and may be tried; also one that takes no new sessions.
+    fn session(&self, now: Micros, ties: Ties, tried: &[(PoolId, UpstreamId)]) -> Option<u32> {
+        let name = ties.sticky.filter(|_| self.config.sticky.is_some())?;
+        self.sessions.get(&name).copied().filter(|at| self.is_fit(*at) && self.may(now, tried, *at))
+    }
+
+    /// True if there may be a place for somebody, or nobody is left to wait for. Looks at all upstreams.
+    pub(super) fn has_room(&self, now: Micros, site: &Site) -> bool {
+        if !self.open.iter().any(|at| self.admits(now, *at)) {
+            return true;
+        }
+        let room = self.room(site);
+        let is_free = |at: u32| self.loads[at as usize].in_flight < room && self.admits(now, at);
+        // Sessions also go where nobody else does.
+        let has_session = |at: u32| self.config.sticky.is_some() && self.is_fit(at);
+        self.in_flight < self.limit(now)
+            && (self.open.iter().any(|at| is_free(*at))
+                || (0..self.loads.len() as u32).any(|at| has_session(at) && is_free(at)))
+    }
+
+    /// True if whoever has such ties, and has been at `tried`, finds only upstreams without a place. Takes none.
+    pub(super) fn is_full_for(
+        &self,
+        now: Micros,
+        site: &Site,
+        ties: Ties,
+        tried: &[(PoolId, UpstreamId)],
+    ) -> bool {
+        let room = self.room(site);
+        let is_full = |at: u32| self.loads[at as usize].in_flight >= room;
+        if let Some(at) = self.session(now, ties, tried) {
+            return is_full(at);
+        }
+        let mut open = self.open.iter().copied().filter(|at| self.may(now, tried, *at)).peekable();
+        open.peek().is_some() && open.all(is_full)
+    }
+
     /// An upstream for an attempt, with a place taken there.
     pub(super) fn pick(
         &mut self,
@@ -235,26 +292,16 @@ impl Pool {
         tried: &[(PoolId, UpstreamId)],
         rng: &mut Rng,
     ) -> Pick {
-        // Over HTTP/1.1 a request needs a connection of its own.
-        let requests = match self.config.protocol {
-            UpstreamProtocol::Http1 => self.config.requests.min(self.config.connections),
-            UpstreamProtocol::Http2 => self.config.requests,
-        };
-        let room = part(requests, site);
-        let may = |pool: &Pool, at: u32| !tried.contains(&(pool.id, UpstreamId(at))) && pool.admits(now, at);
+        let room = self.room(site);
+        let may = |pool: &Pool, at: u32| pool.may(now, tried, at);
         let has_room = |pool: &Pool, at: u32| pool.loads[at as usize].in_flight < room;
         if self.in_flight >= self.limit(now) {
             return if self.open.iter().any(|at| may(self, *at)) { Pick::Full } else { Pick::None };
         }
-        let mut found = None;
-        if let (Some(name), Some(_)) = (ties.sticky, &self.config.sticky) {
-            // Also one that takes no new sessions.
-            let at = self.upstreams.iter().position(|u| u.name == name).map(|at| at as u32);
-            found = at.filter(|at| self.is_fit(*at) && may(self, *at));
-            if found.is_some_and(|at| !has_room(self, at)) {
-                // What the session is about is there and nowhere else.
-                return Pick::Full;
-            }
+        let mut found = self.session(now, ties, tried);
+        if found.is_some_and(|at| !has_room(self, at)) {
+            // What the session is about is there and nowhere else.
+            return Pick::Full;
         }
         if found.is_none() {
             // The balancer is lent out, since its test looks at the pool.

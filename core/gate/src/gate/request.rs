@@ -14,8 +14,6 @@ use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final};
 use crate::resilience::{Breaker, Pass, State as BreakerState};
 
-/// So many who wait for an upstream that is still full are passed over by others at most, when a place is free.
-const PASSED_OVER_MAX: usize = 64;
 /// The request is told to come again after this, where nothing better is known.
 const COME_AGAIN: Micros = Micros::from_secs(1);
 
@@ -59,7 +57,7 @@ pub(super) struct Request {
 impl Request {
     /// The attempt whose reply is held back.
     pub(super) fn held(&self) -> Option<u32> {
-        self.attempts.iter().find(|attempt| attempt.held).map(|attempt| attempt.number)
+        self.attempts.iter().find(|attempt| attempt.held_until.is_some()).map(|attempt| attempt.number)
     }
 
     /// What binds it to an upstream of a pool: its own, or the backup.
@@ -78,7 +76,7 @@ impl Request {
             State::BackOff { until } => until,
             _ => self.hedge_at.unwrap_or(Micros::NEVER),
         };
-        let attempts = self.attempts.iter().map(Attempt::until);
+        let attempts = self.attempts.iter().map(Attempt::next_wakeup);
         Some(attempts.chain([next, self.deadline]).min().expect("there is a deadline"))
     }
 
@@ -208,7 +206,7 @@ impl Gate {
         let backup = route.and_then(|r| r.backup);
         let on_backup = route.and_then(|r| r.failover.as_ref()).is_some_and(|f| f.is_on_backup());
         // The primary is not well, so it is asked only where the backup did nothing.
-        let is_new = request.failed.is_none_or(|failure| !failure.was_sent());
+        let is_new = !request.may_have_run && !request.attempts.iter().any(|a| a.may_have_run);
         match (on_backup, backup) {
             (true, Some(backup)) => std::iter::once(backup).chain(request.pool.filter(|_| is_new)).collect(),
             _ => request.pool.into_iter().chain(backup).collect(),
@@ -243,7 +241,7 @@ impl Gate {
         self.wait(now, id, Timer::Pool(pool), turned_away, out);
     }
 
-    /// Sends an attempt to `pool`. False if all its upstreams are at their limits.
+    /// Sends an attempt to `pool`. False if all its upstreams are at their limits, or it bears no retry more.
     ///
     /// # Errors
     /// Why it cannot go there: nothing is taken.
@@ -262,6 +260,10 @@ impl Gate {
             && !self.route_admits(now, route)
         {
             return Err(Why::BreakerOpen);
+        }
+        if is_retry && !self.pools[pool.at()].bears_retry() {
+            let may_go = self.pools[pool.at()].has_other(now, &request.tried);
+            return if may_go { Ok(false) } else { Err(Why::NoUpstream) };
         }
         let (ties, tried) = (*request.ties(pool), request.tried.clone());
         let picked = self.pools[pool.at()].pick(now, &self.site, ties, &tried, &mut self.rng);
@@ -299,7 +301,7 @@ impl Gate {
         request.state = State::Forwarding { attempt };
         request.hedge_at = None;
         let (place, is_retry) = (request.attempts[0].place, request.attempts[0].is_retry);
-        let was_held = std::mem::take(&mut request.attempts[0].held);
+        let was_held = request.attempts[0].held_until.take().is_some();
         if let Some((pool, upstream)) = place.filter(|_| was_held) {
             self.pools[pool.at()].take_back(upstream, is_retry);
         }
@@ -323,14 +325,23 @@ impl Gate {
             return self.forward(now, id, held, out);
         }
         self.abandon_all(now, id, out);
+        let Request { may_have_run: ran, failed, .. } = *self.requests[&id];
+        let is_shed = matches!(why, Why::QueueFull | Why::QueueLate);
         self.stats.answered += 1;
-        self.stats.shed += u64::from(matches!(why, Why::QueueFull | Why::QueueLate));
+        self.stats.shed += u64::from(is_shed);
+        let why = match failed {
+            // Who is told to come again sends it again, though it may have run; and a status is what the upstream said of it.
+            Some(failure) if is_shed && (ran || matches!(failure, Failure::Status { .. })) => {
+                Why::Failed(failure, Final::NoUpstream)
+            }
+            _ => why,
+        };
         let retry_after = match why {
             Why::BreakerOpen => self.route_opens(now, id).or(Some(COME_AGAIN)),
             Why::Changed | Why::NoUpstream | Why::QueueFull | Why::QueueLate => Some(COME_AGAIN),
+            Why::Failed(Failure::Status { retry_after, .. }, _) => retry_after,
             Why::Deadline | Why::BodyLate | Why::Failed(..) => None,
         };
-        let ran = self.requests[&id].may_have_run;
         out.push(Output::Answer { request: id, why, ran, retry_after });
         self.end(id);
     }
@@ -385,8 +396,8 @@ impl Gate {
     /// Serves who waits where places were freed. Each round frees places only by answering, so it ends.
     pub(super) fn serve_queues(&mut self, now: Micros, out: &mut Vec<Output>) {
         loop {
-            if let Some(route) = self.moved_routes.pop_first() {
-                self.move_waiting(now, route, out);
+            if !self.moved_routes.is_empty() {
+                self.move_waiting(now, out);
             } else if let Some(route) = self.freed_routes.pop_first() {
                 self.serve_route(now, route, out);
             } else if let Some(pool) = self.freed_pools.pop_first() {
@@ -397,9 +408,12 @@ impl Gate {
         }
     }
 
-    /// Lets those of a route who wait for an upstream start anew, since it has another pool first.
-    fn move_waiting(&mut self, now: Micros, route: RouteId, out: &mut Vec<Output>) {
-        let waits = |r: &Request| r.route == Some(route) && matches!(r.state, State::AtPool(_));
+    /// Lets those of the moved routes who wait for an upstream start anew, since another pool comes first. Looks at all requests once,
+    /// however many routes a pool's end has moved.
+    fn move_waiting(&mut self, now: Micros, out: &mut Vec<Output>) {
+        let moved = std::mem::take(&mut self.moved_routes);
+        let has_moved = |r: &Request| r.route.is_some_and(|route| moved.contains(&route));
+        let waits = |r: &Request| matches!(r.state, State::AtPool(_)) && has_moved(r);
         let waiting = self.requests.iter().filter(|(_, request)| waits(request));
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             // Unless it was turned away for one before it.
@@ -440,16 +454,16 @@ impl Gate {
             self.request_mut(late).state = State::Running;
             self.answer(now, late, Why::QueueLate, out);
         }
-        let mut passed_over = 0;
-        while let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
-            let is_retry = self.requests[&next].is_retry;
-            let result = self.try_at(now, next, id, is_retry, out);
+        let (mut passed_over, mut has_room) = (0, self.pools[id.at()].has_room(now, &self.site));
+        while has_room && let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
+            let request = &self.requests[&next];
+            let (ties, is_retry) = (*request.ties(id), request.is_retry);
+            // What is free may be for others: who wants what is full keeps its turn.
+            let is_full = self.pools[id.at()].is_full_for(now, &self.site, ties, &request.tried);
+            let result = if is_full { Ok(false) } else { self.try_at(now, next, id, is_retry, out) };
             if result == Ok(false) {
-                if passed_over < PASSED_OVER_MAX && self.is_choosy(next, id) {
-                    passed_over += 1;
-                    continue;
-                }
-                break;
+                passed_over += 1;
+                continue;
             }
             self.pools[id.at()].queue.remove(next);
             if result.is_err() {
@@ -457,16 +471,9 @@ impl Gate {
                 self.request_mut(next).state = State::Running;
                 self.start(now, next, out);
             }
+            has_room = self.pools[id.at()].has_room(now, &self.site);
         }
         self.wake_pool(now, id);
-    }
-
-    /// True if an upstream may be free for others of the pool, and not for this request.
-    fn is_choosy(&self, id: RequestId, pool: PoolId) -> bool {
-        let request = &self.requests[&id];
-        let has_session =
-            self.pools[pool.at()].config.sticky.is_some() && request.ties(pool).sticky.is_some();
-        has_session || request.tried.iter().any(|(tried, _)| *tried == pool)
     }
 
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {

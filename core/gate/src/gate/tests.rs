@@ -9,6 +9,8 @@ struct Stage {
     now: Micros,
     /// Of the last words: whether the request may have run.
     ran: Option<bool>,
+    /// And after which time its client is to come again.
+    again: Option<Micros>,
 }
 
 const SECRET: Secret = Secret([3; 32]);
@@ -29,7 +31,7 @@ fn text(count: usize, route: &str, pool: &str) -> String {
 fn stage(count: usize, route: &str, pool: &str) -> Stage {
     let config = Config::parse(&text(count, route, pool)).unwrap_or_else(|e| panic!("{e:#?}"));
     let now = Micros::from_secs(100);
-    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None }
+    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None }
 }
 
 fn get() -> Arrival {
@@ -59,6 +61,10 @@ impl Stage {
         self.gate.assert_invariants();
         self.ran = out.iter().find_map(|output| match output {
             Output::Forward { ran, .. } | Output::Answer { ran, .. } => Some(*ran),
+            _ => None,
+        });
+        self.again = out.iter().find_map(|output| match output {
+            Output::Answer { retry_after, .. } => *retry_after,
             _ => None,
         });
         short(&out)
@@ -651,12 +657,13 @@ fn a_retry_waits_for_a_place_and_the_reply_before_it_is_kept_until_then() {
     stage.arrive(7, get());
     stage.connected(7, 1);
     assert_eq!(stage.failed(7, 1, Failure::Reset), "");
-    assert_eq!(stage.wait_for_word(), "answer 7 503 QueueLate");
-    assert_eq!(stage.ran, Some(true));
+    assert_eq!(stage.wait_for_word(), "answer 7 502 Failed(Reset, NoUpstream)");
+    assert_eq!((stage.ran, stage.again), (Some(true), None));
     stage.arrive(8, get());
     assert_eq!(stage.replied(8, 1, 503), "");
     assert_eq!(stage.failed(8, 1, Failure::Broken), "", "what was held back is lost");
-    assert_eq!(stage.wait_for_word(), "answer 8 503 QueueLate");
+    let why = "Failed(Status { status: 503, retry_after: None }, NoUpstream)";
+    assert_eq!(stage.wait_for_word(), format!("answer 8 503 {why}"));
 
     // Its client leaves, or its deadline comes, while it waits.
     stage.arrive(9, get());
@@ -667,6 +674,71 @@ fn a_retry_waits_for_a_place_and_the_reply_before_it_is_kept_until_then() {
     assert_eq!(stage.replied(10, 1, 503), "");
     assert_eq!(stage.wait_for_word(), "forward 10.1");
     assert_eq!(Some(stage.now), deadline);
+}
+
+#[test]
+fn who_may_have_run_is_not_told_to_come_again_for_want_of_a_place() {
+    let mut stage = stage(2, "", "requests = 1\nqueue.size = 0\neject = false\nbreaker = false");
+    let second = Some(Micros::from_secs(1));
+    stage.arrive(1, get());
+    stage.connected(1, 1);
+    let fails = |stage: &mut Stage, id: u64, failure: Failure| {
+        stage.arrive(id, get());
+        stage.failed(id, 1, failure) + &stage.wait_for_word()
+    };
+    assert_eq!(fails(&mut stage, 3, Failure::NotSent), "answer 3 503 QueueFull");
+    assert_eq!((stage.ran, stage.again), (Some(false), second));
+    assert_eq!(fails(&mut stage, 4, Failure::Timeout), "answer 4 504 Failed(Timeout, NoUpstream)");
+    assert_eq!((stage.ran, stage.again), (Some(true), None));
+    assert_eq!(fails(&mut stage, 5, Failure::Reset), "answer 5 502 Failed(Reset, NoUpstream)");
+    assert_eq!((stage.ran, stage.again), (Some(true), None));
+    assert_eq!(stage.gate.stats().shed, 3);
+    // A reply that was not kept, since its upstream asked for a long wait: its status and its word are.
+    let (request, retry_after) = (RequestId(6), Some(Micros::from_secs(2)));
+    stage.arrive(6, get());
+    let replied = Input::Replied { request, attempt: 1, status: 504, retry_after };
+    assert_eq!(stage.tell(replied), "abandon 6.1");
+    assert!(stage.wait_for_word().starts_with("answer 6 504 Failed(Status"));
+    assert_eq!((stage.ran, stage.again), (Some(true), retry_after));
+}
+
+#[test]
+fn a_reply_is_held_for_a_second_and_the_wait_before_a_retry_at_most() {
+    let mut stage = stage(2, "", "requests = 1\nqueue = { time = '10s', standing = '10s' }");
+    stage.arrive(1, get());
+    stage.arrive(2, get());
+    stage.connected(2, 1);
+    let start = stage.now;
+    assert_eq!(stage.replied(1, 1, 503), "");
+    assert_eq!(stage.wait_for_word(), "forward 1.1");
+    let held = stage.now.since(start);
+    assert!(held >= ms(1_000) && held <= ms(1_025), "{held:?}");
+}
+
+#[test]
+fn retries_that_waited_for_a_place_are_as_few_as_others() {
+    let pool = "requests = 5\nretries-max = '1%'\neject = false\nbreaker = false";
+    let mut stage = stage(2, "retry.budget-min = 1000", pool);
+    let at: Vec<u32> = (0..10).map(|id| upstream_of(&stage.arrive(id, get()))).collect();
+    (0..10).for_each(|id| stage.connected(id, 1));
+    let (first, others): (Vec<u64>, Vec<u64>) = (0..10).partition(|id| at[*id as usize] == at[0]);
+    assert_eq!((first.len(), others.len()), (5, 5));
+    first.iter().for_each(|id| assert_eq!(stage.failed(*id, 1, Failure::Reset), ""));
+    while stage.gate.pools[0].queue.len() < 5 {
+        assert_eq!(stage.wait(), "");
+    }
+    let end = |stage: &mut Stage, id: u64, attempt: u32| {
+        stage.replied(id, attempt, 200);
+        (stage.done(id).matches("try").count(), stage.gate.pools[0].retries)
+    };
+    let ended: Vec<_> = others.iter().map(|id| end(&mut stage, *id, 1)).collect();
+    assert_eq!(ended, [(1, 1), (1, 2), (1, 3), (0, 3), (0, 3)], "three always");
+    for expected in [(1, 3), (1, 3), (0, 2), (0, 1), (0, 0)] {
+        let running = stage.gate.requests.iter().find(|(_, request)| !request.attempts.is_empty());
+        let id = running.expect("one has a place").0.0;
+        assert_eq!(end(&mut stage, id, 2), expected);
+    }
+    assert!(stage.gate.is_idle());
 }
 
 #[test]
@@ -734,6 +806,37 @@ fn on_the_backup_the_primary_is_asked_where_the_backup_did_nothing() {
     };
     let last = (3..20).find(|id| opens(*id)).expect("it opens");
     assert_eq!(stage.arrive(last + 1, get()), format!("try {}.1 @1", last + 1));
+}
+
+#[test]
+fn a_status_that_says_that_nothing_ran_leads_from_the_backup_to_the_primary() {
+    let mut stage = stage(2, "failover = 'b'\nretry.not-run = [425]", "health = true\npanic = '0%'");
+    let health = |at, up| Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up };
+    stage.tell(health(0, false));
+    stage.tell(health(1, false));
+    stage.tell(health(1, true));
+    for (id, status, said) in [(1, 425, "abandon 1.1, try 1.2 @1"), (2, 503, "forward 2.1")] {
+        assert_eq!(stage.arrive(id, get()), format!("try {id}.1 @b0"));
+        stage.connected(id, 1);
+        let now = stage.replied(id, 1, status);
+        assert_eq!(if now.is_empty() { stage.wait_for_word() } else { now }, said);
+    }
+}
+
+#[test]
+fn all_routes_that_a_pool_moves_are_moved_with_it() {
+    let mut text = text(1, "failover = 'b'", "requests = 1\nhealth = true\npanic = '0%'");
+    text.push_str("[gateway.route.s]\npool = 'p'\nfailover = 'b'\n");
+    let config = Config::parse(&text).unwrap();
+    let now = Micros::from_secs(100);
+    let mut stage =
+        Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None };
+    for id in 1..=5 {
+        stage.arrive(id, Arrival { route: Some(RouteId(id as u32 % 2)), ..get() });
+    }
+    let said = stage.tell(Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: false });
+    assert_eq!(said.matches("on_backup: true").count(), 2);
+    assert!(said.ends_with("try 2.1 @b0, try 3.1 @b0, try 4.1 @b0, try 5.1 @b0"), "{said}");
 }
 
 #[test]
@@ -851,6 +954,25 @@ fn a_session_waits_for_its_upstream_and_keeps_nobody_else_back() {
 }
 
 #[test]
+fn any_number_of_sessions_that_wait_keep_nobody_else_back() {
+    let mut stage = stage(2, "", "sticky = true\nrequests = 1");
+    let at = upstream_of(&stage.arrive(1, get()));
+    assert_eq!(upstream_of(&stage.arrive(2, get())), 1 - at);
+    let name = |at: u32| upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    for id in 3..103 {
+        assert_eq!(stage.arrive(id, Arrival { ties: tied(Some(name(at))), ..get() }), "");
+    }
+    assert_eq!(stage.arrive(103, Arrival { ties: tied(Some(name(1 - at))), ..get() }), "");
+    assert_eq!(stage.arrive(104, get()), "");
+    for id in [2, 103] {
+        stage.replied(id, 1, 200);
+        assert_eq!(stage.done(id), format!("try {}.1 @{}", if id == 2 { 103 } else { 104 }, 1 - at));
+    }
+    stage.replied(1, 1, 200);
+    assert_eq!(stage.done(1), format!("try 3.1 @{at}"));
+}
+
+#[test]
 fn a_session_is_set_again_when_its_ties_say_so() {
     let mut stage = stage(2, "", "sticky = true");
     let ((_, at), set) = ask_tied(&mut stage, 1, get());
@@ -872,7 +994,8 @@ fn a_backup_pool_has_sessions_and_keys_of_its_own() {
     for more in ["sticky = true", "balance = 'maglev'\nhash-by = 'path'"] {
         let config = Config::parse(&format!("{text}{more}")).unwrap();
         let now = Micros::from_secs(100);
-        let mut stage = Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None };
+        let mut stage =
+            Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None };
         let down = Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: false };
         assert!(stage.tell(down).contains("on_backup: true"));
         let ties = Ties { key: Some(1), ..tied(Some(upstream_name(&SECRET, "a:1"))) };
