@@ -260,7 +260,10 @@ TUNNELS = 2_000
 
 
 def test_two_thousand_tunnels_that_rest_take_little(scene: Scene) -> None:
-    """Of WebSockets and of connections of TCP; each has said more than a little before, in both directions."""
+    """Of WebSockets and of connections of TCP; each has said more than a little before, in both directions.
+
+    Each has a file open here as a client, and one as an upstream.
+    """
     gateway, word = scene.gateway, b"w" * 5_000
 
     def answer(upstream: Upstream, request: Request, to: socket.socket) -> bool:
@@ -276,17 +279,25 @@ def test_two_thousand_tunnels_that_rest_take_little(scene: Scene) -> None:
         return connection
 
     scene.a.behave = answer
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    few: list[socket.socket] = []
     resting: list[socket.socket] = []
     try:
+        few += [tunnel(listener) for listener in ("web", "bytes") for _ in range(50)]
+        # Before the first of them: the second ones take the memory of the first again.
+        before = resident(gateway)
         for listener in ("web", "bytes"):
-            resting += [tunnel(listener) for _ in range(50)]
-            before = resident(gateway)
             resting += [tunnel(listener) for _ in range(TUNNELS)]
             each = (resident(gateway) - before) / TUNNELS
             print(f"{listener}: {each / 1024:.1f} KiB for each that rests")
             assert each < 24 << 10
+            drop(resting)
+            resting.clear()
+            until(lambda: figure(gateway, "skep_gateway_connections") < 2 * len(few), "they are gone")
     finally:
-        drop(resting)
+        drop(few + resting)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_ten_configurations_a_second_fail_no_request_and_close_no_websocket(scene: Scene) -> None:

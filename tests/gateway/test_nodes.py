@@ -161,7 +161,6 @@ upstreams = [{upstreams}]
 def test_ten_changes_a_second_at_three_nodes_fail_no_request_and_close_no_websocket() -> None:
     with Nodes(3) as nodes, Upstream("a", host=HERE, behave=shout) as a, Upstream("b", host=HERE, behave=shout) as b:
         nodes.apply(changed(0, a, b).replace(LISTENER, ""))
-        sockets = [websocket(node) for node in nodes.nodes for _ in range(2)]
         stop, found = threading.Event(), Counter()
 
         def client(node: Node) -> None:
@@ -175,43 +174,49 @@ def test_ten_changes_a_second_at_three_nodes_fail_no_request_and_close_no_websoc
                 except (OSError, http.client.HTTPException) as error:
                     found[repr(error)] += 1
 
-        threads = [threading.Thread(target=client, args=(node,)) for node in nodes.nodes]
-        for thread in threads:
-            thread.start()
-        loads = [
-            subprocess.Popen(
-                ["h2load", "-D", str(CHANGES // 10 + 1), "-c", "1", "-m", "4", f"http://{node.host}:{WEB_PORT}/over-h2"],
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-            for node in nodes.nodes
-        ]  # fmt: skip
-        with nodes.nodes[0].connect() as store:
-            version = 1
-            for n in range(1, CHANGES + 1):
-                began = time.monotonic()
-                kind, told = store.call("SKEP", "GATEWAY", "SET", version, "by hand", changed(n, a, b))
-                assert kind == ":", told
-                version += 1
-                for connection in sockets:
-                    connection.sendall(b"still there")
-                time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
-        last = time.monotonic()
-        until(lambda: all(ask(node, "GET", "/extra").body == str(CHANGES).encode() for node in nodes.nodes), "the last one is in force")
-        print(f"the last of {CHANGES} changes is in force on all nodes after {time.monotonic() - last:.2f} s")
-        over_h2 = [load.communicate(timeout=PATIENCE_SECONDS)[0] for load in loads]
-        stop.set()
-        for thread in threads:
-            thread.join(PATIENCE_SECONDS)
-        assert set(found) == {200} and found[200] > 100, found
-        for said in over_h2:
-            line = re.search(r"requests: (\d+) total, .* (\d+) failed, (\d+) errored, (\d+) timeout", said)
-            assert line is not None and int(line[1]) > 100 and [line[n] for n in (2, 3, 4)] == ["0"] * 3, said
-            assert re.search(r"status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx", said), said
-        for connection in sockets:
-            got = b""
-            while len(got) < CHANGES * len("still there"):
-                more = connection.recv(10_000)
-                assert more, "a WebSocket was closed"
-                got += more
-            assert got == b"STILL THERE" * CHANGES
-            connection.close()
+        sockets: list[socket.socket] = []
+        loads: list[subprocess.Popen[str]] = []
+        threads = [threading.Thread(target=client, args=(node,), daemon=True) for node in nodes.nodes]
+        try:
+            sockets += [websocket(node) for node in nodes.nodes for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for node in nodes.nodes:
+                command = ["h2load", "-D", str(CHANGES // 10 + 1), "-c", "1", "-m", "4", f"http://{node.host}:{WEB_PORT}/over-h2"]
+                loads.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+            with nodes.nodes[0].connect() as store:
+                version = 1
+                for n in range(1, CHANGES + 1):
+                    began = time.monotonic()
+                    kind, told = store.call("SKEP", "GATEWAY", "SET", version, "by hand", changed(n, a, b))
+                    assert kind == ":", told
+                    version += 1
+                    for connection in sockets:
+                        connection.sendall(b"still there")
+                    time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+            last = time.monotonic()
+            until(lambda: all(ask(node, "GET", "/extra").body == str(CHANGES).encode() for node in nodes.nodes), "the last one is in force")
+            print(f"the last of {CHANGES} changes is in force on all nodes after {time.monotonic() - last:.2f} s")
+            over_h2 = [load.communicate(timeout=PATIENCE_SECONDS)[0] for load in loads]
+            stop.set()
+            for thread in threads:
+                thread.join(PATIENCE_SECONDS)
+            assert set(found) == {200} and found[200] > 100, found
+            for said in over_h2:
+                line = re.search(r"requests: (\d+) total, .* (\d+) failed, (\d+) errored, (\d+) timeout", said)
+                assert line is not None and int(line[1]) > 100 and [line[n] for n in (2, 3, 4)] == ["0"] * 3, said
+                assert re.search(r"status codes: \d+ 2xx, 0 3xx, 0 4xx, 0 5xx", said), said
+            for connection in sockets:
+                got = b""
+                while len(got) < CHANGES * len("still there"):
+                    more = connection.recv(10_000)
+                    assert more, "a WebSocket was closed"
+                    got += more
+                assert got == b"STILL THERE" * CHANGES
+        finally:
+            stop.set()
+            for load in loads:
+                load.kill()
+                load.wait()
+            for connection in sockets:
+                connection.close()
