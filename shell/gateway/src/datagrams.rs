@@ -76,18 +76,20 @@ impl Datagrams {
         self.socket.try_io(Interest::READABLE, || receive(self.socket.as_raw_fd(), room, told))
     }
 
-    /// Sends a datagram.
+    /// Sends a datagram, from another address of the kernel's choice if it cannot be sent from its own.
     ///
     /// # Errors
     /// `WouldBlock` if there is no room for it; those of the socket.
     pub(crate) fn try_send(&self, datagram: &[u8], to: Ends) -> io::Result<()> {
-        match to.own {
-            None => self.socket.try_send_to(datagram, to.client).map(|_| ()),
-            Some(own) => {
-                let send = || send(self.socket.as_raw_fd(), datagram, to.client, own);
-                self.socket.try_io(Interest::WRITABLE, send)
+        if let Some(own) = to.own {
+            let send = || send(self.socket.as_raw_fd(), datagram, to.client, own);
+            match self.socket.try_io(Interest::WRITABLE, send) {
+                // At [::] a broadcast over IPv4 is told like any address, and a link-local one is none without its interface.
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {}
+                sent => return sent,
             }
         }
+        self.socket.try_send_to(datagram, to.client).map(|_| ())
     }
 
     /// Sends a datagram when there is room for it.

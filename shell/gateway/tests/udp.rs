@@ -96,3 +96,22 @@ fn who_asks_one_of_several_addresses_is_answered_from_there() {
         stage.end();
     }
 }
+
+#[test]
+fn who_asks_all_at_once_is_answered() {
+    let upstream = echo();
+    for any in ["0.0.0.0", "[::]"] {
+        let port = free().port();
+        let text = format!(
+            "[gateway.listener.udp]\naddress = '{any}:{port}'\nprotocol = 'udp'\npool = 'p'\n\
+             [gateway.pool.p]\nupstreams = ['{upstream}']\n"
+        );
+        let (stage, _) = Stage::new(1, None, |web| listener(web) + &text);
+        let client = socket();
+        client.set_broadcast(true).unwrap();
+        let broadcast = format!("127.255.255.255:{port}").parse().unwrap();
+        let session = ask(&client, broadcast);
+        assert_eq!(ask(&client, broadcast), session, "its session goes on at {any}");
+        stage.end();
+    }
+}
