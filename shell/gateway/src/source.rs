@@ -328,7 +328,8 @@ impl Source {
             let late = state.late.get_or_insert_with(|| Box::pin(sleep(patience)));
             while late.as_mut().poll(cx).is_ready() {
                 if let Some(until) = self.both_ways.patience() {
-                    late.as_mut().reset(until);
+                    // The reply may end before, and has then nothing to say for it.
+                    late.as_mut().reset(until.min(Instant::now() + patience));
                     continue;
                 }
                 state.fault = Some(SourceFault::Late);
@@ -484,10 +485,16 @@ impl Body for Sending {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+    use skep_gate::http1::request::Framing;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::stream::Stream;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(future)
     }
 
@@ -559,6 +566,27 @@ mod tests {
             assert_eq!(found, text[begin..at], "from {begin}");
         }
         assert_eq!(state.from(at as u64), None);
+    }
+
+    #[test]
+    fn a_silent_body_has_no_more_than_its_own_time_once_the_reply_has_ended() {
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let mut wire = Wire::new(Stream::Tcp(accepted.unwrap().0), BytesMut::new());
+            wire.begin_body(Framing::Length(10), false);
+            let from = Inbound::H1 { wire: Rc::new(RefCell::new(wire)), length: Some(10) };
+            let patience = Duration::from_millis(50);
+            let source = Source::new(from, 0, 100, patience);
+            let both_ways = source.both_ways();
+            both_ways.begin(Duration::from_secs(3_600));
+            let mut body = Sending::new(&source);
+            assert!(timeout(patience * 4, body.frame()).await.is_err(), "the reply speaks for it");
+            both_ways.end();
+            let fault = timeout(Duration::from_secs(30), body.frame()).await.unwrap().unwrap().err();
+            assert_eq!(fault, Some(SourceFault::Late));
+        });
     }
 
     #[test]
