@@ -25,6 +25,7 @@ pub(super) fn said(why: Why) -> &'static str {
             Failure::NotSent => "no connection to an upstream",
             Failure::NotTaken => "the upstream announces no WebSockets over HTTP/2",
             Failure::Timeout => "the upstream did not answer in time",
+            Failure::Status { .. } => "the upstream answered so, and no other could be asked",
             _ => "the upstream broke the connection off",
         },
     }
