@@ -83,13 +83,14 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
             return Ok(());
         }
     }
-    shut(&wire).await
+    shut(&wire, LINGER_TIME).await
 }
 
-/// Says that nothing follows, which over TLS are bytes of their own that a client may not take.
-async fn shut(wire: &Rc<RefCell<Wire>>) -> io::Result<()> {
+/// Says that nothing follows, which over TLS are bytes of their own that a client may not take: without them it must hold what came
+/// before for cut off.
+async fn shut(wire: &Rc<RefCell<Wire>>, patience: Duration) -> io::Result<()> {
     let said = poll_fn(|cx| AsyncWrite::poll_shutdown(Pin::new(&mut wire.borrow_mut().stream), cx));
-    timeout(LINGER_TIME, said).await?
+    timeout(patience, said).await?
 }
 
 fn limits(connection: &Connection) -> Option<Limits> {
@@ -174,15 +175,18 @@ async fn exchange(
             let came = timeout(LINGER_TIME, rest).await.is_ok();
             if !came {
                 linger(wire).await;
-                shut(wire).await?;
+                shut(wire, limits.body_idle).await?;
             }
             Ok(came)
         }
         (false, _) => {
             if refused || unasked {
                 linger(wire).await;
+                shut(wire, LINGER_TIME).await?;
+            } else {
+                // The client takes the last of its reply in its own time, as what came before.
+                shut(wire, limits.body_idle).await?;
             }
-            shut(wire).await?;
             Ok(false)
         }
     }
@@ -227,7 +231,7 @@ async fn refuse(wire: &Rc<RefCell<Wire>>, bad: Bad, patience: Duration) -> io::R
     let asked = Asked { method: Method::GET, version: Version::HTTP_11, keep_alive: false };
     let (parts, body) = response.into_parts();
     write(wire, &asked, parts, body, patience).await?;
-    shut(wire).await?;
+    shut(wire, LINGER_TIME).await?;
     // What it still sends is read for a moment, so that the answer reaches it.
     let mut left = LINGER_BYTES_MAX;
     let rest = poll_fn(|cx| {
@@ -243,4 +247,79 @@ async fn refuse(wire: &Rc<RefCell<Wire>>, bad: Bad, patience: Duration) -> io::R
     });
     let _ = timeout(LINGER_TIME, rest).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::crypto::ring;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ClientConfig, RootCertStore, ServerConfig};
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::sleep;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+    use crate::stream::Beneath;
+
+    const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stage/localhost.pem");
+    const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stage/localhost.key");
+
+    /// Both ends of a connection with TLS.
+    async fn secure() -> (Stream, tokio_rustls::client::TlsStream<TcpStream>) {
+        let certificate = CertificateDer::from_pem_file(CERTIFICATE).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let client = client.with_safe_default_protocol_versions().unwrap();
+        let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_no_client_auth()));
+        let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::from_pem_file(KEY).unwrap();
+        let server = server.unwrap().with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let server = TlsAcceptor::from(Arc::new(server));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let (to, from) = tokio::join!(TcpStream::connect(to), listener.accept());
+        let (client, server) = tokio::join!(
+            client.connect("localhost".try_into().unwrap(), to.unwrap()),
+            server.accept(Beneath::new(from.unwrap().0))
+        );
+        (Stream::Tls(Box::new(server.unwrap().into())), client.unwrap())
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_for_a_while_sees_over_tls_that_its_reply_is_whole() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (stream, mut client) = secure().await;
+            let wire = Rc::new(RefCell::new(Wire::new(stream, BytesMut::new())));
+            let mut sent = 0;
+            // Until there is no room for more.
+            let write = || {
+                poll_fn(|cx| {
+                    AsyncWrite::poll_write(Pin::new(&mut wire.borrow_mut().stream), cx, &[0; 1 << 14])
+                })
+            };
+            while let Ok(wrote) = timeout(LINGER_TIME / 4, write()).await {
+                sent += wrote.unwrap();
+            }
+            let shut = async {
+                let shut = shut(&wire, Duration::from_secs(30)).await;
+                drop(wire);
+                shut
+            };
+            let take = async {
+                sleep(LINGER_TIME * 3 / 2).await;
+                let mut got = Vec::new();
+                client.read_to_end(&mut got).await.map(|_| got.len())
+            };
+            let (shut, took) = tokio::join!(shut, take);
+            assert_eq!(took.unwrap(), sent, "and the end was said");
+            shut.unwrap();
+        });
+    }
 }
