@@ -16,9 +16,9 @@ from harness.server import Redis, Skep
 from .comparing import pairs
 
 NEWER_COMMANDS = set(
-    "client|no-touch client|setinfo cluster|myshardid hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist waitaof".split()
+    "client|no-touch client|setinfo cluster|myshardid hexpire hpexpire hexpireat hpexpireat httl hpttl hexpiretime hpexpiretime hpersist waitaof script|show".split()
 )
-"""Redis has them since 7.2 and 7.4."""
+"""Redis has them since 7.2 and 7.4; SCRIPT SHOW is of Valkey 8.0."""
 
 OWN_COMMANDS = {
     "once", "skep", "skep|gateway", "skep|help", "skep|node",
