@@ -166,13 +166,13 @@ impl Node {
 
     /// Puts tries of those at `places` into the batch, and of those who wait for what they move on.
     fn serve_places(&mut self, at: usize, places: Vec<Place>, is_sure: bool, mut is_held: bool) {
-        let mut known: BTreeSet<Place> = places.iter().copied().collect();
         let mut chosen: VecDeque<(Place, bool)> = places.into_iter().map(|place| (place, is_sure)).collect();
         // Who waits for several keys may take what was for somebody else.
         let takes_any = |node: &Node, place: Place| {
             node.shards[at].waiting.get(place).is_some_and(|waiter| waiter.keys().nth(1).is_some())
         };
-        let mut is_certain = !known.iter().any(|place| takes_any(self, *place));
+        // Those chosen, once somebody moves something on, and whether each of them waits for one key alone.
+        let mut known: Option<(BTreeSet<Place>, bool)> = None;
         // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
         // entry, if somebody here holds the turn.
         while let Some((place, is_sure)) = chosen.pop_front() {
@@ -189,15 +189,20 @@ impl Node {
                 && let Some(key) = args.get(place).map(Box::<[u8]>::from)
                 && self.shards[at].waiting.holds_key(db, &key)
             {
-                // Those chosen already have theirs.
-                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false), &known);
+                let (known, is_certain) = known.get_or_insert_with(|| {
+                    let known: BTreeSet<Place> = chosen.iter().map(|(place, _)| *place).collect();
+                    let is_certain = !known.iter().any(|place| takes_any(self, *place));
+                    (known, is_certain)
+                });
+                // Those have theirs.
+                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false), known);
                 if turn.line.is_some() {
                     self.shards[at].batch.push_serve(db, &key);
                 }
                 known.extend(&turn.places);
-                is_certain &= !turn.places.iter().any(|place| takes_any(self, *place));
+                *is_certain &= !turn.places.iter().any(|place| takes_any(self, *place));
                 let is_sure =
-                    is_sure && is_certain && turn.line.is_none() && self.gives_on(at, kind, db, &key);
+                    is_sure && *is_certain && turn.line.is_none() && self.gives_on(at, kind, db, &key);
                 chosen.extend(turn.places.into_iter().map(|place| (place, is_sure)));
                 is_held = turn.held;
             }
