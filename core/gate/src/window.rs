@@ -26,9 +26,9 @@ impl Counts {
         self.latency += other.latency;
     }
 
-    /// Failures over all; 0 of nothing. What began well and fails later may have left the total by then.
+    /// Failures over all; 0 of nothing.
     pub fn failure_rate(&self) -> f64 {
-        if self.total == 0 { 0.0 } else { (self.failed as f64 / self.total as f64).min(1.0) }
+        if self.total == 0 { 0.0 } else { self.failed as f64 / self.total as f64 }
     }
 
     /// Slow ones over all; 0 of nothing.
@@ -64,6 +64,12 @@ impl Window {
         self.advance(now);
         self.steps[(self.newest % STEPS as u64) as usize].add(&what);
         self.sum.add(&what);
+        self.newest
+    }
+
+    /// The number of the step in which `now` is counted.
+    pub fn step(&mut self, now: Micros) -> u64 {
+        self.advance(now);
         self.newest
     }
 
@@ -149,8 +155,9 @@ mod tests {
         assert_eq!(window.counts(at(1_000)), one(), "both have left together");
         window.fail_later(at(1_000), step, 10);
         assert_eq!(window.counts(at(1_000)), Counts { total: 2, failed: 1, slow: 0, latency: 10 });
+        assert_eq!(window.step(at(1_050)), window.step(at(1_000)), "of the same tenth");
         window.clear();
-        window.add(at(1_000), Counts { failed: 1, ..Counts::default() });
+        window.add(at(1_000), Counts { total: 1, failed: 1, ..Counts::default() });
         assert_eq!(window.counts(at(1_000)).mean_latency(), None);
     }
 }

@@ -76,8 +76,8 @@ impl Gate {
                 let same_route = request.route.is_some_and(|r| keeps_breaker[r.at()]);
                 attempt.pass = attempt.pass.filter(|_| same);
                 attempt.route_pass = attempt.route_pass.filter(|_| same_route);
-                attempt.told.pass = attempt.told.pass.filter(|_| same);
-                attempt.told.route_pass = attempt.told.route_pass.filter(|_| same_route);
+                attempt.told.breaker = attempt.told.breaker.filter(|_| same);
+                attempt.told.route_breaker = attempt.told.route_breaker.filter(|_| same_route);
             }
             request.holds_bulkhead = request.holds_bulkhead.and_then(|route| new_route[route.at()]);
             let still_waits = match request.state {

@@ -8,17 +8,17 @@ use skep_base::Micros;
 use super::pool::Verdict;
 use super::{Gate, Note, Output, RequestId};
 use crate::config::resilience::Failing;
-use crate::health::Counted;
+use crate::health;
 use crate::names::PoolId;
 use crate::resilience::retry::{self, Failure};
-use crate::resilience::{Breaker, Outcome, Pass};
+use crate::resilience::{Counted, Outcome};
 
-/// What was told of a head that was well, with the failures in a row that ended by it.
+/// As what a head that was well was counted: by the breakers, and beside other upstreams.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Told {
-    pub(super) pass: Option<(Pass, u32)>,
-    pub(super) route_pass: Option<(Pass, u32)>,
-    pub(super) counted: Option<Counted>,
+    pub(super) breaker: Option<Counted>,
+    pub(super) route_breaker: Option<Counted>,
+    pub(super) counted: Option<health::Counted>,
 }
 
 /// What a reply says of its upstream beside others.
@@ -53,8 +53,8 @@ impl Gate {
             let rule = self.config.routes[route.at()].it.breaker.as_ref();
             let breaking = rule.is_some_and(|r| retry::is_listed(&r.on, failure));
             let outcome = if breaking { Outcome::Failed } else { Outcome::Well(latency) };
-            let breaker = self.routes[route.at()].breaker.as_ref();
-            told.route_pass = breaker.filter(|_| !breaking).map(|breaker| (pass, breaker.in_a_row()));
+            let breaker = self.routes[route.at()].breaker.as_mut().filter(|_| !breaking);
+            told.route_breaker = breaker.map(|breaker| breaker.counted(now, pass));
             self.leave_route(now, route, pass, outcome, out);
         }
         if let Some((pool, upstream)) = place {
@@ -62,9 +62,8 @@ impl Gate {
             let Gate { pools, site, rng, .. } = self;
             let own = &mut pools[pool.at()];
             let breaking = own.config.breaker.as_ref().is_some_and(|r| retry::is_listed(&r.on, failure));
-            let known = &own.upstreams[upstream.at()];
-            let breaker = known.breaker.as_ref().filter(|_| !breaking);
-            told.pass = pass.zip(breaker.map(Breaker::in_a_row));
+            let breaker = own.upstreams[upstream.at()].breaker.as_mut().filter(|_| !breaking);
+            told.breaker = breaker.zip(pass).map(|(breaker, pass)| breaker.counted(now, pass));
             told.counted = own.learn(now, site, upstream, pass, latency, verdict, breaking, rng, out);
             self.after_learning(now, pool, before, out);
         }
@@ -78,12 +77,12 @@ impl Gate {
         let route = self.requests.get(&id).and_then(|request| request.route);
         let Some(attempt) = self.attempt_mut(id, number) else { return };
         let (told, place) = (std::mem::take(&mut attempt.told), attempt.place);
-        if let (Some(route), Some((pass, in_a_row))) = (route, told.route_pass) {
+        if let (Some(route), Some(head)) = (route, told.route_breaker) {
             let Gate { config, routes, rng, .. } = self;
             let rule = config.routes[route.at()].it.breaker.as_ref();
             let rule = rule.filter(|rule| retry::is_listed(&rule.on, Failure::Broken));
             if let (Some(breaker), Some(rule)) = (&mut routes[route.at()].breaker, rule)
-                && breaker.break_off(now, rule, pass, in_a_row, rng)
+                && breaker.break_off(now, rule, head, rng)
             {
                 self.stats.breakers_opened += 1;
                 out.push(Output::Note(Note::RouteBreaker { route, open: true }));

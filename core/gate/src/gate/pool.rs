@@ -392,10 +392,10 @@ impl Pool {
     ) {
         self.loads[upstream.at()].cost.fail(now, Micros(0));
         let own = &mut self.upstreams[upstream.at()];
-        if let (Some(breaker), Some(rule), Some((pass, in_a_row))) =
-            (&mut own.breaker, &self.config.breaker, told.pass)
+        if let (Some(breaker), Some(rule), Some(head)) =
+            (&mut own.breaker, &self.config.breaker, told.breaker)
             && retry::is_listed(&rule.on, Failure::Broken)
-            && breaker.break_off(now, rule, pass, in_a_row, rng)
+            && breaker.break_off(now, rule, head, rng)
         {
             out.push(Output::Note(Note::UpstreamBreaker { pool: self.id, upstream, open: true }));
         }

@@ -45,6 +45,15 @@ pub struct Pass {
     epoch: u64,
 }
 
+/// As what an attempt that was well is counted, to be put right if its reply breaks off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    epoch: u64,
+    step: u64,
+    /// The failures in a row that it ends.
+    before: u32,
+}
+
 /// How an attempt ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -92,6 +101,11 @@ impl Breaker {
             *under_way += 1;
         }
         Some(Pass { epoch: self.epoch })
+    }
+
+    /// As what an attempt counts that leaves at `now` and is well.
+    pub fn counted(&mut self, now: Micros, pass: Pass) -> Counted {
+        Counted { epoch: pass.epoch, step: self.window.step(now), before: self.failures }
     }
 
     /// The end of an attempt. True if the breaker opened or closed by it.
@@ -146,29 +160,22 @@ impl Breaker {
         }
     }
 
-    /// Failures in a row while closed.
-    pub fn in_a_row(&self) -> u32 {
-        self.failures
-    }
-
-    /// A reply broke off after its attempt had left as well, at which `before` failures in a row had ended. True if the breaker
-    /// opened by it.
-    pub fn break_off(
-        &mut self,
-        now: Micros,
-        rule: &config::Breaker,
-        pass: Pass,
-        before: u32,
-        rng: &mut Rng,
-    ) -> bool {
+    /// A reply broke off after its attempt had left as well. It fails in the place of its head, or as an attempt of its own if that is
+    /// not in the window any more. True if the breaker opened by it.
+    pub fn break_off(&mut self, now: Micros, rule: &config::Breaker, head: Counted, rng: &mut Rng) -> bool {
         // Also of the trial that closed it; but what began before it opened says nothing of what is since.
-        if self.epoch.abs_diff(pass.epoch) > 1 {
+        if self.epoch.abs_diff(head.epoch) > 1 {
             return false;
         }
         let opens = match self.state {
             State::Closed => {
-                self.window.add(now, Counts { failed: 1, ..Counts::default() });
-                self.failures = self.failures.max(before).saturating_add(1);
+                if head.epoch == self.epoch {
+                    self.window.fail_later(now, head.step, 0);
+                } else {
+                    // A trial counts in no window.
+                    self.window.add(now, Counts { total: 1, failed: 1, ..Counts::default() });
+                }
+                self.failures = self.failures.max(head.before).saturating_add(1);
                 self.should_open(now, rule)
             }
             State::HalfOpen { .. } => true,
@@ -302,6 +309,53 @@ mod tests {
         assert!(run.attempt(WELL), "three well in a row close it");
         assert_eq!(run.breaker.state(), State::Closed);
         assert!(!run.attempt(Outcome::Failed), "what was before it opened is forgotten");
+    }
+
+    #[test]
+    fn streams_that_break_are_one_failure_of_one_each_whether_their_heads_are_remembered_or_not() {
+        // Of 40 attempts the heads of 20 are well at `began`, and break off 5 s after the other 20 were well.
+        for began in [10, 40] {
+            let mut run = Run::new();
+            let secs = Micros::from_secs;
+            run.now = secs(began);
+            let heads: Vec<Counted> = (0..20)
+                .map(|_| {
+                    let pass = run.breaker.enter(run.now, &rule()).unwrap();
+                    let head = run.breaker.counted(run.now, pass);
+                    assert!(!run.breaker.leave(run.now, &rule(), pass, WELL, &mut run.rng));
+                    head
+                })
+                .collect();
+            run.now = secs(40);
+            (0..20).for_each(|_| _ = run.attempt(WELL));
+            run.now = secs(45);
+            let mut broken =
+                heads.iter().map(|head| run.breaker.break_off(run.now, &rule(), *head, &mut run.rng));
+            let opened = broken.position(|opens| opens).expect("half of all have failed");
+            assert_eq!(opened + 1, 20, "heads of second {began}");
+        }
+        // All others have left the window: what breaks is all that there is.
+        let mut run = Run::new();
+        let pass = run.breaker.enter(run.now, &rule()).unwrap();
+        let head = run.breaker.counted(run.now, pass);
+        run.breaker.leave(run.now, &rule(), pass, WELL, &mut run.rng);
+        run.now = Micros::from_secs(60);
+        let opened = (0..30).position(|_| run.breaker.break_off(run.now, &rule(), head, &mut run.rng));
+        assert_eq!(opened, Some(19), "as many as the rule asks for");
+    }
+
+    #[test]
+    fn what_breaks_of_the_trial_that_closed_it_is_an_attempt_of_its_own() {
+        let mut run = Run::new();
+        run.open();
+        run.now = run.breaker.next_change().unwrap();
+        let passes: Vec<_> = (0..3).map_while(|_| run.breaker.enter(run.now, &rule())).collect();
+        let head = run.breaker.counted(run.now, passes[0]);
+        passes.iter().for_each(|pass| _ = run.breaker.leave(run.now, &rule(), *pass, WELL, &mut run.rng));
+        assert_eq!(run.breaker.state(), State::Closed);
+        assert!(!run.breaker.break_off(run.now, &rule(), head, &mut run.rng));
+        let counts = run.breaker.window.counts(run.now);
+        assert_eq!((counts.total, counts.failed), (1, 1));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod queue;
 pub mod retry;
 
 pub use adaptive::Adaptive;
-pub use breaker::{Breaker, Outcome, Pass, State};
+pub use breaker::{Breaker, Counted, Outcome, Pass, State};
 pub use budget::Budget;
 pub use failover::Failover;
 pub use latency::Latencies;
