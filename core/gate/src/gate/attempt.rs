@@ -13,7 +13,8 @@ use crate::resilience::retry::{self, Failure, Final};
 use crate::resilience::{Outcome, Pass};
 
 /// A reply that another attempt is to follow later than this is not held back, and one that is held is given on if the attempt
-/// waits for a place for longer than this: its connection would be kept from others for so long.
+/// waits for a place for longer than this, and let go if an attempt beside it takes longer: its connection would be kept from
+/// others for so long.
 const HOLD_MAX: Micros = Micros::from_secs(1);
 /// Replies that a percentile needs before a hedge goes by it.
 const HEDGE_SAMPLES: u64 = 100;
@@ -38,8 +39,8 @@ pub(super) struct Attempt {
     pub(super) sent: bool,
     /// The head of its reply is here.
     pub(super) replied: bool,
-    /// Its reply is held back, until it is known whether another attempt follows, and no longer than this. Its upstream has done its
-    /// part, so it has no place there meanwhile.
+    /// Its reply is held back, until it is known whether another attempt follows, or what becomes of the one beside it, and no longer
+    /// than this. Its upstream has done its part, so it has no place there meanwhile.
     pub(super) held_until: Option<Micros>,
     /// What was told of a head that was well.
     pub(super) told: Told,
@@ -220,9 +221,16 @@ impl Gate {
             }
             return self.forward(now, id, number, out);
         }
-        if self.requests[&id].attempts.len() > 1 {
-            // The other one may still be well.
-            return self.abandon(now, id, number, out);
+        let request = &self.requests[&id];
+        if request.attempts.iter().any(|a| a.number != number && a.held_until.is_none()) {
+            // The other one may still be well; if it is not, this is what the client gets.
+            self.request_mut(id).said = Some(failure);
+            self.hold(now, id, number, Micros(0), out);
+            return self.wake_request(id);
+        }
+        if let Some(before) = request.held() {
+            // What came last says most.
+            self.abandon(now, id, before, out);
         }
         match self.next_attempt(now, id, failure, false) {
             Ok(wait) => {
@@ -234,16 +242,19 @@ impl Gate {
         }
     }
 
-    /// Keeps a reply for the client until another attempt begins, which is to be tried after `wait`.
+    /// Keeps a reply for the client until another attempt begins, which is to be tried after `wait`, or until the one beside it ends.
     fn hold(&mut self, now: Micros, id: RequestId, number: u32, wait: Micros, out: &mut Vec<Output>) {
         if wait > HOLD_MAX {
             return self.abandon(now, id, number, out);
         }
         let route = self.requests[&id].route;
         let attempt = self.attempt_mut(id, number).expect("its reply is here");
+        let had_place = attempt.held_until.is_none();
         attempt.held_until = Some(now.plus(wait).plus(HOLD_MAX));
         let attempt = *attempt;
-        self.give_back(now, route, &attempt, out);
+        if had_place {
+            self.give_back(now, route, &attempt, out);
+        }
     }
 
     pub(super) fn on_failed(
@@ -257,7 +268,7 @@ impl Gate {
         let Some(attempt) = self.attempt_mut(id, number) else { return };
         let (waits, held) = (attempt.waits, attempt.held_until.is_some());
         if held {
-            // Another attempt is to follow anyway.
+            // Another attempt is to follow anyway, or is there.
             return self.release(now, id, number, out);
         }
         let forwarding = matches!(self.requests[&id].state, State::Forwarding { .. });
@@ -274,14 +285,20 @@ impl Gate {
         if forwarding {
             return self.end(id);
         }
-        if !self.requests[&id].attempts.is_empty() {
+        if self.requests[&id].runs() {
             return;
         }
+        let said = self.request_mut(id).said.take();
         match self.next_attempt(now, id, failure, waits) {
-            Ok(wait) => self.back_off(now, id, wait),
+            Ok(wait) => {
+                if let Some(held) = self.requests[&id].held() {
+                    self.hold(now, id, held, wait, out);
+                }
+                self.back_off(now, id, wait);
+            }
             // It was a place of ours that was missing.
-            Err(_) if waits => self.answer(now, id, Why::QueueLate, out),
-            Err(why) => self.answer(now, id, Why::Failed(failure, why), out),
+            Err(_) if waits && said.is_none() => self.answer(now, id, Why::QueueLate, out),
+            Err(why) => self.answer(now, id, Why::Failed(said.unwrap_or(failure), why), out),
         }
     }
 
@@ -298,7 +315,7 @@ impl Gate {
     fn back_off(&mut self, now: Micros, id: RequestId, wait: Micros) {
         let request = self.request_mut(id);
         request.state = State::BackOff { until: now.plus(wait) };
-        request.hedge_at = None;
+        (request.hedge_at, request.said) = (None, None);
         self.wake_request(id);
     }
 
@@ -367,7 +384,10 @@ impl Gate {
         } else if let Some(held) = request.attempts.iter().find(|a| a.held_until.is_some_and(|at| at <= now))
         {
             let number = held.number;
-            self.forward(now, id, number, out);
+            match request.runs() {
+                true => self.abandon(now, id, number, out),
+                false => self.forward(now, id, number, out),
+            }
         } else if let Some(late) = request.attempts.iter().find(|a| a.until() <= now) {
             let (number, failure) = (late.number, late.lateness());
             out.push(Output::Abandon { request: id, attempt: number });

@@ -47,6 +47,8 @@ pub(super) struct Request {
     pub(super) may_have_run: bool,
     /// How its last attempt failed; none before one has.
     pub(super) failed: Option<Failure>,
+    /// What an attempt said, whose reply could not be held for as long as the one beside it took.
+    pub(super) said: Option<Failure>,
     /// The next attempt is a retry, which a budget has paid.
     pub(super) is_retry: bool,
     pub(super) state: State,
@@ -63,6 +65,11 @@ impl Request {
     /// What binds it to an upstream of a pool: its own, or the backup.
     pub(super) fn ties(&self, pool: PoolId) -> &Ties {
         if self.pool == Some(pool) { &self.arrival.ties } else { &self.arrival.backup_ties }
+    }
+
+    /// Whether an attempt is under way whose reply is not here.
+    pub(super) fn runs(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.held_until.is_none())
     }
 
     pub(super) fn is_queued(&self) -> bool {
@@ -85,14 +92,14 @@ impl Request {
         places.sort_unstable();
         places.dedup();
         assert_eq!(places.len(), self.tried.len(), "INV-GATE-14: {id:?} was tried at {:?}", self.tried);
+        let held = self.attempts.iter().filter(|attempt| attempt.held_until.is_some()).count();
+        assert!(held <= 1, "INV-GATE-12: {id:?} holds {:?}", self.attempts);
         match self.state {
             State::AtRoute(_) | State::AtPool(_) | State::BackOff { .. } => {
-                let none = self.attempts.is_empty() || (self.attempts.len() == 1 && self.held().is_some());
-                assert!(none, "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
+                assert!(!self.runs(), "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
             }
             State::Running => {
-                let runs = !self.attempts.is_empty() && self.held().is_none();
-                assert!(runs, "INV-GATE-12: {id:?} runs with {:?}", self.attempts);
+                assert!(self.runs(), "INV-GATE-12: {id:?} runs with {:?}", self.attempts);
             }
             State::Forwarding { attempt } => {
                 let only = self.attempts.len() == 1 && self.attempts[0].number == attempt;
@@ -134,6 +141,7 @@ impl Gate {
             tried: Vec::with_capacity(1),
             may_have_run: false,
             failed: None,
+            said: None,
             is_retry: false,
             state: State::Running,
             hedge_at: None,
