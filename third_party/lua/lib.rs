@@ -129,6 +129,8 @@ unsafe extern "C-unwind" {
     pub fn skep_allocated(l: *mut lua_State) -> isize;
     /// Counts work done outside of the interpreter. 0 if there is none left; the script ends at its next step.
     pub fn skep_trywork(l: *mut lua_State, units: usize) -> c_int;
+    /// Asks whether so many bytes could be allocated. 0 if they are too many; the script ends at its next step.
+    pub fn skep_trymemory(l: *mut lua_State, bytes: usize) -> c_int;
     pub fn skep_setreadonly(l: *mut lua_State, index: c_int, readonly: c_int);
     pub fn skep_serial(l: *mut lua_State, index: c_int) -> c_uint;
 }

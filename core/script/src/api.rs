@@ -14,6 +14,9 @@ use crate::to_lua::{push_error, push_reply};
 const VERSION: &str = "7.4.0";
 const VERSION_NUMBER: u32 = 0x0007_0400;
 
+/// Of a line of `redis.log`; the rest of a longer one is cut off. What is logged is kept until the entry is applied.
+const LINE_BYTES_MAX: usize = 16 << 10;
+
 /// Pushes the table.
 pub(crate) fn open(s: Stack) {
     s.push_table(0, 32);
@@ -125,20 +128,29 @@ fn collect(s: Stack, buffer: &mut Vec<u8>, spans: &mut Vec<Span>) -> Result<(), 
     if count == 0 {
         return Err(raise(s, "Please specify at least one argument for this redis lib call"));
     }
+    // SAFETY: as in `run_command`.
+    let bytes_max = unsafe { (*s.shared()).memory };
     for argument in 1..=count {
         let start = buffer.len();
         match s.kind(argument) {
-            Kind::String => buffer.extend_from_slice(s.string(argument).expect("its kind is String")),
+            Kind::String => {
+                let text = s.string(argument).expect("its kind is String");
+                // A script's strings are counted as its memory, but the same one may be given often.
+                if start + text.len() > bytes_max {
+                    return Err(raise(
+                        s,
+                        &format!("the command's arguments are longer than {bytes_max} bytes"),
+                    ));
+                }
+                buffer.extend_from_slice(text);
+            }
             Kind::Number => write_number(buffer, s.number(argument).expect("its kind is Number")),
             _ => return Err(raise(s, "Lua redis lib command arguments must be strings or integers")),
         }
-        // Strings of a script are counted as memory, of which there are less than 4 GiB; the same one may be given often.
-        if u32::try_from(buffer.len()).is_err() {
-            return Err(raise(s, "the command's arguments are longer than 4 GiB"));
-        }
+        s.work(buffer.len() / 16 - start / 16)?;
         spans.push(Span { start: start as u32, len: (buffer.len() - start) as u32 });
     }
-    s.work(buffer.len() / 16)
+    Ok(())
 }
 
 /// A number as an argument: an integer without a point, else the shortest text that reads back equal (Redis 7.2 and later).
@@ -179,7 +191,9 @@ fn log(s: Stack) -> Result<i32, Raise> {
         if argument > 2 {
             line.push(b' ');
         }
-        line.extend_from_slice(s.text(argument).unwrap_or_default());
+        let text = s.text(argument).unwrap_or_default();
+        let room = LINE_BYTES_MAX.saturating_sub(line.len());
+        line.extend_from_slice(&text[..text.len().min(room)]);
     }
     s.work(COMMAND_WORK + line.len() / 16)?;
     if let Some(host) = host(s) {

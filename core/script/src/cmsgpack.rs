@@ -51,6 +51,7 @@ fn pack_value(s: Stack, out: &mut Vec<u8>, depth: usize) -> Result<(), Raise> {
         Kind::String => {
             let text = s.string(-1).expect("its kind is String");
             s.work(text.len() / 16)?;
+            s.room(out.len() + text.len())?;
             pack_string(out, text);
         }
         Kind::Boolean => out.push(if s.boolean(-1) { 0xc3 } else { 0xc2 }),

@@ -161,11 +161,11 @@ impl Interpreter {
 
     /// Begins a run: whatever ran before leaves no trace in it.
     pub fn begin(&mut self, run: Run) {
-        let work = run.limits.work as isize;
+        let (work, memory) = (run.limits.work as isize, run.limits.memory.min(MEMORY_MAX));
         // SAFETY: no native function runs.
         unsafe {
-            (*self.shared).begin(work);
-            ffi::skep_begin(self.l, work, run.limits.memory.min(MEMORY_MAX) as isize, run.seed);
+            (*self.shared).begin(work, memory as usize);
+            ffi::skep_begin(self.l, work, memory as isize, run.seed);
         }
     }
 
@@ -217,6 +217,7 @@ impl Interpreter {
         self.stack().set_top(0);
         // SAFETY: no native function runs.
         unsafe {
+            (*self.shared).end();
             if ffi::skep_allocated(self.l) > GARBAGE_KEPT {
                 ffi::lua_gc(self.l, ffi::LUA_GCCOLLECT, 0);
             }

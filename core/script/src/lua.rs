@@ -370,6 +370,16 @@ impl Stack {
         if unsafe { ffi::skep_trywork(self.l, units) != 0 } { Ok(()) } else { Err(Raise::Exhausted) }
     }
 
+    /// Makes sure that a string of so many bytes could be made. What a native function collects outside of the interpreter is no
+    /// longer than that: it is counted as memory only when it is pushed.
+    ///
+    /// # Errors
+    /// [`Raise::Exhausted`] if there is less memory left.
+    #[inline]
+    pub fn room(self, bytes: usize) -> Result<(), Raise> {
+        if unsafe { ffi::skep_trymemory(self.l, bytes) != 0 } { Ok(()) } else { Err(Raise::Exhausted) }
+    }
+
     /// The function at call `level` and its line: 0 is the running one.
     pub fn place(self, level: i32) -> Option<(bool, Place)> {
         // SAFETY: `lua_Debug` is plain data that `lua_getstack` and `lua_getinfo` fill in.

@@ -7,6 +7,9 @@ use crate::cjson::Config;
 use crate::functions::Registering;
 use crate::host::Host;
 
+/// Bytes of each buffer that the next run finds.
+const ROOM_KEPT: usize = 256 << 10;
+
 /// Lives at one address for as long as its interpreter; native functions find it through the allocator's datum.
 pub(crate) struct Shared {
     /// Who carries out `redis.call`; while a script runs, and not while a library is loaded.
@@ -19,6 +22,8 @@ pub(crate) struct Shared {
     pub cjson: Vec<Config>,
     /// The work that the run began with; `os.clock` tells of it.
     pub work: isize,
+    /// The memory of the run, in bytes.
+    pub memory: usize,
     /// Room for commands and replies.
     pub command: Vec<u8>,
     pub spans: Vec<Span>,
@@ -33,6 +38,7 @@ impl Shared {
             protocol: Protocol::Resp2,
             cjson: vec![Config::default()],
             work: 0,
+            memory: 0,
             command: Vec::new(),
             spans: Vec::new(),
             reply: Vec::new(),
@@ -40,10 +46,22 @@ impl Shared {
     }
 
     /// Forgets what another script has set: a run depends on nothing that ran before.
-    pub fn begin(&mut self, work: isize) {
+    pub fn begin(&mut self, work: isize, memory: usize) {
         self.protocol = Protocol::Resp2;
         self.cjson.clear();
         self.cjson.push(Config::default());
-        self.work = work;
+        (self.work, self.memory) = (work, memory);
+    }
+
+    /// Lets go of the room that a large command or reply has taken.
+    pub fn end(&mut self) {
+        self.command.clear();
+        self.command.shrink_to(ROOM_KEPT);
+        self.spans.clear();
+        self.spans.shrink_to(ROOM_KEPT / size_of::<Span>());
+        self.reply.clear();
+        self.reply.shrink_to(ROOM_KEPT);
+        self.cjson.truncate(1);
+        self.cjson.shrink_to(ROOM_KEPT / size_of::<Config>());
     }
 }

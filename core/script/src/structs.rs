@@ -136,6 +136,7 @@ fn pack(s: Stack) -> Result<i32, Raise> {
                     return Err(s.bad_argument(argument + 1, "string too short"));
                 }
                 s.work(item.size / 4)?;
+                s.room(out.len() + item.size)?;
                 out.extend_from_slice(&text[..item.size]);
                 if item.letter == b's' {
                     out.push(0);

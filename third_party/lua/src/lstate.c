@@ -274,13 +274,20 @@ LUA_API void skep_work (lua_State *L, size_t units) {
 }
 
 
-LUA_API void skep_memory (lua_State *L, size_t bytes) {
+LUA_API int skep_trymemory (lua_State *L, size_t bytes) {
   global_State *g = G(L);
   if (bytes > MAX_LUMEM/4) bytes = MAX_LUMEM/4;
   if ((ptrdiff_t)bytes > g->memory) {
     if (g->exhausted == 0) g->exhausted = SKEP_MEMORY;
-    luaE_exhausted(L);
+    g->work = -1;
+    return 0;
   }
+  return 1;
+}
+
+
+LUA_API void skep_memory (lua_State *L, size_t bytes) {
+  if (!skep_trymemory(L, bytes)) luaE_exhausted(L);
 }
 
 

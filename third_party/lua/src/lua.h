@@ -311,6 +311,8 @@ LUA_API void skep_work (lua_State *L, size_t units);
 LUA_API int skep_trywork (lua_State *L, size_t units);
 /* `bytes' are about to be allocated; raises an error if they are too many */
 LUA_API void skep_memory (lua_State *L, size_t bytes);
+/* the same, but tells it (0) in place of an error */
+LUA_API int skep_trymemory (lua_State *L, size_t bytes);
 LUA_API void skep_setreadonly (lua_State *L, int idx, int readonly);
 LUA_API int skep_random (lua_State *L);
 LUA_API void skep_randomseed (lua_State *L, int seed);

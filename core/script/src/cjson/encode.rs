@@ -15,6 +15,9 @@ pub(super) fn encode(s: Stack) -> Result<i32, Raise> {
     Ok(1)
 }
 
+/// Bytes of a string, six times as many when each is escaped, that are written before it is asked again whether they fit.
+const PIECE: usize = 4_096;
+
 struct Encoder {
     s: Stack,
     config: Config,
@@ -60,15 +63,20 @@ impl Encoder {
     fn string(&mut self, text: &[u8]) -> Result<(), Raise> {
         self.s.work(text.len() / 4)?;
         self.out.push(b'"');
-        for &c in text {
-            match escape(c) {
-                Some(escaped) => self.out.extend_from_slice(escaped),
-                None if c < 0x20 || c == 0x7f => self.out.extend_from_slice(format!("\\u{c:04x}").as_bytes()),
-                None => self.out.push(c),
-            }
+        for piece in text.chunks(PIECE) {
+            self.s.room(self.out.len() + piece.len())?;
+            piece.iter().for_each(|c| self.character(*c));
         }
         self.out.push(b'"');
         Ok(())
+    }
+
+    fn character(&mut self, c: u8) {
+        match escape(c) {
+            Some(escaped) => self.out.extend_from_slice(escaped),
+            None if c < 0x20 || c == 0x7f => self.out.extend_from_slice(format!("\\u{c:04x}").as_bytes()),
+            None => self.out.push(c),
+        }
     }
 
     fn number(&mut self, number: f64) -> Result<(), Raise> {
