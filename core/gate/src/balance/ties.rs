@@ -17,12 +17,14 @@ pub struct Ties {
 }
 
 impl Ties {
-    /// Those of a request to `pool`; `now_secs` is the wall clock, in seconds since the Unix epoch.
-    pub fn of(head: &Head<'_>, pool: &Named<Pool>, secret: &Secret, now_secs: u64) -> Ties {
+    /// Those of a request to `pool`; `sessions` gives, of a pool that has some, their secret and the wall clock, in seconds since
+    /// the Unix epoch.
+    pub fn of(head: &Head<'_>, pool: &Named<Pool>, sessions: impl FnOnce() -> (Secret, u64)) -> Ties {
         let mut ties = Ties { key: head.key(&pool.it.hash_by), ..Ties::default() };
         if let Some(rule) = &pool.it.sticky {
+            let (secret, now_secs) = sessions();
             head.cookie(&rule.cookie.0, &mut |value| {
-                let Some(found) = session(secret, &pool.name, value, now_secs) else { return false };
+                let Some(found) = session(&secret, &pool.name, value, now_secs) else { return false };
                 let left = found.ends.saturating_sub(now_secs);
                 ties.sticky = Some(found.upstream);
                 ties.renew = left.saturating_mul(2) < rule.max_age.0 / 1_000_000;
@@ -75,10 +77,10 @@ mod tests {
             (1_099, Some(5), true),
             (1_100, None, false),
         ] {
-            let ties = Ties::of(&head, at("p"), &secret, now);
+            let ties = Ties::of(&head, at("p"), || (secret.clone(), now));
             assert_eq!((ties.sticky, ties.renew), (sticky, renew), "{now}");
         }
-        let ties = Ties::of(&head, at("plain"), &secret, 1_000);
+        let ties = Ties::of(&head, at("plain"), || unreachable!("it has no sessions"));
         assert_eq!(ties, Ties { key: Some(stable_hash(b"me")), ..Ties::default() });
     }
 }

@@ -38,8 +38,12 @@ use crate::upstream::Upstream;
 
 /// What binds a request to an upstream of `pool`.
 pub(super) fn ties(core: &Core, plan: &Plan, pool: PoolId, head: &Head<'_>) -> Ties {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    Ties::of(head, &plan.snapshot.config.pools[pool.at()], &core.secret(), now)
+    let pool = &plan.snapshot.config.pools[pool.at()];
+    let sessions = || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        (core.secret(), now)
+    };
+    Ties::of(head, pool, sessions)
 }
 
 pub(super) fn arrival(
