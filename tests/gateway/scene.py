@@ -113,6 +113,29 @@ def garbage(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
     return False
 
 
+def shout(upstream: "Upstream", request: Request, to: socket.socket) -> bool:
+    """Speaks another protocol if it is asked to: what comes is said again in capitals."""
+    if request.header("upgrade") is None:
+        return echo(upstream, request, to)
+    to.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
+    while more := to.recv(1000):
+        to.sendall(more.upper())
+    return False
+
+
+def websocket(host: str, port: int, path: str = "/ws") -> socket.socket:
+    """A connection on which the other protocol is spoken."""
+    connection = socket.create_connection((host, port), timeout=PATIENCE_SECONDS)
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
+    got = b""
+    while not got.endswith(b"\r\n\r\n"):
+        more = connection.recv(1000)
+        assert more, got
+        got += more
+    assert got.startswith(b"HTTP/1.1 101"), got
+    return connection
+
+
 @dataclass
 class Upstream:
     """A server on a port of its own; every connection has a thread."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .scene import PATIENCE_SECONDS, Gateway, Request, Upstream, echo, reply, until
+from .scene import PATIENCE_SECONDS, Gateway, Request, Upstream, echo, reply, shout, until, websocket
 
 CONFIG = """
 [gateway.listener.web]
@@ -234,28 +234,6 @@ def test_a_post_on_a_connection_that_closes_meanwhile_is_never_sent_twice(scene:
     assert len(posts) >= statuses[200]
 
 
-def shout(upstream: Upstream, request: Request, to: socket.socket) -> bool:
-    """Speaks another protocol if it is asked to: what comes is said again in capitals."""
-    if request.header("upgrade") is None:
-        return echo(upstream, request, to)
-    to.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-    while more := to.recv(1000):
-        to.sendall(more.upper())
-    return False
-
-
-def websocket(gateway: Gateway, path: str = "/ws", listener: str = "web") -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", gateway.ports[listener]), timeout=PATIENCE_SECONDS)
-    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".encode())
-    got = b""
-    while not got.endswith(b"\r\n\r\n"):
-        more = connection.recv(1000)
-        assert more, got
-        got += more
-    assert got.startswith(b"HTTP/1.1 101")
-    return connection
-
-
 TUNNELS = 2_000
 
 
@@ -272,7 +250,7 @@ def test_two_thousand_tunnels_that_rest_take_little(scene: Scene) -> None:
         return to.recv(1) != b""
 
     def tunnel(listener: str) -> socket.socket:
-        connection = websocket(gateway, "/tunnels", listener)
+        connection = websocket("127.0.0.1", gateway.ports[listener], "/tunnels")
         connection.sendall(word)
         with connection.makefile("rb") as said:
             assert said.read(len(word)) == word
@@ -303,7 +281,7 @@ def test_two_thousand_tunnels_that_rest_take_little(scene: Scene) -> None:
 def test_ten_configurations_a_second_fail_no_request_and_close_no_websocket(scene: Scene) -> None:
     scene.a.behave = shout
     gateway, stop = scene.gateway, threading.Event()
-    sockets = [websocket(gateway) for _ in range(5)]
+    sockets = [websocket("127.0.0.1", gateway.web) for _ in range(5)]
     found: Counter[object] = Counter()
 
     def ask() -> None:

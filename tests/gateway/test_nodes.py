@@ -12,7 +12,7 @@ from collections import Counter
 
 from harness.cluster import Node, until
 
-from .scene import PATIENCE_SECONDS, Request, Upstream, echo
+from .scene import PATIENCE_SECONDS, Upstream, shout, websocket
 from .several import HERE, LISTENER, WEB_PORT, Nodes, ask
 
 CLIENTS = 6
@@ -106,28 +106,6 @@ def test_a_session_that_one_node_began_goes_on_at_the_others_when_it_is_gone() -
             goes_on(node)
 
 
-def shout(upstream: Upstream, request: Request, to: socket.socket) -> bool:
-    """Speaks another protocol if it is asked to: what comes is said again in capitals."""
-    if request.header("upgrade") is None:
-        return echo(upstream, request, to)
-    to.sendall(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-    while more := to.recv(1000):
-        to.sendall(more.upper())
-    return False
-
-
-def websocket(node: Node) -> socket.socket:
-    connection = socket.create_connection((node.host, WEB_PORT), timeout=PATIENCE_SECONDS)
-    connection.sendall(b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-    got = b""
-    while not got.endswith(b"\r\n\r\n"):
-        more = connection.recv(1000)
-        assert more, got
-        got += more
-    assert got.startswith(b"HTTP/1.1 101"), got
-    return connection
-
-
 def changed(n: int, a: Upstream, b: Upstream) -> str:
     """Another set of upstreams, other limits and other listeners than the one before."""
     upstreams = [f'"{a.address}"', f'"{b.address}"', f'"{a.address}", "{b.address}"'][n % 3]
@@ -178,7 +156,7 @@ def test_ten_changes_a_second_at_three_nodes_fail_no_request_and_close_no_websoc
         loads: list[subprocess.Popen[str]] = []
         threads = [threading.Thread(target=client, args=(node,), daemon=True) for node in nodes.nodes]
         try:
-            sockets += [websocket(node) for node in nodes.nodes for _ in range(2)]
+            sockets += [websocket(node.host, WEB_PORT) for node in nodes.nodes for _ in range(2)]
             for thread in threads:
                 thread.start()
             for node in nodes.nodes:

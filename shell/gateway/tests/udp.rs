@@ -36,6 +36,17 @@ fn ask(client: &UdpSocket, to: SocketAddr) -> String {
     String::from_utf8(got[..n].to_vec()).unwrap()
 }
 
+/// A gateway with a listener at a port of `any` address.
+fn at_any(any: &str, upstream: SocketAddr) -> (Stage, u16) {
+    let port = free().port();
+    let text = format!(
+        "[gateway.listener.udp]\naddress = '{any}:{port}'\nprotocol = 'udp'\npool = 'p'\n\
+         [gateway.pool.p]\nupstreams = ['{upstream}']\n"
+    );
+    let (stage, _) = Stage::new(1, None, |web| listener(web) + &text);
+    (stage, port)
+}
+
 #[test]
 fn sessions_of_one_datagram_make_room_for_others_and_those_that_go_on_do_not() {
     let upstream = echo();
@@ -65,12 +76,7 @@ fn sessions_of_one_datagram_make_room_for_others_and_those_that_go_on_do_not() {
 fn who_asks_one_of_several_addresses_is_answered_from_there() {
     let upstream = echo();
     for any in ["0.0.0.0", "[::]"] {
-        let port = free().port();
-        let text = format!(
-            "[gateway.listener.udp]\naddress = '{any}:{port}'\nprotocol = 'udp'\npool = 'p'\n\
-             [gateway.pool.p]\nupstreams = ['{upstream}']\n"
-        );
-        let (stage, _) = Stage::new(1, None, |web| listener(web) + &text);
+        let (stage, port) = at_any(any, upstream);
         let client = UdpSocket::bind("0.0.0.0:0").unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut sessions = Vec::new();
@@ -101,12 +107,7 @@ fn who_asks_one_of_several_addresses_is_answered_from_there() {
 fn who_asks_all_at_once_is_answered() {
     let upstream = echo();
     for any in ["0.0.0.0", "[::]"] {
-        let port = free().port();
-        let text = format!(
-            "[gateway.listener.udp]\naddress = '{any}:{port}'\nprotocol = 'udp'\npool = 'p'\n\
-             [gateway.pool.p]\nupstreams = ['{upstream}']\n"
-        );
-        let (stage, _) = Stage::new(1, None, |web| listener(web) + &text);
+        let (stage, port) = at_any(any, upstream);
         let client = socket();
         client.set_broadcast(true).unwrap();
         let broadcast = format!("127.255.255.255:{port}").parse().unwrap();
