@@ -210,9 +210,25 @@ mod tests {
     /// Gateways with `demands` requests a second against one bucket, questions and answers each taking 1 to 5 ms. Returns
     /// what passed per second after the first two seconds, by gateway.
     fn run(demands: &[f64], per_second: f64, burst: u32, seconds: u64) -> Vec<f64> {
+        run_moving(demands, None, per_second, burst, seconds)
+    }
+
+    /// The same where each gateway takes over the demand of the next one after each `moves`.
+    fn run_moving(
+        demands: &[f64],
+        moves: Option<Micros>,
+        per_second: f64,
+        burst: u32,
+        seconds: u64,
+    ) -> Vec<f64> {
         let (mut rng, mut bucket) = (Rng::new(9), Bucket::new(Micros(0), burst));
         let mut shares: Vec<Share> = demands.iter().map(|_| Share::new(Micros(0))).collect();
         let mut passed = vec![0.0; demands.len()];
+        let most = demands.iter().copied().fold(0.0, f64::max);
+        let demand = |gate: usize, now: Micros| {
+            let moved = moves.map_or(0, |moves| now.0 / moves.0);
+            demands[(gate + moved as usize) % demands.len()]
+        };
         // By time and number: a request, a question at the store, an answer at the gateway.
         enum Event {
             Request(usize),
@@ -234,8 +250,12 @@ mod tests {
             let counts = if now >= Micros::from_secs(2) { 1.0 } else { 0.0 };
             let gate = match event {
                 Event::Request(gate) => {
-                    let gap = -libm::log(1.0 - rng.unit()) / demands[gate] * 1e6;
+                    let gap = -libm::log(1.0 - rng.unit()) / most * 1e6;
                     at(&mut events, now.plus(Micros(gap as u64 + 1)), Event::Request(gate));
+                    // As many of those that the largest demand would have.
+                    if rng.unit() >= demand(gate, now) / most {
+                        continue;
+                    }
                     passed[gate] += if shares[gate].take(now) == Take::Passes { counts } else { 0.0 };
                     gate
                 }
@@ -271,6 +291,27 @@ mod tests {
             let allowed = per_second * 1.05;
             assert!(total <= allowed, "{demands:?} at {per_second}: {passed:?} is {total}");
             assert!(total >= per_second * 0.95, "{demands:?} at {per_second}: {passed:?} is {total}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_is_uneven_and_moves_keeps_the_rate_to_five_percent() {
+        for moves in [None, Some(1_000), Some(300), Some(100)] {
+            for (per_second, burst) in [(200.0, 20), (200.0, 200), (1_000.0, 100), (20.0, 20)] {
+                for shares in [&[0.7, 0.2, 0.1][..], &[1.0, 0.0, 0.0], &[0.94, 0.02, 0.02, 0.02]] {
+                    for load in [1.3, 3.0, 20.0] {
+                        let demands: Vec<f64> =
+                            shares.iter().map(|share| share * load * per_second).collect();
+                        let moves = moves.map(Micros::from_millis);
+                        let passed = run_moving(&demands, moves, per_second, burst, 32);
+                        let part = passed.iter().sum::<f64>() / per_second;
+                        let told = format!(
+                            "{demands:?} at {per_second}, {moves:?}: {passed:?} is {part} of the rate"
+                        );
+                        assert!((0.95..=1.05).contains(&part), "{told}");
+                    }
+                }
+            }
         }
     }
 
