@@ -38,7 +38,8 @@ impl Counts {
 
     /// Mean latency of what did not fail, in microseconds.
     pub fn mean_latency(&self) -> Option<f64> {
-        let well = self.total.saturating_sub(self.failed);
+        assert!(self.failed <= self.total, "{self:?}");
+        let well = self.total - self.failed;
         (well > 0).then(|| self.latency as f64 / well as f64)
     }
 }
@@ -74,6 +75,9 @@ impl Window {
     }
 
     /// What was counted as well in a step, with this latency, has failed. Where that step has left the window, it counts at `now`.
+    ///
+    /// # Panics
+    /// If that step is there and nothing like it was counted in it since the window was cleared.
     pub fn fail_later(&mut self, now: Micros, step: u64, latency: u64) {
         self.advance(now);
         if self.newest.abs_diff(step) >= STEPS as u64 {
@@ -81,8 +85,12 @@ impl Window {
             return;
         }
         for counts in [&mut self.steps[(step % STEPS as u64) as usize], &mut self.sum] {
+            assert!(
+                counts.failed < counts.total && latency <= counts.latency,
+                "{counts:?} without {latency}"
+            );
             counts.failed += 1;
-            counts.latency = counts.latency.saturating_sub(latency);
+            counts.latency -= latency;
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Record {
     back: Micros,
     /// All ejections, each of which begins the record anew.
     ejections: u32,
+    /// All attempts that were well.
+    well: u64,
 }
 
 /// As what an attempt that was well has been counted, to be put right if its reply breaks off.
@@ -37,8 +39,9 @@ pub struct Counted {
     ejections: u32,
     step: u64,
     latency: u64,
-    /// The failures in a row that it has ended.
+    /// The failures in a row that it has ended, and which of all that were well it was.
     before: u32,
+    well: u64,
 }
 
 /// Why an upstream is ejected.
@@ -61,6 +64,7 @@ impl Default for Record {
             until: None,
             back: Micros(0),
             ejections: 0,
+            well: 0,
         }
     }
 }
@@ -78,16 +82,19 @@ impl Record {
     /// Takes in the end of an attempt.
     pub fn add(&mut self, now: Micros, failed: bool, latency: Micros) -> Counted {
         let before = self.in_a_row;
+        self.well = self.well.wrapping_add(u64::from(!failed));
         self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
         let latency = if failed { 0 } else { latency.0 };
         let step = self.window.add(now, Counts { total: 1, failed: u64::from(failed), slow: 0, latency });
-        Counted { ejections: self.ejections, step, latency, before }
+        Counted { ejections: self.ejections, step, latency, before, well: self.well }
     }
 
-    /// A reply broke off whose head was added as well. One from before an ejection says nothing of what is since.
+    /// A reply broke off whose head was added as well. One from before an ejection says nothing of what is since; the failures that
+    /// it ended are in a row again only if nothing else has been well since.
     pub fn break_off(&mut self, now: Micros, head: Counted) {
         if head.ejections == self.ejections {
-            self.in_a_row = self.in_a_row.max(head.before).saturating_add(1);
+            let before = if head.well == self.well { head.before } else { 0 };
+            self.in_a_row = self.in_a_row.max(before).saturating_add(1);
             self.window.fail_later(now, head.step, head.latency);
         }
     }
@@ -240,6 +247,24 @@ mod tests {
         streams.eject(at(130), &rule, &mut Rng::new(1));
         streams.break_off(at(131), head);
         assert_eq!((streams.counts(at(131)), streams.in_a_row), (Counts::default(), 0));
+    }
+
+    #[test]
+    fn a_stream_that_breaks_brings_back_a_run_of_failures_only_while_nothing_else_was_well() {
+        let (at, rule) = (Micros::from_secs(100), Eject::default());
+        for (well, out) in [(0, Some(Reason::Consecutive)), (1, None), (1_000, None)] {
+            let mut record = record(at, rule.consecutive - 1, 1, Micros(5));
+            let head = record.add(at, false, Micros(5));
+            let now = at.plus(Micros::from_secs(1_800));
+            (0..well).for_each(|_| _ = record.add(now, false, Micros(5)));
+            record.break_off(now, head);
+            assert_eq!(record.judge(now, &rule, Counts::default()), out, "{well} others were well");
+        }
+        // Streams under way together that break one after another are in a row.
+        let mut record = Record::default();
+        let heads: Vec<Counted> = (0..rule.consecutive).map(|_| record.add(at, false, Micros(5))).collect();
+        heads.iter().for_each(|head| record.break_off(at, *head));
+        assert_eq!(record.judge(at, &rule, Counts::default()), Some(Reason::Consecutive));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Breaker {
     times: u32,
     /// Counts changes of state, so that the end of an attempt from before one says nothing about after it.
     epoch: u64,
+    /// Counts what was well while closed.
+    well: u64,
 }
 
 /// What an attempt was let through as; to be given back at its end.
@@ -50,8 +52,9 @@ pub struct Pass {
 pub struct Counted {
     epoch: u64,
     step: u64,
-    /// The failures in a row that it ends.
+    /// The failures in a row that it ends, and which of all that were well it is.
     before: u32,
+    well: u64,
 }
 
 /// How an attempt ended.
@@ -65,7 +68,8 @@ pub enum Outcome {
 
 impl Breaker {
     pub fn new(rule: &config::Breaker) -> Breaker {
-        Breaker { state: State::Closed, window: Window::new(rule.window), failures: 0, times: 0, epoch: 0 }
+        let window = Window::new(rule.window);
+        Breaker { state: State::Closed, window, failures: 0, times: 0, epoch: 0, well: 0 }
     }
 
     pub fn state(&self) -> State {
@@ -105,7 +109,8 @@ impl Breaker {
 
     /// As what an attempt counts that leaves at `now` and is well.
     pub fn counted(&mut self, now: Micros, pass: Pass) -> Counted {
-        Counted { epoch: pass.epoch, step: self.window.step(now), before: self.failures }
+        let (step, well) = (self.window.step(now), self.well.wrapping_add(1));
+        Counted { epoch: pass.epoch, step, before: self.failures, well }
     }
 
     /// The end of an attempt. True if the breaker opened or closed by it.
@@ -129,6 +134,7 @@ impl Breaker {
                 }
                 let one = Counts { total: 1, failed: u64::from(failed), slow: u64::from(slow), latency: 0 };
                 self.window.add(now, one);
+                self.well = self.well.wrapping_add(u64::from(!failed));
                 self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
                 // Only what speaks against it can open it.
                 let opens = (failed || slow) && self.should_open(now, rule);
@@ -161,7 +167,8 @@ impl Breaker {
     }
 
     /// A reply broke off after its attempt had left as well. It fails in the place of its head, or as an attempt of its own if that is
-    /// not in the window any more. True if the breaker opened by it.
+    /// not in the window any more. The failures that it ended are in a row again only if nothing else has been well since. True if
+    /// the breaker opened by it.
     pub fn break_off(&mut self, now: Micros, rule: &config::Breaker, head: Counted, rng: &mut Rng) -> bool {
         // Also of the trial that closed it; but what began before it opened says nothing of what is since.
         if self.epoch.abs_diff(head.epoch) > 1 {
@@ -175,7 +182,9 @@ impl Breaker {
                     // A trial counts in no window.
                     self.window.add(now, Counts { total: 1, failed: 1, ..Counts::default() });
                 }
-                self.failures = self.failures.max(head.before).saturating_add(1);
+                let is_last = head.epoch == self.epoch && head.well == self.well;
+                let before = if is_last { head.before } else { 0 };
+                self.failures = self.failures.max(before).saturating_add(1);
                 self.should_open(now, rule)
             }
             State::HalfOpen { .. } => true,
@@ -342,6 +351,26 @@ mod tests {
         run.now = Micros::from_secs(60);
         let opened = (0..30).position(|_| run.breaker.break_off(run.now, &rule(), head, &mut run.rng));
         assert_eq!(opened, Some(19), "as many as the rule asks for");
+    }
+
+    #[test]
+    fn a_stream_that_breaks_brings_back_a_run_of_failures_only_while_nothing_else_was_well() {
+        let rule = config::Breaker::default();
+        for (well, opens) in [(0, true), (1, false), (1_000, false)] {
+            let mut run = Run::new();
+            let Run { breaker, rng, now } = &mut run;
+            let mut leave = |breaker: &mut Breaker, now: Micros, outcome| {
+                let pass = breaker.enter(now, &rule).expect("it is closed");
+                let head = breaker.counted(now, pass);
+                assert!(!breaker.leave(now, &rule, pass, outcome, rng));
+                head
+            };
+            (1..rule.consecutive).for_each(|_| _ = leave(breaker, *now, Outcome::Failed));
+            let head = leave(breaker, *now, WELL);
+            let later = now.plus(Micros::from_secs(1_800));
+            (0..well).for_each(|_| _ = leave(breaker, later, WELL));
+            assert_eq!(breaker.break_off(later, &rule, head, rng), opens, "{well} others were well");
+        }
     }
 
     #[test]
