@@ -266,7 +266,7 @@ impl Gate {
         out: &mut Vec<Output>,
     ) {
         let Some(attempt) = self.attempt_mut(id, number) else { return };
-        let (waits, held) = (attempt.waits, attempt.held_until.is_some());
+        let (waits, held, place) = (attempt.waits, attempt.held_until.is_some(), attempt.place);
         if held {
             // Another attempt is to follow anyway, or is there.
             return self.release(now, id, number, out);
@@ -289,7 +289,12 @@ impl Gate {
             return;
         }
         let said = self.request_mut(id).said.take();
-        match self.next_attempt(now, id, failure, waits) {
+        let next = match waits && self.has_session(id, place) {
+            // What it is about is there and nowhere else.
+            true => Err(Final::NoUpstream),
+            false => self.next_attempt(now, id, failure, waits),
+        };
+        match next {
             Ok(wait) => {
                 if let Some(held) = self.requests[&id].held() {
                     self.hold(now, id, held, wait, out);
@@ -302,11 +307,17 @@ impl Gate {
         }
     }
 
+    /// Whether the session of a request is at this upstream.
+    fn has_session(&self, id: RequestId, place: Option<(PoolId, UpstreamId)>) -> bool {
+        let request = &self.requests[&id];
+        place.is_some_and(|(pool, at)| self.pools[pool.at()].has_session(*request.ties(pool), at))
+    }
+
     /// Who waits to be sent again, and whose held reply's upstream still reads the body, waits in vain.
     pub(super) fn on_body_gone(&mut self, now: Micros, id: RequestId, out: &mut Vec<Output>) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         request.arrival.traits.replayable = false;
-        let waits = matches!(request.state, State::BackOff { .. } | State::AtPool(_));
+        let waits = matches!(request.state, State::BackOff { .. } | State::AtPool(..));
         if let Some(failure) = request.failed.filter(|failure| waits && failure.was_sent()) {
             self.answer(now, id, Why::Failed(failure, Final::BodyGone), out);
         }
@@ -349,7 +360,6 @@ impl Gate {
         let other = *other.ok_or(Final::NoUpstream)?;
         if waits || failure == Failure::NotTaken {
             // Nothing failed: it is at once with whoever is next, and no retry of the budget, which any client could use up so.
-            self.request_mut(id).is_retry = false;
             return Ok(Micros(0));
         }
         let wait = retry::back_off(rule, request.sent + 1, failure, &mut self.rng);

@@ -82,7 +82,10 @@ impl Gate {
             request.holds_bulkhead = request.holds_bulkhead.and_then(|route| new_route[route.at()]);
             let still_waits = match request.state {
                 State::AtRoute(route) => new_route[route.at()].map(State::AtRoute),
-                State::AtPool(pool) => new_pool[pool.at()].map(State::AtPool),
+                State::AtPool(pool, None) => new_pool[pool.at()].map(|pool| State::AtPool(pool, None)),
+                State::AtPool(pool, Some(upstream)) => {
+                    new_upstream(pool, upstream).map(|(pool, upstream)| State::AtPool(pool, Some(upstream)))
+                }
                 other => Some(other),
             };
             match still_waits {

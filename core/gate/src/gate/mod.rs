@@ -17,6 +17,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -414,8 +415,7 @@ impl Gate {
         for (id, request) in &self.requests {
             request.assert_invariants(*id);
         }
-        let waiting =
-            self.routes.iter().map(|r| r.queue.len()).chain(self.pools.iter().map(|p| p.queue.len()));
+        let waiting = self.routes.iter().map(|r| r.queue.len()).chain(self.pools.iter().map(|p| p.waiting()));
         let in_queue = self.requests.values().filter(|r| r.is_queued()).count();
         assert_eq!(waiting.sum::<usize>(), in_queue, "INV-GATE-8: who waits is in one queue");
     }

@@ -28,6 +28,8 @@ pub(super) struct Upstream {
     pub(super) checks: Option<Checks>,
     pub(super) record: Record,
     pub(super) breaker: Option<Breaker>,
+    /// Who waits for a place here, and nowhere else.
+    pub(super) line: Queue<RequestId>,
     compared: Micros,
 }
 
@@ -44,7 +46,9 @@ pub(super) struct Pool {
     open_by_zone: Vec<(String, Vec<u32>)>,
     panics: bool,
     pub(super) adaptive: Option<Adaptive>,
+    /// Who waits for any upstream, and how many wait in lines of upstreams.
     pub(super) queue: Queue<RequestId>,
+    pub(super) in_lines: usize,
     /// Attempts under way, and how many of them are retries or hedges.
     pub(super) in_flight: u32,
     pub(super) retries: u32,
@@ -73,7 +77,7 @@ pub(super) enum Verdict {
 }
 
 /// `limit` of a node for one of its cores.
-fn part(limit: u32, site: &Site) -> u32 {
+pub(super) fn part(limit: u32, site: &Site) -> u32 {
     limit.div_ceil(site.cores.max(1))
 }
 
@@ -108,8 +112,8 @@ impl Pool {
                 None => {
                     let since = (!is_new).then_some(now);
                     let load = Load { weight: own.weight, in_flight: 0, cost: Cost::new(now, mean), since };
-                    let record = Record::default();
-                    (load, Upstream { name: 0, checks: None, record, breaker: None, compared: now })
+                    let (record, line) = (Record::default(), Queue::default());
+                    (load, Upstream { name: 0, checks: None, record, breaker: None, line, compared: now })
                 }
             };
             upstream.name = upstream_name(secret, &own.address.0);
@@ -138,6 +142,7 @@ impl Pool {
         let mut pool = Pool {
             id,
             sessions,
+            in_lines: upstreams.iter().map(|u| u.line.len()).sum(),
             balancer: Balancer::new(config.balance, &named, config.slow_start, load_max),
             config: config.clone(),
             loads,
@@ -248,22 +253,52 @@ impl Pool {
 
     /// The upstream that has the session and may be tried; also one that takes no new sessions.
     fn session(&self, now: Micros, ties: Ties, tried: &[(PoolId, UpstreamId)]) -> Option<u32> {
-        let name = ties.sticky.filter(|_| self.config.sticky.is_some())?;
-        self.sessions.get(&name).copied().filter(|at| self.is_fit(*at) && self.may(now, tried, *at))
+        let name = ties.sticky?;
+        let at = self.sessions.get(&name).copied()?;
+        (self.takes_sessions(now, at) && self.may(now, tried, at)).then_some(at)
+    }
+
+    /// Whether an upstream serves sessions that it has.
+    pub(super) fn takes_sessions(&self, now: Micros, at: u32) -> bool {
+        self.config.sticky.is_some() && self.is_fit(at) && self.admits(now, at)
+    }
+
+    /// The upstream that has the session, if that has no place.
+    pub(super) fn full_session(
+        &self,
+        now: Micros,
+        site: &Site,
+        ties: Ties,
+        tried: &[(PoolId, UpstreamId)],
+    ) -> Option<UpstreamId> {
+        let at = self.session(now, ties, tried)?;
+        (self.loads[at as usize].in_flight >= self.room(site)).then_some(UpstreamId(at))
+    }
+
+    /// Whether an upstream that is fit has the session.
+    pub(super) fn has_session(&self, ties: Ties, upstream: UpstreamId) -> bool {
+        let is_its = ties.sticky == Some(self.upstreams[upstream.at()].name);
+        is_its && self.config.sticky.is_some() && self.is_fit(upstream.0)
+    }
+
+    /// Whether an upstream has a place.
+    pub(super) fn is_free(&self, now: Micros, site: &Site, at: u32) -> bool {
+        let has_place = self.loads[at as usize].in_flight < self.room(site);
+        has_place && self.in_flight < self.limit(now) && self.admits(now, at)
+    }
+
+    /// True if there is a place for whoever comes and may go anywhere. Looks at all upstreams.
+    pub(super) fn has_place(&self, now: Micros, site: &Site) -> bool {
+        self.open.iter().any(|at| self.is_free(now, site, *at))
     }
 
     /// True if there may be a place for somebody, or nobody is left to wait for. Looks at all upstreams.
     pub(super) fn has_room(&self, now: Micros, site: &Site) -> bool {
-        if !self.open.iter().any(|at| self.admits(now, *at)) {
-            return true;
-        }
-        let room = self.room(site);
-        let is_free = |at: u32| self.loads[at as usize].in_flight < room && self.admits(now, at);
         // Sessions also go where nobody else does.
-        let has_session = |at: u32| self.config.sticky.is_some() && self.is_fit(at);
-        self.in_flight < self.limit(now)
-            && (self.open.iter().any(|at| is_free(*at))
-                || (0..self.loads.len() as u32).any(|at| has_session(at) && is_free(at)))
+        let of_sessions = |at: u32| self.takes_sessions(now, at) && self.is_free(now, site, at);
+        !self.open.iter().any(|at| self.admits(now, *at))
+            || self.has_place(now, site)
+            || (0..self.loads.len() as u32).any(of_sessions)
     }
 
     /// True if whoever has such ties, and has been at `tried`, finds only upstreams without a place. Takes none.
@@ -518,7 +553,8 @@ impl Pool {
         let own = self.upstreams.iter().flat_map(|u| {
             let probe = u.checks.as_ref().filter(|_| site.probes).map(Checks::next_wakeup);
             let breaker = u.breaker.as_ref().and_then(Breaker::next_change).filter(|at| *at > now);
-            [u.record.until(), probe, breaker].into_iter().flatten()
+            let line = u.line.next_wakeup(now, &self.config.queue);
+            [u.record.until(), probe, breaker, line].into_iter().flatten()
         });
         own.chain(self.queue.next_wakeup(now, &self.config.queue)).min()
     }

@@ -21,8 +21,8 @@ const COME_AGAIN: Micros = Micros::from_secs(1);
 pub(super) enum State {
     /// Waits for a place of the route's bulkhead.
     AtRoute(RouteId),
-    /// Waits for an upstream.
-    AtPool(PoolId),
+    /// Waits for an upstream, or for the one that has its session.
+    AtPool(PoolId, Option<UpstreamId>),
     /// Waits before the next attempt.
     BackOff { until: Micros },
     /// Attempts are under way.
@@ -73,7 +73,7 @@ impl Request {
     }
 
     pub(super) fn is_queued(&self) -> bool {
-        matches!(self.state, State::AtRoute(_) | State::AtPool(_))
+        matches!(self.state, State::AtRoute(_) | State::AtPool(..))
     }
 
     /// The next instant at which something is due.
@@ -95,7 +95,7 @@ impl Request {
         let held = self.attempts.iter().filter(|attempt| attempt.held_until.is_some()).count();
         assert!(held <= 1, "INV-GATE-12: {id:?} holds {:?}", self.attempts);
         match self.state {
-            State::AtRoute(_) | State::AtPool(_) | State::BackOff { .. } => {
+            State::AtRoute(_) | State::AtPool(..) | State::BackOff { .. } => {
                 assert!(!self.runs(), "INV-GATE-12: {id:?} waits and has {:?}", self.attempts);
             }
             State::Running => {
@@ -228,24 +228,25 @@ impl Gate {
         for pool in self.pools_for(id) {
             match self.try_at(now, id, pool, is_retry, out) {
                 Ok(true) => return,
-                Ok(false) => full = full.or(Some(pool)),
+                Ok(false) => {
+                    // One that has upstreams is waited for.
+                    full = Some(pool);
+                    break;
+                }
                 Err(why) => refused = why,
-            }
-            if full.is_some() && failed.is_none() {
-                // Only who failed once goes wherever there is room.
-                break;
             }
         }
         let Some(pool) = full else {
             let why = failed.map_or(refused, |failure| Why::Failed(failure, Final::NoUpstream));
             return self.answer(now, id, why, out);
         };
-        let priority = self.requests[&id].arrival.priority;
+        let request = &self.requests[&id];
+        let (priority, ties) = (request.arrival.priority, *request.ties(pool));
         let own = &mut self.pools[pool.at()];
-        let mut rule = own.config.queue.clone();
-        rule.size = rule.size.div_ceil(self.site.cores.max(1));
-        let turned_away = own.queue.push(now, &rule, priority, id);
-        self.request_mut(id).state = State::AtPool(pool);
+        // A retry waits for whether its pool bears one, too.
+        let line = own.full_session(now, &self.site, ties, &request.tried).filter(|_| !is_retry);
+        let turned_away = own.push(now, &self.site, line, priority, id);
+        self.request_mut(id).state = State::AtPool(pool, line);
         self.wait(now, id, Timer::Pool(pool), turned_away, out);
     }
 
@@ -380,7 +381,7 @@ impl Gate {
         let request = self.requests.get_mut(&id).expect("a request is there until it is ended");
         match request.state {
             State::AtRoute(route) => _ = self.routes[route.at()].queue.remove(id),
-            State::AtPool(pool) => _ = self.pools[pool.at()].queue.remove(id),
+            State::AtPool(pool, line) => self.pools[pool.at()].leave(line, id),
             _ => return,
         }
         request.state = State::Running;
@@ -421,7 +422,7 @@ impl Gate {
     fn move_waiting(&mut self, now: Micros, out: &mut Vec<Output>) {
         let moved = std::mem::take(&mut self.moved_routes);
         let has_moved = |r: &Request| r.route.is_some_and(|route| moved.contains(&route));
-        let waits = |r: &Request| matches!(r.state, State::AtPool(_)) && has_moved(r);
+        let waits = |r: &Request| matches!(r.state, State::AtPool(..)) && has_moved(r);
         let waiting = self.requests.iter().filter(|(_, request)| waits(request));
         for id in waiting.map(|(id, _)| *id).collect::<Vec<_>>() {
             // Unless it was turned away for one before it.
@@ -454,14 +455,35 @@ impl Gate {
     }
 
     fn serve_pool(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
+        if !self.pools[id.at()].is_waited_for() {
+            return;
+        }
+        while let Some(late) = self.pools[id.at()].shed(now) {
+            self.request_mut(late).state = State::Running;
+            self.answer(now, late, Why::QueueLate, out);
+        }
+        self.serve_lines(now, id, true, out);
+        self.serve_queue(now, id, out);
+        self.serve_lines(now, id, false, out);
+        self.pools[id.at()].rest(now, &self.site);
+        self.wake_pool(now, id);
+    }
+
+    /// Serves who waits for the upstream that has its session; if `yielding`, after who is more important and may go anywhere.
+    fn serve_lines(&mut self, now: Micros, id: PoolId, yielding: bool, out: &mut Vec<Output>) {
+        while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, yielding) {
+            self.pools[id.at()].leave(Some(line), next);
+            self.request_mut(next).state = State::Running;
+            self.start(now, next, out);
+        }
+    }
+
+    /// Serves who waits for any upstream.
+    fn serve_queue(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
         if self.pools[id.at()].queue.is_empty() {
             return;
         }
         let rule = self.pools[id.at()].config.queue.clone();
-        while let Some(late) = self.pools[id.at()].queue.shed(now, &rule) {
-            self.request_mut(late).state = State::Running;
-            self.answer(now, late, Why::QueueLate, out);
-        }
         let (mut passed_over, mut has_room) = (0, self.pools[id.at()].has_room(now, &self.site));
         while has_room && let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
             let request = &self.requests[&next];
@@ -481,7 +503,6 @@ impl Gate {
             }
             has_room = self.pools[id.at()].has_room(now, &self.site);
         }
-        self.wake_pool(now, id);
     }
 
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {

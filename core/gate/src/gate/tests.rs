@@ -3,6 +3,7 @@
 mod failover;
 mod retries;
 mod sessions;
+mod waiting;
 
 use super::*;
 use crate::balance::sticky::upstream_name;

@@ -29,7 +29,7 @@ pub struct Queue<T> {
     /// By importance, each in the order of coming.
     waiting: [VecDeque<(Micros, T)>; CLASSES],
     length: usize,
-    /// Since when it has not been empty.
+    /// Since when it has not been empty, nor at rest.
     busy_since: Option<Micros>,
 }
 
@@ -93,6 +93,16 @@ impl<T: Copy + PartialEq> Queue<T> {
         let (since, it) = class[at];
         assert!(now.since(since) <= rule.time, "INV-GATE-8: it waited since {since:?}, and it is {now:?}");
         Some(it)
+    }
+
+    /// The class of who is served next: the smaller, the more important.
+    pub fn most_important(&self) -> Option<usize> {
+        self.waiting.iter().position(|class| !class.is_empty())
+    }
+
+    /// Nobody waits for want of places in general: it does not stand until the next comes, at the least.
+    pub fn rest(&mut self) {
+        self.busy_since = None;
     }
 
     /// Takes out one that waited too long, if there is one.
@@ -189,6 +199,12 @@ mod tests {
         let order = |queue: &Queue<i32>, now| [0, 1, 2, 3].map(|before| queue.nth(now, &rule, before));
         assert_eq!(order(&queue, AT(1)), [Some(3), Some(1), Some(2), None]);
         assert_eq!(order(&queue, AT(500)), [Some(3), Some(2), Some(1), None], "it stands");
+        queue.rest();
+        assert_eq!(
+            order(&queue, AT(500)),
+            [Some(3), Some(1), Some(2), None],
+            "none was kept back for want of places"
+        );
         queue.remove(3);
         assert_eq!(order(&queue, AT(1)), [Some(1), Some(2), None, None]);
     }
