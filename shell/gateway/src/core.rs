@@ -236,12 +236,13 @@ impl Core {
 
     fn with_gate(self: &Rc<Self>, act: impl FnOnce(&mut Gate, Micros, &mut Vec<Output>)) {
         let mut out = std::mem::take(&mut *self.scratch.borrow_mut());
+        let now = self.now();
         let next = {
             let mut gate = self.gate.borrow_mut();
-            act(&mut gate, self.now(), &mut out);
+            act(&mut gate, now, &mut out);
             gate.next_wakeup()
         };
-        out.drain(..).for_each(|output| self.carry_out(output));
+        out.drain(..).for_each(|output| self.carry_out(now, output));
         *self.scratch.borrow_mut() = out;
         self.arm(next);
     }
@@ -255,11 +256,12 @@ impl Core {
         }
     }
 
-    fn carry_out(self: &Rc<Self>, output: Output) {
+    /// Does what the gate said at `now`.
+    fn carry_out(self: &Rc<Self>, now: Micros, output: Output) {
         match output {
             Output::Try { request, attempt, pool, upstream, left, stall } => {
                 let upstream = Rc::clone(self.plan.borrow().upstream(pool, upstream));
-                self.send(request, Command::Try { attempt, upstream, left, stall });
+                self.send(request, Command::Try { attempt, upstream, deadline: now.plus(left), stall });
             }
             Output::Abandon { request, attempt } => self.send(request, Command::Abandon { attempt }),
             Output::Forward { request, attempt, ran, stick_to, idle } => {

@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 
 /// What to do.
 pub(crate) enum Command {
-    Try { attempt: u32, upstream: Rc<Upstream>, left: Micros, stall: Micros },
+    Try { attempt: u32, upstream: Rc<Upstream>, deadline: Micros, stall: Micros },
     Abandon { attempt: u32 },
     Forward { attempt: u32, ran: bool, stick_to: Option<u64>, idle: Micros },
     Answer { why: Why, ran: bool, retry_after: Option<Micros> },

@@ -138,7 +138,10 @@ pub fn is_host(host: &str) -> bool {
 /// True for what a `Host` header may be: a name or an IPv6 address in brackets, with or without a port. A name may end with a dot,
 /// and a port be empty (RFC 3986, sections 3.2.2 and 3.2.3).
 pub fn is_authority(authority: &str) -> bool {
-    let (host, port) = split_port(authority);
+    are_of_authority(split_port(authority))
+}
+
+fn are_of_authority((host, port): (&str, Option<&str>)) -> bool {
     let is_v6 = |h: &str| h.strip_prefix('[').and_then(|h| h.strip_suffix(']')).is_some_and(is_v6);
     let is_port = |p: &str| p.is_empty() || p.parse::<u16>().is_ok() && p.bytes().all(|b| b.is_ascii_digit());
     (is_host(host.strip_suffix('.').unwrap_or(host)) || is_v6(host)) && port.is_none_or(is_port)
@@ -149,7 +152,7 @@ pub fn is_authority(authority: &str) -> bool {
 pub fn plain_authority(authority: &str) -> Option<Cow<'_, str>> {
     let (host, port) = split_port(authority);
     let bare = host.strip_suffix('.').unwrap_or(host);
-    is_authority(authority).then(|| match port {
+    are_of_authority((host, port)).then(|| match port {
         Some("") | None => Cow::Borrowed(bare),
         Some(_) if bare == host => Cow::Borrowed(authority),
         Some(port) => Cow::Owned(format!("{bare}:{port}")),
@@ -162,8 +165,10 @@ fn is_v6(text: &str) -> bool {
 
 /// The name and the port of an authority.
 pub fn split_port(authority: &str) -> (&str, Option<&str>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+    // Byte by byte from the end, since ports are short.
+    let Some(at) = authority.bytes().rposition(|b| b == b':') else { return (authority, None) };
+    match (&authority[..at], &authority[at + 1..]) {
+        (host, port) if host.ends_with(']') || !host.bytes().any(|b| b == b':') => (host, Some(port)),
         _ => (authority, None),
     }
 }

@@ -10,7 +10,7 @@ mod write;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, Version};
 use skep_gate::http1::request::{self, Bad, Framing, Head};
 use tokio::io::AsyncWrite;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::control::duration;
 use crate::figures::count;
@@ -51,18 +51,22 @@ struct Limits {
 /// The connection broke.
 pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMut) -> io::Result<()> {
     let wire = Rc::new(RefCell::new(Wire::new(stream, input)));
+    // Both are kept from one rest to the next: to set them up anew costs each request more than to leave them be.
+    let (mut late, mut closed) = (pin!(sleep(Duration::ZERO)), pin!(connection.listening.closed()));
     while let Some(limits) = limits(&connection) {
         let is_empty = wire.borrow().input.is_empty();
         if is_empty {
             wire.borrow_mut().rest();
+            late.as_mut().reset(Instant::now() + limits.idle);
             let first = poll_fn(|cx| wire.borrow_mut().poll_fill(cx));
             let first = tokio::select! {
                 biased;
-                first = timeout(limits.idle, first) => first,
+                first = first => first,
+                () = &mut late => break,
                 // Nobody asks for anything: it may end.
-                () = connection.listening.closed() => break,
+                () = &mut closed => break,
             };
-            if !matches!(first, Ok(Ok(n)) if n > 0) {
+            if !matches!(first, Ok(n) if n > 0) {
                 break;
             }
         }

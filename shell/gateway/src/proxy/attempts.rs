@@ -161,12 +161,11 @@ impl Attempts<'_> {
 
     fn obey(&mut self, command: Command, in_flight: &mut InFlight, core: &Rc<Core>) -> Option<Outcome> {
         match command {
-            Command::Try { attempt, upstream, left, stall } => {
+            Command::Try { attempt, upstream, deadline, stall } => {
                 count(&upstream.figures.attempts);
                 in_flight.record.note(|line| line.attempts = attempt);
                 // A request without a body is sent when its head is.
                 let stall = (!self.source.is_empty()).then(|| duration(stall));
-                let deadline = core.now().plus(left);
                 self.begin(
                     Begun { number: attempt, upstream, deadline, stall, before: 0 },
                     in_flight.id,

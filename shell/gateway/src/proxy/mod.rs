@@ -235,9 +235,10 @@ fn given_host(parts: &Parts) -> Option<&str> {
 
 /// All 32 digits.
 fn hex(n: u128) -> String {
-    let digit = |at: usize| b"0123456789abcdef"[(n >> (124 - 4 * at) & 15) as usize];
-    let text: [u8; 32] = std::array::from_fn(digit);
-    String::from_utf8(text.to_vec()).expect("digits are ASCII")
+    let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half)]);
+    let mut text = String::with_capacity(32);
+    text.extend(n.to_be_bytes().iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    text
 }
 
 fn request_id(core: &Core, headers: &HeaderMap) -> String {

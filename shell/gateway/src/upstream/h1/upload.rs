@@ -57,15 +57,12 @@ impl Upload {
     pub(super) fn new(head: Bytes, body: Sending) -> Upload {
         let chunked = body.size_hint().exact().is_none();
         let ended = !chunked && is_empty(&body);
-        Upload {
-            body,
-            chunked,
-            ended,
-            out: BytesMut::from(head),
-            piece: Bytes::new(),
-            began: None,
-            written: 0,
-        }
+        // What a body begins with is joined to the head, which else leaves as it is.
+        let (out, piece) = match ended {
+            true => (BytesMut::new(), head),
+            false => (BytesMut::from(head), Bytes::new()),
+        };
+        Upload { body, chunked, ended, out, piece, began: None, written: 0 }
     }
 
     /// Sends until all of it is sent.
@@ -82,9 +79,10 @@ impl Upload {
                 };
             }
             let began = *self.began.get_or_insert_with(|| stream.handed_on());
-            let wrote = match self.piece.is_empty() {
-                true => Pin::new(&mut *stream).poll_write(cx, &self.out),
-                false => {
+            let wrote = match (self.out.is_empty(), self.piece.is_empty()) {
+                (_, true) => Pin::new(&mut *stream).poll_write(cx, &self.out),
+                (true, false) => Pin::new(&mut *stream).poll_write(cx, &self.piece),
+                (false, false) => {
                     let both = [IoSlice::new(&self.out), IoSlice::new(&self.piece)];
                     Pin::new(&mut *stream).poll_write_vectored(cx, &both)
                 }
