@@ -169,6 +169,22 @@ SCENES = {
         "w: EXEC",
         "w: EXISTS a b z",
     ],
+    "a transaction for who waits for several": [
+        "p: BLPOP a b 0",
+        "q: BLPOP a b 0",
+        "r: BLPOP b 0",
+        "w: MULTI",
+        "w: RPUSH a 1",
+        "w: RPUSH b 2 3",
+        "w: EXEC",
+        "w: EXISTS a b",
+    ],
+    "a script for who waits for several": [
+        "p: BZPOPMIN y z 0",
+        "q: BZPOPMIN z 0",
+        "w: EVAL redis.call('zadd',KEYS[1],1,'m')redis.call('zadd',KEYS[2],2,'n') 2 y z",
+        "w: EXISTS y z",
+    ],
     "times": ["p: BLPOP a 0.01", "w: RPUSH a 1"],
     "bad times": [
         f"p: {command}"
@@ -196,7 +212,7 @@ def test_waiting_clients_get_what_redis_gives(redis_server: Redis, skep: Skep, s
 def any_command(chance: random.Random, transactions: bool) -> str:
     """Who waits for several keys waits for none that others who wait move elements to: 7.0 serves him from the key whose turn it is,
     7.4 and skep from the first of his keys that has something. As a transaction brings something to several keys at once, there
-    each waits for one key and nobody moves."""
+    each waits for one key and nobody moves; who waits for several has a test of his own below."""
     most = 1 if transactions else 3
     lists = lambda: " ".join(chance.choices("abc", k=chance.randint(1, most)))  # noqa: E731
     one = lambda: chance.choice("abc")  # noqa: E731
@@ -251,6 +267,23 @@ def test_waiting_clients_of_any_kind_get_what_redis_gives(redis_server: Redis, s
             while len(idle) == 1 and (command.startswith("B") or "BLOCK" in command):
                 command = any_command(chance, transactions)
             play.step(name, command)
+        play.end()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_who_waits_for_several_keys_gets_of_a_transaction_what_redis_gives(redis_server: Redis, skep: Skep, seed: int) -> None:
+    """Keys are waited for and brought something in one order, so that the first of a client's keys that has something is the one
+    whose turn it is."""
+    chance = random.Random(seed)
+    with Play(redis_server, skep, "pqrstw", 2 + seed % 2) as play:
+        for _ in range(40):
+            for name in sorted(set("pqrst") - play.waiting):
+                keys = " ".join(sorted(chance.sample("abc", k=chance.randint(1, 3))))
+                play.step(name, chance.choice([f"BLPOP {keys} 0", f"BRPOP {keys} 0", f"BLMPOP 0 {len(keys.split())} {keys} LEFT"]))
+            play.step("w", "MULTI")
+            for key in sorted(chance.sample("abc", k=chance.randint(1, 3))):
+                play.step("w", f"RPUSH {key} {' '.join(str(chance.randint(1, 99)) for _ in range(chance.randint(1, 3)))}")
+            play.step("w", "EXEC")
         play.end()
 
 

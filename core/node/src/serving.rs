@@ -27,6 +27,23 @@ struct Brought<'a> {
     count: usize,
 }
 
+/// What comes next behind a write.
+enum Next {
+    /// A try of who waits there; if it is sure that there is something for it.
+    Try(Place, bool),
+    /// Those who stand in line for a key.
+    Line(u8, Box<[u8]>),
+}
+
+impl Next {
+    fn place(&self) -> Option<Place> {
+        match self {
+            Next::Try(place, _) => Some(*place),
+            Next::Line(..) => None,
+        }
+    }
+}
+
 /// For how many calls of a key a write may be enough of which nobody knows. Those behind have their turn after its entry.
 const PERHAPS: usize = 8;
 
@@ -131,8 +148,13 @@ impl Node {
     fn serve_keys(&mut self, at: usize, brought: &[Brought<'_>], is_sure: bool) {
         let (mut before, mut behind) = (Vec::new(), Vec::new());
         let (mut lines, mut is_held) = (Vec::new(), false);
+        // Who has the turn for one key does not take it from those behind him for another.
+        let mut named = BTreeSet::new();
         for Brought { db, key, kind, count } in brought {
-            let mut turn = self.next_in_turn(at, (*db, key), *kind, (*count, false), &BTreeSet::new());
+            let mut turn = self.next_in_turn(at, (*db, key), *kind, (*count, false), &named);
+            if brought.len() > 1 {
+                named.extend(&turn.places);
+            }
             if let Some(first) = turn.line {
                 lines.push((*db, key));
                 behind.extend(turn.places.split_off(first));
@@ -143,7 +165,7 @@ impl Node {
         if brought.len() > 1 {
             // Who waits for several would else take what somebody else has waited for longer. Where nobody does, the keys have
             // their turn as they were brought something, as in Redis.
-            let keys: Vec<&[u8]> = brought.iter().map(|one| &*one.key).collect();
+            let keys: Vec<(u8, &[u8])> = brought.iter().map(|one| (one.db, &*one.key)).collect();
             for places in [&mut before, &mut behind] {
                 if self.shards[at].waiting.waits_for_several(places, &keys) {
                     places.sort_unstable();
@@ -157,16 +179,13 @@ impl Node {
             }
         }
         let is_sure = is_sure && lines.is_empty();
-        self.serve_places(at, before, is_sure, is_held);
-        for (db, key) in lines {
-            self.shards[at].batch.push_serve(db, key);
-        }
-        self.serve_places(at, behind, is_sure, is_held);
+        let tries = |places: Vec<Place>| places.into_iter().map(move |place| Next::Try(place, is_sure));
+        let lines = lines.into_iter().map(|(db, key)| Next::Line(db, Box::from(&**key)));
+        self.serve_in_turn(at, tries(before).chain(lines).chain(tries(behind)).collect(), is_held);
     }
 
-    /// Puts tries of those at `places` into the batch, and of those who wait for what they move on.
-    fn serve_places(&mut self, at: usize, places: Vec<Place>, is_sure: bool, mut is_held: bool) {
-        let mut chosen: VecDeque<(Place, bool)> = places.into_iter().map(|place| (place, is_sure)).collect();
+    /// Puts tries into the batch, and behind them those of who waits for what they move on.
+    fn serve_in_turn(&mut self, at: usize, mut chosen: VecDeque<Next>, mut is_held: bool) {
         // Who waits for several keys may take what was for somebody else.
         let takes_any = |node: &Node, place: Place| {
             node.shards[at].waiting.get(place).is_some_and(|waiter| waiter.keys().nth(1).is_some())
@@ -175,7 +194,14 @@ impl Node {
         let mut known: Option<(BTreeSet<Place>, bool)> = None;
         // Who is served with a BLMOVE brings something to its target, where others have their turn after those here: after the
         // entry, if somebody here holds the turn.
-        while let Some((place, is_sure)) = chosen.pop_front() {
+        while let Some(next) = chosen.pop_front() {
+            let (place, is_sure) = match next {
+                Next::Try(place, is_sure) => (place, is_sure),
+                Next::Line(db, key) => {
+                    self.shards[at].batch.push_serve(db, &key);
+                    continue;
+                }
+            };
             if self.shards[at].waiting.get(place).is_none_or(|waiter| waiter.trying != Try::None) {
                 continue; // chosen for another reason before
             }
@@ -190,36 +216,43 @@ impl Node {
                 && self.shards[at].waiting.holds_key(db, &key)
             {
                 let (known, is_certain) = known.get_or_insert_with(|| {
-                    let known: BTreeSet<Place> = chosen.iter().map(|(place, _)| *place).collect();
+                    let known: BTreeSet<Place> = chosen.iter().filter_map(Next::place).collect();
                     let is_certain = !known.iter().any(|place| takes_any(self, *place));
                     (known, is_certain)
                 });
                 // Those have theirs.
-                let turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false), known);
-                if turn.line.is_some() {
-                    self.shards[at].batch.push_serve(db, &key);
+                let mut turn = self.next_in_turn(at, (db, &key), Some(kind), (count, false), known);
+                let behind = turn.line.map(|first| turn.places.split_off(first));
+                *is_certain &= ![Some(&turn.places), behind.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .any(|place| takes_any(self, *place));
+                let is_sure = is_sure && *is_certain && behind.is_none() && self.gives_on(at, kind, db, &key);
+                let is_new = |place: &Place| known.insert(*place);
+                let tries = turn.places.into_iter().filter(is_new).map(|place| Next::Try(place, is_sure));
+                chosen.extend(tries);
+                if let Some(behind) = behind {
+                    chosen.push_back(Next::Line(db, key));
+                    let behind = behind.into_iter().filter(|place| known.insert(*place));
+                    chosen.extend(behind.map(|place| Next::Try(place, false)));
                 }
-                known.extend(&turn.places);
-                *is_certain &= !turn.places.iter().any(|place| takes_any(self, *place));
-                let is_sure =
-                    is_sure && *is_certain && turn.line.is_none() && self.gives_on(at, kind, db, &key);
-                chosen.extend(turn.places.into_iter().map(|place| (place, is_sure)));
                 is_held = turn.held;
             }
         }
     }
 
-    /// Whose turn it is, but for some, when `key` gets something for `count` calls, or in all has so much; see [`crate::waiting::Waiting::next`].
+    /// Whose turn it is when `key` gets something for `count` calls, or in all has so much, beside those `named` before; see
+    /// [`crate::waiting::Waiting::next`].
     fn next_in_turn(
         &self,
         at: usize,
         key: (u8, &[u8]),
         kind: Option<WaitKind>,
         count: (usize, bool),
-        without: &BTreeSet<Place>,
+        named: &BTreeSet<Place>,
     ) -> Turn {
-        let may = |place: Place, waiter: &Waiter| match waiter.call.origin {
-            _ if without.contains(&place) => false,
+        let may = |waiter: &Waiter| match waiter.call.origin {
             // Its node is cut off, or was started again: nothing shall be taken for a client that may be gone.
             Origin::Peer { node, incarnation, .. } => {
                 let reaches = self.reaches(node, incarnation);
@@ -231,7 +264,7 @@ impl Node {
             _ => true,
         };
         let shard = &self.shards[at];
-        shard.waiting.next(key, kind, count, shard.batch_number(), may)
+        shard.waiting.next(key, kind, count, (shard.batch_number(), named), may)
     }
 
     /// True if there is a way to a run of another node, which was heard a moment ago.
@@ -400,6 +433,72 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_several_keys_takes_the_share_of_nobody_behind_him() {
+        let eight = "EVAL return({redis.call('rpush',KEYS[1],1,2,3,4,5,6,7,8),redis.call('rpush',KEYS[2],2)}) 2 high low";
+        for (several, brings) in [(1, "MULTI\nRPUSH high 1\nRPUSH low 2\nEXEC"), (super::PERHAPS, eight)] {
+            let mut w = World::new(&[]);
+            let both: Vec<_> = (0..several).map(|_| w.connect()).collect();
+            both.iter().for_each(|conn| assert_eq!(w.ask(*conn, "BLPOP high low 0"), ""));
+            let [one, writer, other] = [(); 3].map(|()| w.connect());
+            assert_eq!(w.ask(one, "BLPOP low 0"), "");
+            w.receive(writer, pipeline(brings));
+            w.receive(other, pipeline("LPOP low"));
+            w.settle();
+            for (at, conn) in both.into_iter().enumerate() {
+                assert_eq!(w.replies(conn), format!("*2 $4 high $1 {}", at + 1), "{brings}");
+            }
+            assert_eq!((&*w.replies(one), &*w.replies(other)), ("*2 $3 low $1 2", "$-1"), "{brings}");
+        }
+    }
+
+    #[test]
+    fn what_turns_out_to_be_at_several_keys_goes_to_as_many() {
+        let mut w = World::new(&[]);
+        let [both, one, writer, other] = [(); 4].map(|()| w.connect());
+        assert_eq!(w.ask(both, "BLPOP high low 0") + &w.ask(one, "BLPOP low 0"), "");
+        w.receive(
+            writer,
+            pipeline("EVAL return({redis.call('rpush','high',1),redis.call('rpush','low',2)}) 0"),
+        );
+        w.turn();
+        w.persist();
+        w.receive(other, pipeline("LPOP low"));
+        w.settle();
+        assert_eq!([both, one].map(|conn| w.replies(conn)), ["*2 $4 high $1 1", "*2 $3 low $1 2"]);
+        assert_eq!(w.replies(other), "$-1");
+    }
+
+    #[test]
+    fn what_is_moved_on_in_front_of_a_line_lets_nobody_behind_it_pass() {
+        let mut w = World::new(&[]);
+        let [moves, line, behind, last, writer] = [(); 5].map(|()| w.connect());
+        let waits = [
+            (moves, "BLMOVE k t LEFT LEFT 0"),
+            (line, "BLPOP j k 0"),
+            (behind, "BLPOP k t 0"),
+            (last, "BLPOP t 0"),
+        ];
+        waits.iter().for_each(|(conn, command)| assert_eq!(w.ask(*conn, command), ""));
+        w.receive(writer, pipeline("EVAL return(1) 1 j\nRPUSH k 1 2"));
+        w.settle();
+        assert_eq!(
+            [moves, line, behind, last].map(|conn| w.replies(conn)),
+            ["$1 1", "*2 $1 k $1 2", "*2 $1 t $1 1", ""]
+        );
+    }
+
+    #[test]
+    fn who_has_waited_longer_than_the_line_of_a_target_comes_before_it() {
+        let mut w = World::new(&[]);
+        let [moves, long, line, writer] = [(); 4].map(|()| w.connect());
+        let waits = [(moves, "BLMOVE k t LEFT LEFT 0"), (long, "BLPOP t 0"), (line, "BLPOP j t 0")];
+        waits.iter().for_each(|(conn, command)| assert_eq!(w.ask(*conn, command), ""));
+        w.receive(writer, pipeline("EVAL return(1) 1 j\nRPUSH k 1"));
+        w.settle();
+        assert_eq!([moves, long, line].map(|conn| w.replies(conn)), ["$1 1", "*2 $1 t $1 1", ""]);
+    }
+
+    #[test]
     fn what_several_move_to_a_key_has_as_many_takers() {
         let mut w = World::new(&[]);
         let [first, one, two, writer] = [(); 4].map(|()| w.connect());
@@ -456,6 +555,21 @@ mod tests {
         w.ask(writer, "MULTI\nRPUSH c 1\nRPUSH a 2\nEXEC");
         assert_eq!((w.replies(early), w.replies(late)), ("$1 1".into(), "$1 2".into()));
         assert_eq!(w.ask(writer, "LRANGE d 0 -1"), "*2 $1 2 $1 1", "as in Redis");
+    }
+
+    #[test]
+    fn a_key_of_another_database_is_another_key() {
+        let mut w = World::new(&[]);
+        let [late, early, last, other, writer] = [(); 5].map(|()| w.connect());
+        assert_eq!(w.ask(late, "BLMOVE a d LEFT LEFT 0") + &w.ask(early, "BLMOVE c d LEFT LEFT 0"), "");
+        assert_eq!(w.ask(last, "BLPOP c y 0") + &w.ask(other, "SELECT 1\nBLPOP y 0"), "+OK");
+        w.ask(writer, "MULTI\nRPUSH c 1 3\nRPUSH a 2\nSELECT 1\nRPUSH y 4\nEXEC");
+        assert_eq!([last, other].map(|conn| w.replies(conn)), ["*2 $1 c $1 3", "*2 $1 y $1 4"]);
+        assert_eq!(
+            w.ask(writer, "SELECT 0\nLRANGE d 0 -1"),
+            "+OK *2 $1 2 $1 1",
+            "as they were brought something"
+        );
     }
 
     #[test]

@@ -100,9 +100,12 @@ impl Waiting {
         self.order.len()
     }
 
-    /// True if somebody at one of `places` waits for several of `keys`, all of one database.
-    pub fn waits_for_several(&self, places: &[Place], keys: &[&[u8]]) -> bool {
-        let several = |waiter: &Waiter| waiter.keys().filter(|key| keys.contains(key)).nth(1).is_some();
+    /// True if somebody at one of `places` waits for several of `keys`, each with its database.
+    pub fn waits_for_several(&self, places: &[Place], keys: &[(u8, &[u8])]) -> bool {
+        let several = |waiter: &Waiter| {
+            let db = waiter.call.db;
+            waiter.keys().filter(|key| keys.contains(&(db, *key))).nth(1).is_some()
+        };
         places.iter().filter_map(|place| self.order.get(place)).any(several)
     }
 
@@ -187,15 +190,16 @@ impl Waiting {
     }
 
     /// Whose turn it is when `key` gets something for `count` calls that wait for `kind`, or for anything: the first writes that no
-    /// try is on its way of and that `may` names by place. If that is `in_all` what it has, those on their way get theirs of it. Of a
-    /// stream each group gets its own. `batch` is the one that is being collected.
+    /// try is on its way of and that `may` names. If that is `in_all` what it has, those on their way get theirs of it. Of a
+    /// stream each group gets its own. `batch` is the one that is being collected; those `named` have their turn in it for
+    /// something else, and are named again where they stand, and not counted.
     pub fn next(
         &self,
         (db, key): (u8, &[u8]),
         kind: Option<WaitKind>,
         (count, in_all): (usize, bool),
-        batch: u64,
-        may: impl Fn(Place, &Waiter) -> bool,
+        (batch, named): (u64, &BTreeSet<Place>),
+        may: impl Fn(&Waiter) -> bool,
     ) -> Turn {
         let (mut groups, mut left) = (BTreeSet::new(), count);
         let mut turn = Turn::default();
@@ -204,11 +208,12 @@ impl Waiting {
                 break;
             }
             let is_meant = kind.is_none_or(|kind| waiter.kind == kind);
-            if !is_meant || !matches!(waiter.call.handler, Handler::Write(_)) || !may(place, waiter) {
+            if !is_meant || !matches!(waiter.call.handler, Handler::Write(_)) || !may(waiter) {
                 continue;
             }
+            let is_named = named.contains(&place);
             // Who is being tried stands for its group.
-            if waiter.kind == WaitKind::Stream && !groups.insert(waiter.group()) {
+            if waiter.kind == WaitKind::Stream && !is_named && !groups.insert(waiter.group()) {
                 continue;
             }
             match waiter.trying {
@@ -217,6 +222,8 @@ impl Waiting {
                     turn.line.get_or_insert(turn.places.len());
                     continue;
                 }
+                // It is tried before those who are named here, and may get something else.
+                Try::InLine(of) if of == batch && waiter.keys.len() > 1 => continue,
                 Try::InLine(_) if !in_all && waiter.kind != WaitKind::Stream => {
                     turn.held = true;
                     break;
@@ -224,7 +231,7 @@ impl Waiting {
                 Try::Sure if !in_all => continue,
                 Try::Sure | Try::InLine(_) => {}
             }
-            if waiter.kind != WaitKind::Stream {
+            if waiter.kind != WaitKind::Stream && !is_named {
                 left -= 1;
             }
         }
