@@ -287,14 +287,12 @@ impl Node {
         if listens && let Some(refusal) = refused_while_listening(command) {
             return self.refuse(conn, Some(command), &refusal);
         }
-        let caching = if caches { self.track_reads(conn, (command, route), args, out) } else { None };
+        let before = if caches { self.track_reads(conn, (command, route), args, out) } else { None };
         let flow = self.run_resolved(conn, (command, route), args, queues, out);
-        if let Some(caching) = caching
+        if let Some(before) = before
             && matches!(flow, Flow::Wait)
-            && let Some(tracking) = self.clients.get_mut(conn).and_then(|client| client.tracking.as_mut())
         {
-            // It comes by here again, and what CLIENT CACHING said is for it.
-            tracking.caching = caching;
+            self.track_again(conn, before);
         }
         flow
     }

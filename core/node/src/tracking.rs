@@ -70,6 +70,14 @@ pub(crate) struct ClientTracking {
     again_at: u64,
 }
 
+/// What was so of a client before a command that may have to wait.
+pub(crate) struct BeforeCommand {
+    caching: bool,
+    /// What EXEC has taken, and how much there was.
+    queued: Vec<Box<[u8]>>,
+    queued_len: usize,
+}
+
 /// Of which keys a client is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
@@ -155,8 +163,8 @@ impl Node {
         };
     }
 
-    /// A command of a client that is told of keys is about to run, or to be queued: notes what it reads, and gives what
-    /// `CLIENT CACHING` had said.
+    /// A command of a client that is told of keys is about to run, or to be queued: notes what it reads, and gives what was so
+    /// before.
     #[cold]
     pub(crate) fn track_reads(
         &mut self,
@@ -164,7 +172,7 @@ impl Node {
         (command, route): (&'static CommandSpec, Route),
         args: Args<'_>,
         out: &mut Vec<Output>,
-    ) -> Option<bool> {
+    ) -> Option<BeforeCommand> {
         let client = self.clients.get_mut(conn).expect("a client stays while its command runs");
         let queues = client.transaction.as_ref().is_some_and(|transaction| transaction.is_open());
         let tracking = client.tracking.as_deref_mut()?;
@@ -179,6 +187,7 @@ impl Node {
             tracking.caching = false;
         }
         let mut queued = std::mem::take(&mut tracking.queued);
+        let mut before = BeforeCommand { caching, queued: Vec::new(), queued_len: queued.len() };
         if caches
             && matches!(route, Route::Keyspace(_))
             && (!command.is_write() || is_scripting(command))
@@ -192,7 +201,10 @@ impl Node {
             }
         }
         match command.id() {
-            EXEC => queued.iter().for_each(|key| self.caching.table.remember(conn, key)),
+            EXEC => {
+                queued.iter().for_each(|key| self.caching.table.remember(conn, key));
+                before.queued = queued;
+            }
             DISCARD => {}
             _ if queues => {
                 let tracking = client.tracking.as_deref_mut().expect("it was there");
@@ -201,7 +213,19 @@ impl Node {
             _ => {}
         }
         self.keep_tracked_keys_few(out);
-        Some(caching)
+        Some(before)
+    }
+
+    /// The command has to wait and comes by again: what was so before is so still. Keys that it reads may have changed by then,
+    /// and left the table.
+    pub(crate) fn track_again(&mut self, conn: ConnId, before: BeforeCommand) {
+        let tracking = self.clients.get_mut(conn).and_then(|client| client.tracking.as_mut());
+        let Some(tracking) = tracking else { return };
+        tracking.caching = before.caching;
+        if !before.queued.is_empty() {
+            tracking.queued = before.queued;
+        }
+        tracking.queued.truncate(before.queued_len);
     }
 
     /// A script of a client has read a key that its call does not name, or (`None`) more such keys than are told. Where it ran

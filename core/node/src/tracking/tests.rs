@@ -62,6 +62,15 @@ fn what_a_client_says_of_a_command_holds_when_that_has_to_wait() {
     assert_eq!(w.replies(leaves), "_");
     w.ask(me, "SET k 1");
     assert_eq!(w.replies(leaves), "");
+
+    // EXEC waits for the reply before it, for it has a command of the node; what changes meanwhile is told, and then it reads.
+    let caches = caching(&mut w, "");
+    w.receive(caches, pipeline("SET x 1\nMULTI\nGET a\nGET b\nCLIENT GETNAME\nEXEC"));
+    w.receive(me, pipeline("SET a 1"));
+    w.settle();
+    assert!(w.replies(caches).contains("*3 $1 1 _ _"));
+    w.ask(me, "SET a 2\nSET b 2");
+    assert_eq!(w.replies(caches), ">2 $10 invalidate *1 $1 a >2 $10 invalidate *1 $1 b");
 }
 
 #[test]
