@@ -75,7 +75,8 @@ pub enum Listed {
 /// One connection.
 pub struct Client {
     pub id: ConnId,
-    /// The number that `CLIENT ID` answers: counted from 1 since the start of the process.
+    /// The number that `CLIENT ID` answers: counted since the start of the process, in the range of its node
+    /// ([`Node::admit`](crate::Node::admit)); 0 for those of another part of it.
     pub number: u64,
     /// It is of another part of this process (see [`Node::welcome_inside`](crate::Node::welcome_inside)).
     pub inside: bool,

@@ -38,7 +38,7 @@ pub(crate) fn runs_script(command: &CommandSpec, args: Args<'_>) -> bool {
     is_scripting(command) && calls_script(command) || command.id() == ONCE && inner()
 }
 
-/// True for commands about what scripts are known: all shards know the same.
+/// True for commands about what scripts are known: all shards are asked, and tell or change what each of them knows.
 pub(crate) fn concerns_all_shards(command: &CommandSpec) -> bool {
     matches!(
         command.name,
@@ -200,7 +200,10 @@ pub(crate) fn reply_of_all(command: &CommandSpec, replies: &[Vec<u8>], reply: &m
     let removed =
         |bytes: &Vec<u8>| command.name == "function|delete" && bytes.starts_with(b"-ERR Library not");
     let done = replies.iter().find(|bytes| !is_error(bytes));
-    let refused = replies.iter().find(|bytes| is_error(bytes) && !repeated(bytes) && !removed(bytes));
+    let refusals = || replies.iter().filter(|bytes| is_error(bytes) && !repeated(bytes) && !removed(bytes));
+    // Who could not say may be the one that knows.
+    let cannot_say = refusals().find(|bytes| !bytes.starts_with(b"-NOSCRIPT "));
+    let refused = cannot_say.or_else(|| refusals().next());
     match (refused, done) {
         (Some(_), Some(done)) if command.name == "script|show" => reply.raw(done),
         (Some(refused), _) => reply.raw(refused),

@@ -1,7 +1,8 @@
 //! `MONITOR`: clients that are shown every command which the clients of this node send, in all its cells.
 //!
-//! A command is shown when it is about to run or to be sent on to its shard, to this cell's monitors at once and to those of other
-//! cells by mail. Commands of administrators are not shown, as in Redis.
+//! A command of the node or the connection is shown when it is about to run, one on keys when it has run or is on its way to its
+//! shard, one of a transaction when it is queued. This cell's monitors see it at once, those of other cells by mail. Commands of
+//! administrators are not shown, as in Redis.
 
 use skep_base::{Args, ConnId, Refusal};
 use skep_command::{CommandSpec, Flags};

@@ -606,3 +606,24 @@ fn a_shard_without_a_leader_holds_up_one_call_of_an_unknown_script_and_not_the_n
     let second = took(&"1".repeat(40));
     assert!(second < 500, "and then left alone for a while: {second} ms");
 }
+
+#[test]
+fn a_shard_that_cannot_say_whether_it_knows_a_script_is_heard_before_those_that_do_not() {
+    let show = skep_command::id_of("script|show").spec();
+    let [unknown, busy, known] = ["-NOSCRIPT No matching script.", "-TRYAGAIN no leader", "$1\r\nx"];
+    for (replies, told) in [
+        (vec![unknown, busy, unknown], busy),
+        (vec![busy, unknown], busy),
+        (vec![unknown, unknown], unknown),
+        (vec![unknown, busy, known], known),
+    ] {
+        let replies: Vec<Vec<u8>> = replies.iter().map(|reply| format!("{reply}\r\n").into_bytes()).collect();
+        let mut bytes = Vec::new();
+        super::reply_of_all(
+            show,
+            &replies,
+            &mut skep_resp::Reply::new(&mut bytes, skep_resp::Protocol::Resp2),
+        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("{told}\r\n"));
+    }
+}
