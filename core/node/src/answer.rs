@@ -7,7 +7,8 @@ use skep_resp::{Protocol, Reply};
 
 use crate::batch::{Call, Origin};
 use crate::cells::Cells;
-use crate::client::Clients;
+use crate::client::{Client, Clients};
+use crate::script_sources::{ScriptSources, Told};
 use crate::stats::Stats;
 
 /// Answers for other nodes, collected in a turn.
@@ -22,6 +23,7 @@ pub(crate) struct Desk<'a> {
     pub cells: &'a mut Cells,
     pub peers: &'a mut PeerAnswers,
     pub stats: &'a mut Stats,
+    pub scripts: &'a mut ScriptSources,
     /// Clients that waited for their replies.
     pub to_resume: &'a mut Vec<ConnId>,
     /// Clients whose output has grown; see [`crate::Node::list_outputs`].
@@ -45,6 +47,7 @@ macro_rules! desk {
             cells: &mut $node.cells,
             peers: &mut $node.answers,
             stats: &mut $node.stats,
+            scripts: &mut $node.script_sources,
             to_resume: &mut $node.to_resume,
             grown: &mut $node.grown,
             scratch: &mut $node.answer_scratch,
@@ -134,8 +137,10 @@ impl Desk<'_> {
         if let Some(joined) = &mut client.joined {
             self.scratch.clear();
             write(&mut Reply::new(self.scratch, call.protocol));
-            if joined.take(self.scratch) {
-                self.stats.called(call.command);
+            if joined.take(seq, self.scratch) {
+                if joined.is_asked_for() {
+                    self.stats.called(call.command);
+                }
                 if client.answered() {
                     self.to_resume.push(conn);
                 }
@@ -143,11 +148,15 @@ impl Desk<'_> {
             return;
         }
         self.stats.called(call.command);
+        let mut told = None;
         if client.is_next(seq) && !(self.output_max > 0 && client.owed_bytes() as u64 > self.output_max) {
             let mark = client.output.len();
             write(&mut Reply::new(&mut client.output, call.protocol));
             if client.output.get(mark) == Some(&b'-') {
                 self.stats.failed_reply(call.command, &client.output[mark..]);
+            }
+            if let Some(by_name) = &mut client.by_name {
+                told = by_name.on_reply(seq, &client.output[mark..]);
             }
             if call.silent {
                 client.output.truncate(mark);
@@ -158,18 +167,30 @@ impl Desk<'_> {
             if self.scratch.first() == Some(&b'-') {
                 self.stats.failed_reply(call.command, self.scratch);
             }
+            if let Some(by_name) = &mut client.by_name {
+                told = by_name.on_reply(seq, self.scratch);
+            }
             if call.silent || client.is_next(seq) {
                 self.scratch.clear();
             }
             if !client.is_next(seq) {
                 client.park(seq, std::mem::take(self.scratch));
-                return self.note_grown(conn);
+                return self.end_answer(conn, told);
             }
         }
         if client.answered() {
             self.to_resume.push(conn);
         }
+        forget_calls(client);
+        self.end_answer(conn, told);
+    }
+
+    #[inline]
+    fn end_answer(&mut self, conn: ConnId, told: Option<Told>) {
         self.note_grown(conn);
+        if let Some(told) = told {
+            self.scripts.on_told(&told, self.clients, self.to_resume);
+        }
     }
 
     fn note_grown(&mut self, conn: ConnId) {
@@ -181,6 +202,15 @@ impl Desk<'_> {
     fn run_unheard(&mut self, write: impl FnOnce(&mut Reply<'_>)) {
         self.scratch.clear();
         write(&mut Reply::new(self.scratch, Protocol::Resp2));
+    }
+}
+
+/// Forgets what is answered of a client's calls of scripts.
+#[inline]
+fn forget_calls(client: &mut Client) {
+    let answered = client.answered_before();
+    if let Some(by_name) = &mut client.by_name {
+        by_name.forget_before(answered);
     }
 }
 

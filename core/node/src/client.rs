@@ -14,7 +14,7 @@ use skep_resp::{Decoder, Protocol};
 use crate::batch::Asker;
 use crate::copies::Written;
 use crate::joined::Joined;
-use crate::script_sources::SoughtScript;
+use crate::script_sources::{CallsByName, SoughtScript};
 use crate::tracking::{ClientTracking, Mode};
 use crate::transaction::Transaction;
 
@@ -143,6 +143,8 @@ pub struct Client {
     pub joined: Option<Box<Joined>>,
     /// The script whose source is sought for the call at the front of its input.
     pub seeks: Option<Box<SoughtScript>>,
+    /// Where there are several shards, its calls of scripts by their names.
+    pub by_name: Option<Box<CallsByName>>,
     /// Where there are several shards, those that it has written to.
     pub written: Written,
 }
@@ -279,6 +281,7 @@ impl Client {
             + self.address.capacity()
             + self.local_address.capacity()
             + self.transaction.as_ref().map_or(0, |transaction| transaction.memory_bytes())
+            + self.by_name.as_ref().map_or(0, |by_name| by_name.memory_bytes())
     }
 
     /// Counts a command that is about to run. True if it gets no reply.
@@ -441,6 +444,7 @@ impl Clients {
             transaction: None,
             joined: None,
             seeks: None,
+            by_name: None,
             written: Written::default(),
         }));
         id

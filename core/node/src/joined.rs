@@ -7,6 +7,7 @@ use skep_keyspace::{Handler, ReadCx};
 use skep_resp::Reply;
 
 use crate::batch::Call;
+use crate::cells::Message;
 use crate::client::Client;
 use crate::copies::least_copies;
 use crate::on_client::BATCH_BYTES_MAX;
@@ -18,7 +19,8 @@ use crate::{Node, Output};
 /// Replies that are waited for, and what becomes of them.
 pub(crate) struct Joined {
     left: usize,
-    replies: Vec<Vec<u8>>,
+    /// Each with the number of its operation, or with its place among those asked.
+    replies: Vec<(u64, Vec<u8>)>,
     becomes: Becomes,
     command: &'static CommandSpec,
     silent: bool,
@@ -34,16 +36,21 @@ pub(crate) enum Becomes {
     Transaction(Vec<Step>),
     /// How many copies each shard has of what the client wrote.
     LeastCopies,
-    /// The source of a script, from whoever has it; no reply of the client.
+    /// What shards know of a script; no reply of the client.
     ScriptSource,
 }
 
 impl Joined {
     /// Takes a reply; true if it was the last.
-    pub fn take(&mut self, reply: &[u8]) -> bool {
-        self.replies.push(reply.to_vec());
+    pub fn take(&mut self, seq: u64, reply: &[u8]) -> bool {
+        self.replies.push((seq, reply.to_vec()));
         self.left -= 1;
         self.left == 0
+    }
+
+    /// True if the client asked for it, and not this cell for its sake.
+    pub fn is_asked_for(&self) -> bool {
+        !matches!(self.becomes, Becomes::ScriptSource)
     }
 }
 
@@ -130,7 +137,7 @@ impl Node {
         }
         self.stats.called(command);
         if let Some(joined) = &mut client.joined {
-            joined.take(&bytes);
+            joined.take(0, &bytes);
         }
         self.answer_joined(conn, out);
         true
@@ -141,6 +148,10 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return };
         let Some(joined) = client.joined.take() else { return };
         let Joined { replies, becomes, command, silent, .. } = *joined;
+        if let Becomes::ScriptSource = becomes {
+            return self.take_source(conn, &replies);
+        }
+        let replies: Vec<Vec<u8>> = replies.into_iter().map(|(_, reply)| reply).collect();
         let mut output = std::mem::take(&mut client.output);
         let mark = output.len();
         match becomes {
@@ -150,12 +161,16 @@ impl Node {
             Becomes::OfAll => {
                 let protocol = self.client(conn).protocol;
                 reply_of_all(command, &replies, &mut Reply::new(&mut output, protocol));
+                if command.name == "script|flush" {
+                    self.forget_scripts();
+                    self.tell_all(|| Message::ScriptsFlushed);
+                }
             }
             Becomes::LeastCopies => {
                 let protocol = self.client(conn).protocol;
                 least_copies(&replies, &mut Reply::new(&mut output, protocol));
             }
-            Becomes::ScriptSource => self.take_source(conn, &replies),
+            Becomes::ScriptSource => {}
             Becomes::Transaction(steps) => {
                 self.finish_transaction(conn, steps, &replies[0], &mut output, out);
             }

@@ -122,6 +122,7 @@ impl Node {
         if let Some(tracking) = &client.tracking {
             self.end_tracking(conn, tracking);
         }
+        self.end_searches_of(conn);
         self.cells.clients_gone += u64::from(!client.inside);
         if let Some((groups, asker)) = client.wait(self.cells.me) {
             groups.into_iter().for_each(|group| self.withdraw(group, asker, Unblock::Gone));

@@ -2,11 +2,14 @@
 //! of one store and not of its shards.
 //!
 //! Before this cell gives a shard the first call by a name, it asks the shard whether it knows that script; if not, it asks the
-//! others for the source, which then comes with the call ([`Head::scripts`](skep_keyspace::Head)) and is remembered there. The
-//! client waits for that, so its commands stay in order. `SCRIPT LOAD`, which all shards get, needs none of this.
+//! others whether they do, and one of those for the source, which then comes with the call
+//! ([`Head::scripts`](skep_keyspace::Head)) and is remembered there. The client waits for that, so its commands stay in order, and so do
+//! others of the cell that call the same of the same shard: what comes of a search is for all of them. `SCRIPT LOAD`, which all
+//! shards get, needs none of this.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Millis};
 use skep_command::{CommandId, CommandSpec, carried_out, id_of};
@@ -14,44 +17,85 @@ use skep_keyspace::handler_of;
 use skep_keyspace::scripts::Sha;
 use skep_resp::Value;
 
+use crate::batch::Origin;
+use crate::client::Clients;
 use crate::joined::Becomes;
 use crate::run::{Asked, call_of};
 use crate::{Node, Output};
 
+const EXISTS: CommandId = id_of("script|exists");
 const SHOW: CommandId = id_of("script|show");
 
 /// Scripts of which it is noted that their shards know them. With more all is forgotten, and asked again.
 const KNOWN_MAX: usize = 10_000;
 
+/// Shards that are asked for a source, one after the other: one that has said that it knows a script may forget it, or not answer.
+const HOLDERS_MAX: usize = 4;
+
 /// How long the others are not asked after one of them did not answer: who calls scripts that nobody knows would wait for it
 /// each time.
 const UNASKED_MS: u64 = 10_000;
 
-/// What this cell knows of which shards know which scripts.
+/// A script, and the shard that it is called of.
+type Named = (GroupId, Sha);
+
+/// What this cell knows of which shards know which scripts, and what it is finding out.
 #[derive(Default)]
 pub(crate) struct ScriptSources {
-    known: BTreeSet<(GroupId, Sha)>,
-    /// Replies `NOSCRIPT` so far: after another one nothing is known any more, since shards forget (`SCRIPT FLUSH`).
-    missed: u64,
+    /// A shard may forget one: then a call is answered `NOSCRIPT`, and so is what was noted of it.
+    known: BTreeSet<Named>,
+    searches: BTreeMap<Named, Searching>,
     unasked_until: Millis,
+    /// Questions to shards so far.
+    #[cfg(test)]
+    pub asked: usize,
+}
+
+/// A step of a search that is under way, or a source on its way to its shard.
+struct Searching {
+    /// By the operations of this client.
+    by: ConnId,
+    /// Others that wait for what comes of it.
+    waiting: Vec<ConnId>,
 }
 
 /// A script that a client's call names, until the call has run.
 pub(crate) struct SoughtScript {
-    group: GroupId,
-    sha: Sha,
+    named: Named,
     state: Search,
 }
 
+/// Calls by name of a client, until they are answered.
+#[derive(Default)]
+pub(crate) struct CallsByName {
+    /// Those that rely on what was noted, by their numbers.
+    relied: VecDeque<(u64, Named)>,
+    /// One with which the source comes.
+    brings: Option<(u64, Named)>,
+}
+
+/// What the reply to a call by name tells of its script.
+pub(crate) enum Told {
+    /// Its shard does not know it any more.
+    Missed(Named),
+    /// Its shard was brought it, if this is true.
+    Brought(Named, bool),
+}
+
+#[derive(Clone)]
 enum Search {
-    /// Its shard was asked.
+    /// Its shard is asked whether it knows it.
     AtShard,
     /// Its shard does not know it.
     Missing,
-    /// The others were asked.
-    Elsewhere,
-    Found(Vec<u8>),
-    /// Nobody knows it, or nobody can say. Its shard refuses the call in its own words.
+    /// These others are asked whether they know it.
+    Elsewhere(Vec<GroupId>),
+    /// These know it.
+    Holders(Vec<GroupId>),
+    /// One was asked for the source, and these are left.
+    Asked(Vec<GroupId>),
+    Found(Bytes),
+    /// Nobody knows it but its shard, or nobody can say. If its shard does not know it, it refuses the call in its own words.
     Nowhere,
 }
 
@@ -59,7 +103,7 @@ enum Search {
 pub(crate) enum SourceFor {
     None,
     /// This source is to come with it.
-    Call(Vec<u8>),
+    Call(Bytes),
     /// Shards are being asked; the call stays in the input until they have answered.
     Sought,
 }
@@ -68,6 +112,72 @@ pub(crate) enum SourceFor {
 pub(crate) fn script_called(command: &'static CommandSpec, args: Args<'_>) -> Option<Sha> {
     let (command, args) = carried_out(command, args);
     if matches!(command.name, "evalsha" | "evalsha_ro") { Sha::parse(&args[1]) } else { None }
+}
+
+impl CallsByName {
+    /// A call by name was answered, or another of the client's operations.
+    pub fn on_reply(&mut self, seq: u64, reply: &[u8]) -> Option<Told> {
+        if let Some((_, named)) = self.brings.take_if(|(number, _)| *number == seq) {
+            return Some(Told::Brought(named, reply.first() != Some(&b'-')));
+        }
+        if !reply.starts_with(b"-NOSCRIPT ") {
+            return None;
+        }
+        let at = self.relied.binary_search_by_key(&seq, |(number, _)| *number).ok()?;
+        Some(Told::Missed(self.relied[at].1))
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<CallsByName>() + self.relied.capacity() * size_of::<(u64, Named)>()
+    }
+
+    /// All operations before this number are answered.
+    pub fn forget_before(&mut self, seq: u64) {
+        while self.relied.pop_front_if(|(number, _)| *number < seq).is_some() {}
+    }
+}
+
+impl ScriptSources {
+    /// Takes note of what the reply to a call by name tells.
+    #[cold]
+    pub fn on_told(&mut self, told: &Told, clients: &mut Clients, to_resume: &mut Vec<ConnId>) {
+        match told {
+            Told::Missed(named) => drop(self.known.remove(named)),
+            Told::Brought(named, is_known) => {
+                if *is_known {
+                    self.note(*named);
+                }
+                // If it may not know it, who is next asks.
+                self.end_search(*named, &Search::AtShard, clients, to_resume);
+            }
+        }
+    }
+
+    /// True if that is new.
+    fn note(&mut self, named: Named) -> bool {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(named)
+    }
+
+    /// Lets those go on who wait for what comes of a step.
+    fn end_search(
+        &mut self,
+        named: Named,
+        state: &Search,
+        clients: &mut Clients,
+        to_resume: &mut Vec<ConnId>,
+    ) {
+        let Some(Searching { waiting, .. }) = self.searches.remove(&named) else { return };
+        for conn in waiting {
+            let seeks = clients.get_mut(conn).and_then(|client| client.seeks.as_mut());
+            if let Some(sought) = seeks.filter(|sought| sought.named == named) {
+                sought.state = state.clone();
+                to_resume.push(conn);
+            }
+        }
+    }
 }
 
 impl Node {
@@ -84,29 +194,82 @@ impl Node {
     ) -> SourceFor {
         let sought = self.client(conn).seeks.take();
         let Some(sha) = script_called(command, args) else { return SourceFor::None };
-        if self.has_script(group, sha) || relies && self.is_script_noted(group, sha) {
+        if self.has_script(group, sha) {
             return SourceFor::None;
         }
-        let begun = sought.filter(|sought| (sought.group, sought.sha) == (group, sha));
-        let (groups, state) = match begun.map(|sought| sought.state) {
-            Some(Search::Found(source)) => return SourceFor::Call(source),
-            Some(Search::Nowhere) => return SourceFor::None,
-            Some(Search::Missing) if self.now.mono < self.script_sources.unasked_until => {
-                return SourceFor::None;
+        let named = (group, sha);
+        if relies && self.script_sources.known.contains(&named) {
+            let client = self.client(conn);
+            let number = client.begun();
+            client.by_name.get_or_insert_default().relied.push_back((number, named));
+            return SourceFor::None;
+        }
+        let state = sought.filter(|sought| sought.named == named).map_or(Search::AtShard, |it| it.state);
+        match state {
+            Search::Nowhere => return SourceFor::None,
+            Search::Missing if self.now.mono < self.script_sources.unasked_until => return SourceFor::None,
+            Search::Found(source) if !relies => return SourceFor::Call(source),
+            _ => {}
+        }
+        if let Some(searching) = self.script_sources.searches.get_mut(&named) {
+            searching.waiting.push(conn);
+            let client = self.client(conn);
+            client.waiting = true;
+            client.seeks = Some(Box::new(SoughtScript { named, state }));
+            return SourceFor::Sought;
+        }
+        let (state, command, groups) = match state {
+            Search::Found(source) => {
+                self.begin_search(conn, named);
+                let client = self.client(conn);
+                let number = client.begun();
+                client.by_name.get_or_insert_default().brings = Some((number, named));
+                return SourceFor::Call(source);
             }
-            Some(Search::Missing) => {
+            Search::Holders(mut left) => {
+                let first = left.remove(0);
+                (Search::Asked(left), SHOW, vec![first])
+            }
+            Search::Missing => {
                 let others = self.meta.state.shards.keys().copied().filter(|other| *other != group);
-                (others.collect(), Search::Elsewhere)
+                let others: Vec<GroupId> = others.collect();
+                (Search::Elsewhere(others.clone()), EXISTS, others)
             }
-            None | Some(Search::AtShard | Search::Elsewhere) => (vec![group], Search::AtShard),
+            _ => (Search::AtShard, EXISTS, vec![group]),
         };
         let client = self.client(conn);
         client.waiting = true;
         if client.pending() == 0 {
-            client.seeks = Some(Box::new(SoughtScript { group, sha, state }));
-            self.ask_for_source(conn, sha, &groups, out);
+            client.seeks = Some(Box::new(SoughtScript { named, state }));
+            self.begin_search(conn, named);
+            self.ask_shards(conn, command.spec(), sha, &groups, out);
         }
         SourceFor::Sought
+    }
+
+    fn begin_search(&mut self, by: ConnId, named: Named) {
+        let other = self.script_sources.searches.insert(named, Searching { by, waiting: Vec::new() });
+        assert!(other.is_none(), "a script is sought twice at a time");
+    }
+
+    /// Lets those go on who wait for what comes of a step of a client's, who does not go on with it.
+    pub(crate) fn end_searches_of(&mut self, conn: ConnId) {
+        let sources = &mut self.script_sources;
+        let of = |(named, searching): (&Named, &Searching)| (searching.by == conn).then_some(*named);
+        let ended: Vec<Named> = sources.searches.iter().filter_map(of).collect();
+        for named in ended {
+            sources.end_search(named, &Search::AtShard, &mut self.clients, &mut self.to_resume);
+        }
+    }
+
+    /// A client's call was to bring a source: if it was not taken in, somebody else is to.
+    pub(crate) fn look_whether_brought(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        let begun = client.begun();
+        let brings = client.by_name.as_mut().map(|by_name| &mut by_name.brings);
+        if brings.is_some_and(|brings| brings.take_if(|(number, _)| *number >= begun).is_some()) {
+            self.end_searches_of(conn);
+        }
     }
 
     /// True if a copy of the shard is here that knows it.
@@ -115,66 +278,91 @@ impl Node {
         replica.is_some_and(|replica| replica.keyspace.scripts().source(sha).is_some())
     }
 
-    fn is_script_noted(&mut self, group: GroupId, sha: Sha) -> bool {
-        self.forget_after_a_miss();
-        self.script_sources.known.contains(&(group, sha))
-    }
-
     /// Takes note that a shard knows a script, or is about to. True if that was known.
     pub(crate) fn note_script(&mut self, group: GroupId, sha: Sha) -> bool {
-        self.forget_after_a_miss();
-        let known = &mut self.script_sources.known;
-        if known.len() >= KNOWN_MAX {
-            known.clear();
-        }
-        !known.insert((group, sha))
+        !self.script_sources.note((group, sha))
     }
 
-    fn forget_after_a_miss(&mut self) {
-        let (sources, missed) = (&mut self.script_sources, self.stats.scripts_missed);
-        if std::mem::replace(&mut sources.missed, missed) != missed {
-            sources.known.clear();
-        }
+    /// All shards were told to forget what scripts they know.
+    pub(crate) fn forget_scripts(&mut self) {
+        self.script_sources.known.clear();
     }
 
-    fn ask_for_source(&mut self, conn: ConnId, sha: Sha, groups: &[GroupId], out: &mut Vec<Output>) {
+    fn ask_shards(
+        &mut self,
+        conn: ConnId,
+        command: &'static CommandSpec,
+        sha: Sha,
+        groups: &[GroupId],
+        out: &mut Vec<Output>,
+    ) {
         let sha = sha.to_string();
-        let args = OwnedArgs::collect([&b"script"[..], b"show", sha.as_bytes()]);
-        let (me, command, args) = (self.cells.me, SHOW.spec(), args.args());
-        let handler = handler_of(command).expect("SCRIPT SHOW is carried out by shards");
+        let (family, name) = command.name.split_once('|').expect("commands about scripts have two names");
+        let args = OwnedArgs::collect([family.as_bytes(), name.as_bytes(), sha.as_bytes()]);
+        let (me, args) = (self.cells.me, args.args());
+        let handler = handler_of(command).expect("commands about scripts are carried out by shards");
         let client = self.client(conn);
         client.join_replies(groups.len(), Becomes::ScriptSource, command, true);
-        let call = call_of(client, me, Asked { conn, command, handler, args }, false);
-        groups.iter().for_each(|group| self.give(*group, call, args, out));
+        let mut call = call_of(client, me, Asked { conn, command, handler, args }, false);
+        for (place, group) in groups.iter().enumerate() {
+            if let Origin::Client { seq, .. } = &mut call.origin {
+                *seq = place as u64;
+            }
+            self.give(*group, call, args, out);
+        }
+        #[cfg(test)]
+        {
+            self.script_sources.asked += groups.len();
+        }
     }
 
-    /// Shards have said whether they know the script that a client's call names.
-    pub(crate) fn take_source(&mut self, conn: ConnId, replies: &[Vec<u8>]) {
+    /// Shards have answered, each with its place among those asked: whether they know the script that a client's call names, or
+    /// with its source.
+    pub(crate) fn take_source(&mut self, conn: ConnId, replies: &[(u64, Vec<u8>)]) {
         let Some(sought) = self.clients.get_mut(conn).and_then(|client| client.seeks.as_mut()) else {
             return;
         };
-        let (group, sha) = (sought.group, sought.sha);
-        let source = replies.iter().find(|reply| reply.first() == Some(&b'$'));
-        let all_told =
-            replies.iter().all(|reply| reply.first() == Some(&b'$') || reply.starts_with(b"-NOSCRIPT "));
-        let was_asked = std::mem::replace(&mut sought.state, Search::Nowhere);
-        match (was_asked, source) {
-            (Search::AtShard, Some(_)) => {
-                self.note_script(group, sha);
-            }
-            (Search::AtShard, None) if all_told => sought.state = Search::Missing,
-            (Search::AtShard, None) => {}
-            (_, source) => {
-                if !all_told {
+        let named = sought.named;
+        let before = std::mem::replace(&mut sought.state, Search::Nowhere);
+        let state = match before {
+            Search::AtShard => match knows(&replies[0].1) {
+                Some(true) => {
+                    self.script_sources.note(named);
+                    Search::Nowhere
+                }
+                Some(false) => Search::Missing,
+                None => Search::Nowhere,
+            },
+            Search::Elsewhere(groups) => {
+                if replies.iter().any(|(_, reply)| knows(reply).is_none()) {
                     self.script_sources.unasked_until = self.now.mono.plus(UNASKED_MS);
                 }
-                if let Some(source) = source
-                    && let Ok(Some((value, _))) = Value::parse(source)
-                    && let Some(source) = value.as_bytes()
-                {
-                    sought.state = Search::Found(source.to_vec());
-                }
+                let know = replies.iter().filter(|(_, reply)| knows(reply) == Some(true));
+                let holders: Vec<GroupId> =
+                    know.map(|(place, _)| groups[*place as usize]).take(HOLDERS_MAX).collect();
+                if holders.is_empty() { Search::Nowhere } else { Search::Holders(holders) }
             }
+            Search::Asked(left) => match Value::parse(&replies[0].1) {
+                Ok(Some((value, _))) if value.as_bytes().is_some() && replies[0].1[0] == b'$' => {
+                    Search::Found(Bytes::copy_from_slice(value.as_bytes().unwrap_or_default()))
+                }
+                _ if left.is_empty() => Search::Nowhere,
+                _ => Search::Holders(left),
+            },
+            other => other,
+        };
+        if let Some(sought) = self.clients.get_mut(conn).and_then(|client| client.seeks.as_mut()) {
+            sought.state = state.clone();
         }
+        self.script_sources.end_search(named, &state, &mut self.clients, &mut self.to_resume);
+    }
+}
+
+/// Whether a shard knows a script, by its reply to `SCRIPT EXISTS`; `None` if it could not say.
+fn knows(reply: &[u8]) -> Option<bool> {
+    match reply {
+        b"*1\r\n:1\r\n" => Some(true),
+        b"*1\r\n:0\r\n" => Some(false),
+        _ => None,
     }
 }

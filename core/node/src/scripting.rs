@@ -72,7 +72,7 @@ impl Node {
         }
         let scripts = match self.source_for(conn, group, command, args, true, out) {
             SourceFor::None => Vec::new(),
-            SourceFor::Call(source) => vec![source],
+            SourceFor::Call(source) => vec![source.to_vec()],
             SourceFor::Sought => return Flow::Wait,
         };
         let mut bytes = b"exec".to_vec();
@@ -87,7 +87,11 @@ impl Node {
             Handler::Read(_) if !remembers => EXEC_READ,
             _ => handler_of(EXEC.spec()).expect("EXEC is carried out by shards"),
         };
-        self.run_at(Asked { conn, command, handler, args: Args::new(&bytes, &spans) }, place, out)
+        let flow = self.run_at(Asked { conn, command, handler, args: Args::new(&bytes, &spans) }, place, out);
+        if remembers {
+            self.look_whether_brought(conn);
+        }
+        flow
     }
 
     /// What scripts may do on a shard: use its keys.

@@ -100,8 +100,6 @@ pub(crate) struct Stats {
     pub output_limit_disconnections: u64,
     pub input_limit_disconnections: u64,
     pub errors: u64,
-    /// Replies that a script is not known.
-    pub scripts_missed: u64,
     by_command: Vec<CommandStats>,
     /// Commands with calls whose time is not known yet, each once.
     untimed: Vec<usize>,
@@ -127,7 +125,6 @@ impl Default for Stats {
             output_limit_disconnections: 0,
             input_limit_disconnections: 0,
             errors: 0,
-            scripts_missed: 0,
             by_command: vec![CommandStats::default(); COMMAND_COUNT],
             untimed: Vec::new(),
             by_error: BTreeMap::new(),
@@ -271,7 +268,6 @@ impl Stats {
     fn count_error(&mut self, text: &[u8]) {
         self.errors += 1;
         let prefix = text.split(|b| b.is_ascii_whitespace()).next().unwrap_or_default();
-        self.scripts_missed += u64::from(prefix == b"NOSCRIPT");
         if let Some(count) = self.by_error.get_mut(prefix) {
             *count += 1;
         } else if self.by_error.len() < ERROR_PREFIXES_MAX {

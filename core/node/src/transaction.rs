@@ -9,6 +9,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use skep_base::args::OwnedArgs;
 use skep_base::{Args, ConnId, GroupId, Refusal};
 use skep_command::{CommandId, CommandSpec, id_of};
@@ -61,7 +62,7 @@ pub(crate) struct Transaction {
     /// Bytes of the commands of the node.
     own_bytes: usize,
     /// Scripts that the commands call by name, where there are several shards; with the source if the shard needs it.
-    sought: BTreeMap<Sha, Option<Vec<u8>>>,
+    sought: BTreeMap<Sha, Option<Bytes>>,
     sought_bytes: usize,
 }
 

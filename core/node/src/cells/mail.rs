@@ -38,6 +38,8 @@ pub(crate) enum Message {
         conn: ConnId,
         notes: Vec<ScriptNote>,
     },
+    /// A client of the sender told all shards to forget what scripts they know.
+    ScriptsFlushed,
     /// An operation of one of the sender's clients shall wait no more.
     Withdraw {
         group: GroupId,

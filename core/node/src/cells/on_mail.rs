@@ -28,6 +28,7 @@ impl Node {
             Message::Replies(replies) => self.on_replies(&replies),
             Message::Parked(call) => self.on_parked_in_cell(&call),
             Message::OfScript { conn, notes } => self.on_script_notes(conn, notes, Ran::Elsewhere),
+            Message::ScriptsFlushed => self.forget_scripts(),
             Message::Withdraw { group, asker, end } => self.withdraw(group, asker, end),
             Message::Part { number, part } => self.on_part(number, *part, out),
             Message::Published { batch } => self.on_published_mail(from, &batch, out),

@@ -1,6 +1,7 @@
 //! The cells of one node, with a disk that a test plays; mail arrives when its receiver has its next turn.
 
 mod copies;
+mod scripts;
 
 use std::collections::VecDeque;
 
@@ -236,19 +237,14 @@ fn a_script_that_one_cell_ran_is_called_by_its_name_in_all_and_asked_for_once() 
         for (cell, conn) in conns.iter().enumerate() {
             assert_eq!(all.ask(*conn, &by_name), each(&format!(":{}", 2 * cell + 1)));
             assert_eq!(all.ask(*conn, &read_by_name), each(&format!("$1 {}", 2 * cell + 1)));
-            let asked = |all: &mut Cells| {
-                let info = all.ask(*conn, "INFO commandstats");
-                info.split_once("cmdstat_script|show:calls=").map(|(_, rest)| rest[..4].to_owned())
-            };
-            let before = asked(&mut all);
-            assert!(before.is_some());
+            let before = all.cells[cell].script_sources.asked;
+            assert!(before > 0);
             assert_eq!(all.ask(*conn, &by_name), each(&format!(":{}", 2 * cell + 2)));
-            assert_eq!(asked(&mut all), before, "turn {turn}: nobody is asked again");
+            assert_eq!(all.cells[cell].script_sources.asked, before, "turn {turn}: nobody is asked again");
         }
         assert_eq!(all.ask(conns[1], "SCRIPT FLUSH"), "+OK");
         assert_eq!(all.ask(conns[0], &call("EVAL", incr, &keys[0])), format!(":{}", 7));
         for conn in &conns {
-            // In a transaction at once; alone it may still be thought that all know it, once.
             let name = name_of(incr);
             let of = |key: &str| format!("MULTI\nEVALSHA {name} 1 {key}\nEVALSHA {name} 1 {key}\nEXEC");
             let told = all.ask(*conn, &of(&keys[2]));
@@ -256,7 +252,9 @@ fn a_script_that_one_cell_ran_is_called_by_its_name_in_all_and_asked_for_once() 
         }
         assert_eq!(all.ask(conns[1], "SCRIPT FLUSH"), "+OK");
         for conn in &conns {
-            assert!(all.ask(*conn, &by_name).ends_with("Please use EVAL."));
+            all.send(*conn, &by_name);
+            (0..3).for_each(|_| all.settle());
+            assert_eq!(all.replies(*conn), each("-NOSCRIPT No matching script. Please use EVAL."));
         }
         keys.iter().for_each(|key| assert_eq!(all.ask(conns[0], &format!("DEL {key}")), ":1"));
     }

@@ -102,7 +102,7 @@ impl Node {
             single: false,
             watched: watched.map(|((db, key), seen)| Watched { db, key, seen }).collect(),
             terms: if tx.runs_scripts { self.terms_of(group) } else { Terms::default() },
-            scripts: std::mem::take(&mut tx.sought).into_values().flatten().collect(),
+            scripts: std::mem::take(&mut tx.sought).into_values().flatten().map(Vec::from).collect(),
         };
         head.put(&mut tx.keyed);
         let span = |start: usize, end: usize| Span { start: start as u32, len: (end - start) as u32 };

@@ -44,10 +44,7 @@ impl Node {
         if matches!(route, Route::Steer(_)) || [QUIT, RESET].contains(&command.id()) {
             return None;
         }
-        if !self.cells.one_shard
-            && may_run_script(command)
-            && matches!(self.seek_for_queue(conn, command, args, out), SourceFor::Sought)
-        {
+        if !self.cells.one_shard && may_run_script(command) && self.seek_for_queue(conn, command, args, out) {
             return Some(Flow::Wait);
         }
         Some(match self.try_queue(conn, command, route, args) {
@@ -57,35 +54,36 @@ impl Node {
     }
 
     /// Keeps the source of a script that a command calls by its name, if its shard needs it. That a script is not known is told
-    /// within the reply to EXEC, where nobody here would see it: so the shard is asked in each transaction again.
+    /// within the reply to EXEC, where nobody here would see it: so the shard is asked in each transaction again. True if shards are
+    /// being asked.
     fn seek_for_queue(
         &mut self,
         conn: ConnId,
         command: &'static CommandSpec,
         args: Args<'_>,
         out: &mut Vec<Output>,
-    ) -> SourceFor {
+    ) -> bool {
         let transaction = self.client(conn).transaction.as_ref();
         let is_new = |sha: &Sha| transaction.is_some_and(|tx| !tx.failed && !tx.sought.contains_key(sha));
-        let Some(sha) = script_called(command, args).filter(is_new) else { return SourceFor::None };
-        let Ok(group) = self.group_for(command, args) else { return SourceFor::None };
+        let Some(sha) = script_called(command, args).filter(is_new) else { return false };
+        let Ok(group) = self.group_for(command, args) else { return false };
         if !self.ready || self.stopping {
-            return SourceFor::None;
+            return false;
         }
         let found = self.source_for(conn, group, command, args, false, out);
-        let Some(tx) = &mut self.client(conn).transaction else { return found };
-        match &found {
-            SourceFor::Sought => {}
+        let Some(tx) = &mut self.client(conn).transaction else { return false };
+        match found {
+            SourceFor::Sought => return true,
             SourceFor::None => {
                 tx.sought.insert(sha, None);
             }
             SourceFor::Call(source) => {
                 tx.sought_bytes += source.len();
-                tx.sought.insert(sha, Some(source.clone()));
+                tx.sought.insert(sha, Some(source));
                 tx.writes = true;
             }
         }
-        found
+        false
     }
 
     fn try_queue(

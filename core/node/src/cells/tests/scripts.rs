@@ -1,0 +1,109 @@
+//! Scripts that some shards know and others do not, called by their names by many clients.
+
+use skep_base::ConnId;
+use skep_keyspace::scripts::Sha;
+
+use super::{Cells, FOUR_SHARDS};
+use crate::Input;
+
+const INCR: &str = "return(redis.call('incr',KEYS[1]))";
+const NO_SCRIPT: &str = "-NOSCRIPT No matching script. Please use EVAL.";
+
+/// What a cell asks of shards for one of them: whether it knows, whether the three others do, and one for the source.
+const ASKED_FOR_ONE: usize = 5;
+
+fn by_name(keys: std::ops::Range<usize>) -> String {
+    let name = Sha::of(INCR.as_bytes());
+    keys.map(|key| format!("EVALSHA {name} 1 k{key}\n")).collect()
+}
+
+fn twelve(number: usize) -> String {
+    vec![format!(":{number}"); 12].join(" ")
+}
+
+/// Cells of which one has run the script, for a key of its own, and as many clients of each.
+fn cells_with_clients(each: usize) -> (Cells, Vec<(usize, ConnId)>) {
+    let mut all = Cells::of(3, FOUR_SHARDS);
+    let conns: Vec<_> = (0..3 * each).map(|_| all.connect()).collect();
+    assert_eq!(all.ask(conns[0], &format!("EVAL {INCR} 1 other")), ":1");
+    (all, conns)
+}
+
+#[test]
+fn what_many_clients_call_at_once_is_sought_once_by_each_cell() {
+    let (mut all, conns) = cells_with_clients(8);
+    conns.iter().for_each(|conn| all.send(*conn, &by_name(0..12)));
+    all.settle();
+    all.settle();
+    for conn in &conns {
+        let got = all.replies(*conn);
+        assert_eq!(got.split(' ').filter(|reply| reply.starts_with(':')).count(), 12, "{got}");
+    }
+    let values: String = (0..12).map(|key| format!("GET k{key}\n")).collect();
+    assert_eq!(all.ask(conns[0], &values), ["$2 24"; 12].join(" "));
+    for cell in &all.cells {
+        // A cell knows by itself what its own shards know, but a shard of its own may lack it too.
+        let asked = cell.script_sources.asked;
+        assert!(asked <= 4 * ASKED_FOR_ONE, "{asked}");
+    }
+}
+
+#[test]
+fn who_waits_for_what_another_client_asks_goes_on_when_that_one_is_gone() {
+    for turns in 0..6 {
+        let (mut all, conns) = cells_with_clients(2);
+        let (first, second) = (conns[1], conns[4]);
+        assert_eq!((first.0, second.0), (1, 1), "of one cell");
+        all.send(first, &by_name(0..12));
+        all.send(second, &by_name(0..12));
+        for _ in 0..turns {
+            (0..3).for_each(|cell| all.turn(cell));
+        }
+        all.input(first.0, Input::Disconnected { conn: first.1 });
+        all.settle();
+        all.settle();
+        let got = all.replies(second);
+        assert_eq!(got.split(' ').filter(|reply| reply.starts_with(':')).count(), 12, "{got}");
+    }
+}
+
+#[test]
+fn what_was_found_stays_noted_whatever_other_calls_are_answered() {
+    let (mut all, conns) = cells_with_clients(2);
+    for (cell, conn) in conns[..3].iter().enumerate() {
+        assert_eq!(all.ask(*conn, &by_name(0..12)), twelve(2 * cell + 1));
+        let asked = all.cells[conn.0].script_sources.asked;
+        assert!(asked <= 4 * ASKED_FOR_ONE, "a source that was brought is noted: {asked}");
+        // Neither a script that nobody knows, nor an error of another command, nor counters that begin anew.
+        let unknown = "0".repeat(40);
+        assert_eq!(all.ask(*conn, &format!("SCRIPT SHOW {unknown}")), "-NOSCRIPT No matching script.");
+        assert_eq!(all.ask(conns[3 + cell], "CONFIG RESETSTAT"), "+OK");
+        assert_eq!(all.ask(*conn, &by_name(0..12)), twelve(2 * cell + 2));
+        assert_eq!(all.cells[conn.0].script_sources.asked, asked);
+        let told = all.ask(*conn, "INFO commandstats");
+        assert!(
+            !told.contains("cmdstat_script|exists") && !told.contains("cmdstat_script|show:calls=2"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_shard_that_has_forgotten_a_script_is_asked_again_after_it_said_so() {
+    let (mut all, conns) = cells_with_clients(1);
+    for conn in &conns {
+        all.ask(*conn, &by_name(0..12));
+    }
+    // More than a shard keeps of what was not loaded.
+    let others: String = (0..600).map(|n| format!("EVAL return({n}) 1 k0\n")).collect();
+    all.ask(conns[0], &others);
+    let told: Vec<String> = conns.iter().map(|conn| all.ask(*conn, &by_name(0..1))).collect();
+    assert!(told.iter().any(|reply| reply.starts_with(':')), "{told:?}");
+    for (conn, told) in conns.iter().zip(told) {
+        assert!(told == NO_SCRIPT || told.starts_with(':'), "{told}");
+        let asked = all.cells[conn.0].script_sources.asked;
+        assert!(all.ask(*conn, &by_name(0..12)).split(' ').all(|reply| reply.starts_with(':')));
+        let more = all.cells[conn.0].script_sources.asked - asked;
+        assert!(more <= ASKED_FOR_ONE, "what is known of other shards is not forgotten: {more}");
+    }
+}
