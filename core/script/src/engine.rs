@@ -17,7 +17,7 @@ use crate::header::{self, Header};
 use crate::host::Host;
 use crate::interpreter::{Chunk, Interpreter, Runs, push_texts};
 use crate::invocation::Invocation;
-use crate::limits::{COMPILED_MAX, Limits, Run, SOURCE_BYTES_MAX};
+use crate::limits::{COMPILED_BYTES_MAX, COMPILED_MAX, Limits, Run, SOURCE_BYTES_MAX};
 use crate::lua::Kind;
 
 /// What a run has used. The same on every replica.
@@ -34,28 +34,49 @@ pub struct Engine {
     compiled_libraries: Compiled,
 }
 
-/// Compiled sources by their SHA-1, and when each was used last.
+/// Compiled sources by their SHA-1.
 #[derive(Default)]
 struct Compiled {
-    chunks: BTreeMap<Sha, (Chunk, Header, u64)>,
+    chunks: BTreeMap<Sha, Known>,
+    /// Bytes of their sources.
+    source_bytes: usize,
     uses: u64,
+}
+
+/// A compiled source.
+struct Known {
+    chunk: Chunk,
+    header: Header,
+    source_bytes: usize,
+    /// When it was used last, in uses.
+    used: u64,
 }
 
 impl Compiled {
     fn get(&mut self, sha: Sha) -> Option<(&Chunk, Header)> {
         self.uses += 1;
-        let (chunk, header, used) = self.chunks.get_mut(&sha)?;
-        *used = self.uses;
-        Some((chunk, *header))
+        let known = self.chunks.get_mut(&sha)?;
+        known.used = self.uses;
+        Some((&known.chunk, known.header))
     }
 
-    fn insert(&mut self, interpreter: &Interpreter, sha: Sha, chunk: Chunk, header: Header) {
-        if self.chunks.len() >= COMPILED_MAX {
-            let oldest = self.chunks.iter().min_by_key(|(_, (_, _, used))| *used).map(|(sha, _)| *sha);
-            let oldest = oldest.and_then(|sha| self.chunks.remove(&sha)).expect("the table is full");
-            interpreter.forget(oldest.0);
+    fn insert(
+        &mut self,
+        interpreter: &Interpreter,
+        sha: Sha,
+        source: &[u8],
+        (chunk, header): (Chunk, Header),
+    ) {
+        while self.chunks.len() >= COMPILED_MAX
+            || (self.source_bytes + source.len() > COMPILED_BYTES_MAX && !self.chunks.is_empty())
+        {
+            let oldest = self.chunks.iter().min_by_key(|(_, known)| known.used).map(|(sha, _)| *sha);
+            let oldest = oldest.and_then(|sha| self.chunks.remove(&sha)).expect("there are some");
+            self.source_bytes -= oldest.source_bytes;
+            interpreter.forget(oldest.chunk);
         }
-        self.chunks.insert(sha, (chunk, header, self.uses));
+        self.source_bytes += source.len();
+        self.chunks.insert(sha, Known { chunk, header, source_bytes: source.len(), used: self.uses });
     }
 }
 
@@ -89,7 +110,7 @@ impl Engine {
             let message = String::from_utf8_lossy(&message).into_owned();
             Refusal::format(format!("ERR Error compiling script (new function): {message}"))
         })?;
-        self.compiled_scripts.insert(&self.scripts, sha, chunk, header);
+        self.compiled_scripts.insert(&self.scripts, sha, source, (chunk, header));
         Ok(header)
     }
 
@@ -169,7 +190,8 @@ impl Engine {
                     return Usage::default();
                 }
             };
-            self.compiled_libraries.insert(&self.functions, sha, chunk, Header { flags: None });
+            let compiled = (chunk, Header { flags: None });
+            self.compiled_libraries.insert(&self.functions, sha, &library.code, compiled);
         }
         self.functions.begin(run);
         let (chunk, _) = self.compiled_libraries.get(sha).expect("compiled above");

@@ -34,6 +34,8 @@ pub const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// Compiled scripts kept; the source of others is compiled again when they run.
 pub(crate) const COMPILED_MAX: usize = 1024;
+/// Bytes of their sources together. Compiled they take about four times as much memory, and twice that until garbage is collected.
+pub(crate) const COMPILED_BYTES_MAX: usize = 8 << 20;
 
 /// How deep tables of a reply, JSON and MessagePack may nest. They are followed on the stack.
 pub(crate) const NESTING_MAX: usize = 1000;

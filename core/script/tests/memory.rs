@@ -100,3 +100,16 @@ fn an_engine_keeps_no_room_of_a_large_command() {
     let kept = LIVE.get() - before;
     assert!(kept < 4 << 20, "{kept} bytes are kept");
 }
+
+#[test]
+fn an_engine_keeps_no_more_than_a_few_compiled_scripts_that_are_long() {
+    let mut engine = Engine::new();
+    let before = LIVE.get();
+    let long = "x() ".repeat(200_000);
+    for number in 0..60 {
+        let (reply, _) = run(&mut engine, &format!("local function f() {long} end return {number}"), 1 << 20);
+        assert_eq!(reply, format!(":{number}\r\n"));
+    }
+    let kept = LIVE.get() - before;
+    assert!(kept < 150 << 20, "{kept} bytes are kept");
+}
