@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use skep_gate::http1::reply::has_body;
 use skep_gate::http2::Headings;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -67,13 +68,13 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
         // On the heap at once: its task would move it there, and out again at its end.
         Box::pin(async move {
             let opening = websocket::translate(&connection.core, &mut request);
-            let is_head = request.method() == Method::HEAD;
+            let method = request.method().clone();
             let answered = proxy::carry(&connection, request.map(Inbound::H2)).await;
             let mut response = match opening {
                 Some(opening) => opening.answer(answered),
                 None => answered.response,
             };
-            shorten(&mut response, is_head);
+            shorten(&mut response, &method);
             Ok::<Response<Taken>, Infallible>(response.map(|reply| streams.watch(reply)))
         })
     });
@@ -157,17 +158,16 @@ where
 }
 
 /// Takes away the body of a reply that has none (RFC 9110, section 6.4.1), which hyper would send. One that goes through has none.
-fn shorten(response: &mut Response<Reply>, is_head: bool) {
-    let is_bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if !(is_head || is_bodiless) || !matches!(response.body(), Reply::Whole(_)) {
+fn shorten(response: &mut Response<Reply>, method: &Method) {
+    if has_body(method, response.status()) || !matches!(response.body(), Reply::Whole(_)) {
         return;
     }
-    if is_bodiless {
-        if response.status() == StatusCode::NO_CONTENT {
-            response.headers_mut().remove(CONTENT_LENGTH);
+    match (response.status(), response.body().size_hint().exact()) {
+        (StatusCode::NO_CONTENT, _) => _ = response.headers_mut().remove(CONTENT_LENGTH),
+        (StatusCode::NOT_MODIFIED, _) | (_, None) => {}
+        (_, Some(length)) => {
+            response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
         }
-    } else if let Some(length) = response.body().size_hint().exact() {
-        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(length));
     }
     *response.body_mut() = Reply::Whole(None);
 }

@@ -66,21 +66,24 @@ fn parse(head: &Bytes, method: &Method) -> Result<Head, &'static str> {
     Ok(Head { parts, decoder, keep_alive })
 }
 
+/// Whether a reply with this status to such a request has a body, be it an empty one (RFC 9110, section 6.4.1).
+pub fn has_body(method: &Method, status: StatusCode) -> bool {
+    let has_none =
+        status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !has_none && *method != Method::HEAD
+}
+
 fn decoder(
     headers: &HeaderMap,
     version: Version,
     status: StatusCode,
     method: &Method,
 ) -> Result<Decoder, &'static str> {
-    let bodiless = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || *method == Method::HEAD;
     let is_framed = headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING);
     // Without a body, too, it is told on how long it would be.
     let framed = if is_framed { Some(framing(headers, version).map_err(|bad| bad.what)?) } else { None };
     match framed {
-        _ if bodiless => Ok(Decoder::Done),
+        _ if !has_body(method, status) => Ok(Decoder::Done),
         Some(framing) => Ok(Decoder::new(framing)),
         None => Ok(Decoder::UntilClose),
     }
@@ -93,6 +96,23 @@ mod tests {
 
     fn read(text: &str, method: &Method) -> Result<Option<Head>, &'static str> {
         take(&mut BytesMut::from(text), method)
+    }
+
+    #[test]
+    fn replies_to_head_and_those_that_say_nothing_have_no_body() {
+        for (method, status, expected) in [
+            (Method::GET, 200, true),
+            (Method::HEAD, 200, false),
+            (Method::HEAD, 500, false),
+            (Method::POST, 101, false),
+            (Method::GET, 204, false),
+            (Method::GET, 205, true),
+            (Method::PUT, 304, false),
+            (Method::GET, 404, true),
+        ] {
+            let found = has_body(&method, StatusCode::from_u16(status).unwrap());
+            assert_eq!(found, expected, "{status} to {method}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! says who calls.
 
 mod attempt;
+mod holding;
 mod record;
 mod refusal;
 mod store;
@@ -17,6 +18,7 @@ mod store;
 mod tests;
 
 pub use attempt::{Answer, Attempt, Input, Output, Ran, STORE_TIME};
+pub use holding::Holding;
 pub use record::{Fingerprint, Kept, Token};
 pub use refusal::Refusal;
 pub use store::{Ask, Told};

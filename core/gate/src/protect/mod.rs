@@ -1,6 +1,7 @@
 //! What keeps a gateway and its upstreams from being overrun or deceived: rates, lists of addresses, trust in proxies.
 
 pub mod bucket;
+pub mod descriptors;
 pub mod forwarded;
 pub mod guard;
 pub mod haste;

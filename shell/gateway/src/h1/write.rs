@@ -14,6 +14,7 @@ use http::response::Parts;
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body::Body;
 use skep_base::number::format_u64;
+use skep_gate::http1::reply::has_body;
 use tokio::io::AsyncWrite;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -55,10 +56,7 @@ pub(super) async fn write(
     patience: Duration,
 ) -> io::Result<bool> {
     let status = parts.status;
-    let bodiless = status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-        || asked.method == Method::HEAD;
+    let bodiless = !has_body(&asked.method, status);
     let form = match body.size_hint().exact() {
         _ if bodiless => Form::None,
         Some(n) => Form::Length(n),

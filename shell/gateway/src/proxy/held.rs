@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use skep_base::Micros;
 use skep_gate::Input;
-use skep_gate::idempotency::{Kept, Ran};
+use skep_gate::idempotency::{Holding, Kept, Ran};
 use skep_gate::resilience::retry::Failure;
 use tokio::time::{Instant, timeout_at};
 
@@ -50,9 +50,12 @@ pub(super) async fn hold(
     }
     strip(&mut head.headers, false);
     let deadline = core.instant(limits.deadline);
-    let keeps_trailers = found.upstream.is_http2();
-    let how = (limits.size, keeps_trailers);
-    let read = read(&mut body, &head.headers, how, deadline, found.idle).await;
+    let (kind, length) = (head.headers.get(CONTENT_TYPE), body.size_hint().lower());
+    let kind = kind.map(HeaderValue::as_bytes);
+    let read = match Holding::begin(limits.size, found.upstream.is_http2(), kind, length) {
+        Some(holding) => read(&mut body, holding, deadline, found.idle).await,
+        None => Read::More(VecDeque::new()),
+    };
     // The sticky cookie is the first client's own.
     let mut kept_headers = head.headers.clone();
     if !limits.keeps_cookies {
@@ -107,18 +110,8 @@ enum Read {
     Broken(Failure),
 }
 
-async fn read(
-    body: &mut Arriving,
-    headers: &HeaderMap,
-    (size_max, keeps_trailers): (u64, bool),
-    deadline: Instant,
-    idle: Duration,
-) -> Read {
+async fn read(body: &mut Arriving, mut holding: Holding, deadline: Instant, idle: Duration) -> Read {
     let mut frames = VecDeque::new();
-    let mut size = 0;
-    if is_stream(headers) || body.size_hint().lower() > size_max {
-        return Read::More(frames);
-    }
     while !body.is_end_stream() {
         let until = deadline.min(Instant::now() + idle);
         let frame = match timeout_at(until, body.frame()).await {
@@ -128,29 +121,19 @@ async fn read(
             Err(_) if until == deadline => return Read::More(frames),
             Err(_) => return Read::Broken(Failure::Timeout),
         };
-        if frame.is_trailers() && !keeps_trailers {
-            // Whoever is on the way may leave those of HTTP/1.1 out (RFC 9110, section 6.5.1), and a repeat must get the same reply.
+        if frame.is_trailers() && holding.leaves_out_trailers() {
             continue;
         }
-        let data = frame.data_ref().map(|data| data.len() as u64);
+        // One that ends with trailers is not kept.
+        let is_held = frame.data_ref().is_some_and(|data| holding.takes(data.len() as u64));
         frames.push_back(frame);
-        match data {
-            Some(more) if size + more <= size_max => size += more,
-            // It is too long; or it ends with trailers, which are not kept.
-            _ => return Read::More(frames),
+        if !is_held {
+            return Read::More(frames);
         }
     }
-    let mut whole = Vec::with_capacity(size as usize);
+    let mut whole = Vec::with_capacity(holding.held() as usize);
     for data in frames.iter().filter_map(Frame::data_ref) {
         whole.extend_from_slice(data);
     }
     Read::Whole(whole.into())
-}
-
-/// True for replies that are read piece by piece as they come.
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.starts_with(b"text/event-stream") || value.starts_with(b"application/grpc")
-    })
 }
