@@ -30,6 +30,11 @@ balance = "round-robin"
 slow-start = "0s"
 """
 NAME = "app.test"
+PROBED = """
+[gateway.pool.probed]
+upstreams = ["app.test:PORT"]
+health = { path = "/probe", interval = "200ms", timeout = "200ms" }
+"""
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def hosts(*names: str) -> Iterator[list[Upstream]]:
 
 def gateway(server: NameServer, port: int, dns: str = "", pools: str = "") -> Gateway:
     text = CONFIG.replace("SERVER", server.address).replace("PORT", str(port))
-    return Gateway(text.replace("DNS", dns).replace("POOLS", pools))
+    return Gateway(text.replace("DNS", dns).replace("POOLS", pools.replace("PORT", str(port))))
 
 
 def who(answer: Answer) -> str:
@@ -227,3 +232,21 @@ def test_only_addresses_of_the_chosen_family_are_used(server: NameServer) -> Non
             assert set(asked(running, 5)) == {upstream.name}
             assert "fd00::1" not in running.metrics()
             assert all(kind == 1 for _, name, kind in server.asked if name == NAME)
+
+
+def test_probes_name_an_address_by_what_it_is_known_by_since_the_configuration_has_changed(server: NameServer) -> None:
+    with hosts("127.0.0.1") as (upstream,):
+        server.say(NAME, upstream.host)
+        with gateway(server, upstream.port, pools=PROBED) as running, running.connect() as store:
+            text = running.file.read_text()
+
+            def is_probed_as(host: str) -> None:
+                upstream.requests.clear()
+                until(lambda: any(r.header("host") == host for r in upstream.requests if r.path == "/probe"), f"it is called {host}")
+
+            is_probed_as(f"{NAME}:{upstream.port}")
+            by_address = text.replace(f"{NAME}:", f"{upstream.host}:")
+            for version, (changed, host) in enumerate([(by_address, upstream.host), (text, NAME)], start=1):
+                kind, told = store.call("SKEP", "GATEWAY", "SET", version, "by hand", changed[changed.index("[gateway") :])
+                assert kind == ":", told
+                is_probed_as(f"{host}:{upstream.port}")

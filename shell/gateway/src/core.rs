@@ -358,11 +358,14 @@ impl Core {
                 let key = Key::new(&pool.name, &pool.it, &upstream.address.0);
                 // A certificate that changed makes new connections.
                 let tls = snapshot.upstream_tls[at].clone();
-                let place = || {
-                    let origin = snapshot.origin(at, of_pool);
-                    Place::new(&upstream.address, origin, &snapshot.lookups)
+                let place = Place::new(&upstream.address, snapshot.origin(at, of_pool), &snapshot.lookups);
+                let upstream = match kept.remove(&key) {
+                    Some(known) => {
+                        known.set_place(place);
+                        known
+                    }
+                    None => Upstream::new(key, place, tls),
                 };
-                let upstream = kept.remove(&key).unwrap_or_else(|| Upstream::new(key, place(), tls));
                 upstream.configure(&pool.it, self.cores);
                 upstream
             });

@@ -46,7 +46,7 @@ pub(crate) fn start(core: &Rc<Core>, pool: PoolId, upstream: UpstreamId, probe: 
 
 /// None if the process may open no connection for it.
 async fn ask(upstream: &Upstream, rule: &Health) -> Option<bool> {
-    let socket = match connect(&upstream.place, upstream.tls.as_ref(), || {}).await {
+    let socket = match connect(&upstream.place(), upstream.tls.as_ref(), || {}).await {
         Ok(socket) => socket,
         Err(NoConnection::Full) => return None,
         Err(NoConnection::Fault(_)) => return Some(false),

@@ -173,7 +173,7 @@ async fn find(in_flight: &mut InFlight) -> Result<(Stream, Rc<Upstream>), Why> {
                     let teller = Rc::clone(&core);
                     let connecting = async move {
                         let tell = |waits| teller.tell(waiting(request, attempt, waits));
-                        connect_in_turn(&to.place, to.tls.as_ref(), tell).await
+                        connect_in_turn(&to.place(), to.tls.as_ref(), tell).await
                     };
                     running = Some((attempt, upstream, Box::pin(connecting)));
                 }

@@ -300,7 +300,7 @@ fn answer(
 
 /// A socket for a session, which is as good as a client's connection where descriptors are short.
 async fn open(upstream: &Upstream) -> Result<UdpSocket, NoConnection> {
-    let addresses = upstream.place.addresses().await?;
+    let addresses = upstream.place().addresses().await?;
     let to = *addresses.first().ok_or(io::Error::from(io::ErrorKind::AddrNotAvailable))?;
     let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
     let socket = UdpSocket::bind(any).await.map_err(NoConnection::of_opening)?;

@@ -58,7 +58,8 @@ impl Key {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) key: Key,
-    pub(crate) place: Place,
+    /// Another when another name has the address.
+    place: RefCell<Rc<Place>>,
     pub(crate) tls: Option<UpstreamTls>,
     pub(crate) sticky: RefCell<Option<Sticky>>,
     pub(crate) figures: UpstreamFigures,
@@ -217,7 +218,7 @@ impl Body for Arriving {
 impl Upstream {
     pub(crate) fn new(key: Key, place: Place, tls: Option<UpstreamTls>) -> Rc<Upstream> {
         Rc::new(Upstream {
-            place,
+            place: RefCell::new(Rc::new(place)),
             key,
             tls,
             sticky: RefCell::new(None),
@@ -244,6 +245,15 @@ impl Upstream {
         self.send_proxy.set(pool.send_proxy);
     }
 
+    /// The name by which it is found may be another one: connections that are there go on, and probes name it.
+    pub(crate) fn set_place(&self, place: Place) {
+        *self.place.borrow_mut() = Rc::new(place);
+    }
+
+    pub(crate) fn place(&self) -> Rc<Place> {
+        Rc::clone(&self.place.borrow())
+    }
+
     /// It is no more in the configuration: what rests is closed, what is in use when it ends.
     pub(crate) fn retire(&self) {
         self.retired.set(true);
@@ -260,7 +270,8 @@ impl Upstream {
     /// own, with a port that is not its protocol's; else by its address.
     pub(crate) fn host(&self, told: Option<&str>) -> String {
         let name = told.map(str::to_owned).or_else(|| {
-            let name = self.key.tls_name.as_deref().or(self.place.name())?;
+            let place = self.place();
+            let name = self.key.tls_name.as_deref().or(place.name())?;
             let port = self.key.address.rsplit_once(':')?.1;
             let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
             let usual = if self.tls.is_some() { "443" } else { "80" };
@@ -326,7 +337,7 @@ impl Upstream {
             }
             if self.open.get() < self.connections_max.get() {
                 let counted = self.count();
-                match connect(&self.place, self.tls.as_ref(), || place.set(false)).await {
+                match connect(&self.place(), self.tls.as_ref(), || place.set(false)).await {
                     Ok(stream) => {
                         let held = Held::H1(h1::Connection::new(stream, counted));
                         return Ok(Lease { held, is_used: false });
@@ -458,5 +469,7 @@ mod tests {
             None,
         );
         assert_eq!(upstream.host(Some("b:2")), "b:2");
+        upstream.set_place(Place::new(&Address("10.0.0.1:80".to_owned()), of_name, &lookups));
+        assert_eq!(upstream.host(None), "app.test:1", "the name by which it is found by now");
     }
 }

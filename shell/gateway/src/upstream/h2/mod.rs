@@ -92,7 +92,7 @@ impl Upstream {
             }
             let connecting = Connecting::begin(self);
             let counted = self.count();
-            let socket = match connect(&self.place, self.tls.as_ref(), || place.set(false)).await {
+            let socket = match connect(&self.place(), self.tls.as_ref(), || place.set(false)).await {
                 Ok(socket) => socket,
                 Err(NoConnection::Fault(error)) => return Err(error),
                 Err(NoConnection::Full) => {
