@@ -46,34 +46,6 @@ impl AsyncRead for Beneath {
     }
 }
 
-impl AsyncWrite for Beneath {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
 /// What may take bytes as written that it still holds.
 pub(crate) trait Holds: AsyncWrite + Unpin {
     /// Bytes that it has handed on, so far, of what it held; 0 of one that holds nothing.
@@ -220,12 +192,13 @@ impl<S: AsyncRead + Unpin, H: Hears> AsyncRead for Overheard<S, H> {
     }
 }
 
-/// Writes to the stream inside.
+/// Writes to the stream inside; `$wrote` sees what came of each write.
 macro_rules! writes_to_its_stream {
-    ($type:ty, $($own:ident: $bound:path),*) => {
+    ($type:ty, $wrote:expr $(, $own:ident: $bound:path)*) => {
         impl<$($own: $bound + Unpin),*> AsyncWrite for $type {
             fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write(cx, buf)
+                let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+                $wrote(&mut *self, result)
             }
 
             fn poll_write_vectored(
@@ -233,7 +206,8 @@ macro_rules! writes_to_its_stream {
                 cx: &mut Context<'_>,
                 bufs: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+                let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+                $wrote(&mut *self, result)
             }
 
             fn is_write_vectored(&self) -> bool {
@@ -251,5 +225,6 @@ macro_rules! writes_to_its_stream {
     };
 }
 
-writes_to_its_stream!(Rewound<S>, S: AsyncWrite);
-writes_to_its_stream!(Overheard<S, H>, S: AsyncWrite, H: Hears);
+writes_to_its_stream!(Beneath, Beneath::wrote);
+writes_to_its_stream!(Rewound<S>, |_, result| result, S: AsyncWrite);
+writes_to_its_stream!(Overheard<S, H>, |_, result| result, S: AsyncWrite, H: Hears);

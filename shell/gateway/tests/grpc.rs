@@ -163,35 +163,25 @@ async fn hear(from: &mut h2::RecvStream) -> bool {
 
 /// Begins its reply at once. For `/api.Echo/Listen` it chats, then hears; for `/api.Echo/Talk` it hears, then chats; else it says nothing.
 async fn converser() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((request, mut reply))) = connection.accept().await {
-                    let mut says = reply.send_response(Response::new(()), false).unwrap();
-                    tokio::spawn(async move {
-                        let (head, mut hears) = request.into_parts();
-                        match head.uri.path() {
-                            "/api.Echo/Listen" => {
-                                chat(&mut says).await;
-                                assert!(hear(&mut hears).await);
-                            }
-                            "/api.Echo/Talk" => {
-                                assert!(hear(&mut hears).await);
-                                chat(&mut says).await;
-                            }
-                            _ => assert!(!hear(&mut hears).await),
-                        }
-                        says.send_data(Bytes::from_static(b"!"), true).unwrap();
-                    });
+    stage::http2::upstream(|request, mut reply| {
+        let mut says = reply.send_response(Response::new(()), false).unwrap();
+        tokio::spawn(async move {
+            let (head, mut hears) = request.into_parts();
+            match head.uri.path() {
+                "/api.Echo/Listen" => {
+                    chat(&mut says).await;
+                    assert!(hear(&mut hears).await);
                 }
-            });
-        }
-    });
-    address
+                "/api.Echo/Talk" => {
+                    assert!(hear(&mut hears).await);
+                    chat(&mut says).await;
+                }
+                _ => assert!(!hear(&mut hears).await),
+            }
+            says.send_data(Bytes::from_static(b"!"), true).unwrap();
+        });
+    })
+    .await
 }
 
 #[test]

@@ -12,27 +12,10 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use skep_gateway::{Store, StoreCall, StoreError};
 use stage::Stage;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 /// Answers with a body and trailers, which its head announces, by way of what was asked.
-async fn upstream() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.unwrap();
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    answer(&request, respond);
-                }
-            });
-        }
-    });
-    address
-}
-
-fn answer(request: &Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+fn answer(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
     let mut response = Response::builder().header("trailer", "x-sum, host");
     if request.uri().path().ends_with("/long") {
         response = response.header("content-length", "4");
@@ -67,7 +50,7 @@ async fn ask(web: SocketAddr, path: &str, lines: &str) -> String {
 
 #[tokio::test]
 async fn they_reach_who_takes_them_with_a_key_as_without() {
-    let upstream = upstream().await;
+    let upstream = stage::http2::upstream(answer).await;
     let (stage, web) = Stage::new(1, Some(Arc::new(Free)), |web| {
         format!(
             "[gateway.listener.web]\naddress = '{web}'\n[gateway.route.all]\npool = 'p'\n\

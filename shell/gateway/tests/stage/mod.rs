@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod http2;
 pub mod websocket;
 
 use std::io::{Read, Write};
