@@ -4,7 +4,7 @@
 
 mod stage;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -67,7 +67,10 @@ fn listeners_come_and_go_and_what_is_under_way_ends_well() {
         }
     };
     assert!(ask(&mut connect(other)).ends_with("new."));
-    assert_eq!(idle.read(&mut [0; 10]).unwrap(), 0, "nobody asked anything there");
+    // The system resets one that no core has accepted by then.
+    let ended = idle.read(&mut [0; 10]);
+    let was_reset = ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+    assert!(was_reset || matches!(ended, Ok(0)), "nobody asked anything there: {ended:?}");
     while TcpStream::connect(web).is_ok() {}
     go_on.send(()).unwrap();
     let reply = read_one(&mut busy);
