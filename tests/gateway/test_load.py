@@ -156,6 +156,28 @@ def test_a_hedge_answers_for_an_upstream_that_hangs_and_a_post_has_none(scene: S
     assert sorted(sent) == [f"/hedged/post{n}" for n in range(4)], "each was sent once"
 
 
+def test_of_a_request_and_its_hedge_that_both_fail_the_client_gets_what_an_upstream_said(scene: Scene) -> None:
+    hedged, said = threading.Event(), threading.Event()
+
+    def fail(upstream: Upstream, request: Request, to: socket.socket) -> bool:
+        if request.header("x-skep-attempt") == "1":
+            assert hedged.wait(PATIENCE_SECONDS)
+            to.sendall(reply(b"of the first", "503 Said"))
+            said.set()
+            return True
+        hedged.set()
+        assert said.wait(PATIENCE_SECONDS)
+        # The reply is at the gateway by then, as a rule; if not, it comes when nothing else is to be had.
+        time.sleep(0.2)
+        to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return False
+
+    scene.a.behave = scene.b.behave = fail
+    answer = scene.gateway.ask("GET", "/hedged/both")
+    assert (answer.status, answer.body) == (503, b"of the first")
+    assert len(scene.a.seen("/hedged/both")) == len(scene.b.seen("/hedged/both")) == 1
+
+
 def test_a_queue_holds_what_it_may_and_the_rest_is_answered_at_once(scene: Scene) -> None:
     free = threading.Event()
 
