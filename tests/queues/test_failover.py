@@ -158,3 +158,66 @@ def test_a_schedule_ticks_once_a_second_through_failovers() -> None:
         seconds = [int(job[1][1][1].removeprefix(b"beat@")) // 1000 for job in jobs]
         assert seconds == list(range(seconds[0], seconds[0] + len(seconds))), "each second once, none left out"
         print(f"{len(seconds)} ticks in a row through 3 killed leaders")
+
+
+class TickTaker(Client):
+    """Takes jobs and acknowledges each, over and over if the answer is lost; they are forgotten then."""
+
+    def __init__(self, number: int, nodes: list[Node]) -> None:
+        super().__init__(number, nodes)
+        self.done: list[bytes] = []
+        self.over = threading.Event()
+
+    def work(self) -> None:
+        while not self.over.is_set():
+            reply = self.ask("QTAKE", 1, "ticks", "COUNT", 10, "BLOCK", 100, "LEASE", LEASE_MS)
+            if reply is None or reply[1] is None:
+                continue
+            for lease in reply[1]:
+                _, (_, job), (_, token), *_ = lease[1]
+                repeats = 0
+                while (answer := self.ask("QACK", "ticks", job, token)) is None:
+                    repeats += 1
+                # Who repeats may find that it is done, and forgotten.
+                if answer == (":", 1) or repeats and answer[1].startswith(b"NOJOB"):
+                    self.done.append(job)
+                else:
+                    assert answer[1] == b"STALE lease lost", answer
+
+
+def test_ticks_that_are_taken_and_forgotten_come_once_through_a_leader_that_stood_still_and_the_end_of_all_nodes() -> None:
+    schedule = ("QCRON", "ticks", "SET", "beat", "* * * * * *", "tick", "TRIES", 0, "KEEP", 0)
+    with Cluster() as cluster:
+        assert cluster.node(1).call(*schedule) == ("+", b"OK")
+        takers = [TickTaker(number, cluster.nodes) for number in range(2)]
+        for taker in takers:
+            taker.start()
+
+        def taken(ticks: int) -> None:
+            until(lambda: sum(len(taker.done) for taker in takers) >= ticks, f"{ticks} ticks are taken")
+
+        taken(2)
+        leader = cluster.wait_leader()
+        leader.stop()
+        cluster.wait_leader(cluster.others(leader))
+        taken(4)
+        leader.go_on()
+        cluster.wait_whole()
+        for node in cluster.nodes:
+            node.kill()
+        for node in cluster.nodes:
+            node.spawn()
+        cluster.wait_whole()
+        # As each start of a program does: it goes on where it was.
+        assert cluster.node(1).call(*schedule) == ("+", b"OK")
+        taken(8)
+        for taker in takers:
+            taker.over.set()
+            taker.join()
+        assert not (failures := [taker.failure for taker in takers if taker.failure]), failures
+        left = {job[1][1][1] for state in ("READY", "LEASED") for job in cluster.node(1).call("QLIST", "ticks", state, "COUNT", 1000)[1][1][1]}
+        done = [job for taker in takers for job in taker.done]
+        assert len(done) == len(set(done)), "no tick came again when its job was forgotten"
+        seconds = sorted(int(job.removeprefix(b"beat@")) // 1000 for job in left | set(done))
+        assert seconds == list(range(seconds[0], seconds[0] + len(seconds))), "each second once, none left out"
+        print(f"{len(seconds)} ticks in a row through a leader that stood still and the end of all nodes")
