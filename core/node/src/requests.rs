@@ -495,8 +495,9 @@ impl Node {
         let mut unsent = Vec::new();
         for proposed in shard.in_flight.iter_mut().filter(|p| late(p.since)) {
             match &mut proposed.batch {
-                // Other nodes' clients wait on: what comes of their tries is told when it is known.
-                Some(batch) if batch.has_waits_of_others() => {
+                // Other nodes' clients wait on: what comes of their tries is told when it is known; not by a node that stops, which
+                // would wait for ever where too few others are left.
+                Some(batch) if batch.has_waits_of_others() && !self.stopping => {
                     sent.extend(batch.take_where(|_| true));
                     proposed.since = now;
                 }
