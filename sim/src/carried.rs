@@ -4,6 +4,7 @@ use skep_base::Rng;
 
 use crate::jobs::{COUNTED, done_key};
 use crate::model::{Plain, Words, show};
+use crate::scripts::is_of_scripts;
 use crate::streams;
 
 const CALL: &str = "return redis.call(unpack(ARGV))";
@@ -30,6 +31,7 @@ impl Carrier {
     pub fn draw(words: &Words, apart: bool, rng: &mut Rng) -> Carrier {
         let waits = words[0].starts_with(b"B") || words.iter().any(|word| word == b"BLOCK");
         match rng.below(6) {
+            _ if is_of_scripts(words) => Carrier::Alone,
             _ if words[0] == b"QACK" && words[1] == COUNTED.as_bytes() => {
                 if apart {
                     Carrier::NotingApart

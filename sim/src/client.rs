@@ -11,7 +11,7 @@ use skep_resp::write_command;
 use crate::bank::{self, Tells};
 use crate::carried::Carrier;
 use crate::history::{HISTORY_DB, Histories, OpRef, Sender};
-use crate::jobs::{JOB_QUEUES, done_key};
+use crate::jobs::{JOB_QUEUES, LIST_TICKED, LIST_TRIED, TICKED, TRIED, done_key};
 use crate::ledger::{Before, LEDGER_DB, Ledger, NOTES, QUEUES};
 use crate::model::{Model, Words, show};
 use crate::plan::{Fault, Plan};
@@ -224,9 +224,17 @@ impl Client {
                 ["XINFO", "STREAM", stream, "FULL", "COUNT", "0"].map(|w| w.as_bytes().to_vec()).to_vec();
             self.send(bytes, words, Kind::Audit(stream), around.wall_min);
         }
+        for words in around.ledger.calls_of_scripts(self.number) {
+            let before = around.ledger.on_sent(&words, around.at);
+            self.send(bytes, words, Kind::Ledger(before, Carrier::Alone), around.wall_min);
+        }
         let noted = vec![b"SCARD".to_vec(), done_key().into_bytes()];
         self.send(bytes, noted, Kind::Audit(NOTES), around.wall_min);
         if self.number == 0 {
+            for (queue, script) in [(TRIED, LIST_TRIED), (TICKED, LIST_TICKED)] {
+                let words = ["EVAL", script, "1", queue].map(|w| w.as_bytes().to_vec()).to_vec();
+                self.send(bytes, words, Kind::Audit(queue), around.wall_min);
+            }
             self.select(bytes, HISTORY_DB, around.wall_min);
             for (words, op) in around.histories.final_reads(self.sender(), around.at) {
                 self.send(bytes, words, Kind::History(op), around.wall_min);
@@ -244,8 +252,8 @@ impl Client {
         let domain = rng.below(10);
         let histories = !around.plan.evicts_all();
         let db = match domain {
-            0..3 => PRIVATE_DB,
-            3..5 => LEDGER_DB,
+            0..2 => PRIVATE_DB,
+            2..5 => LEDGER_DB,
             5..8 if histories => HISTORY_DB,
             _ => rng.below(u64::from(WILD_DBS)) as u8,
         };
@@ -270,10 +278,10 @@ impl Client {
                 continue;
             }
             let (words, kind) = match domain {
-                0..3 if rng.one_in(5) => {
+                0..2 if rng.one_in(5) => {
                     (self.workload.expiring(rng, around.wall), Kind::Expiring(self.epoch))
                 }
-                0..3 => (self.workload.private(rng), Kind::Private(self.epoch)),
+                0..2 => (self.workload.private(rng), Kind::Private(self.epoch)),
                 5..8 if histories => {
                     let (words, op) = around.histories.next(rng, self.sender(), around.at);
                     (words, Kind::History(op))
@@ -296,9 +304,10 @@ impl Client {
 
     /// A command on keys that all clients share, carried in one way or another.
     fn use_ledger(&mut self, bytes: &mut Vec<u8>, rng: &mut Rng, around: &mut Surroundings<'_>) {
-        let words = match rng.below(3) {
-            0 => around.ledger.next_of_jobs(rng),
-            1 => around.ledger.next_of_streams(rng),
+        let words = match rng.below(10) {
+            0..5 => around.ledger.next_of_jobs(rng, around.wall),
+            5..7 => around.ledger.next_of_streams(rng),
+            7 => around.ledger.next_of_scripts(rng),
             _ => self.workload.ledger(rng),
         };
         let carrier = Carrier::draw(&words, around.ledger.notes_apart(), rng);

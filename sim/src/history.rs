@@ -5,6 +5,7 @@
 
 use skep_base::Rng;
 
+use crate::linear::jobs::{JobOp, JobTold, NAMES};
 use crate::linear::{self, Failure, OPS_MAX, Op, Operation, Outcome, Token};
 use crate::model::{Plain, Words, show};
 use crate::planted::Planted;
@@ -21,13 +22,14 @@ const RETRIED: u64 = 1 << 63;
 /// The place of the register that is only replaced.
 const GUARDED: usize = 2;
 /// Keys in use at a time.
-const PLACES: [(Kind, &str); 6] = [
+const PLACES: [(Kind, &str); 7] = [
     (Kind::Register, "r0"),
     (Kind::Register, "r1"),
     (Kind::Guarded, "w0"),
     (Kind::Counter, "c0"),
     (Kind::Queue, "q0"),
     (Kind::Queue, "q1"),
+    (Kind::Jobs, "j0"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +39,8 @@ enum Kind {
     Guarded,
     Counter,
     Queue,
+    /// A queue of leased jobs.
+    Jobs,
 }
 
 /// An operation of some key's history.
@@ -52,6 +56,8 @@ struct Key {
     history: Vec<Recorded>,
     /// Operations that are uncertain or have no answer yet.
     open: usize,
+    /// Leases of jobs that somebody was told of.
+    leases: Vec<(u8, i64)>,
 }
 
 /// What became of an operation.
@@ -97,6 +103,8 @@ pub struct Histories {
     forgets_tokens: bool,
     /// For a planted bug: what is replaced was not watched.
     forgets_watch: bool,
+    /// For a planted bug: jobs are added without their word of `DEDUP`.
+    forgets_word: bool,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
 }
@@ -110,6 +118,7 @@ impl Histories {
             to_retry: Vec::new(),
             forgets_tokens: planted == Some(Planted::RetryWithoutToken),
             forgets_watch: planted == Some(Planted::WatchLeftOut),
+            forgets_word: planted == Some(Planted::WordLeftOut),
             lossy: false,
         };
         for place in 0..PLACES.len() {
@@ -126,7 +135,10 @@ impl Histories {
         }
         let place = rng.below(PLACES.len() as u64) as usize;
         self.tokens += 1;
-        let op = draw(PLACES[place].0, self.tokens, rng);
+        let op = match PLACES[place].0 {
+            Kind::Jobs => Op::Job(draw_of_jobs(&self.keys[self.current[place]].leases, rng)),
+            kind => draw(kind, self.tokens, rng),
+        };
         let once = !op.is_read() && rng.one_in(3);
         self.send_to(place, op, from, at, once)
     }
@@ -178,16 +190,20 @@ impl Histories {
         // From here on it belongs to no connection: nothing that is sent on one waits for it.
         recorded.session = RETRIED | u64::from(recorded.token.unwrap_or_default());
         (recorded.retried, recorded.fate) = (true, Fate::Waiting);
-        (words(name, recorded.op, recorded.token.filter(|_| !self.forgets_tokens)), op)
+        (words(name, recorded.op, recorded.token.filter(|_| !self.forgets_tokens), self.forgets_word), op)
     }
 
     /// A read of each key for the end.
     pub fn final_reads(&mut self, from: Sender, at: u64) -> Vec<(Words, OpRef)> {
-        (0..self.keys.len())
-            .map(|key| {
-                let op = if self.keys[key].kind == Kind::Queue { Op::Range } else { Op::Get };
-                self.send(key, op, from, at, false)
-            })
+        let reads = |key: &Key| match key.kind {
+            Kind::Queue => vec![Op::Range],
+            Kind::Jobs => NAMES.map(|name| Op::Job(JobOp::Look(name))).to_vec(),
+            _ => vec![Op::Get],
+        };
+        let all: Vec<_> = self.keys.iter().map(reads).enumerate().collect();
+        let mut send = |key, op| self.send(key, op, from, at, false);
+        all.into_iter()
+            .flat_map(|(key, ops)| ops.into_iter().map(|op| send(key, op)).collect::<Vec<_>>())
             .collect()
     }
 
@@ -205,6 +221,11 @@ impl Histories {
             return Ok(());
         }
         key.open -= 1;
+        if let Op::Job(op) = recorded.op
+            && let Some(JobTold::Lease(name, token, _)) = op.told(reply)
+        {
+            key.leases.push((name, token));
+        }
         recorded.fate = match outcome(key.kind, recorded.op, reply) {
             _ if reply.is_refusal() => Fate::Refused,
             Some(outcome) => Fate::Answered(at, outcome),
@@ -269,7 +290,7 @@ impl Histories {
     fn open(&mut self, place: usize) {
         let (kind, name) = PLACES[place];
         let name = format!("{name}:{}", self.keys.len()).into_bytes();
-        self.keys.push(Key { name, kind, history: Vec::new(), open: 0 });
+        self.keys.push(Key { name, kind, history: Vec::new(), open: 0, leases: Vec::new() });
     }
 
     fn send(&mut self, key: usize, op: Op, from: Sender, at: u64, once: bool) -> (Words, OpRef) {
@@ -286,7 +307,8 @@ impl Histories {
             token,
             retried: false,
         });
-        (words(name, op, token.filter(|_| !self.forgets_tokens)), OpRef { key, op: history.len() - 1 })
+        let token = token.filter(|_| !self.forgets_tokens);
+        (words(name, op, token, self.forgets_word), OpRef { key, op: history.len() - 1 })
     }
 }
 
@@ -318,10 +340,32 @@ fn draw(kind: Kind, token: Token, rng: &mut Rng) -> Op {
         (Kind::Queue, 0..5) => Op::Push(token),
         (Kind::Queue, 5..8) => Op::Pop,
         (Kind::Queue, _) => Op::Range,
+        (Kind::Jobs, _) => unreachable!("drawn by leases"),
     }
 }
 
-fn words(key: &[u8], op: Op, once: Option<Token>) -> Words {
+/// Something to do with jobs, of which these leases are known.
+fn draw_of_jobs(leases: &[(u8, i64)], rng: &mut Rng) -> JobOp {
+    let name = NAMES[rng.below(NAMES.len() as u64) as usize];
+    // One of the last; the last one as a rule.
+    let back = rng.below(2) * rng.below(3);
+    let (of, token) = leases.iter().rev().nth(back as usize).copied().unwrap_or((name, 1));
+    match rng.below(20) {
+        0 | 1 => JobOp::Add(name),
+        2 | 3 => JobOp::AddUnderWord(name),
+        4..9 => JobOp::Take,
+        9 | 10 => JobOp::Ack(of, token),
+        11 | 12 => JobOp::Fail(of, token),
+        13 => JobOp::FailDead(of, token),
+        14 => JobOp::Free(of, token),
+        15 => JobOp::Redo(name),
+        16 => JobOp::RedoAll,
+        17 => [JobOp::Drop(name), JobOp::DropAll][rng.below(2) as usize],
+        _ => JobOp::Look(name),
+    }
+}
+
+fn words(key: &[u8], op: Op, once: Option<Token>, forgets_word: bool) -> Words {
     let name = match op {
         Op::Get => "GET",
         Op::Set(_) | Op::Replace(..) => "SET",
@@ -332,10 +376,15 @@ fn words(key: &[u8], op: Op, once: Option<Token>) -> Words {
         Op::Push(_) => "RPUSH",
         Op::Pop => "LPOP",
         Op::Range => "LRANGE",
+        Op::Job(_) => "",
     };
     let mut words = Vec::new();
     if let Some(token) = once {
         words.extend([b"ONCE".to_vec(), format!("t{token}").into_bytes()]);
+    }
+    if let Op::Job(op) = op {
+        words.extend(op.words(key, forgets_word));
+        return words;
     }
     words.extend([name.as_bytes().to_vec(), key.to_vec()]);
     match op {
@@ -366,6 +415,7 @@ fn outcome(kind: Kind, op: Op, reply: &Plain) -> Option<Outcome> {
             });
             Outcome::List(tokens.collect::<Option<Vec<Token>>>()?)
         }
+        (Op::Job(op), reply) => Outcome::Job(op.told(reply)?),
         _ => return None,
     })
 }

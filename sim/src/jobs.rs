@@ -1,17 +1,30 @@
 //! What all clients together know of a few shared queues of leased jobs: nothing added twice or lost, nothing handed out twice
 //! without a cause, at most one completion, tokens that only grow, one of a group at a time (INV-SIM-21), the first ones first
 //! (INV-SIM-25). Of one of them each completion is noted by the
-//! script that acknowledges the job, so that at the end as many are noted as are done.
+//! script that acknowledges the job, so that at the end as many are noted as are done. One has limits (INV-SIM-26), one has jobs
+//! that die (INV-SIM-27), one has schedules (INV-SIM-28).
+
+mod draw;
+mod limits;
+mod ticks;
+mod tries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_base::Rng;
-
 use crate::model::{Plain, Words, show};
 use crate::order::Order;
+use crate::planted::Planted;
 
-/// The queues, in the ledger's database.
-pub const JOB_QUEUES: [&str; 2] = ["j0", "j1"];
+pub use limits::LIMITED;
+pub use ticks::{LIST_TICKED, TICKED};
+pub use tries::{LIST_TRIED, TRIED};
+
+use limits::{Held, Limits};
+use ticks::Ticks;
+use tries::Tries;
+
+/// The queues, in the ledger's database, from which nothing vanishes.
+pub const JOB_QUEUES: [&str; 3] = ["j0", "j1", LIMITED];
 
 /// The one of which completions are noted.
 pub const COUNTED: &str = "j1";
@@ -45,6 +58,13 @@ pub struct Jobs {
     /// The greatest token heard of, by queue.
     newest: BTreeMap<Vec<u8>, i64>,
     next_id: u64,
+    /// What [`LIMITED`] is told, and when it was first answered that it is.
+    limits: Option<Limits>,
+    limited_by: Option<u64>,
+    /// For a planted bug: somebody lifts the limits.
+    lifts_limits: bool,
+    tries: Tries,
+    ticks: Ticks,
     /// Jobs of [`COUNTED`] that are done, as was told at the end.
     done_told: Option<usize>,
 }
@@ -59,6 +79,10 @@ struct Lease {
     is_over: bool,
     /// Somebody was told to acknowledge it.
     is_acked: bool,
+    /// As in [`Held`].
+    asked: u64,
+    told: u64,
+    given_up: u64,
 }
 
 fn text(word: &str) -> Vec<u8> {
@@ -66,77 +90,28 @@ fn text(word: &str) -> Vec<u8> {
 }
 
 impl Jobs {
+    pub fn new(planted: Option<Planted>) -> Jobs {
+        Jobs {
+            lifts_limits: planted == Some(Planted::LimitsLifted),
+            tries: Tries::new(planted),
+            ticks: Ticks::new(planted),
+            ..Jobs::default()
+        }
+    }
+
     /// The greatest token heard of.
     pub fn newest(&self, queue: &[u8]) -> i64 {
         self.newest.get(queue).copied().unwrap_or(0)
     }
 
-    /// Something that a client does next.
-    pub fn next(&mut self, rng: &mut Rng) -> Words {
-        let queue = text(JOB_QUEUES[rng.below(JOB_QUEUES.len() as u64) as usize]);
-        match rng.below(11) {
-            0..4 => {
-                let known = self.sent.get(&queue).map_or(0, BTreeSet::len) as u64;
-                // One time in four a job that was sent already, as a client does that had no answer.
-                let id = match known {
-                    1.. if rng.one_in(4) => {
-                        let ids = &self.sent[&queue];
-                        ids.iter().nth(rng.below(known) as usize).cloned().expect("below the number of ids")
-                    }
-                    _ => {
-                        self.next_id += 1;
-                        format!("x{}", self.next_id).into_bytes()
-                    }
-                };
-                let mut words =
-                    vec![text("QADD"), queue, id.clone(), text("ID"), id, text("TRIES"), text("0")];
-                words.extend([text("KEEP"), KEEP_MS.to_string().into_bytes()]);
-                if rng.one_in(3) {
-                    words.extend([text("DELAY"), rng.below(300).to_string().into_bytes()]);
-                }
-                if rng.one_in(3) {
-                    words.extend([text("GROUP"), rng.below(3).to_string().into_bytes()]);
-                }
-                if rng.one_in(3) {
-                    words.extend([text("PRIO"), (3 + rng.below(3)).to_string().into_bytes()]);
-                }
-                words
-            }
-            4..7 => {
-                let (count, lease) = (1 + rng.below(3), 20 + rng.below(1_500));
-                let words = ["QTAKE", "1", "", "COUNT", &count.to_string(), "LEASE", &lease.to_string()];
-                let mut words: Words = words.into_iter().map(text).collect();
-                words[2] = queue;
-                if rng.one_in(3) {
-                    words.extend([text("BLOCK"), (1 + rng.below(300)).to_string().into_bytes()]);
-                }
-                words
-            }
-            chosen => {
-                let of_queue = self.leases.iter().filter(|((of, _), _)| *of == queue);
-                let back = rng.below(6) as usize;
-                let lease = of_queue.rev().nth(back).map(|((_, token), lease)| (lease.id.clone(), *token));
-                let (id, token) = lease.unwrap_or((text("none"), 1));
-                let mut words = vec![queue, id, token.to_string().into_bytes()];
-                match chosen {
-                    9 => {
-                        words.insert(0, text("QFAIL"));
-                        words.extend(if rng.one_in(2) { [text("FREE")] } else { [text("DEAD")] });
-                    }
-                    10 => {
-                        words.insert(0, text("QBEAT"));
-                        words.push((1 + rng.below(1_500)).to_string().into_bytes());
-                    }
-                    _ => words.insert(0, text("QACK")),
-                }
-                words
-            }
-        }
-    }
-
     /// Takes note that a command leaves a client.
     pub fn on_sent(&mut self, words: &Words, at: u64) {
         let (command, queue) = (&words[0][..], &words[1]);
+        match &queue[..] {
+            queue if queue == TRIED.as_bytes() => self.tries.on_sent(words, at),
+            queue if queue == TICKED.as_bytes() => self.ticks.on_sent(words),
+            _ => {}
+        }
         match command {
             b"QADD" => {
                 let rank = word_after(words, b"PRIO").map_or(PRIORITY_DEFAULT, |prio| prio[0] - b'0');
@@ -148,21 +123,38 @@ impl Jobs {
                 if let Some(lease) = self.leases.get_mut(&(queue.clone(), token)) {
                     lease.is_over |= command != b"QACK";
                     lease.is_acked |= command == b"QACK";
+                    if command != b"QBEAT" {
+                        lease.given_up = lease.given_up.min(at);
+                    }
                 }
             }
             _ => {}
         }
     }
 
-    /// Checks a reply. `newest` is what [`Jobs::newest`] was when the command left, and `since` when that was.
+    /// Checks a reply. `newest` is what [`Jobs::newest`] was when the command left, and `since` when that was; `wall_max` is the
+    /// latest that a clock can show.
     pub fn on_reply(
         &mut self,
         words: &Words,
         (since, newest): (u64, i64),
         reply: &Plain,
-        at: u64,
+        (at, wall_max): (u64, u64),
     ) -> Result<(), String> {
-        let wrong = |rule: &str| Err(format!("INV-SIM-21: {rule}: {} was answered {reply:?}", show(words)));
+        let broken =
+            |name: &str, rule: &str| Err(format!("{name}: {rule}: {} was answered {reply:?}", show(words)));
+        let wrong = |rule: &str| broken("INV-SIM-21", rule);
+        let is_on = |queue: &str| words[1] == queue.as_bytes();
+        if is_on(TRIED)
+            && let Err(rule) = self.tries.on_reply(words, (since, at), wall_max, reply)
+        {
+            return broken("INV-SIM-27", rule);
+        }
+        if is_on(TICKED)
+            && let Err(rule) = self.ticks.on_reply(words, reply)
+        {
+            return broken("INV-SIM-28", rule);
+        }
         match (&words[0][..], reply) {
             (b"QADD", Plain::List(answer)) => {
                 let [Plain::Text(id), Plain::Int(is_new @ (0 | 1))] = &answer[..] else {
@@ -205,7 +197,21 @@ impl Jobs {
                         until: *until,
                         is_over: false,
                         is_acked: false,
+                        asked: since,
+                        told: at,
+                        given_up: u64::MAX,
                     };
+                    if words[2] == TRIED.as_bytes()
+                        && let Err(rule) = self.tries.on_lease(id, *attempt, taken, (since, at))
+                    {
+                        return broken("INV-SIM-27", &rule);
+                    }
+                    if words[2] == TICKED.as_bytes() {
+                        if let Err(rule) = self.ticks.on_lease(id, payload, taken) {
+                            return broken("INV-SIM-28", &rule);
+                        }
+                        self.sent.entry(words[2].clone()).or_default().insert(id.clone());
+                    }
                     if let Err(rule) = self.on_lease(&words[2], payload, (*token, lease), (since, newest)) {
                         return wrong(&rule);
                     }
@@ -221,6 +227,14 @@ impl Jobs {
                     return wrong("a job was completed by two");
                 }
             }
+            (b"QSET", Plain::Text(ok)) if ok == b"OK" => {
+                self.limited_by.get_or_insert(at);
+            }
+            (b"QREDO" | b"QDROP", Plain::Int(_)) if is_on(TRIED) => {}
+            (b"QFAIL", Plain::Text(fate)) if is_on(TRIED) && fate == b"expired" => {}
+            (b"QCRON", _) if is_on(TICKED) => {}
+            (b"QACK" | b"QFAIL" | b"QBEAT", Plain::Error(error))
+                if error.starts_with(b"NOJOB") && (is_on(TRIED) || is_on(TICKED)) => {}
             // The job is remembered for long: it cannot be unknown, unless its lease was made up.
             (b"QACK" | b"QFAIL" | b"QBEAT", Plain::Error(error))
                 if error.starts_with(b"NOJOB") && words[2] == b"none" => {}
@@ -247,7 +261,8 @@ impl Jobs {
         (since, newest): (u64, i64),
     ) -> Result<(), String> {
         let id = &lease.id;
-        if payload != id || !self.sent.get(queue).is_some_and(|ids| ids.contains(id)) {
+        let is_tick = queue == TICKED.as_bytes();
+        if payload != id && !is_tick || !self.sent.get(queue).is_some_and(|ids| ids.contains(id)) {
             return Err("a job that nobody added".into());
         }
         if token <= newest {
@@ -305,12 +320,37 @@ impl Jobs {
         let none = BTreeSet::new();
         let sent = self.sent.get(queue.as_bytes()).unwrap_or(&none).len();
         let sure = self.added.get(queue.as_bytes()).unwrap_or(&none).len();
+        if queue == LIMITED
+            && let (Some(limits), Some(since)) = (self.limits, self.limited_by)
+        {
+            let all = self.leases.iter().filter(|((of, _), _)| of == queue.as_bytes());
+            let all = all.map(|((_, token), lease)| Held {
+                token: *token,
+                asked: lease.asked,
+                told: lease.told,
+                taken: lease.taken,
+                until: lease.until,
+                given_up: lease.given_up,
+            });
+            let all: Vec<Held> = all.collect();
+            limits.check(since, &all).map_err(|why| format!("INV-SIM-26: of {queue} {why}"))?;
+        }
         if there != added || !(sure..=sent).contains(&added) {
             return Err(format!(
                 "INV-SIM-21: {queue} holds {there} jobs and counted {added}; {sure} to {sent} were added"
             ));
         }
         Ok(())
+    }
+
+    /// Compares what [`LIST_TRIED`] tells at the end with what is known.
+    pub fn audit_tried(&self, told: &[Plain]) -> Result<(), String> {
+        self.tries.audit(told)
+    }
+
+    /// Compares what [`LIST_TICKED`] tells at the end with what is known; false if it is to be asked once more.
+    pub fn audit_ticked(&mut self, told: &[Plain], wall_max: u64) -> Result<bool, String> {
+        self.ticks.audit(told, wall_max)
     }
 
     /// Compares how many jobs are done with how many were noted to be, after [`Jobs::audit`].
@@ -330,6 +370,11 @@ fn word_after<'a>(words: &'a Words, option: &[u8]) -> Option<&'a Vec<u8>> {
 
 /// A number that QINFO tells.
 fn number(told: &[Plain], name: &str) -> Option<usize> {
+    if let Plain::Int(value) = field(told, name)? { Some(*value as usize) } else { None }
+}
+
+/// What stands behind a name.
+fn field<'a>(told: &'a [Plain], name: &str) -> Option<&'a Plain> {
     let at = told.iter().step_by(2).position(|n| *n == Plain::Text(text(name)))?;
-    if let Plain::Int(value) = told.get(2 * at + 1)? { Some(*value as usize) } else { None }
+    told.get(2 * at + 1)
 }

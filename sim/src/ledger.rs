@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::Rng;
 
-use crate::jobs::{JOB_QUEUES, Jobs};
+use crate::jobs::{JOB_QUEUES, Jobs, TICKED, TRIED};
 use crate::model::{Plain, Words, show};
 use crate::order::Order;
 use crate::planted::Planted;
+use crate::scripts::{Scripts, is_of_scripts};
 use crate::streams::{STREAMS, Streams};
 
 /// The database of these keys, which nothing else touches.
@@ -20,7 +21,6 @@ const IN_ORDER: &[u8] = b"q0";
 pub const NOTES: &str = "notes";
 
 /// Everything known of the shared keys.
-#[derive(Default)]
 pub struct Ledger {
     pushed: BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>,
     /// Pushes that were answered, and when.
@@ -37,11 +37,14 @@ pub struct Ledger {
     /// Queues of leased jobs.
     jobs: Jobs,
     streams: Streams,
+    scripts: Scripts,
     /// For a planted bug.
     notes_apart: bool,
     /// With memory durability, after a crash, nothing is certain.
     lossy: bool,
     pub checked: u64,
+    /// The latest that a clock can show.
+    pub wall_max: u64,
 }
 
 struct Write {
@@ -56,12 +59,29 @@ struct Write {
 pub struct Before {
     at: u64,
     counter: i64,
+    /// What it writes, of [`Scripts`].
+    script: usize,
 }
 
 impl Ledger {
-    pub fn new(planted: Option<Planted>) -> Ledger {
-        let notes_apart = planted == Some(Planted::NotedApart);
-        Ledger { streams: Streams::new(planted), notes_apart, ..Ledger::default() }
+    pub fn new(shards: u64, planted: Option<Planted>) -> Ledger {
+        Ledger {
+            pushed: BTreeMap::new(),
+            pushed_acked: BTreeMap::new(),
+            waited_in_vain: BTreeMap::new(),
+            popped: BTreeMap::new(),
+            in_order: Order::default(),
+            pops_uncertain: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            registers: BTreeMap::new(),
+            jobs: Jobs::new(planted),
+            streams: Streams::new(planted),
+            scripts: Scripts::new(shards, planted),
+            notes_apart: planted == Some(Planted::NotedApart),
+            lossy: false,
+            checked: 0,
+            wall_max: 0,
+        }
     }
 
     /// True if clients note the completion of a job apart from it.
@@ -74,20 +94,33 @@ impl Ledger {
         self.streams.next(rng)
     }
 
-    /// Something to do with leased jobs.
-    pub fn next_of_jobs(&mut self, rng: &mut Rng) -> Words {
-        self.jobs.next(rng)
+    /// Something to do with scripts.
+    pub fn next_of_scripts(&mut self, rng: &mut Rng) -> Words {
+        self.scripts.next(rng)
+    }
+
+    /// Calls of all scripts in use, for the end.
+    pub fn calls_of_scripts(&self, client: usize) -> Vec<Words> {
+        self.scripts.calls(client)
+    }
+
+    /// Something to do with leased jobs; `wall` is what a clock shows.
+    pub fn next_of_jobs(&mut self, rng: &mut Rng, wall: u64) -> Words {
+        self.jobs.next(rng, wall)
     }
 
     /// Takes note that a command leaves a client at `at`.
     pub fn on_sent(&mut self, words: &Words, at: u64) -> Before {
         if is_of_jobs(words) {
             self.jobs.on_sent(words, at);
-            return Before { at, counter: self.jobs.newest(job_queue(words)) };
+            return Before { at, counter: self.jobs.newest(job_queue(words)), script: 0 };
         }
         if is_of_streams(words) {
             self.streams.on_sent(words);
-            return Before { at, counter: 0 };
+            return Before { at, counter: 0, script: 0 };
+        }
+        if is_of_scripts(words) {
+            return Before { at, counter: 0, script: self.scripts.on_sent(words, at) };
         }
         let key = &words[1];
         match &words[0][..] {
@@ -103,7 +136,7 @@ impl Ledger {
             }
             _ => {}
         }
-        Before { at, counter: self.counters.get(key).copied().unwrap_or(0) }
+        Before { at, counter: self.counters.get(key).copied().unwrap_or(0), script: 0 }
     }
 
     /// Takes note of a reply, and checks it.
@@ -111,10 +144,15 @@ impl Ledger {
         self.checked += 1;
         if is_of_jobs(words) {
             let known = (before.at, before.counter);
-            return if self.lossy { Ok(()) } else { self.jobs.on_reply(words, known, reply, at) };
+            let now = (at, self.wall_max);
+            return if self.lossy { Ok(()) } else { self.jobs.on_reply(words, known, reply, now) };
         }
         if is_of_streams(words) {
             return if self.lossy { Ok(()) } else { self.streams.on_reply(words, before.at, reply, at) };
+        }
+        if is_of_scripts(words) {
+            let known = (before.script, before.at);
+            return if self.lossy { Ok(()) } else { self.scripts.on_reply(words, known, reply, at) };
         }
         let key = &words[1];
         let wrong = |rule: &str| Err(format!("{rule}: {} was answered {reply:?}", show(words)));
@@ -207,9 +245,12 @@ impl Ledger {
     }
 
     /// A command was not carried out and never will be: nobody may see what it would have written.
-    pub fn on_refused(&mut self, words: &Words) {
+    pub fn on_refused(&mut self, words: &Words, before: &Before, at: u64) {
         if is_of_streams(words) {
             return self.streams.on_refused(words);
+        }
+        if is_of_scripts(words) {
+            return self.scripts.on_refused(before.script, at);
         }
         let key = &words[1];
         match &words[0][..] {
@@ -245,11 +286,18 @@ impl Ledger {
         self.lossy = true;
     }
 
-    /// Compares a queue's content at the end with all that was pushed and popped.
-    pub fn audit(&mut self, queue: &str, reply: &Plain) -> Result<(), String> {
-        if self.lossy {
-            return Ok(());
+    /// Compares a key's content at the end with all that is known of it. False if it is to be asked for once more.
+    pub fn audit(&mut self, queue: &str, reply: &Plain) -> Result<bool, String> {
+        if let Plain::List(told) = reply
+            && queue == TICKED
+            && !self.lossy
+        {
+            return self.jobs.audit_ticked(told, self.wall_max);
         }
+        if self.lossy { Ok(true) } else { self.compare(queue, reply).map(|()| true) }
+    }
+
+    fn compare(&mut self, queue: &str, reply: &Plain) -> Result<(), String> {
         if STREAMS.contains(&queue) {
             return self.streams.audit(queue, reply);
         }
@@ -259,6 +307,9 @@ impl Ledger {
         let Plain::List(left) = reply else { return Err(format!("INV-SIM-5: {queue} is {reply:?}")) };
         if JOB_QUEUES.contains(&queue) {
             return self.jobs.audit(queue, left);
+        }
+        if queue == TRIED {
+            return self.jobs.audit_tried(left);
         }
         let none = BTreeSet::new();
         let of =

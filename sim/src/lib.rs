@@ -21,6 +21,7 @@ mod order;
 mod plan;
 mod planted;
 mod process;
+mod scripts;
 mod shadow;
 mod streams;
 mod trace;

@@ -8,8 +8,12 @@
 //! told, or never. That ends at a command about the connection (`WATCH`, `SELECT`), which waits until all before it are answered,
 //! if only with that they are uncertain: what is behind it is carried out then.
 
+pub mod jobs;
+
 use std::collections::BTreeSet;
 use std::fmt;
+
+use jobs::{JobOp, JobTold, Jobs};
 
 /// A value, unique among those written to the key.
 pub type Token = u32;
@@ -20,7 +24,7 @@ pub const OPS_MAX: usize = 64;
 /// the size that the plan makes need some hundreds.
 const CONFIGURATIONS_MAX: usize = 400_000;
 
-/// What was asked of a register, a counter or a queue.
+/// What was asked of a register, a counter, a queue, or a queue of leased jobs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Op {
     Get,
@@ -34,12 +38,13 @@ pub enum Op {
     Push(Token),
     Pop,
     Range,
+    Job(JobOp),
 }
 
 impl Op {
     /// True if it never changes anything.
     pub fn is_read(self) -> bool {
-        matches!(self, Op::Get | Op::Range)
+        matches!(self, Op::Get | Op::Range) || matches!(self, Op::Job(op) if op.is_read())
     }
 }
 
@@ -51,6 +56,7 @@ pub enum Outcome {
     Number(i64),
     Value(Token),
     List(Vec<Token>),
+    Job(JobTold),
 }
 
 /// One operation of a history, which has them in the order in which their sessions sent them.
@@ -93,13 +99,24 @@ enum State {
     Value(Token),
     Number(i64),
     List(Vec<Token>),
+    Jobs(Jobs),
 }
 
 impl State {
-    /// The state after an operation and what it answers; `None` if the key holds what it does not apply to.
-    fn apply(&self, op: Op) -> Option<(State, Outcome)> {
+    /// The state after an operation and what it answers; `None` if the key holds what it does not apply to. What `told` tells is of
+    /// use where an answer does not follow from the state: the tokens of leases.
+    fn apply(&self, op: Op, told: Option<&Outcome>) -> Option<(State, Outcome)> {
+        if let Op::Job(op) = op {
+            let told = told.and_then(|told| if let Outcome::Job(told) = told { Some(*told) } else { None });
+            let (after, told) = match self {
+                State::Absent => Jobs::default().apply(op, told),
+                State::Jobs(jobs) => jobs.apply(op, told),
+                _ => return None,
+            };
+            return Some((State::Jobs(after), Outcome::Job(told)));
+        }
         let held = match self {
-            State::Absent => Outcome::Nil,
+            State::Absent | State::Jobs(_) => Outcome::Nil,
             State::Value(token) => Outcome::Value(*token),
             State::Number(n) => Outcome::Number(*n),
             State::List(list) => Outcome::List(list.clone()),
@@ -215,7 +232,8 @@ impl<'a> Search<'a> {
         }
         for i in self.candidates(done) {
             let operation = self.history[i];
-            let Some((after, outcome)) = state.apply(operation.op) else { continue };
+            let told = operation.answered.as_ref().map(|(_, told)| told);
+            let Some((after, outcome)) = state.apply(operation.op, told) else { continue };
             if operation.answered.as_ref().is_some_and(|(_, seen)| *seen != outcome) {
                 continue;
             }
@@ -245,7 +263,7 @@ impl<'a> Search<'a> {
             operation.op.is_read()
                 && self.before[*i] & !done == 0
                 && self.may_be_next(*i, done, until)
-                && state.apply(operation.op).map(|(_, outcome)| outcome)
+                && state.apply(operation.op, None).map(|(_, outcome)| outcome)
                     == operation.answered.as_ref().map(|(_, outcome)| outcome.clone())
         })
     }
@@ -506,7 +524,7 @@ mod tests {
             if too_late || overtakes {
                 return false;
             }
-            let Some((after, outcome)) = state.apply(one.op) else { return false };
+            let Some((after, outcome)) = state.apply(one.op, None) else { return false };
             one.answered.as_ref().is_none_or(|(_, seen)| *seen == outcome)
                 && any_order(history, done | 1 << i, &after)
         })

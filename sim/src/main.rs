@@ -38,7 +38,8 @@ Usage: sim [--seeds N] [--first-seed S] [--seed S] [--nodes K] [--focus WHAT] [-
                     acknowledge-before-majority, lease-clock-stops, lease-checked-early,
                     lease-by-wall-clock, read-without-round, forward-twice, vote-forgotten,
                     checkpoint-lacks-tokens, retry-without-token, watch-left-out, group-rewound,
-                    noted-apart, rest-unasked";
+                    noted-apart, rest-unasked, limits-lifted, dead-revived, tick-put-off,
+                    word-left-out, scripts-forgotten";
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {

@@ -43,10 +43,20 @@ pub enum Planted {
     GroupRewound,
     /// The completion of a job is noted by a command beside the one that acknowledges it.
     NotedApart,
+    /// Somebody lifts the limits of a queue.
+    LimitsLifted,
+    /// Somebody brings dead jobs back, of which nobody else knows.
+    DeadRevived,
+    /// Somebody puts off the next tick of a schedule.
+    TickPutOff,
+    /// Clients add jobs without the word that keeps them from being added twice.
+    WordLeftOut,
+    /// Somebody makes all shards forget their scripts.
+    ScriptsForgotten,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 17] = [
+    pub const ALL: [Planted; 22] = [
         Planted::AcknowledgeBeforeSync,
         Planted::TornTailAccepted,
         Planted::CheckpointLacksLastEntry,
@@ -64,6 +74,11 @@ impl Planted {
         Planted::WatchLeftOut,
         Planted::GroupRewound,
         Planted::NotedApart,
+        Planted::LimitsLifted,
+        Planted::DeadRevived,
+        Planted::TickPutOff,
+        Planted::WordLeftOut,
+        Planted::ScriptsForgotten,
     ];
 
     pub fn name(self) -> &'static str {
@@ -85,6 +100,11 @@ impl Planted {
             Planted::WatchLeftOut => "watch-left-out",
             Planted::GroupRewound => "group-rewound",
             Planted::NotedApart => "noted-apart",
+            Planted::LimitsLifted => "limits-lifted",
+            Planted::DeadRevived => "dead-revived",
+            Planted::TickPutOff => "tick-put-off",
+            Planted::WordLeftOut => "word-left-out",
+            Planted::ScriptsForgotten => "scripts-forgotten",
         }
     }
 

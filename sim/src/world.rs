@@ -186,7 +186,7 @@ impl World {
             spoiled: BTreeMap::new(),
             rewriters: BTreeMap::new(),
             clients,
-            ledger: Ledger::new(planted),
+            ledger: Ledger::new(plan.shards, planted),
             histories: Histories::new(planted),
             agreed: Agreed::default(),
             operator: Operator::default(),

@@ -13,7 +13,7 @@ const TWICE: u64 = if cfg!(debug_assertions) { 20 } else { 100 };
 
 /// Seeds within which each planted bug must be found, with so many nodes, and the rule that is then broken, if it is always that
 /// one: a lease that is too long must be seen by what clients read.
-const PLANTED: [(Planted, usize, u64, &str); 19] = [
+const PLANTED: [(Planted, usize, u64, &str); 24] = [
     (Planted::AcknowledgeBeforeSync, 1, 200, ""),
     (Planted::TornTailAccepted, 1, 200, ""),
     (Planted::CheckpointLacksLastEntry, 1, 200, ""),
@@ -27,6 +27,11 @@ const PLANTED: [(Planted, usize, u64, &str); 19] = [
     (Planted::WatchLeftOut, 3, 100, "INV-SIM-15"),
     (Planted::GroupRewound, 3, 100, "INV-SIM-24"),
     (Planted::NotedApart, 3, 100, "INV-SIM-21"),
+    (Planted::LimitsLifted, 3, 100, "INV-SIM-26"),
+    (Planted::DeadRevived, 3, 100, "INV-SIM-27"),
+    (Planted::TickPutOff, 3, 100, "INV-SIM-28"),
+    (Planted::WordLeftOut, 3, 100, "INV-SIM-15"),
+    (Planted::ScriptsForgotten, 3, 100, "INV-SIM-29"),
     (Planted::VoteForgotten, 3, 400, ""),
     (Planted::RestUnasked, 3, 400, ""),
     (Planted::LeaseClockStops, 3, 40, "INV-SIM-15"),

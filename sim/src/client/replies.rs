@@ -103,7 +103,11 @@ impl Client {
                 self.watches = None;
                 around.histories.on_reply(around.at, *op, &sent.words, reply)?;
             }
-            Kind::Audit(queue) if judges => around.ledger.audit(queue, reply)?,
+            Kind::Audit(queue) if judges && !around.ledger.audit(queue, reply)? => {
+                let mut bytes = Vec::new();
+                self.send_again(&mut bytes, sent, around);
+                return Ok(bytes);
+            }
             _ => {}
         }
         Ok(Vec::new())
@@ -124,7 +128,7 @@ impl Client {
                 }
             }
             Kind::Ledger(..) if reply.is_uncertain() => around.ledger.on_lost(&sent.words),
-            Kind::Ledger(..) => around.ledger.on_refused(&sent.words),
+            Kind::Ledger(before, _) => around.ledger.on_refused(&sent.words, before, around.at),
             Kind::History(op) => around.histories.on_reply(around.at, *op, &sent.words, reply)?,
             Kind::ReadWatched(op) => {
                 around.histories.on_reply(around.at, *op, &sent.words, reply)?;

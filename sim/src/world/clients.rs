@@ -165,6 +165,7 @@ impl World {
     ) -> R {
         let (wall_min, wall_max) = (self.wall_min(), self.wall_max());
         let wall = self.machines[self.clients[client].node].clocks.wall(self.now);
+        self.ledger.wall_max = wall_max;
         let mut around = Surroundings {
             plan: &self.plan,
             ledger: &mut self.ledger,

@@ -20,7 +20,9 @@ impl World {
     /// Damages a copy on a machine, if that leaves a majority of right ones.
     pub(super) fn damage(&mut self, node: usize) {
         // Evictions and plans of an operator may take the damage, or the right copies, away.
-        let spreads = self.plan.has(Fault::Operate) || self.plan.maxmemory.is_some();
+        // So does a move where there are two copies but while it lasts.
+        let moves = self.plan.replicas < 3;
+        let spreads = moves || self.plan.has(Fault::Operate) || self.plan.maxmemory.is_some();
         if spreads || self.plan.alone() || self.machines.iter().any(|m| !m.damaged.is_empty()) {
             return;
         }
