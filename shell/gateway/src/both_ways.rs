@@ -1,62 +1,70 @@
-//! What both directions of a request know of each other: whether the client's has failed, and when either last said something.
-//!
-//! While a reply is under way the two are one conversation, as over a WebSocket: a client of gRPC that only listens is not too slow, nor
-//! is an upstream that only takes.
+//! [`protect::both_ways`](skep_gate::protect::both_ways) by the clock, for the two that share it: a request's body and its reply.
 
 use std::cell::Cell;
 use std::time::Duration;
 
+use skep_base::Micros;
+use skep_gate::protect::both_ways;
+use skep_gate::resilience::retry::Failure;
 use tokio::time::Instant;
 
 /// The two directions of a request with a body.
 #[derive(Debug)]
 pub(crate) struct BothWays {
-    /// The client's side has failed.
-    failed: Cell<bool>,
-    said: Cell<Instant>,
-    /// How long both may be silent, while a reply is under way and the client has not said all.
-    idle: Cell<Option<Duration>>,
-    ended: Cell<bool>,
+    ways: Cell<both_ways::BothWays>,
+    origin: Instant,
 }
 
 impl BothWays {
     pub(crate) fn new() -> BothWays {
-        let (failed, ended) = (Cell::new(false), Cell::new(false));
-        BothWays { failed, said: Cell::new(Instant::now()), idle: Cell::new(None), ended }
+        BothWays { ways: Cell::default(), origin: Instant::now() }
+    }
+
+    fn now(&self) -> Micros {
+        Micros(self.origin.elapsed().as_micros() as u64)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut both_ways::BothWays)) {
+        let mut ways = self.ways.get();
+        change(&mut ways);
+        self.ways.set(ways);
     }
 
     pub(crate) fn fail(&self) {
-        self.failed.set(true);
-        self.end();
+        self.change(both_ways::BothWays::fail);
     }
 
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed.get()
-    }
-
-    /// A reply is under way, which with the request may be silent for `idle`.
     pub(crate) fn begin(&self, idle: Duration) {
-        self.said.set(Instant::now());
-        self.idle.set(Some(idle).filter(|_| !self.ended.get()));
+        self.change(|ways| ways.begin(self.now(), Micros(idle.as_micros() as u64)));
     }
 
-    /// One of the two said something.
-    pub(crate) fn say(&self) {
-        // Before, each counts its own time.
-        if self.idle.get().is_some() {
-            self.said.set(Instant::now());
-        }
+    pub(crate) fn ask(&self) {
+        self.change(both_ways::BothWays::ask);
     }
 
-    /// One of the two has said all: the other is alone.
+    /// Reads the clock only where that counts.
+    fn now_if_it_counts(&self) -> Micros {
+        if self.ways.get().is_conversation() { self.now() } else { Micros(0) }
+    }
+
+    pub(crate) fn client_says(&self) {
+        self.change(|ways| ways.client_says(self.now_if_it_counts()));
+    }
+
+    pub(crate) fn upstream_says(&self) {
+        self.change(|ways| ways.upstream_says(self.now_if_it_counts()));
+    }
+
     pub(crate) fn end(&self) {
-        self.ended.set(true);
-        self.idle.set(None);
+        self.change(both_ways::BothWays::end);
     }
 
-    /// Until when one that is silent may be so, because the other was not; none if its time is over.
     pub(crate) fn patience(&self) -> Option<Instant> {
-        let until = self.said.get() + self.idle.get()?;
-        (until > Instant::now()).then_some(until)
+        let until = self.ways.get().patience(self.now())?;
+        Some(self.origin + Duration::from_micros(until.0))
+    }
+
+    pub(crate) fn blames_upstream(&self, failure: Failure) -> bool {
+        self.ways.get().blames_upstream(failure)
     }
 }

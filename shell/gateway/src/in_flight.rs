@@ -102,12 +102,12 @@ impl InFlight {
         self.core.close_request(self.id);
     }
 
-    /// Tells the gate that the reply broke: by its upstream, unless it had not all of the request and the client is to blame.
+    /// Tells the gate that the reply broke: by its upstream, unless it had not all of the request and that may be why.
     pub(crate) fn fail(&mut self, failure: Failure) {
         let attempt = self.attempt;
-        match self.both_ways.as_ref().is_some_and(|ways| ways.has_failed()) {
-            true => self.end(|request| Input::Gone { request }),
-            false => self.end(|request| Input::Failed { request, attempt, failure }),
+        match self.both_ways.as_ref().is_none_or(|ways| ways.blames_upstream(failure)) {
+            true => self.end(|request| Input::Failed { request, attempt, failure }),
+            false => self.end(|request| Input::Gone { request }),
         }
     }
 

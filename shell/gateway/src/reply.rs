@@ -152,7 +152,7 @@ impl Forwarded {
             late.as_mut().reset(Instant::now() + self.idle);
         }
         if let Some(both_ways) = &self.in_flight.both_ways {
-            both_ways.say();
+            both_ways.upstream_says();
         }
         self.in_flight.sent(bytes);
         if self.body.is_end_stream() {

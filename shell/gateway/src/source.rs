@@ -321,6 +321,7 @@ impl Source {
                 .map(|found| found.map(|found| found.map(Piece::of).map_err(|_| SourceFault::Gone))),
         };
         let Poll::Ready(found) = found else {
+            self.both_ways.ask();
             if !state.wakers.iter().any(|w| w.will_wake(cx.waker())) {
                 state.wakers.push(cx.waker().clone());
             }
@@ -341,7 +342,7 @@ impl Source {
         if let Some(late) = &mut state.late {
             late.as_mut().reset(Instant::now() + self.patience);
         }
-        self.both_ways.say();
+        self.both_ways.client_says();
         state.wakers.drain(..).for_each(Waker::wake);
         match found {
             None => {

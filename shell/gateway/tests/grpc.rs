@@ -161,7 +161,8 @@ async fn hear(from: &mut h2::RecvStream) -> bool {
     false
 }
 
-/// Begins its reply at once. For `/api.Echo/Listen` it chats, then hears; for `/api.Echo/Talk` it hears, then chats; else it says nothing.
+/// Begins its reply at once. For `/api.Echo/Listen` it chats, then hears; for `/api.Echo/Talk` it hears, then chats; for
+/// `/api.Echo/Brief` it says all at once; else nothing.
 async fn converser() -> SocketAddr {
     stage::http2::upstream(|request, mut reply| {
         let mut says = reply.send_response(Response::new(()), false).unwrap();
@@ -176,6 +177,7 @@ async fn converser() -> SocketAddr {
                     assert!(hear(&mut hears).await);
                     chat(&mut says).await;
                 }
+                "/api.Echo/Brief" => {}
                 _ => assert!(!hear(&mut hears).await),
             }
             says.send_data(Bytes::from_static(b"!"), true).unwrap();
@@ -190,34 +192,43 @@ fn a_conversation_lasts_as_long_as_one_of_both_says_something() {
     let test = async {
         let upstream = converser().await;
         let idle = IDLE.as_millis();
-        let rules = format!("body-idle = '{idle}ms'\n[gateway.route.api]\ntimeout.idle = '{idle}ms'");
-        let (stage, web) = gateway(&text(upstream, "").replace("[gateway.route.api]", &rules));
-        for path in ["Listen", "Talk", "Silence"] {
-            let stream = TcpStream::connect(web).await.unwrap();
-            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
-            let request = Request::post(format!("http://api.test/api.Echo/{path}"))
-                .header("content-type", "application/grpc")
-                .header("te", "trailers")
-                .body(())
-                .unwrap();
-            let (reply, mut says) = sender.ready().await.unwrap().send_request(request, false).unwrap();
-            says.send_data(Bytes::from_static(b"."), false).unwrap();
-            let mut hears = reply.await.unwrap().into_body();
-            match path {
-                "Listen" => {
-                    assert!(hear(&mut hears).await);
-                    chat(&mut says).await;
+        // A client may be silent for as long by itself, or for longer: then the reply's time is over before the body's.
+        let rules =
+            |body: &str| format!("body-idle = '{body}'\n[gateway.route.api]\ntimeout.idle = '{idle}ms'");
+        let touchy = text(upstream, "breaker.consecutive = 1");
+        let of = |body: &str| touchy.replace("[gateway.route.api]", &rules(body));
+        for (body, paths) in [
+            (format!("{idle}ms"), &["Silence", "Listen", "Talk"][..]),
+            ("1min".to_owned(), &["Silence", "Brief"]),
+        ] {
+            let (stage, web) = Stage::new(1, None, |web| of(&body).replace("WEB", &web.to_string()));
+            for path in paths {
+                let stream = TcpStream::connect(web).await.unwrap();
+                let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+                tokio::spawn(connection);
+                let request = Request::post(format!("http://api.test/api.Echo/{path}"))
+                    .header("content-type", "application/grpc")
+                    .header("te", "trailers")
+                    .body(())
+                    .unwrap();
+                let (reply, mut says) = sender.ready().await.unwrap().send_request(request, false).unwrap();
+                says.send_data(Bytes::from_static(b"."), false).unwrap();
+                let mut hears = reply.await.unwrap().into_body();
+                match *path {
+                    "Listen" => {
+                        assert!(hear(&mut hears).await);
+                        chat(&mut says).await;
+                    }
+                    "Talk" => {
+                        chat(&mut says).await;
+                        assert!(hear(&mut hears).await);
+                    }
+                    _ => {}
                 }
-                "Talk" => {
-                    chat(&mut says).await;
-                    assert!(hear(&mut hears).await);
-                }
-                _ => {}
+                assert_eq!(hear(&mut hears).await, *path != "Silence", "{path}");
             }
-            assert_eq!(hear(&mut hears).await, path != "Silence", "{path}");
+            tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
         }
-        tokio::task::spawn_blocking(|| stage.end()).await.unwrap();
     };
     runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
 }

@@ -1,5 +1,6 @@
 //! What keeps a gateway and its upstreams from being overrun or deceived: rates, lists of addresses, trust in proxies.
 
+pub mod both_ways;
 pub mod bucket;
 pub mod descriptors;
 pub mod forwarded;
