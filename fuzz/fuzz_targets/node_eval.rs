@@ -171,7 +171,7 @@ fn check(alone: &Alone) {
 fuzz_target!(|data: &[u8]| {
     let (mut alone, conn, inputs) = ALONE.take().unwrap_or_else(|| {
         let mut alone = Alone::start();
-        let (_, number) = alone.node.admit().expect("it has no other client");
+        let (_, number) = alone.node.admit(0).expect("it has no other client");
         let conn = alone.node.welcome(number, "client:1".into(), "n1:1".into());
         alone.ask(conn, &[b"HELLO".to_vec(), b"3".to_vec()]);
         (alone, conn, 0)

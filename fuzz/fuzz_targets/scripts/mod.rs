@@ -7,16 +7,17 @@ const PIECES: &[&str] = &[
     " end ", "while true do ", "if v then ", "pcall(", "error(", "setmetatable(", "string.rep(", "string.find(", "string.gsub(",
     "string.format(", "table.sort(", "table.concat(", "table.insert(", "unpack(", "select(", "coroutine.wrap(",
     "coroutine.yield(", "cjson.encode(", "cjson.decode(", "cmsgpack.pack(", "cmsgpack.unpack(", "struct.pack('>i4s', ",
-    "struct.unpack('bc0', ", "bit.lshift(", "redis.call('set', 'k', ", "redis.call('get', 'k')", "redis.call('lrange', ",
-    "redis.pcall(", "redis.setresp(3) ", "redis.error_reply(", "loadstring(", "math.random(", "KEYS[1]", "ARGV[1]", "next(v)",
+    "struct.unpack('bc0', ", "bit.lshift(", "redis.call('set', 'k', ", "redis.call('get', 'k')", "redis.call('lrange', ", "redis.call('set', 'l', ", "redis.call(unpack(ARGV)) ",
+    "redis.pcall(", "redis.setresp(3) ", "redis.error_reply(", "loadstring(", "math.random(", "KEYS[1]", "KEYS[2]", "ARGV[1]", "next(v)",
     "rawset(", "_G", "nil", "true", "collectgarbage()", "{err = ", "{ok = ", "{map = ", "{set = ", "}", "__index = ", "a = ",
     " then ", " do ", " and ", " or ", " not ", "\n", " ", "string.byte(", "('(a*)'):rep(9)", "'%b()%f[%w]'", "v.a = v ",
 ];
 
-/// A source of the pieces that the bytes behind the first choose, or of the bytes as they are.
+/// A source of the pieces that the bytes behind the first choose, or, if that is 128 or more, of those bytes as they are.
 pub fn source(data: &[u8]) -> Vec<u8> {
     match data.split_first() {
         Some((0..128, rest)) => rest.iter().flat_map(|b| PIECES[*b as usize % PIECES.len()].bytes()).collect(),
-        _ => data.to_vec(),
+        Some((_, rest)) => rest.to_vec(),
+        None => Vec::new(),
     }
 }
