@@ -144,6 +144,7 @@ fn answer(protocol: Protocol, call: &str) -> Value {
     if let Err(refusal) = describe::answer(args.args(), &mut reply) {
         reply.refusal(&refusal);
     }
+    drop(reply);
     let (value, consumed) = Value::parse(&out).expect("a reply").expect("a whole reply");
     assert_eq!(consumed, out.len(), "{call}: one reply, no more");
     value

@@ -37,8 +37,11 @@ fn apply(handlers: &Handlers, keyspace: &mut Keyspace, entry: &Entry) -> Vec<u8>
     let handler = handler.unwrap_or_else(|| panic!("no handler for {name}"));
     let args = OwnedArgs::collect(entry.words.iter().map(|w| w.as_bytes()));
     let mut rng = Rng::new(entry.seed);
-    let mut reply = Reply::new(&mut out, Protocol::Resp2);
-    handler.write(&mut WriteCx { keyspace, db: entry.db, now, rng: &mut rng }, args.args(), &mut reply);
+    handler.write(
+        &mut WriteCx { keyspace, db: entry.db, now, rng: &mut rng },
+        args.args(),
+        &mut Reply::new(&mut out, Protocol::Resp2),
+    );
     out
 }
 

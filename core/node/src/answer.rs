@@ -93,8 +93,7 @@ impl Desk<'_> {
     ) -> Option<Unserved> {
         let mut bytes = std::mem::take(self.attempted);
         bytes.clear();
-        let mut reply = Reply::new(&mut bytes, call.protocol);
-        let unserved = call.handler.attempt(cx, args, &mut reply, again);
+        let unserved = call.handler.attempt(cx, args, &mut Reply::new(&mut bytes, call.protocol), again);
         if unserved.is_none() {
             self.answer(call, |reply| reply.raw(&bytes));
         }

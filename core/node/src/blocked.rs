@@ -53,6 +53,7 @@ impl Node {
         let mut cx = ReadCx { keyspace, db: call.db, now: time, rng: &mut self.rng };
         let mut reply = Reply::new(&mut bytes, call.protocol);
         let unserved = call.handler.attempt_read(&mut cx, args, &mut reply, wait.again);
+        drop(reply);
         if keyspace.take_saw_due() && !self.disk_full {
             shard.batch.want_entry();
             return shard.batch.push_read(call, args);

@@ -242,6 +242,7 @@ impl Node {
         } else if heard {
             reply.ok();
         }
+        drop(reply);
         if client.answered() {
             self.to_resume.push(conn);
         }

@@ -260,6 +260,7 @@ impl Node {
             },
             Err(why) => reply.error(&why),
         }
+        drop(reply);
         if !asking.heard {
             bytes.clear();
         }

@@ -360,6 +360,7 @@ impl Node {
                     reply.refusal(&refusal);
                     self.stats.failed(command, &refusal);
                 }
+                drop(reply);
                 if let Some(client) = self.clients.get_mut(conn) {
                     if !heard {
                         output.truncate(mark);

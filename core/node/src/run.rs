@@ -96,9 +96,8 @@ impl Node {
             let keyspace = &replica.keyspace;
             keyspace.access.set_paused(client.no_touch);
             let mark = client.output.len();
-            let mut reply = Reply::new(&mut client.output, client.protocol);
             let mut cx = ReadCx { keyspace, db: client.db, now: time, rng: &mut self.rng };
-            handler.read(&mut cx, args, &mut reply);
+            handler.read(&mut cx, args, &mut Reply::new(&mut client.output, client.protocol));
             let notes = script_notes_of(keyspace, command);
             // On a full disk no entry is to be had, and reads go on.
             if !keyspace.take_saw_due() || self.disk_full {
@@ -106,8 +105,8 @@ impl Node {
                 if self.slow.wants(command, args) {
                     self.slow.note(command, args, &client.address, &client.name);
                 }
-                if reply.since(mark).first() == Some(&b'-') {
-                    self.stats.failed_reply(command, reply.since(mark));
+                if client.output.get(mark) == Some(&b'-') {
+                    self.stats.failed_reply(command, &client.output[mark..]);
                 }
                 if silent {
                     client.output.truncate(mark);

@@ -331,10 +331,11 @@ impl Node {
             let (now, term) = (keyspace.stamp(), replica.group.term());
             keyspace.access.set_paused(call.no_touch);
             let mut bytes = Vec::new();
-            let mut reply = Reply::new(&mut bytes, call.protocol);
             let mut cx = ReadCx { keyspace, db: call.db, now, rng: &mut self.rng };
-            let args = waiter.args.args();
-            if call.handler.attempt_read(&mut cx, args, &mut reply, true).is_none() {
+            let mut reply = Reply::new(&mut bytes, call.protocol);
+            let unserved = call.handler.attempt_read(&mut cx, waiter.args.args(), &mut reply, true);
+            drop(reply);
+            if unserved.is_none() {
                 shard.waiting.remove(place);
                 let mut desk = desk!(self, shard.id, term);
                 desk.answer(&call, |reply| reply.raw(&bytes));

@@ -17,7 +17,16 @@ pub enum Protocol {
 pub struct Reply<'a> {
     out: &'a mut Vec<u8>,
     form: Form,
+    /// Where it begins.
+    start: usize,
+    /// Where it ends at the latest.
+    end: usize,
+    /// Something had no room in it.
+    is_over: bool,
 }
+
+/// Of a reply; twice the largest value. A few bytes of a request can ask for any number of them: the same key many times.
+pub const REPLY_BYTES_MAX: usize = 1 << 30;
 
 /// Kinds of RESP that no protocol has.
 pub(crate) const STORED_PAIRS: u8 = b'P';
@@ -42,13 +51,28 @@ impl Form {
 }
 
 impl<'a> Reply<'a> {
+    /// Of [`REPLY_BYTES_MAX`] at the most.
+    #[inline]
     pub fn new(out: &'a mut Vec<u8>, protocol: Protocol) -> Reply<'a> {
-        Reply { out, form: Form::of(protocol) }
+        Reply::limited(out, protocol, REPLY_BYTES_MAX)
+    }
+
+    /// A reply of `bytes_max` at the most, or a little more for what is no string. In the place of a longer one stays an error when this
+    /// is dropped; what a command did is done all the same.
+    #[inline]
+    pub fn limited(out: &'a mut Vec<u8>, protocol: Protocol, bytes_max: usize) -> Reply<'a> {
+        Reply::of(out, Form::of(protocol), bytes_max)
+    }
+
+    #[inline]
+    fn of(out: &'a mut Vec<u8>, form: Form, bytes_max: usize) -> Reply<'a> {
+        let start = out.len();
+        Reply { out, form, start, end: start.saturating_add(bytes_max), is_over: false }
     }
 
     /// A reply in the form from which [`Reply::stored`] makes that of either protocol.
     pub fn to_store(out: &'a mut Vec<u8>) -> Reply<'a> {
-        Reply { out, form: Form::Stored }
+        Reply::of(out, Form::Stored, REPLY_BYTES_MAX)
     }
 
     /// The protocol whose forms can be written raw: RESP3 for a reply that is to be stored.
@@ -73,6 +97,14 @@ impl<'a> Reply<'a> {
     /// Takes back everything written since `mark`.
     pub fn rewind(&mut self, mark: usize) {
         self.out.truncate(mark);
+        self.is_over &= mark > self.start;
+    }
+
+    /// Whether so many bytes more have room.
+    #[inline]
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.is_over |= bytes > self.end.saturating_sub(self.out.len());
+        !self.is_over
     }
 
     /// The bytes written since `mark`.
@@ -82,7 +114,9 @@ impl<'a> Reply<'a> {
 
     /// A reply that another node, or an earlier run of the command, wrote in this protocol.
     pub fn raw(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        if self.has_room(bytes.len()) {
+            self.out.extend_from_slice(bytes);
+        }
     }
 
     #[inline]
@@ -140,6 +174,9 @@ impl<'a> Reply<'a> {
 
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        if !self.has_room(bytes.len()) {
+            return;
+        }
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
         self.line_end();
@@ -297,6 +334,26 @@ impl<'a> Reply<'a> {
     }
 }
 
+impl Drop for Reply<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_over {
+            self.leave_out();
+        }
+    }
+}
+
+impl Reply<'_> {
+    #[cold]
+    fn leave_out(&mut self) {
+        let bytes_max = self.end - self.start;
+        self.rewind(self.start);
+        self.error(&format!(
+            "ERR the reply is longer than {bytes_max} bytes and left out; what the command did is done. Ask for less at a time"
+        ));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +375,27 @@ mod tests {
         assert_eq!(both(|r| r.boolean(true)), (":1\r\n".into(), "#t\r\n".into()));
         assert_eq!(both(|r| r.verbatim("ab")), ("$2\r\nab\r\n".into(), "=6\r\ntxt:ab\r\n".into()));
         assert_eq!(both(|r| r.int(-12)), (":-12\r\n".into(), ":-12\r\n".into()));
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_is_an_error_behind_what_was_there() {
+        for (count, rewinds, expected) in [
+            (9, false, "+OK\r\n*9\r\n".to_owned() + &"$3\r\nabc\r\n".repeat(9)),
+            (11, false, "+OK\r\n-ERR the reply is longer than 90 bytes and left out; what the command did is done. Ask for less at a time\r\n".to_owned()),
+            (1_000_000, true, "+OK\r\n:1\r\n".to_owned()),
+        ] {
+            let mut out = b"+OK\r\n".to_vec();
+            let mut reply = Reply::limited(&mut out, Protocol::Resp3, 90);
+            let mark = reply.mark();
+            reply.array(count);
+            (0..count).for_each(|_| reply.bulk(b"abc"));
+            if rewinds {
+                reply.rewind(mark);
+                reply.int(1);
+            }
+            drop(reply);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -104,7 +104,10 @@ fn run_command(s: Stack) -> Result<bool, Raise> {
     let result = collect(s, &mut buffer, &mut spans).and_then(|()| {
         bytes.clear();
         // SAFETY: the engine holds the host exclusively while the script runs, and a host cannot call the engine.
-        let work = unsafe { (*host).call(Args::new(&buffer, &spans), &mut Reply::new(&mut bytes, protocol)) };
+        let work = unsafe {
+            let mut reply = Reply::limited(&mut bytes, protocol, (*shared).memory);
+            (*host).call(Args::new(&buffer, &spans), &mut reply)
+        };
         s.work(work.saturating_add(bytes.len() / 16))?;
         push_reply(s, &bytes)
     });

@@ -80,6 +80,10 @@ fn a_string_that_is_given_many_times_takes_no_more_than_the_memory_of_the_run() 
             "return redis.acl_check_cmd('set', unpack(many))",
             "-ERR the command's arguments are longer than 1048576 bytes",
         ),
+        (
+            "redis.call('set', 'k', long) for i = 1, 7000 do many[i] = 'k' end return redis.call('mget', unpack(many))",
+            "-ERR the reply is longer than 1048576 bytes",
+        ),
         ("redis.log(redis.LOG_WARNING, unpack(many)) return 1", ":1\r\n"),
     ] {
         let mut engine = Engine::new();

@@ -105,12 +105,11 @@ impl Bench {
         self.seed += 1;
         let mut rng = Rng::new(self.seed);
         let mut out = Vec::new();
-        let mut reply = Reply::new(&mut out, self.protocol);
         let now = self.keyspace.stamp();
         handler.write(
             &mut WriteCx { keyspace: &mut self.keyspace, db: self.db, now, rng: &mut rng },
             args,
-            &mut reply,
+            &mut Reply::new(&mut out, self.protocol),
         );
         self.keyspace.assert_invariants();
         out

@@ -201,6 +201,7 @@ impl Node {
             reply.refusal(&refusal);
             self.stats.failed(command, &refusal);
         }
+        drop(reply);
         let Some(client) = self.clients.get_mut(conn) else { return };
         if !heard {
             output.truncate(mark);

@@ -26,6 +26,11 @@ impl Host for Table {
                 reply.ok();
             }
             (b"echo", 2) => reply.bulk(&command[1]),
+            (b"mget", keys) => {
+                reply.array(keys - 1);
+                let values = (1..keys).map(|at| self.values.get(&command[at]).map(Vec::as_slice));
+                values.for_each(|value| reply.bulk_or_null(value));
+            }
             // Answers with the bytes given.
             (b"raw", 2) => reply.raw(&command[1]),
             (b"get" | b"set" | b"echo" | b"raw", _) => reply.error(refusals::WRONG_ARITY),
