@@ -2,14 +2,20 @@
 
 use skep_base::{Args, ConnId, GroupId, NodeId, Term, Unserved};
 use skep_keyspace::WriteCx;
-use skep_peer::{Answer, ForwardAnswers};
-use skep_resp::{Protocol, Reply};
+use skep_peer::{Answer, ForwardAnswers, MESSAGE_BYTES_MAX};
+use skep_resp::{Protocol, REPLY_BYTES_MAX, Reply};
 
 use crate::batch::{Call, Origin};
 use crate::cells::Cells;
 use crate::client::{Client, Clients};
 use crate::script_sources::{ScriptSources, Told};
 use crate::stats::Stats;
+
+/// Answers that leave in one message, but for one that is longer by itself.
+const TOGETHER_BYTES_MAX: usize = 16 << 20;
+
+/// A reply has room in a message.
+const _: () = assert!(REPLY_BYTES_MAX + (1 << 20) < MESSAGE_BYTES_MAX);
 
 /// Answers for other nodes, collected in a turn.
 #[derive(Default)]
@@ -218,6 +224,9 @@ impl PeerAnswers {
         let known = self.of.iter_mut().rev().find(|(node, incarnation, answers)| {
             (*node, *incarnation) == to && (answers.group, answers.term) == session
         });
+        // What is long goes alone: a message has an end, and a reply may come near to it.
+        let bytes = if let Answer::Reply(reply) = &answer { reply.len() } else { 0 };
+        let known = known.filter(|(_, _, answers)| answers.bytes() + bytes <= TOGETHER_BYTES_MAX);
         match known {
             Some((_, _, answers)) => answers.push(op.0, op.1, answer),
             None => {
@@ -226,5 +235,23 @@ impl PeerAnswers {
                 self.of.push((to.0, to.1, answers));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_answers_of_a_turn_leave_in_messages_of_their_own() {
+        let mut answers = PeerAnswers::default();
+        let (to, session, long) = ((NodeId(2), 7), (GroupId(1), Term(3)), vec![b'+'; TOGETHER_BYTES_MAX / 2]);
+        for (number, reply) in [&b"+OK"[..], &long, &long, &long, b"+OK"].into_iter().enumerate() {
+            answers.push(to, session, (number as u64, 0), Answer::Reply(reply));
+        }
+        let numbers =
+            |answers: &ForwardAnswers| answers.iter().map(|(number, ..)| number).collect::<Vec<_>>();
+        let found: Vec<Vec<u64>> = answers.of.iter().map(|(.., answers)| numbers(answers)).collect();
+        assert_eq!(found, [vec![0, 1], vec![2], vec![3, 4]]);
     }
 }

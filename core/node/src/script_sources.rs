@@ -42,7 +42,7 @@ type Named = (GroupId, Sha);
 /// What this cell knows of which shards know which scripts, and what it is finding out.
 #[derive(Default)]
 pub(crate) struct ScriptSources {
-    /// A shard may forget one: then a call is answered `NOSCRIPT`, and so is what was noted of it.
+    /// A shard may forget one: then a call is answered `NOSCRIPT`, and what was noted of it is forgotten, too.
     known: BTreeSet<Named>,
     searches: BTreeMap<Named, Searching>,
     unasked_until: Millis,
@@ -63,6 +63,8 @@ struct Searching {
 pub(crate) struct SoughtScript {
     named: Named,
     state: Search,
+    /// The others were asked once more, since they had been asked for somebody else before this call came.
+    asked_again: bool,
 }
 
 /// Calls by name of a client, until they are answered.
@@ -148,7 +150,7 @@ impl ScriptSources {
                     self.note(*named);
                 }
                 // If it may not know it, who is next asks.
-                self.end_search(*named, &Search::AtShard, clients, to_resume);
+                self.end_search(*named, (&Search::AtShard, false), clients, to_resume);
             }
         }
     }
@@ -165,7 +167,7 @@ impl ScriptSources {
     fn end_search(
         &mut self,
         named: Named,
-        state: &Search,
+        (state, is_in_vain): (&Search, bool),
         clients: &mut Clients,
         to_resume: &mut Vec<ConnId>,
     ) {
@@ -173,7 +175,9 @@ impl ScriptSources {
         for conn in waiting {
             let seeks = clients.get_mut(conn).and_then(|client| client.seeks.as_mut());
             if let Some(sought) = seeks.filter(|sought| sought.named == named) {
-                sought.state = state.clone();
+                // The others may have come to know it between the question and this client's call.
+                let asks_again = is_in_vain && !std::mem::replace(&mut sought.asked_again, true);
+                sought.state = if asks_again { Search::Missing } else { state.clone() };
                 to_resume.push(conn);
             }
         }
@@ -198,13 +202,22 @@ impl Node {
             return SourceFor::None;
         }
         let named = (group, sha);
+        if self.reads_scripts_of(group) {
+            // Its own copy says that it has it no more, and will refuse a read in a way that nobody hears of.
+            self.script_sources.known.remove(&named);
+        }
         if relies && self.script_sources.known.contains(&named) {
             let client = self.client(conn);
             let number = client.begun();
-            client.by_name.get_or_insert_default().relied.push_back((number, named));
+            let relied = &mut client.by_name.get_or_insert_default().relied;
+            // A call before it was refused and began nothing.
+            relied.pop_back_if(|(before, _)| *before == number);
+            relied.push_back((number, named));
             return SourceFor::None;
         }
-        let state = sought.filter(|sought| sought.named == named).map_or(Search::AtShard, |it| it.state);
+        let sought = sought.filter(|sought| sought.named == named);
+        let (state, asked_again) =
+            sought.map_or((Search::AtShard, false), |sought| (sought.state, sought.asked_again));
         match state {
             Search::Nowhere => return SourceFor::None,
             Search::Missing if self.now.mono < self.script_sources.unasked_until => return SourceFor::None,
@@ -215,7 +228,7 @@ impl Node {
             searching.waiting.push(conn);
             let client = self.client(conn);
             client.waiting = true;
-            client.seeks = Some(Box::new(SoughtScript { named, state }));
+            client.seeks = Some(Box::new(SoughtScript { named, state, asked_again }));
             return SourceFor::Sought;
         }
         let (state, command, groups) = match state {
@@ -240,7 +253,7 @@ impl Node {
         let client = self.client(conn);
         client.waiting = true;
         if client.pending() == 0 {
-            client.seeks = Some(Box::new(SoughtScript { named, state }));
+            client.seeks = Some(Box::new(SoughtScript { named, state, asked_again }));
             self.begin_search(conn, named);
             self.ask_shards(conn, command.spec(), sha, &groups, out);
         }
@@ -258,7 +271,8 @@ impl Node {
         let of = |(named, searching): (&Named, &Searching)| (searching.by == conn).then_some(*named);
         let ended: Vec<Named> = sources.searches.iter().filter_map(of).collect();
         for named in ended {
-            sources.end_search(named, &Search::AtShard, &mut self.clients, &mut self.to_resume);
+            let anew = (&Search::AtShard, false);
+            sources.end_search(named, anew, &mut self.clients, &mut self.to_resume);
         }
     }
 
@@ -276,6 +290,12 @@ impl Node {
     fn has_script(&self, group: GroupId, sha: Sha) -> bool {
         let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
         replica.is_some_and(|replica| replica.keyspace.scripts().source(sha).is_some())
+    }
+
+    /// True if a copy of the shard is here that answers reads.
+    fn reads_scripts_of(&self, group: GroupId) -> bool {
+        let replica = self.shard_of_group(group).and_then(|at| self.shards[at].replica.as_ref());
+        replica.is_some_and(|replica| replica.may_read(self.now.mono))
     }
 
     /// Takes note that a shard knows a script, or is about to. True if that was known.
@@ -324,6 +344,7 @@ impl Node {
         };
         let named = sought.named;
         let before = std::mem::replace(&mut sought.state, Search::Nowhere);
+        let asked_others = matches!(before, Search::Elsewhere(_) | Search::Asked(_));
         let state = match before {
             Search::AtShard => match knows(&replies[0].1) {
                 Some(true) => {
@@ -354,7 +375,9 @@ impl Node {
         if let Some(sought) = self.clients.get_mut(conn).and_then(|client| client.seeks.as_mut()) {
             sought.state = state.clone();
         }
-        self.script_sources.end_search(named, &state, &mut self.clients, &mut self.to_resume);
+        let is_in_vain = asked_others && matches!(state, Search::Nowhere);
+        let found = (&state, is_in_vain);
+        self.script_sources.end_search(named, found, &mut self.clients, &mut self.to_resume);
     }
 }
 

@@ -13,6 +13,6 @@ mod value;
 
 pub use decoder::{Decoder, Limits, ProtocolError, Step};
 pub use length::reply_len;
-pub use reply::{Protocol, Reply};
+pub use reply::{Protocol, REPLY_BYTES_MAX, Reply};
 pub use stored::NotStored;
 pub use value::{Value, ValueError, write_command};

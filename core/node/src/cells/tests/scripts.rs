@@ -111,3 +111,26 @@ fn a_shard_that_has_forgotten_a_script_is_asked_again_after_it_said_so() {
     }
     assert!(missed > 0);
 }
+
+#[test]
+fn who_reads_by_the_name_of_a_script_that_a_shard_has_forgotten_is_refused_once_at_most() {
+    let (mut all, conns) = cells_with_clients(1);
+    let source = "return(#KEYS)";
+    let name = Sha::of(source.as_bytes());
+    assert_eq!(all.ask(conns[0], &format!("EVAL {source} 1 other")), ":1");
+    // Some other shard knows it all the time.
+    let everywhere: String = (0..12).map(|key| format!("EVALSHA {name} 1 k{key}\n")).collect();
+    all.ask(conns[0], &everywhere);
+    for conn in conns {
+        for key in 0..12 {
+            assert_eq!(all.ask(conn, &format!("EVALSHA {name} 1 k{key}\n").repeat(2)), ":1 :1");
+            // More than a shard keeps of what was not loaded.
+            let others: String = (0..600).map(|n| format!("EVAL return({n}) 1 k{key}\n")).collect();
+            all.ask(conn, &others);
+            let read = format!("EVALSHA_RO {name} 1 k{key}");
+            let told = all.ask(conn, &read);
+            assert!(told == NO_SCRIPT || told == ":1", "{told}");
+            assert_eq!(all.ask(conn, &read), ":1", "{key} after {told}");
+        }
+    }
+}
