@@ -289,7 +289,12 @@ impl Gate {
             return;
         }
         let said = self.request_mut(id).said.take();
-        let next = match waits && self.has_session(id, place) {
+        // Of one that never ran nothing follows: what there is to repeat is what failed beside it.
+        let (failure, waits) = match said {
+            Some(said) if waits || failure == Failure::NotTaken => (said, false),
+            _ => (failure, waits),
+        };
+        let next = match waits && self.has_session(now, id, place) {
             // What it is about is there and nowhere else.
             true => Err(Final::NoUpstream),
             false => self.next_attempt(now, id, failure, waits),
@@ -302,15 +307,15 @@ impl Gate {
                 self.back_off(now, id, wait);
             }
             // It was a place of ours that was missing.
-            Err(_) if waits && said.is_none() => self.answer(now, id, Why::QueueLate, out),
+            Err(_) if waits => self.answer(now, id, Why::QueueLate, out),
             Err(why) => self.answer(now, id, Why::Failed(said.unwrap_or(failure), why), out),
         }
     }
 
     /// Whether the session of a request is at this upstream.
-    fn has_session(&self, id: RequestId, place: Option<(PoolId, UpstreamId)>) -> bool {
+    fn has_session(&self, now: Micros, id: RequestId, place: Option<(PoolId, UpstreamId)>) -> bool {
         let request = &self.requests[&id];
-        place.is_some_and(|(pool, at)| self.pools[pool.at()].has_session(*request.ties(pool), at))
+        place.is_some_and(|(pool, at)| self.pools[pool.at()].has_session(now, *request.ties(pool), at))
     }
 
     /// Who waits to be sent again, and whose held reply's upstream still reads the body, waits in vain.
@@ -422,7 +427,12 @@ impl Gate {
             self.learn(now, id, attempt.number, Verdict::Failed, attempt.lateness(), out);
         }
         let is_sending = |a: &Attempt| a.connected.is_some() && !a.sent;
-        let why = if attempts.iter().any(is_sending) { Why::BodyLate } else { Why::Deadline };
+        let why = match self.requests[&id].said {
+            // What is known beside the attempt that takes so long.
+            Some(said) => Why::Failed(said, Final::Deadline),
+            None if attempts.iter().any(is_sending) => Why::BodyLate,
+            None => Why::Deadline,
+        };
         self.answer(now, id, why, out);
     }
 

@@ -177,12 +177,14 @@ impl Pool {
     pub(super) fn usable(&self, now: Micros) -> f64 {
         let takes_new = |at: &u32| !self.config.upstreams[*at as usize].drain;
         let all: Vec<u32> = (0..self.loads.len() as u32).filter(takes_new).collect();
-        let open = |at: u32| match self.upstreams[at as usize].breaker.as_ref().map(Breaker::state) {
-            Some(State::Open { until }) => until > now,
-            _ => false,
-        };
-        let usable = all.iter().filter(|at| self.is_fit(**at) && !open(**at)).count();
+        let usable = all.iter().filter(|at| self.is_fit(**at) && !self.is_open(now, **at)).count();
         if all.is_empty() { 0.0 } else { usable as f64 / all.len() as f64 }
+    }
+
+    /// Whether its breaker lets nobody through for a while.
+    fn is_open(&self, now: Micros, at: u32) -> bool {
+        let state = self.upstreams[at as usize].breaker.as_ref().map(Breaker::state);
+        matches!(state, Some(State::Open { until }) if until > now)
     }
 
     /// Works out anew who may be chosen; to be called whenever fitness changes.
@@ -275,10 +277,10 @@ impl Pool {
         (self.loads[at as usize].in_flight >= self.room(site)).then_some(UpstreamId(at))
     }
 
-    /// Whether an upstream that is fit has the session.
-    pub(super) fn has_session(&self, ties: Ties, upstream: UpstreamId) -> bool {
+    /// Whether an upstream that is fit, and whose breaker is not open, has the session.
+    pub(super) fn has_session(&self, now: Micros, ties: Ties, upstream: UpstreamId) -> bool {
         let is_its = ties.sticky == Some(self.upstreams[upstream.at()].name);
-        is_its && self.config.sticky.is_some() && self.is_fit(upstream.0)
+        is_its && self.config.sticky.is_some() && self.is_fit(upstream.0) && !self.is_open(now, upstream.0)
     }
 
     /// Whether an upstream has a place.

@@ -12,7 +12,7 @@ use crate::config;
 use crate::config::resilience::{Bulkhead, Queue, Timeout};
 use crate::names::{PoolId, RouteId, UpstreamId};
 use crate::resilience::retry::{Failure, Final};
-use crate::resilience::{Breaker, Pass, State as BreakerState};
+use crate::resilience::{Breaker, CLASSES, Pass, State as BreakerState};
 
 /// The request is told to come again after this, where nothing better is known.
 const COME_AGAIN: Micros = Micros::from_secs(1);
@@ -462,31 +462,36 @@ impl Gate {
             self.request_mut(late).state = State::Running;
             self.answer(now, late, Why::QueueLate, out);
         }
-        self.serve_lines(now, id, true, out);
-        self.serve_queue(now, id, out);
-        self.serve_lines(now, id, false, out);
+        // Of two as important, who has nowhere else to go is first.
+        for class in 0..CLASSES {
+            self.serve_lines(now, id, class, out);
+            self.serve_queue(now, id, class, out);
+        }
         self.pools[id.at()].rest(now, &self.site);
         self.wake_pool(now, id);
     }
 
-    /// Serves who waits for the upstream that has its session; if `yielding`, after who is more important and may go anywhere.
-    fn serve_lines(&mut self, now: Micros, id: PoolId, yielding: bool, out: &mut Vec<Output>) {
-        while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, yielding) {
+    /// Serves who waits for the upstream that has its session, if it is as important as `class`.
+    fn serve_lines(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) {
+        while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, class) {
             self.pools[id.at()].leave(Some(line), next);
             self.request_mut(next).state = State::Running;
             self.start(now, next, out);
         }
     }
 
-    /// Serves who waits for any upstream.
-    fn serve_queue(&mut self, now: Micros, id: PoolId, out: &mut Vec<Output>) {
-        if self.pools[id.at()].queue.is_empty() {
+    /// Serves who waits for any upstream, if it is as important as `class`.
+    fn serve_queue(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) {
+        if self.pools[id.at()].queue.most_important().is_none_or(|first| first > class) {
             return;
         }
         let rule = self.pools[id.at()].config.queue.clone();
         let (mut passed_over, mut has_room) = (0, self.pools[id.at()].has_room(now, &self.site));
         while has_room && let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
             let request = &self.requests[&next];
+            if request.arrival.priority as usize > class {
+                return;
+            }
             let (ties, is_retry) = (*request.ties(id), request.is_retry);
             // What is free may be for others: who wants what is full keeps its turn.
             let is_full = self.pools[id.at()].is_full_for(now, &self.site, ties, &request.tried);

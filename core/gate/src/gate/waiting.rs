@@ -72,22 +72,21 @@ impl Pool {
         }
     }
 
-    /// Somebody in a line whose upstream has a place, or has sessions no more; unless the first of the queue is more important, if
-    /// `yielding`. Looks at all upstreams.
+    /// Somebody as important as `class`, or more, in a line whose upstream has a place, or anybody in one whose upstream has sessions
+    /// no more. Looks at all upstreams.
     pub(super) fn next_in_line(
         &self,
         now: Micros,
         site: &Site,
-        yielding: bool,
+        class: usize,
     ) -> Option<(UpstreamId, RequestId)> {
         if self.in_lines == 0 {
             return None;
         }
-        let first = self.queue.most_important().filter(|_| yielding);
         (0..self.upstreams.len() as u32).find_map(|at| {
             let line = &self.upstreams[at as usize].line;
-            let yields = first.is_some_and(|first| line.most_important() > Some(first));
-            let is_due = !self.takes_sessions(now, at) || (!yields && self.is_free(now, site, at));
+            let is_so_important = line.most_important().is_some_and(|first| first <= class);
+            let is_due = !self.takes_sessions(now, at) || (is_so_important && self.is_free(now, site, at));
             let next = line.peek(now, &self.config.queue).filter(|_| is_due)?;
             Some((UpstreamId(at), next))
         })

@@ -14,4 +14,5 @@ pub use breaker::{Breaker, Counted, Outcome, Pass, State};
 pub use budget::Budget;
 pub use failover::Failover;
 pub use latency::Latencies;
+pub(crate) use queue::CLASSES;
 pub use queue::{Queue, Shed};

@@ -12,7 +12,8 @@ use skep_base::Micros;
 
 use crate::config::resilience::{self as config, Priority};
 
-const CLASSES: usize = 4;
+/// As many as there are values of [`Priority`].
+pub(crate) const CLASSES: usize = 4;
 
 /// Why a request was turned away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -75,6 +75,13 @@ fn a_reply_beside_a_hedge_is_held_for_a_second_and_its_status_for_as_long_as_tha
 
     let mut stage = hedged("timeout.total = '500ms'");
     assert_eq!(stage.wait_for_word(), "abandon 1.2, forward 1.1", "the deadline has come");
+
+    let mut stage = hedged("timeout.request = '5s'\ntimeout.total = '2s'");
+    assert_eq!(stage.wait_for_word(), "abandon 1.1");
+    assert_eq!(
+        stage.wait_for_word(),
+        "abandon 1.2, answer 1 503 Failed(Status { status: 503, retry_after: None }, Deadline)"
+    );
 }
 
 #[test]
@@ -102,4 +109,20 @@ fn a_retry_after_a_hedge_in_vain_has_the_reply_that_was_held_before_it() {
     stage.replied(1, 1, 503);
     assert_eq!(stage.failed(1, 2, Failure::Reset), "");
     assert_eq!(stage.wait_for_word(), "forward 1.1");
+}
+
+#[test]
+fn a_hedge_that_never_ran_leaves_a_failure_that_is_repeated_by_the_rules() {
+    let mut stage = stage(3, "hedge.after = '20ms'\nretry.budget = '100%'", "");
+    stage.arrive(1, get());
+    stage.connected(1, 1);
+    stage.wait_for_word();
+    stage.tell(Input::Waits { request: RequestId(1), attempt: 2 });
+    stage.replied(1, 1, 503);
+    let retries = stage.gate.stats().retries;
+    assert_eq!(stage.failed(1, 2, Failure::NotSent), "");
+    let said = stage.wait_for_word();
+    assert!(said.contains("try 1.3"), "{said}");
+    assert_eq!(stage.gate.stats().retries, retries + 1, "the first had failed");
+    assert_eq!(stage.gate.requests[&RequestId(1)].attempts.iter().filter(|a| a.is_retry).count(), 1);
 }

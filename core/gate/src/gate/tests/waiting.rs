@@ -161,3 +161,32 @@ fn a_retry_waits_for_a_primary_that_is_full_and_goes_to_the_backup_if_that_has_n
         }
     }
 }
+
+#[test]
+fn who_is_more_important_and_has_no_use_for_a_place_lets_nobody_less_important_pass_a_session() {
+    let mut stage = stage(2, "", "sticky = true\nrequests = 1\neject = false\nbreaker = false");
+    let at = upstream_of(&stage.arrive(1, Arrival { priority: Priority::High, ..get() }));
+    assert_eq!(stage.arrive(2, session(1 - at)), format!("try 2.1 @{}", 1 - at));
+    assert_eq!(stage.failed(1, 1, Failure::NotSent), "");
+    assert_eq!(stage.wait(), "", "it wants the other, which is full");
+    assert_eq!(stage.arrive(3, session(at)), format!("try 3.1 @{at}"));
+    stage.connected(3, 1);
+    assert_eq!(stage.arrive(4, Arrival { priority: Priority::Low, ..get() }), "");
+    assert_eq!(stage.arrive(5, session(at)), "");
+    assert_eq!(end(&mut stage, 3), format!("try 5.1 @{at}"));
+    stage.connected(5, 1);
+    assert_eq!(end(&mut stage, 5), format!("try 4.1 @{at}"));
+}
+
+#[test]
+fn who_waits_for_a_connection_goes_elsewhere_when_the_breaker_of_its_upstream_has_opened() {
+    let mut stage = stage(2, "", "sticky = true\neject = false\nbreaker.consecutive = 1");
+    let at = upstream_of(&stage.arrive(1, get()));
+    stage.arrive(2, session(at));
+    stage.tell(Input::Waits { request: RequestId(2), attempt: 1 });
+    stage.connected(1, 1);
+    assert!(stage.failed(1, 1, Failure::Reset).contains("UpstreamBreaker"));
+    let said = stage.failed(2, 1, Failure::NotSent);
+    let said = if said.is_empty() { stage.wait_for_word() } else { said };
+    assert!(said.contains(&format!("try 2.2 @{}", 1 - at)), "{said}");
+}
