@@ -476,21 +476,25 @@ impl Gate {
         while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, class) {
             self.pools[id.at()].leave(Some(line), next);
             self.request_mut(next).state = State::Running;
+            if self.pools[id.at()].is_queue_first(now, line, class) && self.serve_queue(now, id, class, out) {
+                continue;
+            }
             self.start(now, next, out);
         }
     }
 
-    /// Serves who waits for any upstream, if it is as important as `class`.
-    fn serve_queue(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) {
-        if self.pools[id.at()].queue.most_important().is_none_or(|first| first > class) {
-            return;
+    /// Serves who waits for any upstream, if it is as important as `class`. True if it served somebody.
+    fn serve_queue(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) -> bool {
+        if self.pools[id.at()].queue.rank().is_none_or(|first| first.0 > class) {
+            return false;
         }
         let rule = self.pools[id.at()].config.queue.clone();
-        let (mut passed_over, mut has_room) = (0, self.pools[id.at()].has_room(now, &self.site));
+        let (mut passed_over, mut served) = (0, false);
+        let mut has_room = self.pools[id.at()].has_room(now, &self.site);
         while has_room && let Some(next) = self.pools[id.at()].queue.nth(now, &rule, passed_over) {
             let request = &self.requests[&next];
             if request.arrival.priority as usize > class {
-                return;
+                break;
             }
             let (ties, is_retry) = (*request.ties(id), request.is_retry);
             // What is free may be for others: who wants what is full keeps its turn.
@@ -503,6 +507,7 @@ impl Gate {
             self.pools[id.at()].queue.remove(next);
             if result.is_err() {
                 // Nobody is left here; another pool may take it.
+            served = true;
                 self.request_mut(next).state = State::Running;
                 self.start(now, next, out);
             }
@@ -510,6 +515,7 @@ impl Gate {
         }
     }
 
+        served
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {
         if let Some(at) = self.pools[id.at()].next_wakeup(now, &self.site) {
             self.timers.wake(Timer::Pool(id), at);

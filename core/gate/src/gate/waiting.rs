@@ -1,6 +1,7 @@
 //! Who waits at a pool: in its queue for any upstream, and in a line at each upstream whoever has its session there.
 //!
-//! Apart, so that one upstream that is full for long takes no room and no time from those who may go anywhere.
+//! Apart, so that one upstream that is full for long takes no room and no time from those who may go anywhere. Where it is the limit
+//! of the whole pool that is reached, lines and the queue are served by how long somebody as important has waited in each.
 
 use skep_base::Micros;
 
@@ -72,8 +73,8 @@ impl Pool {
         }
     }
 
-    /// Somebody as important as `class`, or more, in a line whose upstream has a place, or anybody in one whose upstream has sessions
-    /// no more. Looks at all upstreams.
+    /// Of those in line who are as important as `class`, or more, and whose upstream has a place, or whose upstream has sessions no
+    /// more: who is next in the line whose turn it is by [`Queue::rank`]. Looks at all upstreams.
     pub(super) fn next_in_line(
         &self,
         now: Micros,
@@ -83,12 +84,21 @@ impl Pool {
         if self.in_lines == 0 {
             return None;
         }
-        (0..self.upstreams.len() as u32).find_map(|at| {
-            let line = &self.upstreams[at as usize].line;
-            let is_so_important = line.most_important().is_some_and(|first| first <= class);
-            let is_due = !self.takes_sessions(now, at) || (is_so_important && self.is_free(now, site, at));
-            let next = line.peek(now, &self.config.queue).filter(|_| is_due)?;
-            Some((UpstreamId(at), next))
-        })
+        let rank = |at: u32| {
+            let rank = self.upstreams[at as usize].line.rank()?;
+            let is_due = !self.takes_sessions(now, at) || (rank.0 <= class && self.is_free(now, site, at));
+            is_due.then_some((rank, at))
+        };
+        let (_, at) = (0..self.upstreams.len() as u32).filter_map(rank).min()?;
+        let next = self.upstreams[at as usize].line.peek(now, &self.config.queue)?;
+        Some((UpstreamId(at), next))
+    }
+
+    /// True if a place is the queue's rather than that of a line: it is the last that the limit of the whole pool leaves, so no upstream's
+    /// own, and somebody has waited for any upstream longer than all in that line.
+    pub(super) fn is_queue_first(&self, now: Micros, line: UpstreamId, class: usize) -> bool {
+        let in_line = self.upstreams[line.at()].line.rank();
+        let is_sooner = |rank: (usize, Micros)| rank.0 <= class && in_line.is_some_and(|line| rank < line);
+        self.in_flight.saturating_add(1) >= self.limit(now) && self.queue.rank().is_some_and(is_sooner)
     }
 }

@@ -96,9 +96,10 @@ impl<T: Copy + PartialEq> Queue<T> {
         Some(it)
     }
 
-    /// The class of who is served next: the smaller, the more important.
-    pub fn most_important(&self) -> Option<usize> {
-        self.waiting.iter().position(|class| !class.is_empty())
+    /// Beside other queues: the class of who is served next (the smaller, the more important), and since when the one of it has waited
+    /// that has waited longest. The smaller, the sooner it is this queue's turn.
+    pub fn rank(&self) -> Option<(usize, Micros)> {
+        self.waiting.iter().enumerate().find_map(|(class, waiting)| Some((class, waiting.front()?.0)))
     }
 
     /// Nobody waits for want of places in general: it does not stand until the next comes, at the least.

@@ -190,3 +190,28 @@ fn who_waits_for_a_connection_goes_elsewhere_when_the_breaker_of_its_upstream_ha
     let said = if said.is_empty() { stage.wait_for_word() } else { said };
     assert!(said.contains(&format!("try 2.2 @{}", 1 - at)), "{said}");
 }
+
+#[test]
+fn what_the_limit_of_a_pool_leaves_goes_to_who_waits_longest_in_whichever_line() {
+    let pool = "sticky = true\nrequests = 2\nqueue.standing = '10s'";
+    let mut stage = stage(2, "", pool);
+    for id in 1..=4 {
+        stage.arrive(id, session(id as u32 % 2));
+        stage.connected(id, 1);
+    }
+    for (id, at) in
+        [(5, Some(1)), (6, Some(0)), (7, None), (8, Some(1)), (9, Some(0)), (10, None), (11, Some(1))]
+    {
+        assert_eq!(stage.arrive(id, at.map_or_else(get, session)), "", "both are full");
+        pass(&mut stage, ms(1));
+    }
+    let limited = format!("{pool}\nadaptive = {{ min = 2, max = 2, start = 2 }}");
+    stage.configure(Config::parse(&text(2, "", &limited)).unwrap(), &mut Vec::new());
+    assert_eq!(end(&mut stage, 1) + &end(&mut stage, 2), "", "two are under way");
+    let mut served = Vec::new();
+    for id in 3..=9 {
+        let said = end(&mut stage, id);
+        served.push(said.split(['.', ' ']).nth(1).unwrap().parse::<u64>().unwrap());
+    }
+    assert_eq!(served, (5..=11).collect::<Vec<_>>(), "in the order of coming");
+}
