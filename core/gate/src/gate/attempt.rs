@@ -440,11 +440,16 @@ impl Gate {
         let request = self.request_mut(id);
         request.hedge_at = None;
         let (sent, traits) = (request.sent, request.arrival.traits);
-        let Some(pool) = request.attempts.first().and_then(|a| a.place).map(|(pool, _)| pool) else { return };
+        let Some(place) = request.attempts.first().and_then(|a| a.place) else { return };
+        let pool = place.0;
         let tried = request.tried.clone();
         let route = request.route.and_then(|r| self.config.routes[r.at()].it.retry.as_ref());
         let attempts = route.map_or(0, |r| r.attempts);
         if !traits.replayable || sent >= attempts || !self.pools[pool.at()].has_other(now, &tried) {
+            return;
+        }
+        if self.has_session(now, id, Some(place)) {
+            // What it is about is there and nowhere else.
             return;
         }
         if self.spend(now, id, pool).is_ok() && self.try_at(now, id, pool, true, out) == Ok(true) {

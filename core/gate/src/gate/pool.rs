@@ -253,16 +253,26 @@ impl Pool {
         !tried.contains(&(self.id, UpstreamId(at))) && self.admits(now, at)
     }
 
-    /// The upstream that has the session and may be tried; also one that takes no new sessions.
+    /// The upstream that has the session, and serves it; also one that takes no new sessions.
+    pub(super) fn home(&self, now: Micros, ties: Ties) -> Option<u32> {
+        let at = self.sessions.get(&ties.sticky?).copied()?;
+        self.takes_sessions(now, at).then_some(at)
+    }
+
+    /// The upstream that has the session, if it may be tried.
     fn session(&self, now: Micros, ties: Ties, tried: &[(PoolId, UpstreamId)]) -> Option<u32> {
-        let name = ties.sticky?;
-        let at = self.sessions.get(&name).copied()?;
-        (self.takes_sessions(now, at) && self.may(now, tried, at)).then_some(at)
+        self.home(now, ties).filter(|at| self.may(now, tried, *at))
     }
 
     /// Whether an upstream serves sessions that it has.
     pub(super) fn takes_sessions(&self, now: Micros, at: u32) -> bool {
-        self.config.sticky.is_some() && self.is_fit(at) && self.admits(now, at)
+        self.config.sticky.is_some() && self.is_believed(at) && self.admits(now, at)
+    }
+
+    /// Whether sessions stay as far as checks and ejection go. Where those speak against so many that all are used, a session that left
+    /// would come to one that is no better, and leave that at its next request.
+    fn is_believed(&self, at: u32) -> bool {
+        self.panics || self.is_fit(at)
     }
 
     /// The upstream that has the session, if that has no place.
@@ -277,10 +287,11 @@ impl Pool {
         (self.loads[at as usize].in_flight >= self.room(site)).then_some(UpstreamId(at))
     }
 
-    /// Whether an upstream that is fit, and whose breaker is not open, has the session.
+    /// Whether an upstream that serves its sessions, or is on trial for that, has this one.
     pub(super) fn has_session(&self, now: Micros, ties: Ties, upstream: UpstreamId) -> bool {
         let is_its = ties.sticky == Some(self.upstreams[upstream.at()].name);
-        is_its && self.config.sticky.is_some() && self.is_fit(upstream.0) && !self.is_open(now, upstream.0)
+        let stays = self.is_believed(upstream.0) && !self.is_open(now, upstream.0);
+        is_its && self.config.sticky.is_some() && stays
     }
 
     /// Whether an upstream has a place.
@@ -332,10 +343,11 @@ impl Pool {
         let room = self.room(site);
         let may = |pool: &Pool, at: u32| pool.may(now, tried, at);
         let has_room = |pool: &Pool, at: u32| pool.loads[at as usize].in_flight < room;
-        if self.in_flight >= self.limit(now) {
-            return if self.open.iter().any(|at| may(self, *at)) { Pick::Full } else { Pick::None };
-        }
         let mut found = self.session(now, ties, tried);
+        if self.in_flight >= self.limit(now) {
+            let is_any = found.is_some() || self.open.iter().any(|at| may(self, *at));
+            return if is_any { Pick::Full } else { Pick::None };
+        }
         if found.is_some_and(|at| !has_room(self, at)) {
             // What the session is about is there and nowhere else.
             return Pick::Full;

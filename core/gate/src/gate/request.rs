@@ -315,12 +315,14 @@ impl Gate {
             self.pools[pool.at()].take_back(upstream, is_retry);
         }
         let ran = request.may_have_run || request.attempts[0].may_have_run;
+        let ties = place.map(|(pool, _)| *request.ties(pool)).unwrap_or_default();
         let stick_to = place.and_then(|(pool, upstream)| {
             let pool = &self.pools[pool.at()];
+            // What another answered while its upstream serves it is no reason for a session to move.
+            let stays = pool.home(now, ties).is_some_and(|home| home != upstream.0);
             let address = &pool.config.upstreams[upstream.at()].address.0;
-            pool.config.sticky.as_ref().map(|_| upstream_name(secret, address))
+            pool.config.sticky.as_ref().filter(|_| !stays).map(|_| upstream_name(secret, address))
         });
-        let ties = place.map(|(pool, _)| *request.ties(pool)).unwrap_or_default();
         let stick_to = stick_to.filter(|name| ties.sticky != Some(*name) || ties.renew);
         let idle = request.timeout.idle;
         self.timers.cancel(Timer::Request(id));
@@ -474,11 +476,11 @@ impl Gate {
     /// Serves who waits for the upstream that has its session, if it is as important as `class`.
     fn serve_lines(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) {
         while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, class) {
-            self.pools[id.at()].leave(Some(line), next);
-            self.request_mut(next).state = State::Running;
             if self.pools[id.at()].is_queue_first(now, line, class) && self.serve_queue(now, id, class, out) {
                 continue;
             }
+            self.pools[id.at()].leave(Some(line), next);
+            self.request_mut(next).state = State::Running;
             self.start(now, next, out);
         }
     }
@@ -505,17 +507,17 @@ impl Gate {
                 continue;
             }
             self.pools[id.at()].queue.remove(next);
+            served = true;
             if result.is_err() {
                 // Nobody is left here; another pool may take it.
-            served = true;
                 self.request_mut(next).state = State::Running;
                 self.start(now, next, out);
             }
             has_room = self.pools[id.at()].has_room(now, &self.site);
         }
+        served
     }
 
-        served
     pub(super) fn wake_pool(&mut self, now: Micros, id: PoolId) {
         if let Some(at) = self.pools[id.at()].next_wakeup(now, &self.site) {
             self.timers.wake(Timer::Pool(id), at);

@@ -17,6 +17,8 @@ struct Stage {
     ran: Option<bool>,
     /// And after which time its client is to come again.
     again: Option<Micros>,
+    /// Which upstream's name its cookie is set to.
+    stuck: Option<u64>,
 }
 
 const SECRET: Secret = Secret([3; 32]);
@@ -35,9 +37,14 @@ fn text(count: usize, route: &str, pool: &str) -> String {
 }
 
 fn stage(count: usize, route: &str, pool: &str) -> Stage {
-    let config = Config::parse(&text(count, route, pool)).unwrap_or_else(|e| panic!("{e:#?}"));
+    stage_of(&text(count, route, pool))
+}
+
+fn stage_of(text: &str) -> Stage {
+    let config = Config::parse(text).unwrap_or_else(|e| panic!("{e:#?}"));
     let now = Micros::from_secs(100);
-    Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None }
+    let gate = Gate::new(now, config, Site::default(), SECRET, 1);
+    Stage { gate, now, ran: None, again: None, stuck: None }
 }
 
 fn get() -> Arrival {
@@ -71,6 +78,10 @@ impl Stage {
         });
         self.again = out.iter().find_map(|output| match output {
             Output::Answer { retry_after, .. } => *retry_after,
+            _ => None,
+        });
+        self.stuck = out.iter().find_map(|output| match output {
+            Output::Forward { stick_to, .. } => *stick_to,
             _ => None,
         });
         short(&out)

@@ -57,10 +57,7 @@ fn a_status_that_says_that_nothing_ran_leads_from_the_backup_to_the_primary() {
 fn all_routes_that_a_pool_moves_are_moved_with_it() {
     let mut text = text(1, "failover = 'b'", "requests = 1\nhealth = true\npanic = '0%'");
     text.push_str("[gateway.route.s]\npool = 'p'\nfailover = 'b'\n");
-    let config = Config::parse(&text).unwrap();
-    let now = Micros::from_secs(100);
-    let mut stage =
-        Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None };
+    let mut stage = stage_of(&text);
     for id in 1..=5 {
         stage.arrive(id, Arrival { route: Some(RouteId(id as u32 % 2)), ..get() });
     }

@@ -107,10 +107,7 @@ fn a_backup_pool_has_sessions_and_keys_of_its_own() {
          sticky = true\n[gateway.pool.b]\n{upstreams}\n"
     );
     for more in ["sticky = true", "balance = 'maglev'\nhash-by = 'path'"] {
-        let config = Config::parse(&format!("{text}{more}")).unwrap();
-        let now = Micros::from_secs(100);
-        let mut stage =
-            Stage { gate: Gate::new(now, config, Site::default(), SECRET, 1), now, ran: None, again: None };
+        let mut stage = stage_of(&format!("{text}{more}"));
         let down = Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: false };
         assert!(stage.tell(down).contains("on_backup: true"));
         let ties = Ties { key: Some(1), ..tied(Some(upstream_name(&SECRET, "a:1"))) };
@@ -123,4 +120,73 @@ fn a_backup_pool_has_sessions_and_keys_of_its_own() {
             assert_eq!(again, (place, None), "{more}");
         }
     }
+}
+
+/// The name of an upstream in cookies, and a request of a session there.
+fn of_session(at: u32) -> (u64, Arrival) {
+    let name = upstream_name(&SECRET, &format!("10.0.0.{at}:80"));
+    (name, Arrival { ties: tied(Some(name)), ..get() })
+}
+
+#[test]
+fn a_request_of_a_session_is_not_hedged_while_its_upstream_serves_it() {
+    let rule = "sticky = true\nhealth.interval = '1h'";
+    let mut stage = stage(3, "hedge.after = '20ms'\nretry.budget = '100%'", rule);
+    let (_, session) = of_session(0);
+    assert_eq!(stage.arrive(1, session.clone()), "try 1.1 @0");
+    stage.connected(1, 1);
+    stage.now = stage.now.plus(ms(500));
+    assert_eq!(stage.tell(Input::Tick), "", "what it is about is there and nowhere else");
+    assert_eq!(stage.replied(1, 1, 200), "forward 1.1");
+    // One whose upstream is down by then is hedged as any, and moves with the better reply.
+    assert_eq!(stage.arrive(2, session), "try 2.1 @0");
+    stage.connected(2, 1);
+    stage.tell(Input::Health { pool: PoolId(0), upstream: UpstreamId(0), up: false });
+    let at = upstream_of(&stage.wait_for_word());
+    assert_eq!(stage.replied(2, 2, 200), "abandon 2.1, forward 2.2");
+    assert_eq!(stage.stuck, Some(of_session(at).0));
+    assert_eq!(stage.gate.stats().hedges, 1);
+}
+
+#[test]
+fn a_retry_that_another_upstream_answers_moves_a_session_only_if_its_own_is_out() {
+    for (pool, moves) in [("", false), ("breaker.consecutive = 1", true), ("eject.consecutive = 1", true)] {
+        let mut stage = stage(2, "", &format!("sticky = true\n{pool}"));
+        let (_, session) = of_session(0);
+        assert_eq!(stage.arrive(1, session.clone()), "try 1.1 @0");
+        stage.connected(1, 1);
+        stage.replied(1, 1, 503);
+        assert!(stage.wait_for_word().ends_with("try 1.2 @1"));
+        assert_eq!(stage.replied(1, 2, 200), "forward 1.2");
+        assert_eq!(stage.stuck, moves.then(|| of_session(1).0), "{pool}");
+        stage.done(1);
+        assert_eq!(stage.arrive(2, session), format!("try 2.1 @{}", u32::from(moves)), "{pool}");
+    }
+}
+
+#[test]
+fn sessions_stay_while_all_upstreams_are_used_because_too_few_are_fit() {
+    let mut stage = stage(4, "", "sticky = true\nhealth = true\npanic = '50%'");
+    for at in [0, 1, 2] {
+        stage.tell(Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false });
+    }
+    for id in 1..10 {
+        let (_, session) = of_session(0);
+        assert_eq!(stage.arrive(id, session), format!("try {id}.1 @0"));
+        assert_eq!(stage.replied(id, 1, 200), format!("forward {id}.1"));
+        assert_eq!((stage.stuck, stage.done(id)), (None, String::new()));
+    }
+}
+
+#[test]
+fn a_session_waits_for_the_pools_limit_where_all_upstreams_drain() {
+    let mut stage = stage(2, "", "sticky = true\nadaptive = { min = 1, max = 1, start = 1 }");
+    let mut config = stage.gate.config().clone();
+    config.pools[0].it.upstreams.iter_mut().for_each(|upstream| upstream.drain = true);
+    stage.configure(config, &mut Vec::new());
+    let (_, session) = of_session(0);
+    assert_eq!(stage.arrive(1, session.clone()), "try 1.1 @0");
+    assert_eq!(stage.arrive(2, session), "", "there is somebody to wait for");
+    assert_eq!(stage.replied(1, 1, 200), "forward 1.1");
+    assert_eq!(stage.done(1), "try 2.1 @0");
 }
