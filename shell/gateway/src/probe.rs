@@ -58,8 +58,9 @@ async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
     match rule.kind {
         ProbeKind::Tcp => true,
         ProbeKind::Http => {
-            let host = upstream.host(rule.host.as_deref());
-            let request = Request::get(&rule.path.0).header("host", &host).header("connection", "close");
+            let whom = upstream.authority(rule.host.as_deref());
+            let request = Request::get(&rule.path.0).header("host", &whom.host);
+            let request = request.header("connection", "close");
             let Ok(request) = request.header("user-agent", "skep-probe").body(Empty::<Bytes>::new()) else {
                 return false;
             };
@@ -67,7 +68,7 @@ async fn is_well(upstream: &Upstream, rule: &Health, socket: Stream) -> bool {
                 true => {
                     let (mut parts, body) = request.into_parts();
                     parts.headers.clear();
-                    let Ok(uri) = upstream.uri(&host, &rule.path.0).parse() else { return false };
+                    let Ok(uri) = whom.uri(&rule.path.0).parse() else { return false };
                     (parts.uri, parts.version) = (uri, Version::HTTP_2);
                     let shaken = http2::handshake(LocalExecutor, TokioIo::new(socket)).await;
                     let Ok((mut sender, connection)) = shaken else { return false };
@@ -99,8 +100,8 @@ fn is_expected(rule: &Health, status: StatusCode) -> bool {
 async fn ask_grpc(upstream: &Upstream, rule: &Health, socket: Stream) -> Option<bool> {
     let (mut sender, connection) = http2::handshake(LocalExecutor, TokioIo::new(socket)).await.ok()?;
     let _connection = Owned::spawn(async move { _ = connection.await });
-    let host = upstream.host(rule.host.as_deref());
-    let request = Request::post(upstream.uri(&host, "/grpc.health.v1.Health/Check"))
+    let whom = upstream.authority(rule.host.as_deref());
+    let request = Request::post(whom.uri("/grpc.health.v1.Health/Check"))
         .version(Version::HTTP_2)
         .header("content-type", "application/grpc")
         .header("te", "trailers")

@@ -20,6 +20,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
+use skep_gate::health::{Authority, KnownBy};
 use skep_gate::{Input, RequestId};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -266,23 +267,16 @@ impl Upstream {
         self.key.http2
     }
 
-    /// As whom the gateway addresses it in what it asks by itself: as `told`, else by the name that its certificate is for, or by its
-    /// own, with a port that is not its protocol's; else by its address.
-    pub(crate) fn host(&self, told: Option<&str>) -> String {
-        let name = told.map(str::to_owned).or_else(|| {
-            let place = self.place();
-            let name = self.key.tls_name.as_deref().or(place.name())?;
-            let port = self.key.address.rsplit_once(':')?.1;
-            let name = if name.contains(':') { format!("[{name}]") } else { name.to_owned() };
-            let usual = if self.tls.is_some() { "443" } else { "80" };
-            Some(if port == usual { name } else { format!("{name}:{port}") })
-        });
-        name.unwrap_or_else(|| self.key.address.clone())
-    }
-
-    /// What is asked for with `path` at `host`, as HTTP/2 names it.
-    pub(crate) fn uri(&self, host: &str, path: &str) -> String {
-        format!("{}://{host}{path}", if self.tls.is_some() { "https" } else { "http" })
+    /// As whom it is asked what the gateway asks by itself; `told` by the configuration.
+    pub(crate) fn authority(&self, told: Option<&str>) -> Authority {
+        let place = self.place();
+        Authority::of(KnownBy {
+            told,
+            certificate: self.key.tls_name.as_deref(),
+            name: place.name(),
+            address: &self.key.address,
+            is_secure: self.tls.is_some(),
+        })
     }
 
     pub(crate) fn send_proxy(&self) -> SendProxy {
@@ -439,37 +433,29 @@ mod tests {
     use crate::names::Directory;
 
     #[test]
-    fn what_the_gateway_asks_by_itself_is_asked_by_name_and_scheme() {
+    fn what_the_gateway_asks_by_itself_is_asked_by_the_name_that_it_is_found_by() {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let roots = RootCertStore::empty();
         let config = Arc::new(builder.unwrap().with_root_certificates(roots).with_no_client_auth());
         let lookups = Directory::new(1).lookups();
-        let found: Arc<str> = "app.test".into();
-        let is = |address: &str, by: Option<&Arc<str>>, tls: Option<&str>| {
-            let pool = Pool { tls_name: tls.map(str::to_owned), ..Pool::default() };
-            let place = Place::new(&Address(address.to_owned()), by, &lookups);
-            let tls = tls.map(|name| UpstreamTls {
-                config: Arc::clone(&config),
-                name: name.to_owned().try_into().unwrap(),
-            });
-            let upstream = Upstream::new(Key::new("p", &pool, address), place, tls);
-            upstream.uri(&upstream.host(None), "/x")
-        };
-        let of_name = Some(&found);
-        assert_eq!(is("10.0.0.1:80", None, None), "http://10.0.0.1:80/x");
-        assert_eq!(is("10.0.0.1:8080", of_name, None), "http://app.test:8080/x");
-        assert_eq!(is("app.test:80", None, None), "http://app.test/x", "before it has an address");
-        assert_eq!(is("10.0.0.1:443", of_name, Some("a.test")), "https://a.test/x");
-        assert_eq!(is("[::1]:8443", None, Some("a.test")), "https://a.test:8443/x");
-        assert_eq!(is("[::1]:8443", None, Some("::1")), "https://[::1]:8443/x");
-        let upstream = Upstream::new(
-            Key::new("p", &Pool::default(), "a:1"),
-            Place::Fixed(([10, 0, 0, 1], 80).into()),
-            None,
-        );
-        assert_eq!(upstream.host(Some("b:2")), "b:2");
-        upstream.set_place(Place::new(&Address("10.0.0.1:80".to_owned()), of_name, &lookups));
-        assert_eq!(upstream.host(None), "app.test:1", "the name by which it is found by now");
+        let (found, own): (Arc<str>, Arc<str>) = ("app.test".into(), "other.test".into());
+        let place = |address: &str, by| Place::new(&Address(address.to_owned()), by, &lookups);
+        let pool = Pool::default();
+        let upstream = Upstream::new(Key::new("p", &pool, "10.0.0.1:81"), place("10.0.0.1:81", None), None);
+        let uri = |upstream: &Upstream, told| upstream.authority(told).uri("/x");
+        assert_eq!(uri(&upstream, None), "http://10.0.0.1:81/x");
+        assert_eq!(uri(&upstream, Some("b:2")), "http://b:2/x");
+        upstream.set_place(place("10.0.0.1:81", Some(&found)));
+        assert_eq!(uri(&upstream, None), "http://app.test:81/x");
+        upstream.set_place(place("10.0.0.1:81", Some(&own)));
+        assert_eq!(uri(&upstream, None), "http://other.test:81/x", "the name by which it is found by now");
+        let upstream = Upstream::new(Key::new("p", &pool, "app.test:80"), place("app.test:80", None), None);
+        assert_eq!(uri(&upstream, None), "http://app.test/x", "before it has an address");
+        let pool = Pool { tls_name: Some("a.test".to_owned()), ..pool };
+        let tls = UpstreamTls { config, name: "a.test".try_into().unwrap() };
+        let key = Key::new("p", &pool, "10.0.0.1:443");
+        let upstream = Upstream::new(key, place("10.0.0.1:443", Some(&found)), Some(tls));
+        assert_eq!(uri(&upstream, None), "https://a.test/x");
     }
 }
