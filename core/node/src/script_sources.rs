@@ -32,6 +32,10 @@ const KNOWN_MAX: usize = 10_000;
 /// Shards that are asked for a source, one after the other: one that has said that it knows a script may forget it, or not answer.
 const HOLDERS_MAX: usize = 4;
 
+/// How often a call waits for what somebody else does about its script, and that comes to nothing, before it goes to its shard as it
+/// is: on a full disk, or without a leader, none of those who wait would bring the source there, one after the other.
+const VAIN_MAX: u8 = 3;
+
 /// How long the others are not asked after one of them did not answer: who calls scripts that nobody knows would wait for it
 /// each time.
 const UNASKED_MS: u64 = 10_000;
@@ -57,6 +61,8 @@ struct Searching {
     by: ConnId,
     /// Others that wait for what comes of it.
     waiting: Vec<ConnId>,
+    /// What is on its way.
+    source: Option<Bytes>,
 }
 
 /// A script that a client's call names, until the call has run.
@@ -65,6 +71,10 @@ pub(crate) struct SoughtScript {
     state: Search,
     /// The others were asked once more, since they had been asked for somebody else before this call came.
     asked_again: bool,
+    /// What was found, and did not come to its shard as far as is known.
+    source: Option<Bytes>,
+    /// What others did about it that came to nothing.
+    vain: u8,
 }
 
 /// Calls by name of a client, until they are answered.
@@ -116,6 +126,12 @@ pub(crate) fn script_called(command: &'static CommandSpec, args: Args<'_>) -> Op
     if matches!(command.name, "evalsha" | "evalsha_ro") { Sha::parse(&args[1]) } else { None }
 }
 
+impl SoughtScript {
+    fn new(named: Named) -> SoughtScript {
+        SoughtScript { named, state: Search::AtShard, asked_again: false, source: None, vain: 0 }
+    }
+}
+
 impl CallsByName {
     /// A call by name was answered, or another of the client's operations.
     pub fn on_reply(&mut self, seq: u64, reply: &[u8]) -> Option<Told> {
@@ -148,11 +164,21 @@ impl ScriptSources {
             Told::Brought(named, is_known) => {
                 if *is_known {
                     self.note(*named);
+                    return self.end_search(*named, clients, to_resume, |_, _| Search::AtShard);
                 }
-                // If it may not know it, who is next asks.
-                self.end_search(*named, (&Search::AtShard, false), clients, to_resume);
+                self.end_in_vain(*named, clients, to_resume);
             }
         }
+    }
+
+    /// A search was not gone on with, or what it found was not taken in: who is next asks the shard, which may know it all the same,
+    /// and has what was found at hand.
+    fn end_in_vain(&mut self, named: Named, clients: &mut Clients, to_resume: &mut Vec<ConnId>) {
+        self.end_search(named, clients, to_resume, |sought, source| {
+            sought.source = source.cloned().or(sought.source.take());
+            sought.vain += 1;
+            if sought.vain < VAIN_MAX { Search::AtShard } else { Search::Nowhere }
+        });
     }
 
     /// True if that is new.
@@ -163,21 +189,20 @@ impl ScriptSources {
         self.known.insert(named)
     }
 
-    /// Lets those go on who wait for what comes of a step.
+    /// Lets those go on who wait for what comes of a step: with the state that they have then, by what they seek and what was under
+    /// way.
     fn end_search(
         &mut self,
         named: Named,
-        (state, is_in_vain): (&Search, bool),
         clients: &mut Clients,
         to_resume: &mut Vec<ConnId>,
+        state: impl Fn(&mut SoughtScript, Option<&Bytes>) -> Search,
     ) {
-        let Some(Searching { waiting, .. }) = self.searches.remove(&named) else { return };
+        let Some(Searching { waiting, source, .. }) = self.searches.remove(&named) else { return };
         for conn in waiting {
             let seeks = clients.get_mut(conn).and_then(|client| client.seeks.as_mut());
             if let Some(sought) = seeks.filter(|sought| sought.named == named) {
-                // The others may have come to know it between the question and this client's call.
-                let asks_again = is_in_vain && !std::mem::replace(&mut sought.asked_again, true);
-                sought.state = if asks_again { Search::Missing } else { state.clone() };
+                sought.state = state(sought, source.as_ref());
                 to_resume.push(conn);
             }
         }
@@ -216,24 +241,23 @@ impl Node {
             return SourceFor::None;
         }
         let sought = sought.filter(|sought| sought.named == named);
-        let (state, asked_again) =
-            sought.map_or((Search::AtShard, false), |sought| (sought.state, sought.asked_again));
-        match state {
+        let mut sought = sought.unwrap_or_else(|| Box::new(SoughtScript::new(named)));
+        match &sought.state {
             Search::Nowhere => return SourceFor::None,
             Search::Missing if self.now.mono < self.script_sources.unasked_until => return SourceFor::None,
-            Search::Found(source) if !relies => return SourceFor::Call(source),
+            Search::Found(source) if !relies => return SourceFor::Call(source.clone()),
             _ => {}
         }
         if let Some(searching) = self.script_sources.searches.get_mut(&named) {
             searching.waiting.push(conn);
             let client = self.client(conn);
             client.waiting = true;
-            client.seeks = Some(Box::new(SoughtScript { named, state, asked_again }));
+            client.seeks = Some(sought);
             return SourceFor::Sought;
         }
-        let (state, command, groups) = match state {
+        let (state, command, groups) = match sought.state {
             Search::Found(source) => {
-                self.begin_search(conn, named);
+                self.begin_search(conn, named, Some(source.clone()));
                 let client = self.client(conn);
                 let number = client.begun();
                 client.by_name.get_or_insert_default().brings = Some((number, named));
@@ -253,15 +277,17 @@ impl Node {
         let client = self.client(conn);
         client.waiting = true;
         if client.pending() == 0 {
-            client.seeks = Some(Box::new(SoughtScript { named, state, asked_again }));
-            self.begin_search(conn, named);
+            sought.state = state;
+            client.seeks = Some(sought);
+            self.begin_search(conn, named, None);
             self.ask_shards(conn, command.spec(), sha, &groups, out);
         }
         SourceFor::Sought
     }
 
-    fn begin_search(&mut self, by: ConnId, named: Named) {
-        let other = self.script_sources.searches.insert(named, Searching { by, waiting: Vec::new() });
+    fn begin_search(&mut self, by: ConnId, named: Named, source: Option<Bytes>) {
+        let begun = Searching { by, waiting: Vec::new(), source };
+        let other = self.script_sources.searches.insert(named, begun);
         assert!(other.is_none(), "a script is sought twice at a time");
     }
 
@@ -271,8 +297,7 @@ impl Node {
         let of = |(named, searching): (&Named, &Searching)| (searching.by == conn).then_some(*named);
         let ended: Vec<Named> = sources.searches.iter().filter_map(of).collect();
         for named in ended {
-            let anew = (&Search::AtShard, false);
-            sources.end_search(named, anew, &mut self.clients, &mut self.to_resume);
+            sources.end_in_vain(named, &mut self.clients, &mut self.to_resume);
         }
     }
 
@@ -351,7 +376,7 @@ impl Node {
                     self.script_sources.note(named);
                     Search::Nowhere
                 }
-                Some(false) => Search::Missing,
+                Some(false) => sought.source.take().map_or(Search::Missing, Search::Found),
                 None => Search::Nowhere,
             },
             Search::Elsewhere(groups) => {
@@ -375,9 +400,12 @@ impl Node {
         if let Some(sought) = self.clients.get_mut(conn).and_then(|client| client.seeks.as_mut()) {
             sought.state = state.clone();
         }
-        let is_in_vain = asked_others && matches!(state, Search::Nowhere);
-        let found = (&state, is_in_vain);
-        self.script_sources.end_search(named, found, &mut self.clients, &mut self.to_resume);
+        let knows_nobody = asked_others && matches!(state, Search::Nowhere);
+        self.script_sources.end_search(named, &mut self.clients, &mut self.to_resume, |sought, _| {
+            // The others may have come to know it between the question and this client's call.
+            let asks_again = knows_nobody && !std::mem::replace(&mut sought.asked_again, true);
+            if asks_again { Search::Missing } else { state.clone() }
+        });
     }
 }
 

@@ -64,6 +64,66 @@ fn who_waits_for_what_another_client_asks_goes_on_when_that_one_is_gone() {
 }
 
 #[test]
+fn a_source_that_cannot_be_brought_to_its_shard_is_found_once_for_all_who_wait() {
+    let (mut all, conns) = cells_with_clients(8);
+    all.fill_disk(true);
+    for key in 0..12 {
+        let asked = |all: &Cells| all.cells.iter().map(|cell| cell.script_sources.asked).collect::<Vec<_>>();
+        let before = asked(&all);
+        conns.iter().for_each(|conn| all.send(*conn, &by_name(key..key + 1)));
+        all.settle();
+        for conn in &conns {
+            let told = all.replies(*conn);
+            assert!(told.starts_with("-TRYAGAIN the disk is full"), "k{key}: {told}");
+        }
+        // The shard is asked again after each call that did not bring it, and the third is the last.
+        let more: Vec<usize> = asked(&all).iter().zip(before).map(|(now, before)| now - before).collect();
+        assert!(more.iter().all(|more| *more <= ASKED_FOR_ONE + 2), "k{key}: {more:?}");
+    }
+    all.fill_disk(false);
+    conns.iter().for_each(|conn| all.send(*conn, &by_name(0..12)));
+    all.settle();
+    all.settle();
+    for conn in &conns {
+        let told = all.replies(*conn);
+        assert_eq!(told.split(' ').filter(|reply| reply.starts_with(':')).count(), 12, "{told}");
+    }
+}
+
+#[test]
+fn who_joins_a_search_that_finds_nothing_has_the_others_asked_once_more() {
+    let name = Sha::of(INCR.as_bytes());
+    let mut seconds = 0;
+    for (late, key) in (0..3).flat_map(|late| (0..12).map(move |key| (late, key))) {
+        let mut all = Cells::of(3, FOUR_SHARDS);
+        let conns: Vec<_> = (0..6).map(|_| all.connect()).collect();
+        let turns = |all: &mut Cells| {
+            for _ in 0..8 {
+                (0..3).filter(|cell| *cell != late).for_each(|cell| all.turn(cell));
+            }
+        };
+        // All shards but those of one cell say that they do not know it. Then one of these runs it.
+        let by = (late + 1) % 3;
+        let (first, joins, runs) = (conns[by], conns[by + 3], conns[(late + 2) % 3]);
+        all.send(first, &format!("EVALSHA {name} 1 k{key}"));
+        turns(&mut all);
+        all.send(runs, &format!("EVAL {INCR} 1 other"));
+        turns(&mut all);
+        let (has_run, told) = (all.replies(runs) == ":1", all.replies(first));
+        all.send(joins, &format!("EVALSHA {name} 1 k{key}"));
+        turns(&mut all);
+        all.settle();
+        let replies = [told, all.replies(first)].concat();
+        let told = all.replies(joins);
+        if has_run {
+            assert!(told == ":1" || told == ":2", "{late} k{key}: {told} after {replies}");
+            seconds += usize::from(replies == NO_SCRIPT);
+        }
+    }
+    assert!(seconds > 0, "the first found nothing");
+}
+
+#[test]
 fn what_was_found_stays_noted_whatever_other_calls_are_answered() {
     let (mut all, conns) = cells_with_clients(2);
     for (cell, conn) in conns[..3].iter().enumerate() {
