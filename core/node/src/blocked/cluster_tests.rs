@@ -183,6 +183,23 @@ fn no_client_of_a_survivor_notices_that_the_leader_died_and_the_order_is_kept() 
 }
 
 #[test]
+fn a_leader_that_is_told_to_stop_waits_no_more_for_tries_of_others_that_nobody_is_left_to_commit() {
+    let (mut c, leader, [one, two]) = three();
+    let conn = c.node(one).connect();
+    assert_eq!(c.ask(one, conn, "RPUSH k a"), ":1");
+    c.kill(two);
+    c.node(one).holds_disk = true;
+    c.node(one).receive(conn, pipeline("BLPOP k 0"));
+    c.run_until("the leader has proposed it", |c| {
+        let shard = &c.nodes[leader].as_ref().unwrap().node.shards[0];
+        shard.in_flight.iter().any(|p| p.batch.as_ref().is_some_and(|batch| batch.has_waits_of_others()))
+    });
+    c.kill(one);
+    c.node(leader).input(Input::Stop);
+    c.run_until("it stops", |c| c.nodes[leader].as_ref().unwrap().stopped);
+}
+
+#[test]
 fn a_leader_that_is_told_to_stop_hands_on_those_who_wait() {
     let (mut c, leader, [one, two]) = three();
     let first = wait(&mut c, one, "BLPOP k 0");
