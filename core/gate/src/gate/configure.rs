@@ -110,7 +110,8 @@ impl Gate {
             {
                 old.upstreams.iter_mut().for_each(|u| u.breaker = None);
             }
-            let mut pool = Pool::new(now, id, &named.it, old, &self.site, &self.secret, &mut self.rng);
+            let Gate { site, secret, rng, .. } = self;
+            let mut pool = Pool::new(now, id, &named.it, old, site, secret, rng, out);
             let attempts = self.requests.values().flat_map(|r| &r.attempts);
             pool.retries = attempts
                 .filter(|a| a.is_retry && a.held_until.is_none() && a.place.is_some_and(|(p, _)| p == id))

@@ -82,7 +82,9 @@ pub(super) fn part(limit: u32, site: &Site) -> u32 {
 }
 
 impl Pool {
-    /// A pool whose upstreams are those of `old` where the address is the same.
+    /// A pool whose upstreams are those of `old` where the address is the same. Leaves a note if it panics and `old` did not, or the
+    /// other way round.
+    #[allow(clippy::too_many_arguments, reason = "each is a fact about the one pool")]
     pub(super) fn new(
         now: Micros,
         id: PoolId,
@@ -91,11 +93,12 @@ impl Pool {
         site: &Site,
         secret: &Secret,
         rng: &mut Rng,
+        out: &mut Vec<Output>,
     ) -> Pool {
         let named: Vec<(&str, u32)> =
             config.upstreams.iter().map(|u| (u.address.0.as_str(), u.weight)).collect();
         let mean = old.as_ref().and_then(|old| old.mean_cost(now));
-        let is_new = old.is_none();
+        let (is_new, panics) = (old.is_none(), old.as_ref().is_some_and(|old| old.panics));
         let mut kept = Vec::new();
         let (mut adaptive, mut queue) = (None, Queue::default());
         if let Some(old) = old {
@@ -150,7 +153,7 @@ impl Pool {
             open: Vec::new(),
             zones: None,
             open_by_zone: Vec::new(),
-            panics: false,
+            panics,
             adaptive,
             queue,
             in_flight: 0,
@@ -158,7 +161,7 @@ impl Pool {
             watchers: Vec::new(),
         };
         pool.in_flight = pool.loads.iter().map(|l| l.in_flight).sum();
-        pool.reopen(site, &mut Vec::new());
+        pool.reopen(site, out);
         pool
     }
 

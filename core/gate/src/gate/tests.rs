@@ -296,6 +296,24 @@ fn too_few_fit_upstreams_are_panic_and_all_are_used() {
 }
 
 #[test]
+fn panic_that_another_configuration_begins_or_ends_is_told() {
+    let mut stage = stage(4, "", "health = true\npanic = '50%'");
+    for at in [0, 1] {
+        stage.tell(Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false });
+    }
+    for (panic, said) in [
+        ("60%", "Panic { pool: PoolId(0), on: true }"),
+        ("70%", ""),
+        ("50%", "Panic { pool: PoolId(0), on: false }"),
+    ] {
+        let mut out = Vec::new();
+        let rule = format!("health = true\npanic = '{panic}'");
+        stage.configure(Config::parse(&text(4, "", &rule)).unwrap(), &mut out);
+        assert_eq!(short(&out), said, "{panic}");
+    }
+}
+
+#[test]
 fn another_configuration_keeps_what_is_known_and_lets_requests_end() {
     let mut stage =
         stage(3, "", "eject = { consecutive = 1, time = '1h', time-max = '1h' }\nbreaker = false");
