@@ -1,6 +1,7 @@
 //! Storms of retries, upstreams that flap, fail at once, are slow or overrun, and clocks that jump: several gates against
 //! several upstreams, from one seed each. The goals are those of the project's issue on the gateway.
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod world;
 
 use skep_base::{Micros, Rng};

@@ -406,11 +406,17 @@ impl Gate {
             for (upstream, load) in pool.loads.iter().enumerate() {
                 let own = here.iter().filter(|a| a.place.is_some_and(|(_, u)| u.at() == upstream)).count();
                 assert_eq!(load.in_flight as usize, own, "INV-GATE-13: attempts at {upstream} of pool {at}");
+                let passes = here.iter().filter(|a| a.place.is_some_and(|(_, u)| u.at() == upstream));
+                let breaker = pool.upstreams[upstream].breaker.as_ref();
+                breaker.inspect(|breaker| breaker.assert_invariants(passes.filter_map(|a| a.pass)));
             }
         }
         for (at, route) in self.routes.iter().enumerate() {
             let holders = self.requests.values().filter(|r| r.holds_bulkhead == Some(RouteId(at as u32)));
             assert_eq!(route.in_flight as usize, holders.count(), "INV-GATE-13: places of route {at}");
+            let own = self.requests.values().filter(|r| r.route == Some(RouteId(at as u32)));
+            let passes = own.flat_map(|r| &r.attempts).filter_map(|a| a.route_pass);
+            route.breaker.as_ref().inspect(|breaker| breaker.assert_invariants(passes));
         }
         for (id, request) in &self.requests {
             request.assert_invariants(*id);

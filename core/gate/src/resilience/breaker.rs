@@ -196,6 +196,14 @@ impl Breaker {
         opens
     }
 
+    /// Panics unless the trials under way are those of `passes`, which are all that are out.
+    pub fn assert_invariants(&self, passes: impl Iterator<Item = Pass>) {
+        if let State::HalfOpen { under_way, .. } = self.state {
+            let own = passes.filter(|pass| pass.epoch == self.epoch).count();
+            assert_eq!(under_way as usize, own, "INV-GATE-6: trials of {self:?}");
+        }
+    }
+
     fn should_open(&mut self, now: Micros, rule: &config::Breaker) -> bool {
         let counts = self.window.counts(now);
         let reached =

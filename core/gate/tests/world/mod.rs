@@ -5,7 +5,10 @@
 //! own invariants are checked, and from outside:
 //!
 //! - INV-GATE-12: each request ends in one `Forward` or one `Answer`;
-//! - INV-GATE-7: a request that may not be repeated is begun by upstreams at most once.
+//! - INV-GATE-7: a request that may not be repeated is begun by upstreams at most once;
+//! - what [`sessions`] says of sessions.
+
+pub mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,10 +17,12 @@ use skep_gate::balance::Ties;
 use skep_gate::balance::sticky::Secret;
 use skep_gate::config::resilience::Priority;
 use skep_gate::resilience::retry::{Failure, Traits};
-use skep_gate::{
-    Arrival, Config, Gate, Generation, Input, Output, PoolId, RequestId, RouteId, Site, UpstreamId,
-};
+use skep_gate::{Arrival, Config, Gate, Input, Output, PoolId, RequestId, RouteId, Site, UpstreamId};
 
+use sessions::Sessions;
+
+/// The secret of the cluster.
+const SECRET: Secret = Secret([1; 32]);
 /// One way over the network.
 const WAY: Micros = Micros(150);
 
@@ -79,10 +84,14 @@ enum Event {
     Connected { job: Job },
     Done { gate: usize, request: RequestId },
     LosePatience { gate: usize, request: RequestId },
-    Probed { gate: usize, pool: PoolId, upstream: UpstreamId, probe: u64, well: bool },
+    Probed { gate: usize, at: Model, life: u64, probe: u64, well: bool },
     Tick { gate: usize },
     Mode { pool: usize, upstream: usize, mode: Mode },
+    Configure { gate: usize, config: usize },
 }
+
+/// An upstream's pool and place in the configuration that the world began with.
+type Model = (usize, usize);
 
 /// What became of requests.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,6 +135,13 @@ pub struct World {
     events: BTreeMap<(Micros, u64), Event>,
     number: u64,
     clients: BTreeMap<(usize, RequestId), Client>,
+    /// By address.
+    models: BTreeMap<String, Model>,
+    /// Configurations that gates get one after another.
+    configs: Vec<Config>,
+    /// How often an upstream has left a gate's configuration: what was asked before is of another.
+    lives: BTreeMap<(usize, Model), u64>,
+    pub sessions: Option<Sessions>,
     abandoned: BTreeSet<(usize, RequestId, u32)>,
     ticks: Vec<Option<Micros>>,
     checked: u64,
@@ -142,11 +158,16 @@ impl World {
         let now = Micros::from_secs(1_000);
         let upstream =
             || Upstream { mode: HEALTHY, workers, service, busy: 0, queue: VecDeque::new(), attempts: 0 };
+        let mut models = BTreeMap::new();
+        for (pool, named) in config.pools.iter().enumerate() {
+            let addresses = named.it.upstreams.iter().enumerate();
+            models.extend(addresses.map(|(at, upstream)| (upstream.address.0.clone(), (pool, at))));
+        }
         let mut world = World {
             now,
             pools: config.pools.iter().map(|p| p.it.upstreams.iter().map(|_| upstream()).collect()).collect(),
             gates: (0..gates)
-                .map(|at| Gate::new(now, config.clone(), site(at), Secret([1; 32]), seed + at as u64))
+                .map(|at| Gate::new(now, config.clone(), site(at), SECRET, seed + at as u64))
                 .collect(),
             load,
             tally: Tally::default(),
@@ -156,6 +177,10 @@ impl World {
             events: BTreeMap::new(),
             number: 0,
             clients: BTreeMap::new(),
+            models,
+            configs: Vec::new(),
+            lives: BTreeMap::new(),
+            sessions: None,
             abandoned: BTreeSet::new(),
             ticks: vec![None; gates],
             checked: 0,
@@ -178,6 +203,53 @@ impl World {
     /// Changes what an upstream does, from `when` on.
     pub fn set_mode(&mut self, when: Micros, pool: usize, upstream: usize, mode: Mode) {
         self.at(when, Event::Mode { pool, upstream, mode });
+    }
+
+    /// Gives a gate another configuration, with upstreams of those that the world began with.
+    pub fn configure(&mut self, when: Micros, gate: usize, text: &str) {
+        self.configs.push(Config::parse(text).unwrap_or_else(|e| panic!("{e:#?}")));
+        self.at(when, Event::Configure { gate, config: self.configs.len() - 1 });
+    }
+
+    /// Which upstream a gate means.
+    fn model(&self, gate: usize, pool: PoolId, upstream: UpstreamId) -> Model {
+        self.models[&self.gates[gate].config().pools[pool.at()].it.upstreams[upstream.at()].address.0]
+    }
+
+    /// What a gate calls an upstream, if its configuration has it.
+    fn place(&self, gate: usize, model: Model) -> Option<(PoolId, UpstreamId)> {
+        self.places(gate).into_iter().find_map(|(place, other)| (other == model).then_some(place))
+    }
+
+    /// All upstreams of a gate's configuration.
+    fn places(&self, gate: usize) -> Vec<((PoolId, UpstreamId), Model)> {
+        let mut places = Vec::new();
+        for (pool, named) in self.gates[gate].config().pools.iter().enumerate() {
+            for (at, upstream) in named.it.upstreams.iter().enumerate() {
+                let place = (PoolId(pool as u32), UpstreamId(at as u32));
+                places.push((place, self.models[&upstream.address.0]));
+            }
+        }
+        places
+    }
+
+    fn life(&self, gate: usize, model: Model) -> u64 {
+        self.lives.get(&(gate, model)).copied().unwrap_or_default()
+    }
+
+    fn take_config(&mut self, gate: usize, config: usize) {
+        let (config, now) = (self.configs[config].clone(), self.gate_time(gate));
+        let of = self.gates[gate].generation().next();
+        let stays = |model: &Model| {
+            let upstreams = config.pools.iter().flat_map(|pool| &pool.it.upstreams);
+            upstreams.map(|upstream| self.models[&upstream.address.0]).any(|other| other == *model)
+        };
+        let models = self.places(gate).into_iter().map(|(_, model)| model);
+        let gone: Vec<Model> = models.filter(|model| !stays(model)).collect();
+        for gone in gone {
+            *self.lives.entry((gate, gone)).or_default() += 1;
+        }
+        self.act(gate, |gate, out| gate.configure(now, config, of, out));
     }
 
     /// Attempts that reached upstreams so far.
@@ -210,6 +282,16 @@ impl World {
             gate.assert_invariants();
             assert!(gate.is_idle(), "requests are left: {gate:#?}");
         }
+        for gate in 0..self.gates.len() {
+            for ((pool, upstream), model) in self.places(gate) {
+                let place = self.gates[gate].upstream(pool, upstream);
+                assert_eq!(
+                    place.map(|(in_flight, _)| in_flight),
+                    Some(0),
+                    "INV-GATE-13: {model:?} of {gate}"
+                );
+            }
+        }
         assert!(self.clients.is_empty(), "INV-GATE-12: without an end: {:?}", self.clients);
     }
 
@@ -232,28 +314,35 @@ impl World {
                 if let Some(client) = self.clients.get_mut(&(gate, request)) {
                     client.status = status;
                 }
+                self.attempt_ended(gate, request, attempt);
                 self.tell(gate, Input::Replied { request, attempt, status, retry_after: None });
             }
             Event::Break { job, failure } if self.is_wanted(job) => {
                 let Job { gate, request, attempt } = job;
+                self.attempt_ended(gate, request, attempt);
                 self.tell(gate, Input::Failed { request, attempt, failure });
             }
             Event::Connected { .. } | Event::Reply { .. } | Event::Break { .. } => {}
             Event::Done { gate, request } => {
                 if let Some(client) = self.clients.remove(&(gate, request)) {
                     self.count(client);
+                    self.end_of_session(gate, request, Some(client.status));
                     self.tell(gate, Input::Done { request });
                 }
             }
             Event::LosePatience { gate, request } => {
                 if self.clients.get(&(gate, request)).is_some_and(|c| !c.forwarded) {
                     self.clients.remove(&(gate, request));
+                    self.end_of_session(gate, request, None);
                     self.tally.gave_up += 1;
                     self.tell(gate, Input::Gone { request });
                 }
             }
-            Event::Probed { gate, pool, upstream, probe, well } => {
-                self.tell(gate, Input::Probed { pool, upstream, probe, well });
+            Event::Probed { gate, at, life, probe, well } => {
+                let same = self.life(gate, at) == life;
+                if let Some((pool, upstream)) = self.place(gate, at).filter(|_| same) {
+                    self.tell(gate, Input::Probed { pool, upstream, probe, well });
+                }
             }
             Event::Tick { gate } => {
                 if self.ticks[gate].is_some_and(|at| at <= self.now) {
@@ -262,6 +351,7 @@ impl World {
                 }
             }
             Event::Mode { pool, upstream, mode } => self.pools[pool][upstream].mode = mode,
+            Event::Configure { gate, config } => self.take_config(gate, config),
         }
     }
 
@@ -276,6 +366,13 @@ impl World {
         let gap = -(1.0 - self.rng.unit()).ln() / self.load.per_second * 1e6;
         self.after(Micros(gap as u64 + 1), Event::Arrive);
         let gate = self.rng.below(self.gates.len() as u64) as usize;
+        let session = match &mut self.sessions {
+            Some(sessions) => match sessions.next(&mut self.rng) {
+                Some(session) => Some(session),
+                None => return,
+            },
+            None => None,
+        };
         let (is_post, is_high) = (self.rng.unit() < self.load.posts, self.rng.unit() < self.load.high);
         let request = RequestId(self.tally.arrived);
         self.tally.arrived += 1;
@@ -293,15 +390,22 @@ impl World {
         self.clients.insert((gate, request), client);
         self.after(self.load.patience, Event::LosePatience { gate, request });
         let traits = Traits { idempotent: !is_post, keyed: false, replayable: true };
+        let config = self.gates[gate].config();
+        let route = config.routes.iter().position(|route| &*route.name == "all").expect("it is in all");
+        let pool = config.pools.iter().position(|pool| pool.name == "main").expect("it is in all");
+        let mut ties = Ties { key: Some(self.rng.next_u64()), ..Ties::default() };
+        if let (Some(sessions), Some(session)) = (&mut self.sessions, session) {
+            sessions.begin(self.now, (gate, request), session, &config.pools[pool], &mut ties);
+        }
         let arrival = Arrival {
-            of: Generation::default(),
-            route: Some(RouteId(0)),
-            pool: PoolId(0),
+            of: self.gates[gate].generation(),
+            route: Some(RouteId(route as u32)),
+            pool: PoolId(pool as u32),
             priority: if is_high { Priority::High } else { Priority::Normal },
             traits,
             sends_body: false,
             hedgeable: !is_post,
-            ties: Ties { key: Some(self.rng.next_u64()), ..Ties::default() },
+            ties,
             backup_ties: Ties::default(),
             deadline: None,
             nested: false,
@@ -369,8 +473,15 @@ impl World {
 
     /// Gives a gate an event, and does what it says.
     fn tell(&mut self, gate: usize, input: Input) {
-        let (mut out, now) = (Vec::new(), self.gate_time(gate));
-        self.gates[gate].handle(now, input, &mut out);
+        let now = self.gate_time(gate);
+        self.act(gate, |gate, out| gate.handle(now, input, out));
+    }
+
+    fn act(&mut self, gate: usize, act: impl FnOnce(&mut Gate, &mut Vec<Output>)) {
+        let mut out = Vec::new();
+        let before = self.standing(gate);
+        act(&mut self.gates[gate], &mut out);
+        self.judge_sessions(gate, &before, &out);
         for output in out {
             self.carry_out(gate, output);
         }
@@ -391,7 +502,8 @@ impl World {
         match output {
             Output::Try { request, attempt, pool, upstream, .. } => {
                 let job = Job { gate, request, attempt };
-                self.after(WAY, Event::Reach { job, pool: pool.at(), upstream: upstream.at() });
+                let (pool, upstream) = self.model(gate, pool, upstream);
+                self.after(WAY, Event::Reach { job, pool, upstream });
             }
             Output::Abandon { request, attempt } => {
                 self.abandoned.insert((gate, request, attempt));
@@ -410,23 +522,25 @@ impl World {
                 let may_have_run = client.connected && client.begun > 0;
                 assert!(ran || !may_have_run, "{request:?} was begun, and ended {why:?} as not run");
                 assert!(!client.forwarded, "INV-GATE-12: {request:?} was forwarded and answered");
+                self.end_of_session(gate, request, None);
                 let why = format!("{why:?}");
                 *self.tally.answered.entry(why).or_insert(0) += 1;
             }
             Output::Probe { pool, upstream, probe } => {
-                let mode = self.pools[pool.at()][upstream.at()].mode;
+                let at = self.model(gate, pool, upstream);
+                let mode = self.pools[at.0][at.1].mode;
                 let well = matches!(mode, Mode::Works { .. });
+                let life = self.life(gate, at);
                 if !matches!(mode, Mode::Silent | Mode::Hangs) {
-                    self.after(Micros(500), Event::Probed { gate, pool, upstream, probe, well });
+                    self.after(Micros(500), Event::Probed { gate, at, life, probe, well });
                 }
             }
             Output::Health { pool, upstream, up } => {
+                let model = self.model(gate, pool, upstream);
                 for other in (0..self.gates.len()).filter(|other| *other != gate) {
-                    let now = self.gate_time(other);
-                    let mut out = Vec::new();
-                    self.gates[other].handle(now, Input::Health { pool, upstream, up }, &mut out);
-                    out.into_iter().for_each(|output| self.carry_out(other, output));
-                    self.schedule_tick(other);
+                    if let Some((pool, upstream)) = self.place(other, model) {
+                        self.tell(other, Input::Health { pool, upstream, up });
+                    }
                 }
             }
             Output::Note(note) => self.notes.push((self.now, format!("{gate}: {note:?}"))),
