@@ -25,6 +25,8 @@ const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
 /// Who waits for less may just be in a hurry; a lone request that its server thinks about for longer costs another connection.
 const SILENCE: Micros = Micros::from_secs(1);
+/// What a server may take to answer a PING.
+pub const ANSWER: Micros = Micros::from_secs(20);
 /// RFC 9113, section 6.5.2.
 const MAX_CONCURRENT_STREAMS: u16 = 3;
 /// RFC 8441, section 9.1.
@@ -113,12 +115,51 @@ pub enum Unanswered {
     MayHaveRun,
 }
 
-/// By the code of its end, and whether that was a GOAWAY of the server, which ends only streams that are above its last one.
-pub fn unanswered(code: Option<u32>, by_goaway: bool) -> Unanswered {
+/// By the code of its end, and whether that was a GOAWAY of the server, which ends only streams that are above its last one; and whether
+/// anything at all was written to the connection since the request was begun.
+pub fn unanswered(code: Option<u32>, by_goaway: bool, is_written: bool) -> Unanswered {
     match code {
         Some(REFUSED_STREAM) => Unanswered::Refused,
         Some(NO_ERROR) if by_goaway => Unanswered::Leaving,
+        _ if !is_written => Unanswered::Leaving,
         _ => Unanswered::MayHaveRun,
+    }
+}
+
+/// Finds out whether a server is there that says nothing while requests wait for it. Looked at when it was told to last.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    interval: Micros,
+    heard: u64,
+    asked: bool,
+}
+
+/// What is to be done about a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Care {
+    Nothing,
+    /// A PING (RFC 9113, section 6.7).
+    Ask,
+    /// Nobody is there.
+    GiveUp,
+}
+
+impl KeepAlive {
+    /// For a connection that is to be asked after `interval` of silence.
+    pub fn new(interval: Micros) -> KeepAlive {
+        KeepAlive { interval, heard: 0, asked: false }
+    }
+
+    /// Over the connection so many bytes were `heard` by now, and it `is_awaited` or not. What to do, and when to look again. It is
+    /// asked after its interval, and twice that at most, and has [`ANSWER`] to say anything at all.
+    pub fn look(&mut self, is_awaited: bool, heard: u64) -> (Care, Micros) {
+        let is_silent = std::mem::replace(&mut self.heard, heard) == heard;
+        let was_asked = std::mem::replace(&mut self.asked, is_silent && is_awaited);
+        match (self.asked, was_asked) {
+            (true, true) => (Care::GiveUp, ANSWER),
+            (true, false) => (Care::Ask, ANSWER),
+            (false, _) => (Care::Nothing, self.interval),
+        }
     }
 }
 
@@ -239,16 +280,39 @@ mod tests {
 
     #[test]
     fn only_what_its_server_says_it_did_not_touch_is_untouched() {
-        for (code, by_goaway, expected) in [
-            (Some(7), false, Unanswered::Refused),
-            (Some(7), true, Unanswered::Refused),
-            (Some(0), true, Unanswered::Leaving),
-            (Some(0), false, Unanswered::MayHaveRun),
-            (Some(8), false, Unanswered::MayHaveRun),
-            (Some(2), true, Unanswered::MayHaveRun),
-            (None, true, Unanswered::MayHaveRun),
+        for (code, by_goaway, is_written, expected) in [
+            (Some(7), false, true, Unanswered::Refused),
+            (Some(7), true, true, Unanswered::Refused),
+            (Some(0), true, true, Unanswered::Leaving),
+            (Some(0), false, true, Unanswered::MayHaveRun),
+            (Some(8), false, true, Unanswered::MayHaveRun),
+            (Some(2), true, true, Unanswered::MayHaveRun),
+            (None, true, true, Unanswered::MayHaveRun),
+            (None, false, true, Unanswered::MayHaveRun),
+            (None, false, false, Unanswered::Leaving),
+            (Some(7), false, false, Unanswered::Refused),
         ] {
-            assert_eq!(unanswered(code, by_goaway), expected, "{code:?} {by_goaway}");
+            let found = unanswered(code, by_goaway, is_written);
+            assert_eq!(found, expected, "{code:?} {by_goaway} {is_written}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_while_it_is_awaited_is_asked_once_and_given_up() {
+        let interval = Micros::from_secs(300);
+        let mut care = KeepAlive::new(interval);
+        // What was heard by then, whether it is awaited, and what is done about it.
+        for (heard, is_awaited, expected) in [
+            (10, true, (Care::Nothing, interval)),
+            (10, false, (Care::Nothing, interval)),
+            (10, true, (Care::Ask, ANSWER)),
+            (27, true, (Care::Nothing, interval)),
+            (27, true, (Care::Ask, ANSWER)),
+            (27, false, (Care::Nothing, interval)),
+            (27, true, (Care::Ask, ANSWER)),
+            (27, true, (Care::GiveUp, ANSWER)),
+        ] {
+            assert_eq!(care.look(is_awaited, heard), expected, "{heard} {is_awaited}");
         }
     }
 

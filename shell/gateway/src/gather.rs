@@ -36,6 +36,8 @@ struct Gathering<S> {
     owed: usize,
     /// Counts what the tasks of the connection do to it, to tell which of them it is that writes.
     writes: u64,
+    /// Bytes that the stream has taken.
+    sent: u64,
     /// The stream may hold bytes of its own, such as those of TLS, until it is flushed.
     flushes: bool,
     /// Why the connection broke at the end of a turn, for who writes next.
@@ -56,6 +58,7 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             written: 0,
             owed: 0,
             writes: 0,
+            sent: 0,
             flushes: false,
             broken: None,
         })))
@@ -64,6 +67,11 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     /// True if all that was to be written at once is written or kept: here a frame of somebody else's can follow.
     pub(crate) fn is_between_writes(&self) -> bool {
         self.0.borrow().owed == 0
+    }
+
+    /// Bytes that have left for the other side, so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.0.borrow().sent
     }
 
     /// Runs a task of the connection. One task alone writes; each of its turns ends with writing what it left.
@@ -105,6 +113,7 @@ impl<S: AsyncWrite + Unpin> Gathering<S> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.written += count;
+            self.sent += count as u64;
         }
         if self.written > 0 {
             self.written = 0;
@@ -153,6 +162,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         if len >= LARGE_BYTES {
             let wrote = ready!(Pin::new(&mut own.stream).poll_write_vectored(cx, bufs))?;
             own.owed = len - wrote;
+            own.sent += wrote as u64;
             return Poll::Ready(Ok(wrote));
         }
         own.owed = 0;

@@ -16,6 +16,7 @@ mod figures;
 mod gather;
 mod h1;
 mod h2;
+mod http2;
 mod in_flight;
 mod keyed;
 mod listen;

@@ -281,6 +281,12 @@ impl Source {
         self.whole().ok_or(SourceFault::TooLarge)
     }
 
+    /// True if byte `at` is known to be the end, without trailers.
+    fn ends_at(&self, at: u64) -> bool {
+        let state = self.state.borrow();
+        state.ended && state.read == at && state.trailers.is_none()
+    }
+
     fn keeps(&self, state: &State) -> bool {
         !self.is_gone.get() && (state.read <= self.keep || self.gathers.get())
     }
@@ -361,7 +367,11 @@ impl Source {
                     state.read += bytes.len() as u64;
                 }
                 // Who sends a known length may not ask for what follows it.
-                state.ended |= matches!(state.from, Inbound::H1 { .. }) && self.length == Some(state.read);
+                state.ended |= match &state.from {
+                    Inbound::H1 { .. } => self.length == Some(state.read),
+                    Inbound::H2(body) => body.is_end_stream(),
+                    _ => false,
+                };
                 // What the connection says behind them is another request's.
                 state.ended |= matches!(piece, Piece::Trailers(_));
                 if state.ended {
@@ -424,6 +434,11 @@ impl Sending {
     pub(crate) fn with(source: &Rc<Source>, progress: Rc<Progress>) -> Sending {
         Sending { source: Rc::clone(source), done: source.is_empty(), sent: 0, progress }
     }
+
+    /// How long a pause may be.
+    pub(crate) fn patience(&self) -> Duration {
+        self.source.patience
+    }
 }
 
 impl Body for Sending {
@@ -455,8 +470,9 @@ impl Body for Sending {
                 match piece {
                     Piece::Data(bytes) => {
                         this.sent += bytes.len() as u64;
+                        this.done = this.source.ends_at(this.sent);
                         // Who knows the length may not ask for what follows it.
-                        if this.source.length == Some(this.sent) {
+                        if this.done || this.source.length == Some(this.sent) {
                             this.progress.end();
                         }
                         Poll::Ready(Some(Ok(Frame::data(bytes))))

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, TE,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Uri, Version};
@@ -148,10 +149,17 @@ impl Template {
     ) -> Asking {
         match upstream.is_http2() {
             true => {
-                let request = Box::new(self.for_http2(upstream, attempt, left, source));
+                let mut request = Box::new(self.for_http2(upstream, attempt, left, source));
                 match self.websocket_key().filter(|_| source.is_empty()) {
                     Some(key) => Asking::WebSocket(Opening::new(request, key)),
-                    None => Asking::H2(request),
+                    None => {
+                        // Another protocol cannot be asked for over HTTP/2 (RFC 9113, section 8.6).
+                        if self.upgrade.is_some() {
+                            request.headers_mut().remove(CONNECTION);
+                            request.headers_mut().remove(UPGRADE);
+                        }
+                        Asking::H2(request)
+                    }
                 }
             }
             false => Asking::H1(self.for_http1(attempt, left, source)),
@@ -217,6 +225,17 @@ impl Template {
         }
         headers.insert(ATTEMPT, HeaderValue::from(attempt));
         headers.remove(HOST);
+        if let Some(length) = source.length()
+            && (length > 0
+                || !matches!(self.method, Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT))
+        {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        for (name, value) in &mut headers {
+            if is_of_one_request(name) {
+                value.set_sensitive(true);
+            }
+        }
         let scheme = if upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let authority = self.authority.clone().unwrap_or_else(|| Authority::from_static("localhost"));
         let uri = Uri::builder().scheme(scheme).path_and_query(self.target.clone()).authority(authority);
@@ -224,6 +243,16 @@ impl Template {
         *request.headers_mut() = headers;
         request
     }
+}
+
+/// Whether the next request's line will be another, or is nobody else's to see: it goes past the table of lines that a connection of
+/// HTTP/2 shares (RFC 7541, section 7.1.3), where it would take the place of those that come again.
+fn is_of_one_request(name: &HeaderName) -> bool {
+    matches!(*name, AUTHORIZATION | COOKIE)
+        || matches!(
+            name.as_str(),
+            REQUEST_ID | "traceparent" | "idempotency-key" | deadline::HEADER | deadline::GRPC_HEADER
+        )
 }
 
 /// Tells the upstream who calls, where [`strip_request`] has left nothing that the client says of it.

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use skep_gate::config::pool::{Pool, SendProxy, Sticky, UpstreamProtocol};
 use skep_gate::health::{Authority, KnownBy};
 use skep_gate::{Input, RequestId};
@@ -149,10 +148,7 @@ pub(crate) enum SendFault {
 #[derive(Debug)]
 pub(crate) enum Arriving {
     H1(h1::Arriving),
-    H2 {
-        body: Incoming,
-        _stream: h2::Stream,
-    },
+    H2(h2::Arriving),
     /// Another protocol follows, over a stream of HTTP/2.
     Upgraded(Box<Upgraded>),
 }
@@ -163,7 +159,7 @@ impl Arriving {
         match self {
             Arriving::H1(body) => body.into_upgraded().map(Upgraded::H1),
             Arriving::Upgraded(upgraded) => Some(*upgraded),
-            Arriving::H2 { .. } => None,
+            Arriving::H2(_) => None,
         }
     }
 
@@ -194,7 +190,7 @@ impl Body for Arriving {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
             Arriving::H1(body) => body.poll(cx),
-            Arriving::H2 { body, .. } => Pin::new(body).poll_frame(cx).map_err(io::Error::other),
+            Arriving::H2(body) => body.poll(cx),
             Arriving::Upgraded(_) => Poll::Ready(None),
         }
     }
@@ -202,7 +198,7 @@ impl Body for Arriving {
     fn is_end_stream(&self) -> bool {
         match self {
             Arriving::H1(body) => body.has_ended(),
-            Arriving::H2 { body, .. } => body.is_end_stream(),
+            Arriving::H2(body) => body.has_ended(),
             Arriving::Upgraded(_) => true,
         }
     }
@@ -210,7 +206,7 @@ impl Body for Arriving {
     fn size_hint(&self) -> SizeHint {
         match self {
             Arriving::H1(body) => body.size_hint(),
-            Arriving::H2 { body, .. } => body.size_hint(),
+            Arriving::H2(body) => body.size_hint(),
             Arriving::Upgraded(_) => SizeHint::with_exact(0),
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 with upstreams, by hyper: connections that requests share.
+//! HTTP/2 with upstreams: connections that requests share.
 //!
 //! Invariant: over a connection go no more requests at once than its upstream allows, and [`REQUESTS_MAX`] at most.
 
@@ -6,54 +6,73 @@ mod announced;
 mod websocket;
 
 use std::cell::Cell;
+use std::fmt;
+use std::future::poll_fn;
 use std::io;
-use std::rc::Rc;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
+use h2::{Ping, Reason, RecvStream};
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http_body::{Body, Frame, SizeHint};
 use skep_base::Micros;
-use skep_gate::http2::{REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered};
-use tokio::io::AsyncWrite;
+use skep_gate::http2::{Care, KeepAlive, REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered};
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
-use super::{
-    Arriving, Asking, Counted, FULL_PAUSE, Held, Lease, NoConnection, SendFault, Upstream, Waiting, connect,
-};
+use super::{Asking, Counted, FULL_PAUSE, Held, Lease, NoConnection, SendFault, Upstream, Waiting, connect};
+use crate::control::duration;
 use crate::gather::Gathered;
+use crate::http2::{Pump, Received};
 use crate::source::Sending;
-use announced::{Announced, watch};
+use crate::stream::Overheard;
+use announced::{Announced, Ear, watch};
 pub(crate) use websocket::Opening;
 pub(super) use websocket::open;
+
+type Socket = Gathered<Overheard<crate::stream::Stream, Ear>>;
 
 /// What a reply may have sent that its client has not taken; and of the connection as much for each of them, so that clients that
 /// take nothing stop nobody else's reply.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = REQUESTS_MAX * STREAM_WINDOW_BYTES;
+/// What h2 keeps of a request's body that is to be sent.
+const SEND_BYTES_MAX: usize = 1 << 20;
+/// Headers and trailers of a reply.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
 
 /// A connection.
-#[derive(Debug)]
 pub(super) struct Shared {
-    sender: http2::SendRequest<Sending>,
+    sender: SendRequest<Bytes>,
+    socket: Socket,
     announced: Rc<Announced>,
     streams: Cell<u32>,
     since: Cell<Instant>,
     /// It is to get no new requests.
     leaves: Cell<bool>,
+    closed: Cell<bool>,
     counted: Counted,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("streams", &self.streams).finish_non_exhaustive()
+    }
 }
 
 impl Shared {
     fn has_room(&self) -> bool {
-        let takes = !self.sender.is_closed() && !self.leaves.get();
+        let takes = !self.closed.get() && !self.leaves.get();
         takes && self.streams.get() < requests_at_once(self.announced.found())
     }
 
     /// True if it can be closed, because it has rested for `idle` or is closed already.
     pub(super) fn is_old(&self, idle: Duration) -> bool {
-        self.sender.is_closed() || (self.streams.get() == 0 && self.since.get().elapsed() >= idle)
+        self.closed.get() || (self.streams.get() == 0 && self.since.get().elapsed() >= idle)
     }
 }
 
@@ -104,32 +123,34 @@ impl Upstream {
             };
             let (socket, announced) = watch(socket);
             let socket = Gathered::new(socket);
-            let shaken = http2::Builder::new(WritingExecutor(socket.clone()))
-                .timer(TokioTimer::new())
-                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            let mut builder = Builder::new();
+            builder
+                .enable_push(false)
+                .initial_max_send_streams(REQUESTS_MAX as usize)
+                .initial_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-                .keep_alive_interval(self.keep_alive.get())
-                .handshake(TokioIo::new(socket))
-                .await;
+                .max_send_buffer_size(SEND_BYTES_MAX)
+                .max_header_list_size(HEADERS_BYTES_MAX);
+            let shaken = builder.handshake::<_, Bytes>(socket.clone()).await;
             let (sender, connection) = shaken.map_err(io::Error::other)?;
-            tokio::task::spawn_local(async move {
-                let _ = connection.await;
-            });
-            let since = Cell::new(Instant::now());
             // How many may share it is known when it has spoken; until then nobody makes another beside it.
             let spoken = Rc::clone(&announced);
-            tokio::task::spawn_local(async move {
+            spawn_local(async move {
                 spoken.spoken().await;
                 drop(connecting);
             });
             let shared = Rc::new(Shared {
                 sender,
+                socket: socket.clone(),
                 announced,
                 streams: Cell::new(1),
-                since,
+                since: Cell::new(Instant::now()),
                 leaves: Cell::new(false),
+                closed: Cell::new(false),
                 counted,
             });
+            let carried = carry(connection, Rc::downgrade(&shared), self.keep_alive.get());
+            spawn_local(async move { socket.run(carried).await });
             if !self.retired.get() {
                 self.shared.borrow_mut().push(Rc::clone(&shared));
             }
@@ -156,30 +177,147 @@ impl Drop for Connecting {
     }
 }
 
+/// Moves what a connection has to say and to hear, until it ends or nobody is there any more.
+async fn carry(mut connection: Connection<Socket, Bytes>, shared: Weak<Shared>, interval: Duration) {
+    let mut pings = connection.ping_pong();
+    let mut keep_alive = KeepAlive::new(Micros(interval.as_micros() as u64));
+    let mut wait = interval;
+    let mut carried = pin!(connection);
+    loop {
+        tokio::select! {
+            biased;
+            _ = carried.as_mut() => break,
+            () = sleep(wait) => {}
+        }
+        let Some(shared) = shared.upgrade() else {
+            let _ = carried.await;
+            return;
+        };
+        let (care, next) = keep_alive.look(shared.streams.get() > 0, shared.announced.heard());
+        wait = duration(next);
+        match (care, &mut pings) {
+            (Care::Ask, Some(pings)) => {
+                // The answer to the one before was heard, and is to be taken.
+                poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
+                let _ = pings.send_ping(Ping::opaque());
+            }
+            (Care::GiveUp, _) => break,
+            _ => {}
+        }
+    }
+    if let Some(shared) = shared.upgrade() {
+        shared.closed.set(true);
+    }
+}
+
 /// Sends a request, and gives the head of its reply.
 ///
 /// # Errors
 /// [`SendFault`].
-pub(super) async fn send(stream: Stream, request: Request<Sending>) -> Result<Response<Arriving>, SendFault> {
-    let response = stream.ask(request, |request| Asking::H2(Box::new(request))).await?;
-    Ok(response.map(|body| Arriving::H2 { body, _stream: stream }))
+pub(super) async fn send(
+    stream: Stream,
+    request: Request<Sending>,
+) -> Result<Response<super::Arriving>, SendFault> {
+    let (head, body) = request.into_parts();
+    let ends = body.is_end_stream();
+    let Some(mut sender) = stream.sender().await else {
+        return Err(SendFault::NotSent(Some(Asking::H2(Box::new(Request::from_parts(head, body))))));
+    };
+    let sent = sender.send_request(Request::from_parts(head, ()), ends);
+    let (response, says) = sent.map_err(|_| SendFault::NotSent(None))?;
+    let patience = body.patience();
+    let progress = Rc::clone(&body.progress);
+    let mut upload = (!ends).then(|| Pump::new(body, says, Reason::CANCEL));
+    let response = stream.head(response, |cx| {
+        if upload.as_mut().is_some_and(|upload| upload.poll(cx).is_ready()) {
+            upload = None;
+        }
+    });
+    let response = response.await?;
+    let stream = Rc::new(stream);
+    let upload = upload.map(|mut upload| {
+        let place = Rc::clone(&stream);
+        let task = spawn_local(async move {
+            tokio::select! {
+                () = poll_fn(|cx| upload.poll(cx)) => {}
+                // Who has had the whole reply waits for it no more.
+                () = progress.stalled(patience) => {}
+            }
+            drop(place);
+        });
+        task.abort_handle()
+    });
+    let (head, body) = response.into_parts();
+    let body = Received::new(&head.headers, body);
+    Ok(Response::from_parts(head, super::Arriving::H2(Arriving { body, upload, _stream: stream })))
+}
+
+/// The body of a reply. Dropped before its end, it ends its request as well; what is still to be sent of that after the end of
+/// the reply goes on, and keeps its place.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    body: Received,
+    upload: Option<AbortHandle>,
+    _stream: Rc<Stream>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload
+            && !self.body.is_end_stream()
+        {
+            upload.abort();
+        }
+    }
+}
+
+impl Arriving {
+    fn new(body: Received, stream: Stream) -> Arriving {
+        Arriving { body, upload: None, _stream: Rc::new(stream) }
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.body.poll_frame(cx)
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 impl Stream {
-    /// Sends a request; `again` makes of one that was not touched what can be sent elsewhere.
-    async fn ask(
+    /// What begins a request; none if the connection takes no more.
+    async fn sender(&self) -> Option<SendRequest<Bytes>> {
+        let mut sender = self.0.sender.clone();
+        let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
+        if ready.is_err() {
+            self.0.leaves.set(true);
+        }
+        ready.is_ok().then_some(sender)
+    }
+
+    /// The head of the reply to a request that was just begun; `beside` is done whenever it is asked for.
+    async fn head(
         &self,
-        request: Request<Sending>,
-        again: impl FnOnce(Request<Sending>) -> Asking,
-    ) -> Result<Response<Incoming>, SendFault> {
+        mut response: ResponseFuture,
+        mut beside: impl FnMut(&mut Context<'_>),
+    ) -> Result<Response<RecvStream>, SendFault> {
         let waits = Awaits { shared: &self.0, since: Instant::now(), heard: self.0.announced.heard() };
-        let sent = self.0.sender.clone().try_send_request(request).await;
+        let sent = self.0.socket.sent();
+        let found = poll_fn(|cx| {
+            beside(cx);
+            Pin::new(&mut response).poll(cx)
+        })
+        .await;
         waits.ends();
-        sent.map_err(|mut fault| {
-            if let Some(request) = fault.take_message() {
-                return SendFault::NotSent(Some(again(request)));
-            }
-            match why(&fault.into_error()) {
+        found.map_err(|error| {
+            let code = error.reason().map(u32::from);
+            let by_goaway = error.is_go_away() && error.is_remote();
+            match unanswered(code, by_goaway, self.0.socket.sent() != sent) {
                 Unanswered::Refused => SendFault::NotSent(None),
                 Unanswered::Leaving => {
                     self.0.leaves.set(true);
@@ -210,38 +348,5 @@ impl Drop for Awaits<'_> {
         if is_silent(waited, self.shared.announced.heard() != self.heard) {
             self.shared.leaves.set(true);
         }
-    }
-}
-
-/// h2 ends with a GOAWAY that it was sent, rather than with the end of the connection, only those streams that are above the last
-/// one of that, and those not begun.
-fn why(error: &hyper::Error) -> Unanswered {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(reset) = inner.downcast_ref::<h2::Error>() {
-            return unanswered(reset.reason().map(u32::from), reset.is_go_away() && reset.is_remote());
-        }
-        source = inner.source();
-    }
-    Unanswered::MayHaveRun
-}
-
-/// Runs the tasks of a connection to an upstream, one of which writes to it.
-struct WritingExecutor<S>(Gathered<S>);
-
-impl<S> Clone for WritingExecutor<S> {
-    fn clone(&self) -> WritingExecutor<S> {
-        WritingExecutor(self.0.clone())
-    }
-}
-
-impl<S, F> hyper::rt::Executor<F> for WritingExecutor<S>
-where
-    S: AsyncWrite + Unpin + 'static,
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, task: F) {
-        let stream = self.0.clone();
-        tokio::task::spawn_local(async move { stream.run(task).await });
     }
 }

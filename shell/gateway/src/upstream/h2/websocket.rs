@@ -3,16 +3,16 @@
 
 use std::rc::Rc;
 
+use h2::ext::Protocol;
 use http::header::{CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use hyper::ext::Protocol;
-use hyper_util::rt::TokioIo;
 use skep_gate::http1::websocket::accept;
 
-use super::Stream;
+use super::{Arriving as Body, Stream};
+use crate::http2::{Received, Tunnel};
 use crate::progress::Progress;
 use crate::source::Sending;
-use crate::upstream::upgraded::{Tunnel, Upgraded};
+use crate::upstream::upgraded::Upgraded;
 use crate::upstream::{Arriving, Asking, SendFault};
 
 /// A request for a WebSocket.
@@ -52,21 +52,25 @@ pub(in crate::upstream) async fn open(
         Some(false) => return Err(SendFault::NotTaken),
         Some(true) => {}
     }
+    let Some(mut sender) = stream.sender().await else {
+        return Err(SendFault::NotSent(Some(Asking::WebSocket(opening))));
+    };
     let Opening { request, key } = opening;
     let accepted = accept(&key);
-    let again = |request| Asking::WebSocket(Opening { request: Box::new(request), key });
-    let mut response = stream.ask(*request, again).await?;
-    if response.status() != StatusCode::OK {
-        return Ok(response.map(|body| Arriving::H2 { body, _stream: stream }));
+    let sent = sender.send_request(request.map(|_| ()), false);
+    let (response, says) = sent.map_err(|_| SendFault::NotSent(None))?;
+    let (mut head, hears) = stream.head(response, |_| {}).await?.into_parts();
+    if head.status != StatusCode::OK {
+        let body = Received::new(&head.headers, hears);
+        return Ok(Response::from_parts(head, Arriving::H2(Body::new(body, stream))));
     }
-    let io = hyper::upgrade::on(&mut response).await.map_err(|_| SendFault::Reset)?;
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
+    head.status = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = &mut head.headers;
     headers.remove(CONTENT_LENGTH);
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let accepted = HeaderValue::from_str(&accepted).expect("base 64 is a header's value");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accepted);
-    let upgraded = Upgraded::H2(Tunnel::new(TokioIo::new(io), stream));
-    Ok(response.map(|_| Arriving::Upgraded(Box::new(upgraded))))
+    let upgraded = Upgraded::H2 { tunnel: Tunnel::new(says, hears), _place: stream };
+    Ok(Response::from_parts(head, Arriving::Upgraded(Box::new(upgraded))))
 }
