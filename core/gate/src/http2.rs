@@ -126,10 +126,12 @@ pub fn unanswered(code: Option<u32>, by_goaway: bool, is_written: bool) -> Unans
     }
 }
 
-/// Finds out whether a server is there that says nothing while requests wait for it. Looked at when it was told to last.
+/// Finds out whether the other side of a connection is there that says nothing while requests are under way. Looked at when it was told
+/// to last.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
     interval: Micros,
+    patience: Micros,
     heard: u64,
     asked: bool,
 }
@@ -145,19 +147,19 @@ pub enum Care {
 }
 
 impl KeepAlive {
-    /// For a connection that is to be asked after `interval` of silence.
-    pub fn new(interval: Micros) -> KeepAlive {
-        KeepAlive { interval, heard: 0, asked: false }
+    /// For a connection that is to be asked after `interval` of silence, twice that at most, and has `patience` to say anything at all.
+    pub fn new(interval: Micros, patience: Micros) -> KeepAlive {
+        KeepAlive { interval, patience, heard: 0, asked: false }
     }
 
-    /// Over the connection so many bytes were `heard` by now, and it `is_awaited` or not. What to do, and when to look again. It is
-    /// asked after its interval, and twice that at most, and has [`ANSWER`] to say anything at all.
-    pub fn look(&mut self, is_awaited: bool, heard: u64) -> (Care, Micros) {
+    /// Over the connection so many bytes were `heard` by now, and requests are under way or not, `is_used`. What to do, and when to look
+    /// again.
+    pub fn look(&mut self, is_used: bool, heard: u64) -> (Care, Micros) {
         let is_silent = std::mem::replace(&mut self.heard, heard) == heard;
-        let was_asked = std::mem::replace(&mut self.asked, is_silent && is_awaited);
+        let was_asked = std::mem::replace(&mut self.asked, is_silent && is_used);
         match (self.asked, was_asked) {
-            (true, true) => (Care::GiveUp, ANSWER),
-            (true, false) => (Care::Ask, ANSWER),
+            (true, true) => (Care::GiveUp, self.patience),
+            (true, false) => (Care::Ask, self.patience),
             (false, _) => (Care::Nothing, self.interval),
         }
     }
@@ -300,7 +302,7 @@ mod tests {
     #[test]
     fn a_server_that_says_nothing_while_it_is_awaited_is_asked_once_and_given_up() {
         let interval = Micros::from_secs(300);
-        let mut care = KeepAlive::new(interval);
+        let mut care = KeepAlive::new(interval, ANSWER);
         // What was heard by then, whether it is awaited, and what is done about it.
         for (heard, is_awaited, expected) in [
             (10, true, (Care::Nothing, interval)),

@@ -1,40 +1,46 @@
 //! HTTP/2 with clients.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::{Reason, RecvStream};
+use http::header::{CONTENT_LENGTH, DATE, TE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use skep_gate::http1::reply::has_body;
-use skep_gate::http2::Headings;
+use skep_gate::http2::{Care, Headings, KeepAlive};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::control::duration;
 use crate::core::Core;
+use crate::date::date;
 use crate::gather::Gathered;
 use crate::h1::{LINGER_BYTES_MAX, LINGER_TIME};
+use crate::http2::{Pump, Received, Tunnel, ping};
 use crate::listen::Connection;
 use crate::proxy;
 use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::{Hears, Overheard, Rewound, Stream};
-use crate::streams::{Pace, Streams, Taken};
+use crate::streams::{Pace, Place, Streams};
 use crate::websocket;
 
 /// Requests of one connection at once; a client with more to ask waits, or opens another.
 const STREAMS_MAX: u32 = 128;
+/// What a client may send of requests that nobody has read yet, in one of them and in all.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// What h2 keeps of a reply that is to be sent.
+const SEND_BYTES_MAX: usize = 400 << 10;
 
-/// GOAWAY (RFC 9113, section 6.8), by which any stream may have run, with the reason ENHANCE_YOUR_CALM, which hyper cannot give.
+/// GOAWAY (RFC 9113, section 6.8), by which any stream may have run, with the reason ENHANCE_YOUR_CALM.
 const CALM_DOWN: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0xb];
 
 /// Serves a connection until it ends.
@@ -52,44 +58,37 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let (patience, idle) = (duration(listener.body_idle), duration(listener.idle));
     let (header_limit, header_time) = (listener.header_time, duration(listener.header_time));
     let streams = Streams::new();
-    let mut builder = http2::Builder::new(streams.clone());
+    let mut builder = Builder::new();
     builder
-        .timer(TokioTimer::new())
         .enable_connect_protocol()
+        .initial_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(listener.header_size.0 as u32)
-        .keep_alive_interval(idle)
-        .keep_alive_timeout(header_time);
+        .max_send_buffer_size(SEND_BYTES_MAX)
+        .max_header_list_size(listener.header_size.0 as u32);
+    let mut keep_alive = KeepAlive::new(listener.idle, listener.header_time);
     drop(plan);
     let core = Rc::clone(&connection.core);
     let connection = Rc::new(connection);
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let (connection, streams) = (Rc::clone(&connection), streams.clone());
-        // On the heap at once: its task would move it there, and out again at its end.
-        Box::pin(async move {
-            let opening = websocket::translate(&connection.core, &mut request);
-            let method = request.method().clone();
-            let answered = proxy::carry(&connection, request.map(Inbound::H2)).await;
-            let mut response = match opening {
-                Some(opening) => opening.answer(answered),
-                None => answered.response,
-            };
-            shorten(&mut response, &method);
-            Ok::<Response<Taken>, Infallible>(response.map(|reply| streams.watch(reply)))
-        })
-    });
-    let headings = Rc::<RefCell<Headings>>::default();
-    let ear = Ear { core: Rc::clone(&core), headings: Rc::clone(&headings) };
+    let heard = Rc::<RefCell<Heard>>::default();
+    let ear = Ear { core: Rc::clone(&core), heard: Rc::clone(&heard) };
     let stream = Gathered::new(Overheard::new(stream, ear));
-    let mut served = pin!(builder.serve_connection(TokioIo::new(stream.clone()), service));
     let pace = Pace::new(patience, idle.min(header_time));
-    let mut looks = interval(pace.period);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut used_at, mut is_ending) = (Instant::now(), false);
     let serving = async {
+        let mut client = tokio::select! {
+            shaken = builder.handshake::<_, Bytes>(stream.clone()) => shaken.map_err(io::Error::other)?,
+            () = connection.listening.closed() => return Ok(()),
+            () = sleep(idle) => return Ok(()),
+        };
+        let mut pings = client.ping_pong();
+        let mut looks = interval(pace.period);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut used_at, mut is_ending) = (Instant::now(), false);
+        let mut cares_at = used_at + idle;
         loop {
             let now = tokio::select! {
-                result = served.as_mut() => return result.map_err(io::Error::other),
+                biased;
+                result = poll_fn(|cx| poll_serve(&mut client, cx, &connection, &streams)) => return result,
                 // True from here on, and told once.
                 () = connection.listening.closed(), if !is_ending => None,
                 now = looks.tick() => Some(now),
@@ -100,7 +99,16 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
                 if is_used {
                     used_at = now;
                 }
-                let since = headings.borrow().since();
+                if now >= cares_at {
+                    let (care, next) = keep_alive.look(is_used, heard.borrow().bytes);
+                    cares_at = now + duration(next);
+                    match (care, &mut pings) {
+                        (Care::Ask, Some(pings)) => ping(pings).await,
+                        (Care::GiveUp, _) => return Ok(()),
+                        _ => {}
+                    }
+                }
+                let since = heard.borrow().headings.since();
                 let is_late = since.is_some_and(|since| core.now().since(since) >= header_limit);
                 let limit = match is_ending {
                     false => idle,
@@ -117,22 +125,104 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
                 }
             }
             (used_at, is_ending) = (Instant::now(), true);
-            served.as_mut().graceful_shutdown();
+            client.graceful_shutdown();
         }
     };
     stream.run(serving).await
 }
 
+type Client<S> = h2::server::Connection<S, Bytes>;
+
+/// Moves what the connection has to say and to hear, and begins what its client asks for; ready when it has ended.
+fn poll_serve<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<S>,
+    cx: &mut Context<'_>,
+    connection: &Rc<Connection>,
+    streams: &Streams,
+) -> Poll<io::Result<()>> {
+    while let Some(begun) = ready!(client.poll_accept(cx)) {
+        let (request, respond) = begun.map_err(io::Error::other)?;
+        let connection = Rc::clone(connection);
+        // On the heap at once: its task would move it there, and out again at its end.
+        streams.spawn(|place| Box::pin(answer(connection, place, request, respond)));
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// Carries one request, and sends its reply. Dropped before its end, it resets its stream.
+async fn answer(
+    connection: Rc<Connection>,
+    place: Place,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let (mut head, hears) = request.into_parts();
+    let opening = websocket::translate(&connection.core, &mut head);
+    let (body, hears) = match opening {
+        Some(_) => (Inbound::Empty, Some(hears)),
+        None => (Inbound::H2(Received::of_request(&head.headers, hears)), None),
+    };
+    let method = head.method.clone();
+    let answered = {
+        let mut carried = pin!(proxy::carry(&connection, Request::from_parts(head, body)));
+        poll_fn(|cx| match carried.as_mut().poll(cx) {
+            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        })
+        .await
+    };
+    let Some(mut answered) = answered else { return };
+    place.answers();
+    if let Some(opening) = opening {
+        answered = opening.answer(answered);
+    }
+    shorten(&mut answered.response, &method);
+    let (mut head, body) = answered.response.into_parts();
+    head.headers.remove(TE);
+    if !head.headers.contains_key(DATE) {
+        head.headers.insert(DATE, date());
+    }
+    let ends = body.is_end_stream() && answered.tunnel.is_none();
+    if !ends
+        && let Some(length) = body.size_hint().exact()
+        && answered.tunnel.is_none()
+        && !head.headers.contains_key(CONTENT_LENGTH)
+    {
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let Ok(says) = respond.send_response(Response::from_parts(head, ()), ends) else {
+        // Its stream or connection is gone, or it has lines that HTTP/2 does not know.
+        return respond.send_reset(Reason::INTERNAL_ERROR);
+    };
+    match (answered.tunnel, hears) {
+        (Some(tunnel), Some(hears)) => websocket::carry(Tunnel::new(says, hears), tunnel).await,
+        _ if ends => {}
+        _ => {
+            let mut pump = Pump::new(place.watch(body), says, Reason::INTERNAL_ERROR);
+            poll_fn(|cx| pump.poll(cx)).await;
+        }
+    }
+}
+
 /// Listens to what a client says.
 struct Ear {
     core: Rc<Core>,
-    headings: Rc<RefCell<Headings>>,
+    heard: Rc<RefCell<Heard>>,
+}
+
+/// What a client has said.
+#[derive(Default)]
+struct Heard {
+    bytes: u64,
+    headings: Headings,
 }
 
 impl Hears for Ear {
     fn hears(&mut self, read: Option<&[u8]>) {
         if let Some(read) = read {
-            self.headings.borrow_mut().read(self.core.now(), read);
+            let mut heard = self.heard.borrow_mut();
+            heard.bytes += read.len() as u64;
+            heard.headings.read(self.core.now(), read);
         }
     }
 }
@@ -157,7 +247,7 @@ where
     Err(io::Error::other("a client reset too many streams before they were answered"))
 }
 
-/// Takes away the body of a reply that has none (RFC 9110, section 6.4.1), which hyper would send. One that goes through has none.
+/// Takes away the body of a reply that has none (RFC 9110, section 6.4.1), which would be sent. One that goes through has none.
 fn shorten(response: &mut Response<Reply>, method: &Method) {
     if has_body(method, response.status()) || !matches!(response.body(), Reply::Whole(_)) {
         return;

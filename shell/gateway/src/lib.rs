@@ -11,6 +11,7 @@ mod control;
 mod copy;
 mod core;
 mod datagrams;
+mod date;
 pub mod descriptors;
 mod figures;
 mod gather;

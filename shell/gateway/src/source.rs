@@ -15,12 +15,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use skep_gate::protect::trailers::Trailers;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::both_ways::BothWays;
 use crate::h1::{BodyFault, Wire};
+use crate::http2::Received;
 use crate::progress::Progress;
 
 /// Where a body comes from.
@@ -30,7 +30,7 @@ pub(crate) enum Inbound {
         wire: Rc<RefCell<Wire>>,
         length: Option<u64>,
     },
-    H2(Incoming),
+    H2(Received),
     /// Kept whole.
     Whole(Bytes),
 }
@@ -322,7 +322,7 @@ impl Source {
                     Err(BodyFault::Malformed(what)) => Err(SourceFault::Malformed(what)),
                 })
             }),
-            Inbound::H2(body) => Pin::new(body)
+            Inbound::H2(body) => body
                 .poll_frame(cx)
                 .map(|found| found.map(|found| found.map(Piece::of).map_err(|_| SourceFault::Gone))),
         };

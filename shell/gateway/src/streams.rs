@@ -1,8 +1,7 @@
 //! The streams of one HTTP/2 connection with a client: which of them wait for it, and for how long.
 //!
-//! hyper asks for a reply's next piece once the client has made room for the last one, and waits for that without an end. A client
-//! that gives no room, and answers pings, would so hold an upstream's connection for each of its streams. Each stream is therefore
-//! a task that is ended from here.
+//! A reply's next piece is asked for once the client has made room for the last one. A client that gives no room, and answers pings,
+//! would so hold an upstream's connection for each of its streams. Each stream is therefore a task that is ended from here.
 //!
 //! Invariant: a stream whose client takes no piece for its listener's `body-idle`, and a quarter of it at most, is reset, and the
 //! gate is told that the client is gone.
@@ -12,8 +11,7 @@
 //! Cost: one timer for a connection, two readings of the clock for a stream, and a note for each piece of a reply.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -31,7 +29,7 @@ use crate::reply::{Reply, ReplyFault};
 const PIECE_BYTES_MAX: usize = 16 << 10;
 /// How often streams are looked at in the shortest time that is counted.
 const LOOKS: u32 = 4;
-/// The streams of one connection. Runs their tasks for hyper.
+/// The streams of one connection.
 #[derive(Clone)]
 pub(crate) struct Streams(Rc<Inner>);
 
@@ -39,8 +37,6 @@ pub(crate) struct Streams(Rc<Inner>);
 struct Inner {
     /// By number; an empty place is the number of none.
     live: RefCell<Vec<Option<Watched>>>,
-    /// The one whose task runs.
-    current: Cell<Option<usize>>,
     /// One has begun since the last look.
     used: Cell<bool>,
     /// One has begun at all.
@@ -62,9 +58,9 @@ struct Watched {
     looks: u32,
 }
 
-impl Watched {
-    fn new(answered: bool) -> Watched {
-        Watched { since: Instant::now(), answered, task: None, waits: false, looks: 0 }
+impl Default for Watched {
+    fn default() -> Watched {
+        Watched { since: Instant::now(), answered: false, task: None, waits: false, looks: 0 }
     }
 }
 
@@ -110,15 +106,6 @@ impl Streams {
         self.0.begun.get()
     }
 
-    /// The reply of the stream whose task runs.
-    pub(crate) fn watch(&self, reply: Reply) -> Taken {
-        let stream = self.0.current.get();
-        if let Some(at) = stream {
-            self.with(at, |stream| stream.answered = true);
-        }
-        Taken { reply, rest: Bytes::new(), stream, streams: self.clone() }
-    }
-
     /// Ends when the client has reset too many streams at once.
     pub(crate) async fn overrun(&self) {
         self.0.overrun.notified().await;
@@ -132,11 +119,18 @@ impl Streams {
         self.0.haste.set(haste);
     }
 
+    /// Runs the task of a stream.
+    pub(crate) fn spawn<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(Place) -> F) {
+        let place = self.begin();
+        let at = place.at;
+        let task = spawn_local(task(place));
+        self.with(at, |stream| stream.task = Some(task.abort_handle()));
+    }
+
     fn begin(&self) -> Place {
         let mut live = self.0.live.borrow_mut();
         let at = live.iter().position(Option::is_none).unwrap_or(live.len());
-        // What a stream's task begins is what follows its answer: the sending half of a WebSocket.
-        let begun = Some(Watched::new(self.0.current.get().is_some()));
+        let begun = Some(Watched::default());
         match live.get_mut(at) {
             Some(empty) => *empty = begun,
             None => live.push(begun),
@@ -153,10 +147,22 @@ impl Streams {
     }
 }
 
-/// Gives a stream's number back.
-struct Place {
+/// The number of a stream, which is given back when this is dropped.
+pub(crate) struct Place {
     streams: Streams,
     at: usize,
+}
+
+impl Place {
+    /// Its reply begins.
+    pub(crate) fn answers(&self) {
+        self.streams.with(self.at, |stream| stream.answered = true);
+    }
+
+    /// The body of its reply.
+    pub(crate) fn watch(self, reply: Reply) -> Taken {
+        Taken { reply, rest: Bytes::new(), place: self }
+    }
 }
 
 impl Drop for Place {
@@ -168,35 +174,12 @@ impl Drop for Place {
     }
 }
 
-impl<F> hyper::rt::Executor<F> for Streams
-where
-    F: Future<Output = ()> + 'static,
-{
-    fn execute(&self, future: F) {
-        let place = self.begin();
-        let at = place.at;
-        let task = spawn_local(async move {
-            let mut future = pin!(future);
-            let inner = &place.streams.0;
-            poll_fn(|cx| {
-                let before = inner.current.replace(Some(place.at));
-                let polled = future.as_mut().poll(cx);
-                inner.current.set(before);
-                polled
-            })
-            .await;
-        });
-        self.with(at, |stream| stream.task = Some(task.abort_handle()));
-    }
-}
-
 /// A reply in pieces, each of which its client is to take in time.
 pub(crate) struct Taken {
     reply: Reply,
     /// Of a longer piece.
     rest: Bytes,
-    stream: Option<usize>,
-    streams: Streams,
+    place: Place,
 }
 
 impl Taken {
@@ -227,10 +210,8 @@ impl Body for Taken {
                 })
             }),
         };
-        if let Some(at) = taken.stream {
-            let waits = polled.is_ready();
-            taken.streams.with(at, |stream| (stream.waits, stream.looks) = (waits, 0));
-        }
+        let waits = polled.is_ready();
+        taken.place.streams.with(taken.place.at, |stream| (stream.waits, stream.looks) = (waits, 0));
         polled
     }
 

@@ -333,3 +333,52 @@ async fn a_client_that_resets_most_of_its_streams_at_once_is_told_to_calm_down()
     assert_eq!(fault.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM));
     end(stage).await;
 }
+
+#[tokio::test]
+async fn an_upload_that_its_client_resets_without_an_error_is_not_taken_for_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = listener.local_addr().unwrap();
+    let text = format!(
+        "[gateway.route.r]\npath-prefix = '/'\npool = 'p'\n[gateway.pool.p]\nupstreams = ['{upstream}']"
+    );
+    let (stage, _, mut client) = begin(&text).await;
+    let request = Request::post("http://a.test/").body(()).unwrap();
+    let (_reply, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(Bytes::from_static(b"a part"), false).unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut read = Vec::new();
+    while !read.ends_with(b"a part\r\n") {
+        stream.read_buf(&mut read).await.unwrap();
+    }
+    body.send_reset(h2::Reason::NO_ERROR);
+    let rest = timeout(stage::PATIENCE, stream.read_to_end(&mut read)).await.expect("its connection ends");
+    assert!(rest.is_err() || !read.ends_with(b"0\r\n\r\n"), "{}", String::from_utf8_lossy(&read));
+    drop((client, body, _reply));
+    end(stage).await;
+}
+
+#[tokio::test]
+async fn an_upload_that_goes_on_behind_its_reply_ends_when_its_upstream_takes_no_more() {
+    // It has one window for each body, answers at once, and has room for one request.
+    let upstream = frames(|kind, _, stream| match kind {
+        SETTINGS => (frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 1]), true),
+        HEADERS => (frame(HEADERS, 5, stream, &[0x88]), true),
+        _ => (Vec::new(), true),
+    })
+    .await;
+    let whole = |web: SocketAddr| {
+        let pool = http2_pool(&[upstream], "connections = 1");
+        format!("[gateway.listener.web]\naddress = '{web}'\nbody-idle = '1s'\n{pool}\n")
+    };
+    let (stage, web) = Stage::new(1, None, whole);
+    for n in 0..3 {
+        let mut stream = TcpStream::connect(web).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n";
+        stream.write_all(&[&head[..], &[b'x'; 200_000]].concat()).await.unwrap();
+        let mut reply = [0; 12];
+        let read = timeout(stage::PATIENCE, stream.read_exact(&mut reply)).await;
+        read.unwrap_or_else(|_| panic!("request {n} has no reply")).unwrap();
+        assert_eq!(&reply, b"HTTP/1.1 200");
+    }
+    end(stage).await;
+}

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 /// The example of RFC 6455, section 1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -82,6 +84,10 @@ async fn answer(
     }
     if path == "/ws/flood" {
         return flood(reply).await;
+    }
+    if path == "/ws/deaf" {
+        let _ = poll_fn(|cx| reply.poll_reset(cx)).await;
+        return;
     }
     while let Some(Ok(piece)) = body.data().await {
         body.flow_control().release_capacity(piece.len()).unwrap();
@@ -327,5 +333,23 @@ fn many_at_once_to_an_upstream_that_was_not_asked_yet_are_no_more_than_it_allows
             open.push(stream);
         }
         assert_eq!(server.connections.get(), 3);
+    });
+}
+
+#[test]
+fn a_websocket_that_its_upstream_does_not_read_gives_its_place_back_when_it_ends() {
+    run(async {
+        let server = server(true, 1).await;
+        let deaf = "[gateway.route.deaf]\npath = '/ws/deaf'\npool = 'p'\ntimeout.idle = '300ms'\n";
+        let (_stage, web) = gateway(&format!("{}connections = 1\n{deaf}", text(server.address)));
+        let line = format!("Sec-WebSocket-Key: {KEY}\r\n");
+        let (head, mut deaf) = upgrade(web, "/ws/deaf", &line).await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        // More than there is room for.
+        let _ =
+            timeout(Duration::from_secs(60), deaf.write_all(&vec![b'x'; 64 << 20])).await.expect("it ends");
+        let (head, _) = upgrade(web, "/ws/1", &line).await;
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        assert_eq!(server.connections.get(), 1);
     });
 }

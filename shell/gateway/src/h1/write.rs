@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING, UPGRADE};
@@ -19,6 +19,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::wire::Wire;
+use crate::date::date;
 use crate::pipe::Pipe;
 use crate::reply::Reply;
 use crate::stream::Holds;
@@ -232,26 +233,10 @@ fn put_head(out: &mut BytesMut, asked: &Asked, parts: &Parts, form: Form, keep_a
     }
     if !parts.headers.contains_key(DATE) {
         out.put_slice(b"date: ");
-        put_date(out);
+        out.put_slice(date().as_bytes());
         out.put_slice(b"\r\n");
     }
     out.put_slice(b"\r\n");
-}
-
-thread_local! {
-    static DATE_TEXT: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
-}
-
-/// The date, worked out once a second.
-fn put_date(out: &mut BytesMut) {
-    let now = SystemTime::now();
-    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    DATE_TEXT.with_borrow_mut(|(at, text)| {
-        if *at != second {
-            (*at, *text) = (second, httpdate::fmt_http_date(now));
-        }
-        out.put_slice(text.as_bytes());
-    });
 }
 
 /// Writes all of `out`, which is empty then, and of `data`, and waits until TLS holds nothing of it either.

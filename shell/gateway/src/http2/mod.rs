@@ -5,6 +5,17 @@ mod pump;
 mod received;
 mod tunnel;
 
+use std::future::poll_fn;
+use std::task::Poll;
+
+use h2::{Ping, PingPong};
+
 pub(crate) use pump::Pump;
 pub(crate) use received::Received;
 pub(crate) use tunnel::Tunnel;
+
+/// Asks whether the other side is there. Its answer to the question before was heard, and is taken.
+pub(crate) async fn ping(pings: &mut PingPong) {
+    poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
+    let _ = pings.send_ping(Ping::opaque());
+}

@@ -16,18 +16,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
-use h2::{Ping, Reason, RecvStream};
+use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use skep_base::Micros;
-use skep_gate::http2::{Care, KeepAlive, REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered};
+use skep_gate::http2::{
+    ANSWER, Care, KeepAlive, REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered,
+};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
 use super::{Asking, Counted, FULL_PAUSE, Held, Lease, NoConnection, SendFault, Upstream, Waiting, connect};
 use crate::control::duration;
 use crate::gather::Gathered;
-use crate::http2::{Pump, Received};
+use crate::http2::{Pump, Received, ping};
 use crate::source::Sending;
 use crate::stream::Overheard;
 use announced::{Announced, Ear, watch};
@@ -180,7 +182,7 @@ impl Drop for Connecting {
 /// Moves what a connection has to say and to hear, until it ends or nobody is there any more.
 async fn carry(mut connection: Connection<Socket, Bytes>, shared: Weak<Shared>, interval: Duration) {
     let mut pings = connection.ping_pong();
-    let mut keep_alive = KeepAlive::new(Micros(interval.as_micros() as u64));
+    let mut keep_alive = KeepAlive::new(Micros(interval.as_micros() as u64), ANSWER);
     let mut wait = interval;
     let mut carried = pin!(connection);
     loop {
@@ -196,11 +198,7 @@ async fn carry(mut connection: Connection<Socket, Bytes>, shared: Weak<Shared>, 
         let (care, next) = keep_alive.look(shared.streams.get() > 0, shared.announced.heard());
         wait = duration(next);
         match (care, &mut pings) {
-            (Care::Ask, Some(pings)) => {
-                // The answer to the one before was heard, and is to be taken.
-                poll_fn(|cx| Poll::Ready(pings.poll_pong(cx).is_ready())).await;
-                let _ = pings.send_ping(Ping::opaque());
-            }
+            (Care::Ask, Some(pings)) => ping(pings).await,
             (Care::GiveUp, _) => break,
             _ => {}
         }
@@ -248,7 +246,7 @@ pub(super) async fn send(
         task.abort_handle()
     });
     let (head, body) = response.into_parts();
-    let body = Received::new(&head.headers, body);
+    let body = Received::of_reply(&head.headers, body);
     Ok(Response::from_parts(head, super::Arriving::H2(Arriving { body, upload, _stream: stream })))
 }
 
