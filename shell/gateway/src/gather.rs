@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -75,8 +75,8 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
     }
 
     /// Runs a task of the connection. One task alone writes; each of its turns ends with writing what it left.
-    pub(crate) async fn run<F: Future>(&self, task: F) -> F::Output {
-        let (mut task, mut is_writer) = (pin!(task), false);
+    pub(crate) async fn run<F: Future>(&self, mut task: Pin<&mut F>) -> F::Output {
+        let mut is_writer = false;
         poll_fn(|cx| self.poll_turn(cx, &mut is_writer, task.as_mut())).await
     }
 
@@ -197,6 +197,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -232,21 +234,21 @@ mod tests {
             let stream = Gathered::new(Counting(near, Rc::clone(&writes)));
             let mut own = stream.clone();
             stream
-                .run(async {
+                .run(pin!(async {
                     for _ in 0..10 {
                         own.write_all(&[b'a'; 100]).await.unwrap();
                         own.flush().await.unwrap();
                     }
-                })
+                }))
                 .await;
             assert_eq!(*writes.borrow(), [1_000]);
             stream
-                .run(async {
+                .run(pin!(async {
                     own.write_all(b"b").await.unwrap();
                     own.write_all(&[b'c'; LARGE_BYTES]).await.unwrap();
                     own.write_all(b"d").await.unwrap();
                     own.shutdown().await.unwrap();
-                })
+                }))
                 .await;
             assert_eq!(*writes.borrow(), [1_000, 1, LARGE_BYTES, 1]);
             let mut all = Vec::new();
@@ -265,7 +267,7 @@ mod tests {
             let stream = Gathered::new(near);
             let mut own = stream.clone();
             let total = 3 * KEPT_BYTES_MAX;
-            let write = stream.run(async {
+            let write = pin!(async {
                 let bytes: Vec<u8> = (0..total).map(|at| at as u8).collect();
                 for part in bytes.chunks(777) {
                     own.write_all(part).await.unwrap();
@@ -277,7 +279,7 @@ mod tests {
             });
             let mut all = Vec::new();
             let read = far.read_to_end(&mut all);
-            let (_, read) = tokio::join!(write, read);
+            let (_, read) = tokio::join!(stream.run(write), read);
             read.unwrap();
             assert!(all.len() == total && all.iter().enumerate().all(|(at, byte)| *byte == at as u8));
         });
@@ -306,7 +308,7 @@ mod tests {
             let stream = Gathered::new(near);
             let mut own = stream.clone();
             let error = stream
-                .run(async {
+                .run(pin!(async {
                     own.write_all(b"a").await.unwrap();
                     // The turn ends here; the connection turns out to be broken.
                     poll_fn(|cx| match Pin::new(&mut own).poll_flush(cx) {
@@ -314,7 +316,7 @@ mod tests {
                         broken => broken,
                     })
                     .await
-                })
+                }))
                 .await
                 .expect_err("it is broken");
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);

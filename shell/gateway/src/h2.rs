@@ -74,7 +74,7 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let ear = Ear { core: Rc::clone(&core), heard: Rc::clone(&heard) };
     let stream = Gathered::new(Overheard::new(stream, ear));
     let pace = Pace::new(patience, idle.min(header_time));
-    let serving = async {
+    let serving = pin!(async {
         let mut client = tokio::select! {
             shaken = builder.handshake::<_, Bytes>(stream.clone()) => shaken.map_err(io::Error::other)?,
             () = connection.listening.closed() => return Ok(()),
@@ -127,7 +127,7 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
             (used_at, is_ending) = (Instant::now(), true);
             client.graceful_shutdown();
         }
-    };
+    });
     stream.run(serving).await
 }
 

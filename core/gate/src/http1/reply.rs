@@ -5,7 +5,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::response::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, Version};
@@ -31,7 +31,12 @@ pub struct Head {
 /// What is wrong with it.
 pub fn take(input: &mut BytesMut, method: &Method) -> Result<Option<Head>, &'static str> {
     match end(input) {
-        Some(len) if len <= SIZE_MAX => parse(&input.split_to(len).freeze(), method).map(Some),
+        Some(len) if len <= SIZE_MAX => {
+            // Copied: tables of HPACK keep a header for as long as their connection lives, and would keep with it all that was read.
+            let head = Bytes::copy_from_slice(&input[..len]);
+            input.advance(len);
+            parse(&head, method).map(Some)
+        }
         None if input.len() <= SIZE_MAX => Ok(None),
         _ => Err("its head is too large"),
     }
@@ -96,6 +101,14 @@ mod tests {
 
     fn read(text: &str, method: &Method) -> Result<Option<Head>, &'static str> {
         take(&mut BytesMut::from(text), method)
+    }
+
+    #[test]
+    fn a_header_that_is_kept_keeps_nothing_else_of_what_was_read() {
+        let mut input = BytesMut::from("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 5\r\n\r\nabcde");
+        let head = take(&mut input, &Method::GET).unwrap().unwrap();
+        assert_eq!((&head.parts.headers["x"], &input[..]), (&"y".parse().unwrap(), &b"abcde"[..]));
+        assert!(input.freeze().is_unique());
     }
 
     #[test]

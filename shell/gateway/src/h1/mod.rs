@@ -58,7 +58,7 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
         if is_empty {
             wire.borrow_mut().rest();
             late.as_mut().reset(Instant::now() + limits.idle);
-            let first = poll_fn(|cx| wire.borrow_mut().poll_fill(cx));
+            let first = poll_fn(|cx| wire.borrow_mut().poll_first(cx));
             let first = tokio::select! {
                 biased;
                 first = first => first,
@@ -80,7 +80,8 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
                     why = bad.what,
                     "gateway: a request is refused"
                 );
-                return refuse(&wire, bad, limits.body_idle).await;
+                // On the heap, as what is rare: what a connection could need it holds while it rests.
+                return Box::pin(refuse(&wire, bad, limits.body_idle)).await;
             }
         };
         if !Box::pin(exchange(&connection, &wire, head, &limits)).await? {

@@ -6,7 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
@@ -15,11 +15,14 @@ use skep_gate::http1::request::Framing;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
+use crate::scratch::scratch;
 use crate::stream::Stream;
 
 /// Room that is made for a read: small while nothing speaks for much, so that many connections cost little.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
+/// What of a request is read at once at most, into the core's buffer, and copied.
+const FIRST_BYTES_MAX: usize = 16 << 10;
 /// Bytes that are read ahead of the request that is being answered.
 const AHEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -99,6 +102,25 @@ impl Wire {
             Poll::Ready(Ok(n)) if *n >= room => {
                 self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
             }
+            _ => {}
+        }
+        result
+    }
+
+    /// Reads the first bytes of what comes next; 0 at the end. Until they come no room is made for them.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.closed {
+            return Poll::Ready(Ok(0));
+        }
+        let result = scratch(|room| {
+            let mut first = ReadBuf::new(&mut room[..FIRST_BYTES_MAX]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
+            self.input.extend_from_slice(first.filled());
+            Poll::Ready(Ok(first.filled().len()))
+        });
+        match &result {
+            Poll::Ready(Ok(0) | Err(_)) => self.closed = true,
+            Poll::Ready(Ok(FIRST_BYTES_MAX)) => self.read_bytes = FIRST_BYTES_MAX * 2,
             _ => {}
         }
         result
@@ -230,5 +252,37 @@ impl Wire {
                 stream.poll_write_vectored(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_request_holds_no_room_for_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let mut far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let near = Stream::Tcp(listener.accept().await.unwrap().0);
+            let mut wire = Wire::new(near, BytesMut::new());
+            let mut room = None;
+            let (got, ()) = tokio::join!(
+                poll_fn(|cx| {
+                    let polled = wire.poll_first(cx);
+                    room = room.or(polled.is_pending().then_some(wire.input.capacity()));
+                    polled
+                }),
+                async { far.write_all(b"GET").await.unwrap() }
+            );
+            assert_eq!((got.unwrap(), &wire.input[..]), (3, &b"GET"[..]));
+            assert_eq!(room, Some(0), "while nothing had come");
+        });
     }
 }

@@ -35,6 +35,7 @@ use upload::{Broken, Upload};
 use super::{Asking, Counted, SendFault, Upstream};
 use crate::pipe::{PIPE_BYTES, Pipe};
 use crate::progress::Progress;
+use crate::scratch::scratch;
 use crate::source::{Sending, Source};
 use crate::stream::{Holds, Rewound, Stream};
 use crate::task::Owned;
@@ -134,6 +135,24 @@ impl Connection {
         Poll::Ready(Ok(n))
     }
 
+    /// Reads more of a head; 0 at the end. Until its first bytes come no room is made for them.
+    fn poll_fill_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.input.is_empty() {
+            return self.poll_fill(cx);
+        }
+        let n = scratch(|room| {
+            let mut first = ReadBuf::new(&mut room[..READ_BYTES_MIN]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
+            self.input.extend_from_slice(first.filled());
+            Poll::Ready(io::Result::Ok(first.filled().len()))
+        });
+        let n = ready!(n)?;
+        if n == READ_BYTES_MIN {
+            self.read_bytes = READ_BYTES_MIN * 2;
+        }
+        Poll::Ready(Ok(n))
+    }
+
     /// Reads the head of the reply; `interim` of those before it were read.
     fn poll_head(
         &mut self,
@@ -155,7 +174,7 @@ impl Connection {
                     self.reusable &= head.keep_alive && head.decoder != Decoder::UntilClose;
                     return Poll::Ready(Ok(head.parts));
                 }
-                Ok(None) => match ready!(self.poll_fill(cx)) {
+                Ok(None) => match ready!(self.poll_fill_head(cx)) {
                     Ok(n) if n > 0 => {}
                     _ => return Poll::Ready(Err(SendFault::Reset)),
                 },

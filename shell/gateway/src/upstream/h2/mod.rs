@@ -152,7 +152,7 @@ impl Upstream {
                 counted,
             });
             let carried = carry(connection, Rc::downgrade(&shared), self.keep_alive.get());
-            spawn_local(async move { socket.run(carried).await });
+            spawn_local(async move { socket.run(pin!(carried)).await });
             if !self.retired.get() {
                 self.shared.borrow_mut().push(Rc::clone(&shared));
             }
