@@ -284,6 +284,8 @@ fn bind(at: Address) -> io::Result<Opened> {
     if is_udp {
         return Ok(Opened::Udp(socket.into()));
     }
+    // What is accepted has it from here.
+    socket.set_tcp_nodelay(true)?;
     socket.listen(BACKLOG)?;
     Ok(Opened::Tcp(socket.into()))
 }
@@ -452,4 +454,25 @@ pub(crate) async fn sleep_until(started: Instant, at: Option<Micros>) {
 /// A time of the configuration.
 pub(crate) fn duration(time: Micros) -> Duration {
     Duration::from_micros(time.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn what_a_listener_accepts_does_not_wait_for_more_to_send() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let Opened::Tcp(listener) = bind(Address { address, is_udp: false }).unwrap() else {
+            panic!("it is no TCP")
+        };
+        listener.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(SockRef::from(&accepted).tcp_nodelay().unwrap());
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -16,12 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::control::{Address, Opened, address_of, duration};
 use crate::core::Core;
 use crate::descriptors;
-use crate::stream::{Beneath, Rewound, Stream};
+use crate::stream::{Rewound, Stream};
 
 /// Accepting fails for want of file descriptors; trying at once again would only burn the processor.
 const ACCEPT_RETRY_TIME: Duration = Duration::from_millis(100);
@@ -170,9 +170,9 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
         }
         let peer = Peer { address: from.ip().to_canonical(), secure: false };
         let connection = Connection::new(&core, &listening, peer);
-        let conversation = converse(connection, stream, from);
+        // Begun inside: a future that is handed in is there twice, as what the task was given and as what it waits for.
         spawn_local(async move {
-            if let Err(error) = conversation.await {
+            if let Err(error) = converse(connection, stream, from).await {
                 tracing::debug!(%error, %from, "gateway: a connection ended");
             }
         });
@@ -180,40 +180,42 @@ async fn accept(core: Rc<Core>, listening: Rc<Listening>, socket: std::net::TcpL
 }
 
 async fn converse(mut connection: Connection, mut stream: TcpStream, from: SocketAddr) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let core = Rc::clone(&connection.core);
     let plan = core.plan();
     let Some(id) = connection.listening.id() else { return Ok(()) };
     let listener = &plan.snapshot.config.listeners[id.at()].it;
     let patience = duration(listener.header_time);
-    let mut ends = (from, stream.local_addr()?);
+    let mut ends = None;
     if listener.proxy_protocol == ProxyProtocol::Required {
         if !plan.snapshot.trusted.contains(connection.peer.address) {
             return Err(io::Error::other("a PROXY header from who is no trusted proxy"));
         }
-        if let Some(said) = timeout(patience, crate::proxy_header::read(&mut stream)).await?? {
-            ends = said;
-            connection.peer.address = ends.0.ip().to_canonical();
+        ends = Box::pin(timeout(patience, crate::proxy_header::read(&mut stream))).await??;
+        if let Some((from, _)) = ends {
+            connection.peer.address = from.ip().to_canonical();
         }
+    }
+    let is_tcp = listener.protocol == Protocol::Tcp;
+    if is_tcp && ends.is_none() {
+        ends = Some((from, stream.local_addr()?));
     }
     let stream = match &plan.snapshot.listener_tls[id.at()] {
         None => Stream::Tcp(stream),
         Some(tls) => {
-            let acceptor = TlsAcceptor::from(std::sync::Arc::clone(&tls.config));
-            Stream::Tls(Box::new(
-                timeout(patience, Box::pin(acceptor.accept(Beneath::new(stream)))).await??.into(),
-            ))
+            let accepting = Box::pin(crate::tls::accept(Arc::clone(&tls.config), stream));
+            Stream::Tls(timeout(patience, accepting).await??)
         }
     };
     connection.peer.secure = stream.is_secure();
     let idle = duration(listener.idle);
-    if listener.protocol == Protocol::Tcp {
+    drop(plan);
+    if let Some(ends) = ends.filter(|_| is_tcp) {
         return Box::pin(crate::tcp::serve(connection, stream, ends)).await;
     }
-    drop(plan);
     match stream {
         Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-            crate::h2::serve(connection, Rewound::new(BytesMut::new(), Stream::Tls(stream))).await
+            let stream = Rewound::new(BytesMut::new(), Stream::Tls(stream));
+            Box::pin(crate::h2::serve(connection, stream)).await
         }
         Stream::Tls(stream) => {
             Box::pin(crate::h1::serve(connection, Stream::Tls(stream), BytesMut::new())).await
@@ -271,5 +273,21 @@ fn tell(first: &[u8]) -> Option<bool> {
     match first[..len] == PREFACE[..len] {
         true if len < PREFACE.len() => None,
         is_http2 => Some(is_http2),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes_of<A, B, C, F: Future>(_begin: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A connection holds all of its time what it could ever need: what is rare, or is served for long by itself, goes on the heap.
+    #[test]
+    fn a_connection_at_rest_is_small() {
+        assert!(bytes_of(converse) <= 1024, "{} bytes", bytes_of(converse));
+        assert!(bytes_of(crate::h1::serve) <= 1280, "{} bytes", bytes_of(crate::h1::serve));
     }
 }

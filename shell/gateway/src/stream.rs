@@ -1,10 +1,12 @@
 //! A connection to a client or an upstream, with or without TLS, and bytes that were read from one too early.
 
-use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::{io, iter};
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -17,22 +19,61 @@ pub(crate) enum Stream {
 }
 
 /// TCP beneath TLS, which takes up to 64 KiB as written that it still holds: it counts what has gone on.
+///
+/// While it is told to hold, it takes what is written and keeps it. That goes in front of the next write after that, as one with
+/// it, or with the next flush.
 #[derive(Debug)]
 pub(crate) struct Beneath {
     stream: TcpStream,
     written: u64,
+    held: Vec<u8>,
+    holds: bool,
 }
 
 impl Beneath {
     pub(crate) fn new(stream: TcpStream) -> Beneath {
-        Beneath { stream, written: 0 }
+        Beneath { stream, written: 0, held: Vec::new(), holds: false }
     }
 
-    fn wrote(&mut self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(n)) = result {
-            self.written += n as u64;
+    pub(crate) fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    /// Writes what it holds.
+    pub(crate) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            ready!(self.poll_write_with_held(cx, &[]))?;
         }
-        result
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives how many bytes of `bufs` were written behind what it holds.
+    fn poll_write_with_held(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let all: Vec<_> = iter::once(io::IoSlice::new(&self.held)).chain(bufs.iter().copied()).collect();
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &all))?;
+        if wrote == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.written += wrote as u64;
+        let of_held = wrote.min(self.held.len());
+        self.held.drain(..of_held);
+        if self.held.is_empty() {
+            self.held = Vec::new();
+        }
+        Poll::Ready(Ok(wrote - of_held))
+    }
+}
+
+impl Drop for Beneath {
+    /// A handshake that failed ends with saying why.
+    fn drop(&mut self) {
+        if !self.held.is_empty() {
+            let _ = self.stream.try_write(&self.held);
+        }
     }
 }
 
@@ -46,6 +87,49 @@ impl AsyncRead for Beneath {
     }
 }
 
+impl AsyncWrite for Beneath {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.holds {
+            bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
+        while !self.held.is_empty() {
+            let wrote = ready!(self.poll_write_with_held(cx, bufs))?;
+            if wrote > 0 {
+                return Poll::Ready(Ok(wrote));
+            }
+        }
+        let wrote = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.written += wrote as u64;
+        Poll::Ready(Ok(wrote))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.holds {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_held(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_held(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// What may take bytes as written that it still holds.
 pub(crate) trait Holds: AsyncWrite + Unpin {
     /// Bytes that it has handed on, so far, of what it held; 0 of one that holds nothing.
@@ -55,6 +139,18 @@ pub(crate) trait Holds: AsyncWrite + Unpin {
 impl Stream {
     pub(crate) fn is_secure(&self) -> bool {
         matches!(self, Stream::Tls(_))
+    }
+
+    /// True if the other side has closed its side of the connection, or all of it.
+    pub(crate) fn is_closed_by_peer(&self) -> bool {
+        let tcp = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => &stream.get_ref().0.stream,
+        };
+        match SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(waiting) => waiting == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     /// The connection itself, if nothing but bytes of ours goes over it.
@@ -192,13 +288,12 @@ impl<S: AsyncRead + Unpin, H: Hears> AsyncRead for Overheard<S, H> {
     }
 }
 
-/// Writes to the stream inside; `$wrote` sees what came of each write.
+/// Writes to the stream inside.
 macro_rules! writes_to_its_stream {
-    ($type:ty, $wrote:expr $(, $own:ident: $bound:path)*) => {
+    ($type:ty $(, $own:ident: $bound:path)*) => {
         impl<$($own: $bound + Unpin),*> AsyncWrite for $type {
             fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-                let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-                $wrote(&mut *self, result)
+                Pin::new(&mut self.stream).poll_write(cx, buf)
             }
 
             fn poll_write_vectored(
@@ -206,8 +301,7 @@ macro_rules! writes_to_its_stream {
                 cx: &mut Context<'_>,
                 bufs: &[io::IoSlice<'_>],
             ) -> Poll<io::Result<usize>> {
-                let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-                $wrote(&mut *self, result)
+                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
             }
 
             fn is_write_vectored(&self) -> bool {
@@ -225,6 +319,67 @@ macro_rules! writes_to_its_stream {
     };
 }
 
-writes_to_its_stream!(Beneath, Beneath::wrote);
-writes_to_its_stream!(Rewound<S>, |_, result| result, S: AsyncWrite);
-writes_to_its_stream!(Overheard<S, H>, |_, result| result, S: AsyncWrite, H: Hears);
+writes_to_its_stream!(Rewound<S>, S: AsyncWrite);
+writes_to_its_stream!(Overheard<S, H>, S: AsyncWrite, H: Hears);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Both ends of a connection.
+    async fn ends() -> (Beneath, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Beneath::new(near), listener.accept().await.unwrap().0)
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn what_is_held_leaves_in_front_of_what_follows_and_with_it() {
+        run(async {
+            let (mut near, mut far) = ends().await;
+            near.hold(true);
+            near.write_all(b"held ").await.unwrap();
+            near.flush().await.unwrap();
+            assert_eq!(near.written, 0);
+            near.hold(false);
+            near.write_all(b"follows").await.unwrap();
+            let mut got = [0; 100];
+            let n = far.read(&mut got).await.unwrap();
+            assert_eq!(&got[..n], b"held follows", "as one write");
+            assert_eq!((near.written, near.held.capacity()), (12, 0));
+        });
+    }
+
+    #[test]
+    fn what_is_held_is_lost_neither_to_a_full_socket_nor_to_a_flush_nor_to_an_end() {
+        run(async {
+            let (mut near, mut far) = ends().await;
+            near.hold(true);
+            let expected: Vec<u8> = (0..20_000_000_u32).map(|at| at as u8).collect();
+            near.write_all(&expected[..9_000_000]).await.unwrap();
+            near.hold(false);
+            let write = async {
+                near.write_all(&expected[9_000_000..19_000_000]).await.unwrap();
+                near.hold(true);
+                near.write_all(&expected[19_000_000..19_999_990]).await.unwrap();
+                near.hold(false);
+                near.flush().await.unwrap();
+                assert_eq!(near.written, 19_999_990);
+                near.hold(true);
+                near.write_all(&expected[19_999_990..]).await.unwrap();
+                drop(near);
+            };
+            let mut got = Vec::new();
+            let (_, read) = tokio::join!(write, far.read_to_end(&mut got));
+            read.unwrap();
+            assert!(got == expected, "{} bytes", got.len());
+        });
+    }
+}

@@ -1,17 +1,28 @@
 //! TLS: certificates out of files, chosen by the name that a client asks for; and what upstreams must prove.
 
+use std::future::{Future, poll_fn};
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::SystemTime;
 
 use rustls::client::verify_server_name;
-use rustls::crypto::ring;
+use rustls::crypto::ring::{self, Ticketer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ProtocolVersion, RootCertStore, ServerConfig};
 use skep_gate::config::listener::Tls;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
+
+use crate::stream::Beneath;
+
+/// Tickets for one client that asks for more than one.
+const TICKETS_MAX: usize = 4;
 
 /// What a listener offers.
 #[derive(Debug)]
@@ -83,6 +94,10 @@ pub(crate) fn listener(tls: &Tls, is_http: bool) -> Result<ListenerTls, String> 
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
+    // Sealed by keys of this listener's own, so that a client may come back however many others came meanwhile. One is enough for who
+    // opens one connection after the other; who wants more may ask (RFC 9149).
+    config.ticketer = Ticketer::new().map_err(|e| e.to_string())?;
+    (config.send_tls13_tickets, config.max_tls13_tickets) = (1, TICKETS_MAX);
     config.alpn_protocols = match tls.alpn.is_empty() && is_http {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => tls.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect(),
@@ -95,6 +110,40 @@ fn certificates(file: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Result<Vec<_>, _> = read.collect();
     let all = all.map_err(|e| format!("{file}: {e}"))?;
     if all.is_empty() { Err(format!("{file}: holds no certificate")) } else { Ok(all) }
+}
+
+/// Does the server's side of a handshake. In TLS 1.3 it ends with tickets, which nobody waits for: they leave with the first bytes
+/// that follow, as one write.
+///
+/// # Errors
+/// It failed, of which the client was told.
+pub(crate) async fn accept(
+    config: Arc<ServerConfig>,
+    stream: TcpStream,
+) -> io::Result<Box<TlsStream<Beneath>>> {
+    let mut beneath = Beneath::new(stream);
+    beneath.hold(true);
+    let mut accepting = TlsAcceptor::from(config).accept(beneath);
+    let mut accepted = poll_fn(|cx| {
+        let polled = Pin::new(&mut accepting).poll(cx);
+        if polled.is_pending()
+            && let Some(beneath) = accepting.get_mut()
+        {
+            // Its turn is over, and the client is waited for.
+            if let Poll::Ready(Err(error)) = beneath.poll_held(cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        polled
+    })
+    .await?;
+    let (beneath, session) = accepted.get_mut();
+    beneath.hold(false);
+    // Before, the last word is the server's, and the client waits for it.
+    if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        poll_fn(|cx| beneath.poll_held(cx)).await?;
+    }
+    Ok(Box::new(accepted.into()))
 }
 
 /// TLS to upstreams, checked against the certificates that the machine trusts.

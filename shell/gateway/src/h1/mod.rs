@@ -58,7 +58,12 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
         if is_empty {
             wire.borrow_mut().rest();
             late.as_mut().reset(Instant::now() + limits.idle);
-            let first = poll_fn(|cx| wire.borrow_mut().poll_first(cx));
+            let mut has_rested = false;
+            let first = poll_fn(|cx| {
+                let polled = wire.borrow_mut().poll_first(cx);
+                has_rested |= polled.is_pending();
+                polled
+            });
             let first = tokio::select! {
                 biased;
                 first = first => first,
@@ -67,6 +72,10 @@ pub(crate) async fn serve(connection: Connection, stream: Stream, input: BytesMu
                 () = &mut closed => break,
             };
             if !matches!(first, Ok(n) if n > 0) {
+                // Who closes while nothing is under way reads no more: there is nobody to be told that nothing follows.
+                if has_rested && wire.borrow().stream.is_closed_by_peer() {
+                    return Ok(());
+                }
                 break;
             }
         }
