@@ -11,7 +11,7 @@ use skep_resp::write_command;
 use crate::bank::{self, Tells};
 use crate::carried::Carrier;
 use crate::history::{HISTORY_DB, Histories, OpRef, Sender};
-use crate::jobs::{JOB_QUEUES, LIST_TICKED, LIST_TRIED, TICKED, TRIED, done_key};
+use crate::jobs::{JOB_QUEUES, LIST_TICKED, LIST_TRIED, LIST_WINDOWED, TICKED, TRIED, WINDOWED, done_key};
 use crate::ledger::{Before, LEDGER_DB, Ledger, NOTES, QUEUES};
 use crate::model::{Model, Words, show};
 use crate::plan::{Fault, Plan};
@@ -231,7 +231,8 @@ impl Client {
         let noted = vec![b"SCARD".to_vec(), done_key().into_bytes()];
         self.send(bytes, noted, Kind::Audit(NOTES), around.wall_min);
         if self.number == 0 {
-            for (queue, script) in [(TRIED, LIST_TRIED), (TICKED, LIST_TICKED)] {
+            let lists = [(TRIED, LIST_TRIED), (TICKED, LIST_TICKED), (WINDOWED, LIST_WINDOWED)];
+            for (queue, script) in lists {
                 let words = ["EVAL", script, "1", queue].map(|w| w.as_bytes().to_vec()).to_vec();
                 self.send(bytes, words, Kind::Audit(queue), around.wall_min);
             }

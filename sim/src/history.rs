@@ -14,7 +14,7 @@ use crate::planted::Planted;
 pub const HISTORY_DB: u8 = 7;
 
 /// Operations that clients send to one key; the rest of [`OPS_MAX`] is for the reads at the end.
-const OPS_PER_KEY: usize = OPS_MAX - 8;
+const OPS_PER_KEY: usize = OPS_MAX - 16;
 /// Operations on one key that are uncertain or may become so: each doubles the orders to be tried.
 const UNCERTAIN_PER_KEY: usize = 10;
 /// Marks the sessions of operations that were sent again, which are told apart by their tokens.
@@ -197,7 +197,10 @@ impl Histories {
     pub fn final_reads(&mut self, from: Sender, at: u64) -> Vec<(Words, OpRef)> {
         let reads = |key: &Key| match key.kind {
             Kind::Queue => vec![Op::Range],
-            Kind::Jobs => NAMES.map(|name| Op::Job(JobOp::Look(name))).to_vec(),
+            Kind::Jobs => {
+                let of = |name| [JobOp::Look(name), JobOp::LookMoved(name)].map(Op::Job);
+                NAMES.map(of).concat()
+            }
             _ => vec![Op::Get],
         };
         let all: Vec<_> = self.keys.iter().map(reads).enumerate().collect();
@@ -350,7 +353,9 @@ fn draw_of_jobs(leases: &[(u8, i64)], rng: &mut Rng) -> JobOp {
     // One of the last; the last one as a rule.
     let back = rng.below(2) * rng.below(3);
     let (of, token) = leases.iter().rev().nth(back as usize).copied().unwrap_or((name, 1));
-    match rng.below(20) {
+    // Two times in three what hinders is not set: in a paused queue little happens.
+    let on = rng.one_in(3);
+    match rng.below(33) {
         0 | 1 => JobOp::Add(name),
         2 | 3 => JobOp::AddUnderWord(name),
         4..9 => JobOp::Take,
@@ -361,6 +366,13 @@ fn draw_of_jobs(leases: &[(u8, i64)], rng: &mut Rng) -> JobOp {
         15 => JobOp::Redo(name),
         16 => JobOp::RedoAll,
         17 => [JobOp::Drop(name), JobOp::DropAll][rng.below(2) as usize],
+        18..22 => JobOp::AddToGroup(name),
+        22 | 23 => JobOp::Pause(on),
+        24 => JobOp::Bound(on),
+        25 | 26 => JobOp::WidenGroup(!on),
+        27 | 28 => JobOp::RedoTo,
+        29 => JobOp::LookMoved(name),
+        30 => JobOp::DropMoved,
         _ => JobOp::Look(name),
     }
 }

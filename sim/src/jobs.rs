@@ -2,12 +2,13 @@
 //! without a cause, at most one completion, tokens that only grow, one of a group at a time (INV-SIM-21), the first ones first
 //! (INV-SIM-25). Of one of them each completion is noted by the
 //! script that acknowledges the job, so that at the end as many are noted as are done. One has limits (INV-SIM-26), one has jobs
-//! that die (INV-SIM-27), one has schedules (INV-SIM-28).
+//! that die (INV-SIM-27), one has schedules (INV-SIM-28), one has words of `DEDUP` (INV-SIM-30).
 
 mod draw;
 mod limits;
 mod ticks;
 mod tries;
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,10 +19,12 @@ use crate::planted::Planted;
 pub use limits::LIMITED;
 pub use ticks::{LIST_TICKED, TICKED};
 pub use tries::{LIST_TRIED, TRIED};
+pub use windows::{LIST_WINDOWED, WINDOWED};
 
 use limits::{Held, Limits};
 use ticks::Ticks;
 use tries::Tries;
+use windows::Windows;
 
 /// The queues, in the ledger's database, from which nothing vanishes.
 pub const JOB_QUEUES: [&str; 3] = ["j0", "j1", LIMITED];
@@ -65,6 +68,7 @@ pub struct Jobs {
     lifts_limits: bool,
     tries: Tries,
     ticks: Ticks,
+    windows: Windows,
     /// Jobs of [`COUNTED`] that are done, as was told at the end.
     done_told: Option<usize>,
 }
@@ -110,6 +114,7 @@ impl Jobs {
         match &queue[..] {
             queue if queue == TRIED.as_bytes() => self.tries.on_sent(words, at),
             queue if queue == TICKED.as_bytes() => self.ticks.on_sent(words),
+            queue if queue == WINDOWED.as_bytes() => self.windows.on_sent(words),
             _ => {}
         }
         match command {
@@ -156,6 +161,11 @@ impl Jobs {
             return broken("INV-SIM-28", rule);
         }
         match (&words[0][..], reply) {
+            (b"QADD", Plain::List(answer)) if is_on(WINDOWED) => {
+                if let Err(rule) = self.windows.on_added(words, (since, at), answer) {
+                    return broken("INV-SIM-30", rule);
+                }
+            }
             (b"QADD", Plain::List(answer)) => {
                 let [Plain::Text(id), Plain::Int(is_new @ (0 | 1))] = &answer[..] else {
                     return wrong("a strange answer");
@@ -346,6 +356,11 @@ impl Jobs {
     /// Compares what [`LIST_TRIED`] tells at the end with what is known.
     pub fn audit_tried(&self, told: &[Plain]) -> Result<(), String> {
         self.tries.audit(told)
+    }
+
+    /// Compares what [`LIST_WINDOWED`] tells at the end with what is known.
+    pub fn audit_windowed(&self, told: &[Plain]) -> Result<(), String> {
+        self.windows.audit(told)
     }
 
     /// Compares what [`LIST_TICKED`] tells at the end with what is known; false if it is to be asked once more.

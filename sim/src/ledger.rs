@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use skep_base::Rng;
 
-use crate::jobs::{JOB_QUEUES, Jobs, TICKED, TRIED};
+use crate::jobs::{JOB_QUEUES, Jobs, TICKED, TRIED, WINDOWED};
 use crate::model::{Plain, Words, show};
 use crate::order::Order;
 use crate::planted::Planted;
@@ -310,6 +310,9 @@ impl Ledger {
         }
         if queue == TRIED {
             return self.jobs.audit_tried(left);
+        }
+        if queue == WINDOWED {
+            return self.jobs.audit_windowed(left);
         }
         let none = BTreeSet::new();
         let of =

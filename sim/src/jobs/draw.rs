@@ -6,11 +6,12 @@ use skep_base::Rng;
 
 use super::limits::Limits;
 use super::tries::Tries;
-use super::{Jobs, KEEP_MS, LIMITED, TICKED, TRIED, text};
+use super::windows::Windows;
+use super::{Jobs, KEEP_MS, LIMITED, TICKED, TRIED, WINDOWED, text};
 use crate::model::Words;
 
 /// All of them, as often as they are drawn.
-const ALL_QUEUES: [&str; 7] = ["j0", "j1", LIMITED, LIMITED, TRIED, TRIED, TICKED];
+const ALL_QUEUES: [&str; 9] = ["j0", "j1", LIMITED, LIMITED, TRIED, TRIED, TICKED, WINDOWED, WINDOWED];
 
 impl Jobs {
     /// Something that a client does next; `wall` is what a clock shows.
@@ -26,6 +27,7 @@ impl Jobs {
             }
             (LIMITED, 1) if self.lifts_limits => Limits::lift(),
             (LIMITED, 7 | 8) | (_, 4..7) => take(queue, rng),
+            (WINDOWED, 7) => self.add(name, rng),
             (_, 0..4) => self.add(name, rng),
             (_, chosen) => self.use_lease(name, chosen, rng),
         }
@@ -36,7 +38,7 @@ impl Jobs {
         let known = self.sent.get(&queue).map_or(0, BTreeSet::len) as u64;
         // One time in four a job that was sent already, as a client does that had no answer; not one that may be gone.
         let id = match known {
-            1.. if name != TRIED && rng.one_in(4) => {
+            1.. if name != TRIED && name != WINDOWED && rng.one_in(4) => {
                 let ids = &self.sent[&queue];
                 ids.iter().nth(rng.below(known) as usize).cloned().expect("below the number of ids")
             }
@@ -48,6 +50,10 @@ impl Jobs {
         let mut words = vec![text("QADD"), queue, id.clone(), text("ID"), id];
         if name == TRIED {
             words.extend(Tries::options(rng));
+            return words;
+        }
+        if name == WINDOWED {
+            words.extend(Windows::options(rng));
             return words;
         }
         words.extend([text("TRIES"), text("0"), text("KEEP"), KEEP_MS.to_string().into_bytes()]);

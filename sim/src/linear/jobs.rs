@@ -1,6 +1,7 @@
-//! A queue of leased jobs for [`super`]: two jobs that may be added by their names or under one word of `DEDUP`, each with a few
-//! tries. Leases, memories and what is done outlast the run, so that nothing happens by itself and the order of the
-//! commands says all.
+//! A queue of leased jobs for [`super`]: two jobs that may be added by their names, in one group, or under one word of `DEDUP`, each
+//! with a few tries. The queue is paused and goes on, takes one unfinished job or all, gives out one of the group or both; what is dead
+//! is moved to another queue. Leases, memories and what is done outlast the run, so that nothing happens by itself and the order of
+//! the commands says all.
 
 use crate::model::{Plain, Words};
 
@@ -17,6 +18,7 @@ pub const NAMES: [Name; 2] = *b"ab";
 pub enum JobOp {
     Add(Name),
     AddUnderWord(Name),
+    AddToGroup(Name),
     Take,
     /// With the token of a lease, as the others that give one up.
     Ack(Name, i64),
@@ -30,6 +32,17 @@ pub enum JobOp {
     /// What is dead.
     DropAll,
     Look(Name),
+    /// `PAUSED`.
+    Pause(bool),
+    /// `MAXLEN` of one, or none.
+    Bound(bool),
+    /// `GROUPLIMIT` of two, or of one.
+    WidenGroup(bool),
+    /// What is dead goes to another queue.
+    RedoTo,
+    /// In the other queue.
+    LookMoved(Name),
+    DropMoved,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -44,6 +57,10 @@ pub enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JobTold {
     Nothing,
+    /// A setting is set.
+    Set,
+    /// `MAXLEN` is reached.
+    Full,
     /// It is there, and is new.
     Added(Name, bool),
     /// With token and attempt.
@@ -65,6 +82,7 @@ struct Job {
     attempt: i64,
     /// Of the newest lease; 0 if nobody was told.
     token: i64,
+    is_grouped: bool,
 }
 
 /// The jobs, the oldest first.
@@ -75,11 +93,16 @@ pub struct Jobs {
     word: Option<Name>,
     /// The greatest token that was told.
     newest: i64,
+    is_paused: bool,
+    is_bounded: bool,
+    is_group_wide: bool,
+    /// What is in the other queue, ready and untouched.
+    moved: Vec<Name>,
 }
 
 impl JobOp {
     pub fn is_read(self) -> bool {
-        matches!(self, JobOp::Look(_))
+        matches!(self, JobOp::Look(_) | JobOp::LookMoved(_))
     }
 
     /// The command on the queue `key`; for a planted bug without the word of `DEDUP`.
@@ -92,6 +115,7 @@ impl JobOp {
             JobOp::Add(name) => add(name),
             JobOp::AddUnderWord(name) if forgets_word => add(name),
             JobOp::AddUnderWord(name) => format!("{} DEDUP word {FOR_EVER_MS}", add(name)),
+            JobOp::AddToGroup(name) => format!("{} GROUP g", add(name)),
             JobOp::Take => format!("QTAKE 1 {key} LEASE {FOR_EVER_MS}"),
             JobOp::Ack(name, token) => lease("QACK", name, token),
             JobOp::Fail(name, token) => format!("{} DELAY 0", lease("QFAIL", name, token)),
@@ -102,6 +126,12 @@ impl JobOp {
             JobOp::Drop(name) => format!("QDROP {key} {}", id(name)),
             JobOp::DropAll => format!("QDROP {key} ALL DEAD"),
             JobOp::Look(name) => format!("QGET {key} {}", id(name)),
+            JobOp::Pause(on) => format!("QSET {key} PAUSED {}", if on { "yes" } else { "no" }),
+            JobOp::Bound(on) => format!("QSET {key} MAXLEN {}", u8::from(on)),
+            JobOp::WidenGroup(on) => format!("QSET {key} GROUPLIMIT {}", 1 + u8::from(on)),
+            JobOp::RedoTo => format!("QREDO {key} ALL TO {{{key}}}moved"),
+            JobOp::LookMoved(name) => format!("QGET {{{key}}}moved {}", id(name)),
+            JobOp::DropMoved => format!("QDROP {{{key}}}moved ALL READY"),
         };
         line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
     }
@@ -110,11 +140,18 @@ impl JobOp {
     pub fn told(self, reply: &Plain) -> Option<JobTold> {
         let name_of = |id: &[u8]| NAMES.into_iter().find(|name| id == [*name]);
         Some(match (self, reply) {
-            (JobOp::Add(_) | JobOp::AddUnderWord(_), Plain::List(answer)) => match &answer[..] {
-                [Plain::Text(id), Plain::Int(new @ (0 | 1))] => JobTold::Added(name_of(id)?, *new == 1),
+            (JobOp::Add(_) | JobOp::AddUnderWord(_) | JobOp::AddToGroup(_), reply) => match reply {
+                Plain::Error(error) if error.starts_with(b"QFULL") => JobTold::Full,
+                Plain::List(answer) => match &answer[..] {
+                    [Plain::Text(id), Plain::Int(new @ (0 | 1))] => JobTold::Added(name_of(id)?, *new == 1),
+                    _ => return None,
+                },
                 _ => return None,
             },
-            (JobOp::Take | JobOp::Look(_), Plain::Nil) => JobTold::Nothing,
+            (JobOp::Pause(_) | JobOp::Bound(_) | JobOp::WidenGroup(_), Plain::Text(ok)) if ok == b"OK" => {
+                JobTold::Set
+            }
+            (JobOp::Take | JobOp::Look(_) | JobOp::LookMoved(_), Plain::Nil) => JobTold::Nothing,
             (JobOp::Take, Plain::List(leases)) => match &leases[..] {
                 [Plain::List(lease)] => match &lease[..] {
                     [_, Plain::Text(id), Plain::Int(token), _, Plain::Int(attempt), ..] => {
@@ -127,10 +164,9 @@ impl JobOp {
             (JobOp::Ack(..), Plain::Int(1)) => JobTold::Acknowledged,
             (JobOp::Fail(..) | JobOp::Free(..), Plain::Int(_)) => JobTold::Again,
             (JobOp::Fail(..) | JobOp::FailDead(..), Plain::Text(fate)) if fate == b"dead" => JobTold::Dead,
-            (JobOp::Redo(_) | JobOp::RedoAll | JobOp::Drop(_) | JobOp::DropAll, Plain::Int(n)) => {
-                JobTold::Number(*n)
-            }
-            (JobOp::Look(_), Plain::List(fields)) => {
+            (JobOp::Redo(_) | JobOp::RedoAll | JobOp::RedoTo, Plain::Int(n)) => JobTold::Number(*n),
+            (JobOp::Drop(_) | JobOp::DropAll | JobOp::DropMoved, Plain::Int(n)) => JobTold::Number(*n),
+            (JobOp::Look(_) | JobOp::LookMoved(_), Plain::List(fields)) => {
                 let field = |name: &[u8]| {
                     let at = fields.iter().step_by(2).position(|n| *n == Plain::Text(name.to_vec()))?;
                     fields.get(2 * at + 1)
@@ -162,15 +198,16 @@ impl Jobs {
 
     fn carry_out(&mut self, op: JobOp, told: Option<JobTold>) -> JobTold {
         match op {
-            JobOp::Add(name) => match self.job(name) {
+            JobOp::Add(name) | JobOp::AddToGroup(name) => match self.job(name) {
                 Some(_) => JobTold::Added(name, false),
-                None => self.add(name),
+                None => self.add(name, matches!(op, JobOp::AddToGroup(_))),
             },
             JobOp::AddUnderWord(name) => match (self.job(name).map(|job| job.name), self.word) {
                 (Some(known), _) | (None, Some(known)) => JobTold::Added(known, false),
                 (None, None) => {
-                    self.word = Some(name);
-                    self.add(name)
+                    let told = self.add(name, false);
+                    self.word = Some(name).filter(|_| told != JobTold::Full);
+                    told
                 }
             },
             JobOp::Take => self.take(told),
@@ -203,6 +240,15 @@ impl Jobs {
                 Some(job) => JobTold::Stands(job.phase, job.attempt),
                 None => JobTold::Nothing,
             },
+            JobOp::Pause(on) => set(&mut self.is_paused, on),
+            JobOp::Bound(on) => set(&mut self.is_bounded, on),
+            JobOp::WidenGroup(on) => set(&mut self.is_group_wide, on),
+            JobOp::RedoTo => self.move_dead(),
+            JobOp::LookMoved(name) => match self.moved.contains(&name) {
+                true => JobTold::Stands(Phase::Ready, 0),
+                false => JobTold::Nothing,
+            },
+            JobOp::DropMoved => JobTold::Number(self.moved.drain(..).count() as i64),
         }
     }
 
@@ -210,13 +256,20 @@ impl Jobs {
         self.jobs.iter_mut().find(|job| job.name == name)
     }
 
-    fn add(&mut self, name: Name) -> JobTold {
-        self.jobs.push(Job { name, phase: Phase::Ready, attempt: 0, token: 0 });
+    fn add(&mut self, name: Name, is_grouped: bool) -> JobTold {
+        let is_unfinished = |job: &Job| matches!(job.phase, Phase::Ready | Phase::Leased);
+        if self.is_bounded && self.jobs.iter().any(is_unfinished) {
+            return JobTold::Full;
+        }
+        self.jobs.push(Job { name, phase: Phase::Ready, attempt: 0, token: 0, is_grouped });
         JobTold::Added(name, true)
     }
 
     fn take(&mut self, told: Option<JobTold>) -> JobTold {
-        let Some(job) = self.jobs.iter_mut().find(|job| job.phase == Phase::Ready) else {
+        let in_work = self.jobs.iter().filter(|job| job.is_grouped && job.phase == Phase::Leased).count();
+        let waits_for_group = in_work > usize::from(self.is_group_wide);
+        let is_offered = |job: &&mut Job| job.phase == Phase::Ready && !(job.is_grouped && waits_for_group);
+        let Some(job) = self.jobs.iter_mut().find(is_offered).filter(|_| !self.is_paused) else {
             return JobTold::Nothing;
         };
         let token = match told {
@@ -251,6 +304,22 @@ impl Jobs {
         self.jobs.retain(|job| !which(job));
         JobTold::Number((before - self.jobs.len()) as i64)
     }
+
+    /// What the other queue has under the same name stays.
+    fn move_dead(&mut self) -> JobTold {
+        let goes = |job: &Job, moved: &[Name]| job.phase == Phase::Dead && !moved.contains(&job.name);
+        let names: Vec<Name> =
+            self.jobs.iter().filter(|job| goes(job, &self.moved)).map(|job| job.name).collect();
+        self.jobs.retain(|job| !names.contains(&job.name));
+        self.moved.extend(&names);
+        self.moved.sort_unstable();
+        JobTold::Number(names.len() as i64)
+    }
+}
+
+fn set(setting: &mut bool, on: bool) -> JobTold {
+    *setting = on;
+    JobTold::Set
 }
 
 impl Job {
@@ -300,6 +369,43 @@ mod tests {
         for (op, told, expected) in steps {
             let (after, found) = jobs.apply(op, Some(told));
             let expected = if expected == JobTold::Lease(A, 0, 0) { JobTold::Nothing } else { expected };
+            assert_eq!(found, expected, "{op:?}");
+            jobs = after;
+        }
+    }
+
+    #[test]
+    fn settings_hold_and_the_dead_are_moved() {
+        const A: Name = NAMES[0];
+        const B: Name = NAMES[1];
+        let steps = [
+            (JobOp::Bound(true), JobTold::Set),
+            (JobOp::AddToGroup(A), JobTold::Added(A, true)),
+            (JobOp::AddUnderWord(B), JobTold::Full),
+            (JobOp::AddToGroup(A), JobTold::Added(A, false)),
+            (JobOp::Bound(false), JobTold::Set),
+            (JobOp::AddToGroup(B), JobTold::Added(B, true)),
+            (JobOp::Pause(true), JobTold::Set),
+            (JobOp::Take, JobTold::Nothing),
+            (JobOp::Pause(false), JobTold::Set),
+            (JobOp::Take, JobTold::Lease(A, 1, 1)),
+            (JobOp::Take, JobTold::Nothing),
+            (JobOp::WidenGroup(true), JobTold::Set),
+            (JobOp::Take, JobTold::Lease(B, 2, 1)),
+            (JobOp::FailDead(A, 1), JobTold::Dead),
+            (JobOp::RedoTo, JobTold::Number(1)),
+            (JobOp::Look(A), JobTold::Nothing),
+            (JobOp::LookMoved(A), JobTold::Stands(Phase::Ready, 0)),
+            (JobOp::AddUnderWord(A), JobTold::Added(A, true)),
+            (JobOp::Take, JobTold::Lease(A, 3, 1)),
+            (JobOp::FailDead(A, 3), JobTold::Dead),
+            (JobOp::RedoTo, JobTold::Number(0)),
+            (JobOp::DropMoved, JobTold::Number(1)),
+            (JobOp::RedoTo, JobTold::Number(1)),
+        ];
+        let mut jobs = Jobs::default();
+        for (op, expected) in steps {
+            let (after, found) = jobs.apply(op, Some(expected));
             assert_eq!(found, expected, "{op:?}");
             jobs = after;
         }
