@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,7 +11,8 @@ use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
 use h2::{Reason, RecvStream};
 use http::header::{CONTENT_LENGTH, DATE, TE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Body;
 use skep_gate::http1::reply::has_body;
 use skep_gate::http2::{Care, Headings, KeepAlive};
@@ -26,11 +26,11 @@ use crate::gather::Gathered;
 use crate::h1::{LINGER_BYTES_MAX, LINGER_TIME};
 use crate::http2::{Pump, Received, Tunnel, ping};
 use crate::listen::Connection;
-use crate::proxy;
+use crate::proxy::{self, Answered};
 use crate::reply::Reply;
 use crate::source::Inbound;
 use crate::stream::{Hears, Overheard, Rewound, Stream};
-use crate::streams::{Pace, Place, Streams};
+use crate::streams::{Pace, Place, Streams, Taken};
 use crate::websocket;
 
 /// Requests of one connection at once; a client with more to ask waits, or opens another.
@@ -142,9 +142,9 @@ fn poll_serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Poll<io::Result<()>> {
     while let Some(begun) = ready!(client.poll_accept(cx)) {
         let (request, respond) = begun.map_err(io::Error::other)?;
-        let connection = Rc::clone(connection);
-        // On the heap at once: its task would move it there, and out again at its end.
-        streams.spawn(|place| Box::pin(answer(connection, place, request, respond)));
+        let (head, hears) = request.into_parts();
+        let (connection, head) = (Rc::clone(connection), Box::new(head));
+        streams.spawn(|place| answer(connection, place, (head, hears), respond));
     }
     Poll::Ready(Ok(()))
 }
@@ -153,10 +153,9 @@ fn poll_serve<S: AsyncRead + AsyncWrite + Unpin>(
 async fn answer(
     connection: Rc<Connection>,
     place: Place,
-    request: Request<RecvStream>,
+    (mut head, hears): (Box<Parts>, RecvStream),
     mut respond: SendResponse<Bytes>,
 ) {
-    let (mut head, hears) = request.into_parts();
     let opening = websocket::translate(&connection.core, &mut head);
     let (body, hears) = match opening {
         Some(_) => (Inbound::Empty, Some(hears)),
@@ -164,7 +163,8 @@ async fn answer(
     };
     let method = head.method.clone();
     let answered = {
-        let mut carried = pin!(proxy::carry(&connection, Request::from_parts(head, body)));
+        // On the heap, and only while it lasts.
+        let mut carried = Box::pin(proxy::carry(&connection, head, body));
         poll_fn(|cx| match carried.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
             Poll::Pending => respond.poll_reset(cx).map(|_| None),
@@ -177,30 +177,48 @@ async fn answer(
         answered = opening.answer(answered);
     }
     shorten(&mut answered.response, &method);
-    let (mut head, body) = answered.response.into_parts();
-    head.headers.remove(TE);
-    if !head.headers.contains_key(DATE) {
-        head.headers.insert(DATE, date());
+    match reply(place, answered, hears, &mut respond) {
+        Rest::None => {}
+        Rest::Body(mut pump) => poll_fn(|cx| pump.poll(cx)).await,
+        Rest::WebSocket(client, upstream) => Box::pin(websocket::carry(client, *upstream)).await,
     }
+}
+
+/// What follows the head of a reply.
+enum Rest {
+    None,
+    Body(Pump<Taken>),
+    WebSocket(Tunnel, Box<proxy::Tunnel>),
+}
+
+/// Sends the head of a reply.
+fn reply(
+    place: Place,
+    answered: Answered,
+    hears: Option<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+) -> Rest {
+    let (mut head, body) = answered.response.into_parts();
     let ends = body.is_end_stream() && answered.tunnel.is_none();
-    if !ends
-        && let Some(length) = body.size_hint().exact()
-        && answered.tunnel.is_none()
+    let length = body.size_hint().exact().filter(|_| !ends && answered.tunnel.is_none());
+    if let Some(length) = length
         && !head.headers.contains_key(CONTENT_LENGTH)
     {
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    if !head.headers.contains_key(DATE) {
+        head.headers.insert(DATE, date());
+    }
+    head.headers.remove(TE);
     let Ok(says) = respond.send_response(Response::from_parts(head, ()), ends) else {
         // Its stream or connection is gone, or it has lines that HTTP/2 does not know.
-        return respond.send_reset(Reason::INTERNAL_ERROR);
+        respond.send_reset(Reason::INTERNAL_ERROR);
+        return Rest::None;
     };
     match (answered.tunnel, hears) {
-        (Some(tunnel), Some(hears)) => websocket::carry(Tunnel::new(says, hears), tunnel).await,
-        _ if ends => {}
-        _ => {
-            let mut pump = Pump::new(place.watch(body), says, Reason::INTERNAL_ERROR);
-            poll_fn(|cx| pump.poll(cx)).await;
-        }
+        (Some(tunnel), Some(hears)) => Rest::WebSocket(Tunnel::new(says, hears), Box::new(tunnel)),
+        _ if ends => Rest::None,
+        _ => Rest::Body(Pump::new(place.watch(body), says, Reason::INTERNAL_ERROR)),
     }
 }
 

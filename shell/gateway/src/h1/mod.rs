@@ -16,7 +16,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, Version};
+use http::{Method, Response, Version};
 use skep_gate::http1::request::{self, Bad, Framing, Head};
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -159,7 +159,7 @@ async fn exchange(
     };
     let answered = {
         // On the heap, and only while it lasts: a connection that rests is many times smaller than one that asks.
-        let mut carried = Box::pin(proxy::carry(connection, Request::from_parts(parts, body)));
+        let mut carried = Box::pin(proxy::carry(connection, Box::new(parts), body));
         // Who goes while its request is under way needs no answer.
         poll_fn(|cx| match carried.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
@@ -177,7 +177,7 @@ async fn exchange(
     let (parts, body) = response.into_parts();
     let again = write(wire, &asked, parts, body, limits.body_idle).await?;
     if let Some(tunnel) = tunnel {
-        tunnel::carry(wire, tunnel).await;
+        Box::pin(tunnel::carry(wire, tunnel)).await;
         return Ok(false);
     }
     let done = wire.borrow().is_body_done();

@@ -215,7 +215,11 @@ async fn run(
 ) -> Result<Response<Arriving>, Ended> {
     let mut stale = before;
     loop {
-        let taken = upstream.take(|waits| core.tell(waiting(id, attempt, waits))).await;
+        let taken = match upstream.take_now() {
+            Some(lease) => Ok(lease),
+            // On the heap, as what few requests need.
+            None => Box::pin(upstream.take(|waits| core.tell(waiting(id, attempt, waits)))).await,
+        };
         let lease = taken.map_err(|error| {
             tracing::debug!(%error, upstream = upstream.key.address, "gateway: no connection");
             Ended::Failed(Failure::NotSent)

@@ -105,7 +105,7 @@ fn time_left(head: &Head<'_>) -> Option<Micros> {
 
 /// What is sent, and where to.
 pub(super) struct Outbound {
-    pub(super) template: Template,
+    pub(super) template: Box<Template>,
     pub(super) arrival: Arrival,
     /// The pool that gets a copy, with the configuration whose number it is, and what binds it there.
     pub(super) copy_to: Option<(PoolId, Generation, Ties)>,

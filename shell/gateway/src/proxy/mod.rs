@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
 use skep_gate::protect::forwarded::{self, Client, Trust};
 use skep_gate::router::{Action, Head, plain_authority, request_path};
 
@@ -63,10 +63,9 @@ impl From<Response<Reply>> for Answered {
     }
 }
 
-/// Carries one request.
-pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) -> Answered {
+/// Carries one request. Its head is on the heap: a future has a place of its own for each time that it is handed on.
+pub(crate) async fn carry(connection: &Connection, parts: Box<Parts>, body: Inbound) -> Answered {
     let core = &connection.core;
-    let (parts, body) = request.into_parts();
     let plan = core.plan();
     let id = request_id(core, &parts.headers);
     let snapshot = &plan.snapshot;
@@ -152,7 +151,7 @@ pub(crate) async fn carry(connection: &Connection, request: Request<Inbound>) ->
         }
         Action::Forward(forward) => {
             let template = Template::new(&asked, connection, &plan, &forward, found.plan, (&own.id, &body));
-            let Some(template) = template else {
+            let Some(template) = template.map(Box::new) else {
                 return own.answer(400, "what the route makes of the path cannot be sent").into();
             };
             let arrival = forward::arrival(core, &plan, route, (forward.pool, forward.backup), &head);

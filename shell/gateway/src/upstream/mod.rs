@@ -299,6 +299,14 @@ impl Upstream {
         drop((old, old_shared));
     }
 
+    /// A connection that is there.
+    pub(crate) fn take_now(&self) -> Option<Lease> {
+        match self.key.http2 {
+            false => self.resting_one().map(|connection| Lease { held: Held::H1(connection), is_used: true }),
+            true => self.shared_one().map(|stream| Lease { held: Held::H2(stream), is_used: true }),
+        }
+    }
+
     /// A connection, waiting for one if as many as may be are in use: `tell` hears that it waits, and that it does no more.
     ///
     /// # Errors
@@ -318,12 +326,8 @@ impl Upstream {
 
     async fn take_h1(self: &Rc<Self>, place: &mut Waiting<impl Fn(bool)>) -> io::Result<Lease> {
         loop {
-            while let Some(resting) = self.resting_one() {
-                // What the runtime heard when it last asked the system, which was for this request or later: an upstream that
-                // has closed a connection is found out before that is used, as far as that can be.
-                if resting.is_quiet() {
-                    return Ok(Lease { held: Held::H1(resting.connection), is_used: true });
-                }
+            if let Some(lease) = self.take_now() {
+                return Ok(lease);
             }
             if self.open.get() < self.connections_max.get() {
                 let counted = self.count();
@@ -345,8 +349,16 @@ impl Upstream {
         }
     }
 
-    fn resting_one(&self) -> Option<Resting> {
-        self.resting.borrow_mut().pop()
+    fn resting_one(&self) -> Option<Rc<RefCell<h1::Connection>>> {
+        loop {
+            // Dropping a connection touches this upstream, so it happens after the borrow.
+            let resting = self.resting.borrow_mut().pop()?;
+            // What the runtime heard when it last asked the system, which was for this request or later: an upstream that
+            // has closed a connection is found out before that is used, as far as that can be.
+            if resting.is_quiet() {
+                return Some(resting.connection);
+            }
+        }
     }
 
     /// The reply over this connection has ended: it rests until it is needed again, if it can be used.
@@ -397,8 +409,8 @@ impl Lease {
                 let response = h1::send(connection, request).await?;
                 Ok(response.map(Arriving::H1))
             }
-            (Held::H2(stream), Asking::H2(request)) => h2::send(stream, *request).await,
-            (Held::H2(stream), Asking::WebSocket(opening)) => h2::open(stream, opening).await,
+            (Held::H2(stream), Asking::H2(request)) => h2::send(stream, request).await,
+            (Held::H2(stream), Asking::WebSocket(opening)) => Box::pin(h2::open(stream, opening)).await,
             _ => unreachable!("a request is made for its upstream"),
         }
     }

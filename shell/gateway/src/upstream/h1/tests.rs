@@ -61,13 +61,13 @@ fn a_connection_that_closed_is_found_out_however_much_its_task_has_done_in_this_
         drop(server);
         let resting = upstream.resting_one().expect("it rests");
         // The runtime hears of it before the next turn; in that turn much is done before anybody looks.
-        while resting.connection.borrow_mut().is_quiet() {
+        while resting.borrow_mut().is_quiet() {
             tokio::task::yield_now().await;
         }
         while has_budget_remaining() {
             cooperative(std::future::ready(())).await;
         }
-        assert!(!resting.connection.borrow_mut().is_quiet());
+        assert!(!resting.borrow_mut().is_quiet());
     });
 }
 

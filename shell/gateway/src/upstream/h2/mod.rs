@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -95,15 +95,18 @@ impl Drop for Stream {
 }
 
 impl Upstream {
+    /// A place in a connection that is there.
+    pub(super) fn shared_one(&self) -> Option<Stream> {
+        let shared = self.shared.borrow();
+        let found = shared.iter().find(|shared| shared.has_room())?;
+        found.streams.set(found.streams.get() + 1);
+        Some(Stream(Rc::clone(found)))
+    }
+
     pub(super) async fn take_h2(self: &Rc<Self>, place: &mut Waiting<impl Fn(bool)>) -> io::Result<Lease> {
         loop {
-            let found = {
-                let shared = self.shared.borrow();
-                shared.iter().find(|shared| shared.has_room()).cloned()
-            };
-            if let Some(shared) = found {
-                shared.streams.set(shared.streams.get() + 1);
-                return Ok(Lease { held: Held::H2(Stream(shared)), is_used: true });
+            if let Some(lease) = self.take_now() {
+                return Ok(lease);
             }
             let is_full = self.open.get() >= self.connections_max.get();
             if self.connecting.get() || is_full {
@@ -214,13 +217,13 @@ async fn carry(mut connection: Connection<Socket, Bytes>, shared: Weak<Shared>, 
 /// [`SendFault`].
 pub(super) async fn send(
     stream: Stream,
-    request: Request<Sending>,
+    request: Box<Request<Sending>>,
 ) -> Result<Response<super::Arriving>, SendFault> {
+    let Some(mut sender) = stream.sender() else {
+        return Err(SendFault::NotSent(Some(Asking::H2(request))));
+    };
     let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
-    let Some(mut sender) = stream.sender().await else {
-        return Err(SendFault::NotSent(Some(Asking::H2(Box::new(Request::from_parts(head, body))))));
-    };
     let sent = sender.send_request(Request::from_parts(head, ()), ends);
     let (response, says) = sent.map_err(|_| SendFault::NotSent(None))?;
     let patience = body.patience();
@@ -289,13 +292,14 @@ impl Arriving {
 
 impl Stream {
     /// What begins a request; none if the connection takes no more.
-    async fn sender(&self) -> Option<SendRequest<Bytes>> {
+    fn sender(&self) -> Option<SendRequest<Bytes>> {
         let mut sender = self.0.sender.clone();
-        let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
-        if ready.is_err() {
+        // A clone has begun nothing that it could wait for.
+        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut Context::from_waker(Waker::noop())) {
             self.0.leaves.set(true);
+            return None;
         }
-        ready.is_ok().then_some(sender)
+        Some(sender)
     }
 
     /// The head of the reply to a request that was just begun; `beside` is done whenever it is asked for.

@@ -52,7 +52,7 @@ pub(in crate::upstream) async fn open(
         Some(false) => return Err(SendFault::NotTaken),
         Some(true) => {}
     }
-    let Some(mut sender) = stream.sender().await else {
+    let Some(mut sender) = stream.sender() else {
         return Err(SendFault::NotSent(Some(Asking::WebSocket(opening))));
     };
     let Opening { request, key } = opening;
