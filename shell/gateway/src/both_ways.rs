@@ -34,6 +34,14 @@ impl BothWays {
         self.change(both_ways::BothWays::fail);
     }
 
+    pub(crate) fn hold(&self, holds: bool) {
+        self.change(|ways| ways.hold(holds));
+    }
+
+    pub(crate) fn client_is_late(&self) {
+        self.change(both_ways::BothWays::client_is_late);
+    }
+
     pub(crate) fn begin(&self, idle: Duration) {
         self.change(|ways| ways.begin(self.now(), Micros(idle.as_micros() as u64)));
     }

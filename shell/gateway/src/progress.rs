@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep_until};
 pub(crate) struct Progress {
     /// When the upstream last took something.
     moved: Cell<Instant>,
-    /// All that the client has sent is on its way.
+    /// All that the client has sent is on its way, or waits for the upstream to take it.
     waits_for_client: Cell<bool>,
+    /// Something of it waits.
+    holds: Cell<bool>,
     is_sent: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -23,6 +25,7 @@ impl Progress {
         Rc::new(Progress {
             moved: Cell::new(Instant::now()),
             waits_for_client: Cell::new(false),
+            holds: Cell::new(false),
             is_sent: Cell::new(false),
             waker: RefCell::new(None),
         })
@@ -36,9 +39,15 @@ impl Progress {
     /// The next piece is on its way; or, `is_there` being false, the client has not sent it yet.
     pub(crate) fn next(&self, is_there: bool) {
         self.waits_for_client.set(!is_there);
-        if is_there {
+        // What joins something that waits is no word of the upstream's.
+        if is_there && !self.holds.get() {
             self.has_moved();
         }
+    }
+
+    /// There is something that the upstream does not take; or, `holds` being false, no more.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.holds.set(holds);
     }
 
     /// Nothing follows.
@@ -65,7 +74,7 @@ impl Progress {
     /// Waits until the upstream has taken nothing for `time` of what is there.
     pub(crate) async fn stalled(&self, time: Duration) {
         loop {
-            let until = match self.waits_for_client.get() {
+            let until = match self.waits_for_client.get() && !self.holds.get() {
                 true => Instant::now() + time,
                 false => self.moved.get() + time,
             };

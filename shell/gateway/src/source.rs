@@ -340,7 +340,7 @@ impl Source {
                     continue;
                 }
                 state.fault = Some(SourceFault::Late);
-                self.both_ways.fail();
+                self.both_ways.client_is_late();
                 return Poll::Ready(Some(Err(SourceFault::Late)));
             }
             return Poll::Pending;
@@ -438,6 +438,12 @@ impl Sending {
     /// How long a pause may be.
     pub(crate) fn patience(&self) -> Duration {
         self.source.patience
+    }
+
+    /// Tells whether there is something of it that the upstream does not take.
+    pub(crate) fn hold(&self, holds: bool) {
+        self.progress.hold(holds);
+        self.source.both_ways.hold(holds);
     }
 }
 

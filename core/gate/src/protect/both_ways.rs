@@ -17,8 +17,10 @@ pub struct BothWays {
     ended: bool,
     /// The client's side has failed.
     failed: bool,
-    /// The upstream has taken all that came of the body, and more is asked for.
+    /// More of the body is asked for.
     asks: bool,
+    /// The upstream has not taken all that came of it.
+    holds: bool,
 }
 
 impl BothWays {
@@ -44,6 +46,20 @@ impl BothWays {
         self.asks = true;
     }
 
+    /// There is something of the body that the upstream does not take; or, `holds` being false, no more.
+    pub fn hold(&mut self, holds: bool) {
+        self.holds = holds;
+    }
+
+    /// The client has said nothing for as long as it may. If it is the upstream that takes nothing of what is there, and says nothing
+    /// itself, their conversation ends, and the client has not failed.
+    pub fn client_is_late(&mut self) {
+        match self.is_conversation() && self.holds {
+            true => self.end(),
+            false => self.fail(),
+        }
+    }
+
     /// The client said something.
     pub fn client_says(&mut self, now: Micros) {
         (self.said, self.asks) = (now, false);
@@ -66,10 +82,10 @@ impl BothWays {
     }
 
     /// Whether it speaks against the upstream that its reply broke so. Where both were silent it does only if the client was not asked
-    /// for more.
+    /// for more, or the upstream has not even taken what there is.
     pub fn blames_upstream(&self, failure: Failure) -> bool {
         let both_silent = failure == Failure::Timeout && self.is_conversation();
-        !(self.failed || both_silent && self.asks)
+        !(self.failed || both_silent && self.asks && !self.holds)
     }
 }
 
@@ -87,6 +103,9 @@ mod tests {
         Upstream,
         End,
         Fail,
+        Hold,
+        Taken,
+        Late,
     }
     use Event::*;
 
@@ -100,6 +119,9 @@ mod tests {
                 Upstream => ways.upstream_says(Micros(*now)),
                 End => ways.end(),
                 Fail => ways.fail(),
+                Hold => ways.hold(true),
+                Taken => ways.hold(false),
+                Late => ways.client_is_late(),
             }
         }
         ways
@@ -130,8 +152,14 @@ mod tests {
             // The upstream waits for the client as much as the client for the upstream, whosever time is over first.
             (&[(0, Ask), (0, Begin)][..], late, false),
             (&[(0, Begin), (5, Client), (5, Ask), (9, Upstream)], late, false),
-            // It has not taken what there is.
+            // It has not taken what there is, whosever time is over first, and be more asked for or not.
             (&[(0, Begin)], late, true),
+            (&[(0, Ask), (0, Hold), (0, Begin)], late, true),
+            (&[(0, Ask), (0, Hold), (0, Begin), (100, Late)], reset, true),
+            (&[(0, Ask), (0, Hold), (0, Begin), (9, Taken)], late, false),
+            (&[(0, Ask), (0, Hold), (0, Begin), (9, Taken), (109, Late)], reset, false),
+            // Without a reply the client's time is its own.
+            (&[(0, Ask), (0, Hold), (100, Late)], reset, false),
             (&[(0, Begin), (5, Ask), (6, Client)], late, true),
             // The request is over, or no reply has begun: the client's silence was told before.
             (&[(0, Ask), (0, Begin), (5, Client), (5, End)], late, true),

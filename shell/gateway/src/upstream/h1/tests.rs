@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use skep_gate::config::pool::Pool;
+use skep_gate::http1::request::Framing;
+use skep_gate::resilience::retry::Failure;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
@@ -13,6 +15,7 @@ use tokio::time::timeout;
 use super::super::{Key, Lease, Place};
 use super::upload::{Broken, Upload};
 use super::*;
+use crate::h1::Wire;
 use crate::source::Inbound;
 use crate::stream::Holds;
 
@@ -130,4 +133,67 @@ fn a_request_may_have_run_as_soon_as_a_part_of_it_went_on_beneath_tls() {
         let polled = upload.poll(&mut stream, &mut Context::from_waker(Waker::noop()));
         assert_eq!(polled, Poll::Ready(Err(broken)));
     }
+}
+
+/// A connection that is full at first, and holds what it takes until it is flushed.
+#[derive(Default)]
+struct Full {
+    takes: bool,
+    held: usize,
+    flushed: usize,
+}
+
+impl AsyncWrite for Full {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.takes {
+            return Poll::Pending;
+        }
+        self.held += bytes.len();
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.flushed += std::mem::take(&mut self.held);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Holds for Full {
+    fn handed_on(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_of_the_little_that_came_is_to_blame_and_not_its_client() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let mut client = client.unwrap();
+        let mut wire = Wire::new(Stream::Tcp(accepted.unwrap().0), BytesMut::new());
+        wire.begin_body(Framing::Length(100), false);
+        let from = Inbound::H1 { wire: Rc::new(RefCell::new(wire)), length: Some(100) };
+        let source = Source::new(from, 0, 1_000, PATIENCE);
+        client.write_all(b"0123456789").await.unwrap();
+        source.gather(10).await;
+        let progress = Progress::new();
+        let head = Bytes::from_static(b"POST / HTTP/1.1\r\ncontent-length: 100\r\n\r\n");
+        let size = head.len() + 10;
+        let mut upload = Upload::new(head, Sending::with(&source, Rc::clone(&progress)));
+        let (mut stream, both_ways) = (Full::default(), source.both_ways());
+        both_ways.begin(PATIENCE);
+        // It is asked for more meanwhile, and what came waits all the same.
+        poll_fn(|cx| Poll::Ready(upload.poll(&mut stream, cx).is_pending())).await;
+        progress.stalled(Duration::from_millis(20)).await;
+        assert!(both_ways.blames_upstream(Failure::Timeout));
+        stream.takes = true;
+        poll_fn(|cx| Poll::Ready(upload.poll(&mut stream, cx).is_pending())).await;
+        assert_eq!(stream.flushed, size, "it does not wait for what follows");
+        assert!(!both_ways.blames_upstream(Failure::Timeout), "it has taken all that came");
+    });
 }

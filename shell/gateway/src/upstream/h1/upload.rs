@@ -51,6 +51,8 @@ pub(super) struct Upload {
     began: Option<u64>,
     /// Bytes that the connection took.
     pub(super) written: u64,
+    /// It takes no more at the moment.
+    holds: bool,
 }
 
 impl Upload {
@@ -62,7 +64,7 @@ impl Upload {
             true => (BytesMut::new(), head),
             false => (BytesMut::from(head), Bytes::new()),
         };
-        Upload { body, chunked, ended, out, piece, began: None, written: 0 }
+        Upload { body, chunked, ended, out, piece, began: None, written: 0, holds: false }
     }
 
     /// Sends until all of it is sent.
@@ -73,9 +75,13 @@ impl Upload {
         loop {
             self.gather(cx)?;
             if self.out.is_empty() && self.piece.is_empty() {
-                return match self.ended {
-                    true => Pin::new(&mut *stream).poll_flush(cx).map_err(|_| Broken::Cut),
-                    false => Poll::Pending,
+                // TLS may hold what it took; it would hold that until more comes.
+                let flushed = Pin::new(&mut *stream).poll_flush(cx);
+                self.hold(flushed.is_pending());
+                return match ready!(flushed) {
+                    Err(_) => Poll::Ready(Err(Broken::Cut)),
+                    Ok(()) if self.ended => Poll::Ready(Ok(())),
+                    Ok(()) => Poll::Pending,
                 };
             }
             let began = *self.began.get_or_insert_with(|| stream.handed_on());
@@ -87,6 +93,7 @@ impl Upload {
                     Pin::new(&mut *stream).poll_write_vectored(cx, &both)
                 }
             };
+            self.hold(wrote.is_pending());
             match ready!(wrote) {
                 Ok(n) if n > 0 => self.wrote(n),
                 // TLS tells of an error, and not that a part of the same write had gone on before it.
@@ -95,6 +102,13 @@ impl Upload {
                 }
                 _ => return Poll::Ready(Err(Broken::Cut)),
             }
+        }
+    }
+
+    fn hold(&mut self, holds: bool) {
+        if self.holds != holds {
+            self.holds = holds;
+            self.body.hold(holds);
         }
     }
 
@@ -151,6 +165,13 @@ impl Upload {
                 self.out.put_slice(b"\r\n");
             }
         }
+    }
+}
+
+impl Drop for Upload {
+    /// Of a body that two attempts send, the other may be the one that is answered.
+    fn drop(&mut self) {
+        self.hold(false);
     }
 }
 
