@@ -6,10 +6,11 @@ mod stage;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use skep_gateway::InForce;
-use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one};
+use stage::{PATIENCE, Stage, ask, connect, free, listener, read_one, send, whole};
 
 /// An upstream whose replies wait for a word each.
 fn slow_upstream() -> (SocketAddr, Receiver<()>, Sender<()>) {
@@ -47,6 +48,35 @@ fn a_change_reaches_connections_that_are_open_and_closes_none() {
             while !ask(stream).ends_with(&format!("\r\n\r\n{n}.")) {}
         }
     }
+    stage.end();
+}
+
+#[test]
+fn who_connects_to_a_listener_that_stays_is_served_while_others_come_and_go() {
+    let (mut stage, web) = Stage::new(2, None, |web| listener(web) + &answer("well."));
+    let done = AtomicBool::new(false);
+    let asked = std::thread::scope(|scope| {
+        let ask_on = || {
+            let mut asked = 0;
+            while !done.load(Ordering::Relaxed) {
+                let mut client = connect(web);
+                send(&mut client, "/", "connection: close\r\n");
+                assert!(whole(client).ends_with("well."));
+                asked += 1;
+            }
+            asked
+        };
+        let clients = [scope.spawn(ask_on), scope.spawn(ask_on)];
+        for n in 0..40 {
+            // Another before it and behind it, so that its number changes, and none.
+            let others =
+                [listener(free()) + &listener(web), listener(web) + &listener(free()), listener(web)];
+            stage.apply(&(others[n % 3].clone() + &answer("well.")));
+        }
+        done.store(true, Ordering::Relaxed);
+        clients.map(|client| client.join().unwrap())
+    });
+    assert!(asked.iter().all(|asked| *asked > 0), "{asked:?}");
     stage.end();
 }
 
