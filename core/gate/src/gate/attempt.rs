@@ -452,6 +452,11 @@ impl Gate {
             // What it is about is there and nowhere else.
             return;
         }
+        let ties = *self.requests[&id].ties(pool);
+        if !self.pools[pool.at()].has_place_for(now, &self.site, ties, &tried) {
+            // What others may need for a retry is not spent on what does not come to be.
+            return;
+        }
         if self.spend(now, id, pool).is_ok() && self.try_at(now, id, pool, true, out) == Ok(true) {
             self.stats.hedges += 1;
         }

@@ -334,6 +334,17 @@ impl Pool {
         open.peek().is_some() && open.all(is_full)
     }
 
+    /// True if whoever has such ties, and has been at `tried`, would get a place.
+    pub(super) fn has_place_for(
+        &self,
+        now: Micros,
+        site: &Site,
+        ties: Ties,
+        tried: &[(PoolId, UpstreamId)],
+    ) -> bool {
+        self.in_flight < self.limit(now) && !self.is_full_for(now, site, ties, tried)
+    }
+
     /// An upstream for an attempt, with a place taken there.
     pub(super) fn pick(
         &mut self,

@@ -126,3 +126,18 @@ fn a_hedge_that_never_ran_leaves_a_failure_that_is_repeated_by_the_rules() {
     assert_eq!(stage.gate.stats().retries, retries + 1, "the first had failed");
     assert_eq!(stage.gate.requests[&RequestId(1)].attempts.iter().filter(|a| a.is_retry).count(), 1);
 }
+
+#[test]
+fn a_hedge_that_finds_no_place_takes_nothing_of_the_budget() {
+    let rule = "hedge.after = '20ms'\nretry.budget = '0%'\nretry.budget-min = 1";
+    let mut stage = stage(2, rule, "requests = 1\neject = false\nbreaker = false");
+    for id in [1, 2] {
+        stage.arrive(id, if id == 1 { get() } else { post() });
+        stage.connected(id, 1);
+    }
+    stage.now = stage.now.plus(ms(20));
+    assert_eq!(stage.tell(Input::Tick), "", "the other is full");
+    assert_eq!(stage.replied(2, 1, 200) + &stage.done(2), "forward 2.1");
+    assert_eq!(stage.failed(1, 1, Failure::Reset), "");
+    assert!(stage.wait_for_word().starts_with("try 1.2"), "the only retry is there");
+}
