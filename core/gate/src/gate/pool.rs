@@ -121,6 +121,13 @@ impl Pool {
             };
             upstream.name = upstream_name(secret, &own.address.0);
             load.weight = own.weight;
+            if upstream.record.set_rule(now, config.eject.as_ref()) {
+                load.since = Some(now);
+                out.push(Output::Note(Note::Readmitted {
+                    pool: id,
+                    upstream: UpstreamId(loads.len() as u32),
+                }));
+            }
             // A rule that changed begins anew; what stays the same keeps what it has learned.
             upstream.checks = config.health.as_ref().map(|rule| match upstream.checks.take() {
                 Some(mut checks) => {

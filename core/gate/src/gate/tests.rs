@@ -296,6 +296,31 @@ fn too_few_fit_upstreams_are_panic_and_all_are_used() {
 }
 
 #[test]
+fn another_configuration_that_ejects_nobody_or_for_less_time_lets_back_in() {
+    let rule = |eject: &str| format!("eject = {eject}\nbreaker = false");
+    for (eject, said, time) in [
+        ("false", "Readmitted { pool: PoolId(0), upstream: UpstreamId(0) }", Micros(0)),
+        ("{ consecutive = 1, time = '1s', time-max = '2s' }", "", Micros::from_secs(2)),
+    ] {
+        let mut stage = stage(3, "", &rule("{ consecutive = 1, time = '1h', time-max = '1h' }"));
+        while stage.gate.upstream(PoolId(0), UpstreamId(0)) != Some((0, false)) {
+            let id = stage.gate.stats().arrived;
+            let at = upstream_of(&stage.arrive(id, post()));
+            stage.connected(id, 1);
+            stage.replied(id, 1, if at == 0 { 500 } else { 200 });
+            stage.done(id);
+        }
+        let (mut out, began) = (Vec::new(), stage.now);
+        stage.configure(Config::parse(&text(3, "", &rule(eject))).unwrap(), &mut out);
+        assert_eq!(short(&out), said);
+        while stage.gate.upstream(PoolId(0), UpstreamId(0)) != Some((0, true)) {
+            stage.wait();
+        }
+        assert_eq!(stage.now.since(began), time, "{eject}");
+    }
+}
+
+#[test]
 fn panic_that_another_configuration_begins_or_ends_is_told() {
     let mut stage = stage(4, "", "health = true\npanic = '50%'");
     for at in [0, 1] {

@@ -139,6 +139,15 @@ impl Record {
         self.window.clear();
     }
 
+    /// The rule is another one, or none: nobody is out for longer than it says, nor without one. True if it is back by that.
+    pub fn set_rule(&mut self, now: Micros, rule: Option<&Eject>) -> bool {
+        match rule {
+            Some(rule) => self.until = self.until.map(|until| until.min(now.plus(rule.time_max))),
+            None => self.until = self.until.map(|_| now),
+        }
+        rule.is_none() && self.readmit(now)
+    }
+
     /// Lets it back in if its time is over; true if it was.
     pub fn readmit(&mut self, now: Micros) -> bool {
         let over = self.until.is_some_and(|until| until <= now);
