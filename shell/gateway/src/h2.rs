@@ -76,9 +76,14 @@ pub(crate) async fn serve(connection: Connection, stream: Rewound<Stream>) -> io
     let stream = Gathered::new(Overheard::new(stream, ear));
     let pace = Pace::new(patience, idle.min(header_time));
     let serving = pin!(async {
+        // Who has just come while his listener closes has the time of a look to ask.
+        let closed = async {
+            connection.listening.closed().await;
+            sleep(pace.period).await;
+        };
         let mut client = tokio::select! {
             shaken = builder.handshake::<_, Bytes>(stream.clone()) => shaken.map_err(io::Error::other)?,
-            () = connection.listening.closed() => return Ok(()),
+            () = closed => return Ok(()),
             () = sleep(idle) => return Ok(()),
         };
         let mut pings = client.ping_pong();
