@@ -176,7 +176,7 @@ impl Node {
         let (me, mono) = (self.cells.me, self.now.mono);
         let client = self.client(conn);
         let silent = client.begin_command(command.name);
-        client.join_replies(groups.len(), Becomes::LeastCopies, command, silent);
+        client.join_replies(groups.len(), Some(Becomes::LeastCopies), command, silent);
         client.waiting = true;
         let mut call = call_of(client, me, asked, false);
         call.let_wait(client, WaitsOn::Many(groups.clone()), args, mono);

@@ -21,7 +21,8 @@ pub(crate) struct Joined {
     left: usize,
     /// Each with the number of its operation, or with its place among those asked.
     replies: Vec<(u64, Vec<u8>)>,
-    becomes: Becomes,
+    /// `None` for what shards know of a script, which is for this cell: no reply is made of it.
+    becomes: Option<Becomes>,
     command: &'static CommandSpec,
     silent: bool,
 }
@@ -36,8 +37,6 @@ pub(crate) enum Becomes {
     Transaction(Vec<Step>),
     /// How many copies each shard has of what the client wrote.
     LeastCopies,
-    /// What shards know of a script; no reply of the client.
-    ScriptSource,
 }
 
 impl Joined {
@@ -50,16 +49,16 @@ impl Joined {
 
     /// True if the client asked for it, and not this cell for its sake.
     pub fn is_asked_for(&self) -> bool {
-        !matches!(self.becomes, Becomes::ScriptSource)
+        self.becomes.is_some()
     }
 }
 
 impl Client {
-    /// The replies of `count` operations, which begin now, become one.
+    /// The replies of `count` operations, which begin now, become one, or are for this cell.
     pub(crate) fn join_replies(
         &mut self,
         count: usize,
-        becomes: Becomes,
+        becomes: Option<Becomes>,
         command: &'static CommandSpec,
         silent: bool,
     ) {
@@ -81,7 +80,7 @@ impl Node {
         let client = self.client(conn);
         assert_eq!(client.pending(), 0, "INV-NODE-1: replies are joined when nothing else is waited for");
         let silent = client.begin_command(command.name);
-        client.join_replies(groups.len(), becomes, command, silent);
+        client.join_replies(groups.len(), Some(becomes), command, silent);
         if let (Handler::Read(_), [group]) = (handler, groups)
             && self.join_read(asked, *group, out)
         {
@@ -148,9 +147,7 @@ impl Node {
         let Some(client) = self.clients.get_mut(conn) else { return };
         let Some(joined) = client.joined.take() else { return };
         let Joined { replies, becomes, command, silent, .. } = *joined;
-        if let Becomes::ScriptSource = becomes {
-            return self.take_source(conn, &replies);
-        }
+        let Some(becomes) = becomes else { return self.take_source(conn, &replies) };
         let replies: Vec<Vec<u8>> = replies.into_iter().map(|(_, reply)| reply).collect();
         let mut output = std::mem::take(&mut client.output);
         let mark = output.len();
@@ -170,7 +167,6 @@ impl Node {
                 let protocol = self.client(conn).protocol;
                 least_copies(&replies, &mut Reply::new(&mut output, protocol));
             }
-            Becomes::ScriptSource => {}
             Becomes::Transaction(steps) => {
                 self.finish_transaction(conn, steps, &replies[0], &mut output, out);
             }

@@ -319,27 +319,16 @@ impl Node {
             return Flow::Wait;
         }
         // What waits for the replies before it comes by here again.
-        let is_shown_first = match route {
-            Route::Keyspace(_) => false,
-            Route::Local(_) => self.monitors.is_on && self.client(conn).pending() == 0,
-            Route::Steer(_) | Route::None => self.monitors.is_on,
-        };
-        if is_shown_first {
-            self.show_command(conn, command, args);
-        }
-        match route {
-            Route::Keyspace(handler) => {
-                let flow = self.run_on_shard(Asked { conn, command, handler, args }, out);
-                if self.monitors.is_on && matches!(flow, Flow::Done) {
-                    self.show_command(conn, command, args);
-                }
-                flow
-            }
+        let flow = match route {
+            Route::Keyspace(handler) => self.run_on_shard(Asked { conn, command, handler, args }, out),
             Route::Local(run) => {
                 let client = self.client(conn);
                 if client.pending() > 0 {
                     client.waiting = true;
                     return Flow::Wait;
+                }
+                if self.monitors.is_on {
+                    self.show_command(conn, command, args);
                 }
                 self.stats.called(command);
                 self.note_slow(conn, command, args);
@@ -368,11 +357,15 @@ impl Node {
                     client.output = output;
                 }
                 self.push_own(conn);
-                Flow::Done
+                return Flow::Done;
             }
             Route::Steer(run) => run(self, conn, args, out),
             Route::None => self.refuse(conn, Some(command), &command.wrong_arity()),
+        };
+        if self.monitors.is_on && matches!(flow, Flow::Done) {
+            self.show_command(conn, command, args);
         }
+        flow
     }
 
     /// A command that does not exist, or has not as many arguments.

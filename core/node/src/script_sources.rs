@@ -19,7 +19,6 @@ use skep_resp::Value;
 
 use crate::batch::Origin;
 use crate::client::Clients;
-use crate::joined::Becomes;
 use crate::run::{Asked, call_of};
 use crate::{Node, Output};
 
@@ -175,8 +174,9 @@ impl ScriptSources {
     /// and has what was found at hand.
     fn end_in_vain(&mut self, named: Named, clients: &mut Clients, to_resume: &mut Vec<ConnId>) {
         self.end_search(named, clients, to_resume, |sought, source| {
+            // A client that only left has spoilt nothing.
+            sought.vain += u8::from(source.is_some());
             sought.source = source.cloned().or(sought.source.take());
-            sought.vain += 1;
             if sought.vain < VAIN_MAX { Search::AtShard } else { Search::Nowhere }
         });
     }
@@ -347,7 +347,7 @@ impl Node {
         let (me, args) = (self.cells.me, args.args());
         let handler = handler_of(command).expect("commands about scripts are carried out by shards");
         let client = self.client(conn);
-        client.join_replies(groups.len(), Becomes::ScriptSource, command, true);
+        client.join_replies(groups.len(), None, command, true);
         let mut call = call_of(client, me, Asked { conn, command, handler, args }, false);
         for (place, group) in groups.iter().enumerate() {
             if let Origin::Client { seq, .. } = &mut call.origin {

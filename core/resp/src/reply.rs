@@ -110,11 +110,6 @@ impl<'a> Reply<'a> {
         !self.is_over
     }
 
-    /// The bytes written since `mark`.
-    pub fn since(&self, mark: usize) -> &[u8] {
-        &self.out[mark..]
-    }
-
     /// A reply that another node, or an earlier run of the command, wrote in this protocol.
     pub fn raw(&mut self, bytes: &[u8]) {
         if self.has_room(bytes.len()) {

@@ -1,7 +1,7 @@
 //! `MONITOR`: clients that are shown every command which the clients of this node send, in all its cells.
 //!
-//! A command of the node or the connection is shown when it is about to run, one on keys when it has run or is on its way to its
-//! shard, one of a transaction when it is queued. This cell's monitors see it at once, those of other cells by mail. Commands of
+//! A command of the node is shown when it is about to run, one on keys or about transactions when it has run or is on its way to
+//! its shard, one of a transaction when it is queued. This cell's monitors see it at once, those of other cells by mail. Commands of
 //! administrators are not shown, as in Redis.
 
 use skep_base::{Args, ConnId, Refusal};
@@ -151,6 +151,20 @@ mod tests {
         let mut line = String::new();
         quote(b"a\"\\\n\r\t\x07\x08\x00\xff ~", &mut line);
         assert_eq!(line, r#""a\"\\\n\r\t\a\b\x00\xff ~""#);
+    }
+
+    #[test]
+    fn what_waits_for_the_replies_before_it_is_shown_once() {
+        let mut w = World::new(&[]);
+        let (c, d) = (w.connect(), w.connect());
+        assert_eq!(w.ask(c, "MONITOR"), "+OK");
+        assert_eq!(
+            w.ask(d, "INCR a\nMULTI\nPING\nINCR a\nEXEC\nINCR a\nWATCH a\nINCR a\nCLIENT GETNAME"),
+            ":1 +OK +QUEUED +QUEUED *2 +PONG :2 :3 +OK :4 $-1"
+        );
+        let seen = w.replies(c);
+        let seen: Vec<&str> = seen.split(" +").map(|line| line.split('"').nth(1).unwrap()).collect();
+        assert_eq!(seen, ["INCR", "MULTI", "PING", "INCR", "EXEC", "INCR", "WATCH", "INCR", "CLIENT"]);
     }
 
     #[test]
