@@ -121,7 +121,8 @@ pub fn unanswered(code: Option<u32>, by_goaway: bool, is_written: bool) -> Unans
     match code {
         Some(REFUSED_STREAM) => Unanswered::Refused,
         Some(NO_ERROR) if by_goaway => Unanswered::Leaving,
-        _ if !is_written => Unanswered::Leaving,
+        // Its connection broke. What was reset, by either side, says nothing of that.
+        None if !is_written => Unanswered::Leaving,
         _ => Unanswered::MayHaveRun,
     }
 }
@@ -293,6 +294,7 @@ mod tests {
             (None, false, true, Unanswered::MayHaveRun),
             (None, false, false, Unanswered::Leaving),
             (Some(7), false, false, Unanswered::Refused),
+            (Some(8), false, false, Unanswered::MayHaveRun),
         ] {
             let found = unanswered(code, by_goaway, is_written);
             assert_eq!(found, expected, "{code:?} {by_goaway} {is_written}");

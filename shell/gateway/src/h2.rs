@@ -162,10 +162,14 @@ async fn answer(
     (mut head, hears): (Box<Parts>, RecvStream),
     mut respond: SendResponse<Bytes>,
 ) {
+    // Reset before anybody has looked at it.
+    if poll_fn(|cx| Poll::Ready(respond.poll_reset(cx).is_ready())).await {
+        return;
+    }
     let opening = websocket::translate(&connection.core, &mut head);
     let (body, hears) = match opening {
         Some(_) => (Inbound::Empty, Some(hears)),
-        None => (Inbound::H2(Received::of_request(&head.headers, hears)), None),
+        None => (Inbound::H2(Received::new(&head.headers, hears)), None),
     };
     let method = head.method.clone();
     let answered = {
@@ -186,7 +190,7 @@ async fn answer(
     match reply(place, answered, hears, &mut respond) {
         Rest::None => {}
         Rest::Body(mut pump) => poll_fn(|cx| pump.poll(cx)).await,
-        Rest::WebSocket(client, upstream) => Box::pin(websocket::carry(client, *upstream)).await,
+        Rest::WebSocket(_place, client, upstream) => Box::pin(websocket::carry(client, *upstream)).await,
     }
 }
 
@@ -194,7 +198,8 @@ async fn answer(
 enum Rest {
     None,
     Body(Pump<Taken>),
-    WebSocket(Tunnel, Box<proxy::Tunnel>),
+    /// While it is open, its stream counts.
+    WebSocket(Place, Tunnel, Box<proxy::Tunnel>),
 }
 
 /// Sends the head of a reply.
@@ -222,7 +227,7 @@ fn reply(
         return Rest::None;
     };
     match (answered.tunnel, hears) {
-        (Some(tunnel), Some(hears)) => Rest::WebSocket(Tunnel::new(says, hears), Box::new(tunnel)),
+        (Some(tunnel), Some(hears)) => Rest::WebSocket(place, Tunnel::new(says, hears), Box::new(tunnel)),
         _ if ends => Rest::None,
         _ => Rest::Body(Pump::new(place.watch(body), says, Reason::INTERNAL_ERROR)),
     }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::both_ways::BothWays;
 use crate::h1::{BodyFault, Wire};
-use crate::http2::Received;
+use crate::http2::{Received, Told};
 use crate::progress::Progress;
 
 /// Where a body comes from.
@@ -444,6 +444,16 @@ impl Sending {
     pub(crate) fn hold(&self, holds: bool) {
         self.progress.hold(holds);
         self.source.both_ways.hold(holds);
+    }
+}
+
+impl Told for Sending {
+    fn left(&self) {
+        self.progress.has_moved();
+    }
+
+    fn hold(&self, holds: bool) {
+        Sending::hold(self, holds);
     }
 }
 

@@ -23,6 +23,7 @@ use skep_gate::protect::haste::Haste;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 
+use crate::http2::Told;
 use crate::reply::{Reply, ReplyFault};
 
 /// The longest piece that a client must take as a whole: as much as a frame holds (RFC 9113, section 4.2).
@@ -188,6 +189,8 @@ impl Taken {
         Frame::data(piece)
     }
 }
+
+impl Told for Taken {}
 
 impl Body for Taken {
     type Data = Bytes;

@@ -382,3 +382,76 @@ async fn an_upload_that_goes_on_behind_its_reply_ends_when_its_upstream_takes_no
     }
     end(stage).await;
 }
+
+#[tokio::test]
+async fn an_upload_that_its_upstream_takes_late_does_not_end_the_reply_that_goes_on() {
+    let upstream = stage::http2::upstream(|_request, mut reply| {
+        tokio::spawn(async move {
+            // It reads nothing of the request.
+            let mut body = reply.send_response(Response::new(()), false).unwrap();
+            for _ in 0..10 {
+                body.send_data(Bytes::from_static(b"."), false).unwrap();
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            body.send_data(Bytes::new(), true).unwrap();
+            drop(_request);
+        });
+    })
+    .await;
+    let whole = |web: SocketAddr| {
+        let pool = http2_pool(&[upstream], "");
+        format!("[gateway.listener.web]\naddress = '{web}'\nbody-idle = '1s'\n{pool}\n")
+    };
+    let (stage, web) = Stage::new(1, None, whole);
+    let (client, connection) = h2::client::handshake(TcpStream::connect(web).await.unwrap()).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = Request::post("http://a.test/").body(()).unwrap();
+    let (response, mut body) = client.send_request(request, false).unwrap();
+    body.send_data(vec![b'x'; 1 << 20].into(), false).unwrap();
+    let mut reply = response.await.unwrap().into_body();
+    let mut whole = Vec::new();
+    while let Some(piece) = reply.data().await {
+        whole.extend_from_slice(&piece.expect("the reply goes on"));
+    }
+    assert_eq!(whole, b"..........");
+    drop((client, body));
+    end(stage).await;
+}
+
+#[tokio::test]
+async fn a_reply_that_is_reset_without_an_error_is_whole_only_if_it_ended_before() {
+    for ends in [true, false] {
+        let upstream = frames(move |kind, _, stream| match kind {
+            // The status 200 without a length, a part, and NO_ERROR.
+            HEADERS => {
+                let said = [
+                    frame(HEADERS, 4, stream, &[0x88]),
+                    frame(0, u8::from(ends), stream, b"half"),
+                    frame(3, 0, stream, &[0; 4]),
+                ];
+                (said.concat(), true)
+            }
+            _ => (Vec::new(), true),
+        })
+        .await;
+        let (stage, _, mut client) = begin(&http2_pool(&[upstream], "eject = false\nbreaker = false")).await;
+        client = client.ready().await.unwrap();
+        // Sent on at once.
+        let request = Request::post("http://a.test/").header("content-type", "application/grpc");
+        let (response, mut body) = client.send_request(request.body(()).unwrap(), false).unwrap();
+        let whole = async {
+            let mut reply = response.await?.into_body();
+            let mut whole = Vec::new();
+            while let Some(piece) = reply.data().await {
+                whole.extend_from_slice(&piece?);
+            }
+            Ok::<_, h2::Error>(whole)
+        };
+        let whole = whole.await.ok();
+        assert_eq!(whole.as_deref(), ends.then_some(&b"half"[..]), "with its end: {ends}");
+        body.send_reset(h2::Reason::CANCEL);
+        drop((client, body));
+        end(stage).await;
+    }
+}

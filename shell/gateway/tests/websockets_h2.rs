@@ -353,3 +353,21 @@ fn a_websocket_that_its_upstream_does_not_read_gives_its_place_back_when_it_ends
         assert_eq!(server.connections.get(), 1);
     });
 }
+
+#[test]
+fn a_websocket_over_http2_is_open_for_longer_than_its_connection_may_rest() {
+    run(async {
+        let server = server(true, 100).await;
+        let text =
+            text(server.address).replace("address = 'WEB'", "address = 'WEB'\nidle = '1s'\nbody-idle = '1s'");
+        let (_stage, web) = gateway(&text);
+        let mut client = client(web).await;
+        let (status, _, mut says, mut hears) = connect(&mut client, "/ws/1", Some("websocket")).await;
+        assert_eq!(status, 200);
+        for _ in 0..16 {
+            says.send_data(Bytes::from_static(b"a"), false).unwrap();
+            assert_eq!(read(&mut hears, 1).await, b"A");
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    });
+}

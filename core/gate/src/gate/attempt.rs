@@ -448,12 +448,14 @@ impl Gate {
         if !traits.replayable || sent >= attempts || !self.pools[pool.at()].has_other(now, &tried) {
             return;
         }
-        if self.has_session(now, id, Some(place)) {
+        let ties = *self.requests[&id].ties(pool);
+        let own = &self.pools[pool.at()];
+        if self.has_session(now, id, Some(place)) || own.home(now, ties).is_some() {
             // What it is about is there and nowhere else.
             return;
         }
-        let ties = *self.requests[&id].ties(pool);
-        if !self.pools[pool.at()].has_place_for(now, &self.site, ties, &tried) {
+        let is_refused = self.breaker_route(id, pool).is_some_and(|route| !self.route_admits(now, route));
+        if is_refused || !own.has_place_for(now, &self.site, ties, &tried) {
             // What others may need for a retry is not spent on what does not come to be.
             return;
         }

@@ -285,6 +285,12 @@ impl Pool {
         self.panics || self.is_fit(at)
     }
 
+    /// Whether a session that `home` serves may go on at `at`, which has answered for it: where both are one, or checks and ejection speak
+    /// against `home` alone, though all are used.
+    pub(super) fn is_better(&self, at: u32, home: u32) -> bool {
+        at == home || (self.is_fit(at) && !self.is_fit(home))
+    }
+
     /// The upstream that has the session, if that has no place.
     pub(super) fn full_session(
         &self,

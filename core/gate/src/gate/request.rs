@@ -263,8 +263,7 @@ impl Gate {
         out: &mut Vec<Output>,
     ) -> Result<bool, Why> {
         let request = &self.requests[&id];
-        // The breaker of a route is about its own pool; what the backup does says nothing of it.
-        let breaker_route = request.route.filter(|_| request.pool == Some(pool));
+        let breaker_route = self.breaker_route(id, pool);
         if let Some(route) = breaker_route
             && !self.route_admits(now, route)
         {
@@ -286,7 +285,13 @@ impl Gate {
         Ok(true)
     }
 
-    fn route_admits(&self, now: Micros, route: RouteId) -> bool {
+    /// The route whose breaker hears of attempts at `pool`: it is about its own pool; what the backup does says nothing of it.
+    pub(super) fn breaker_route(&self, id: RequestId, pool: PoolId) -> Option<RouteId> {
+        let request = &self.requests[&id];
+        request.route.filter(|_| request.pool == Some(pool))
+    }
+
+    pub(super) fn route_admits(&self, now: Micros, route: RouteId) -> bool {
         match (&self.routes[route.at()].breaker, &self.route_config(route).breaker) {
             (Some(breaker), Some(rule)) => breaker.admits(now, rule),
             _ => true,
@@ -319,7 +324,7 @@ impl Gate {
         let stick_to = place.and_then(|(pool, upstream)| {
             let pool = &self.pools[pool.at()];
             // What another answered while its upstream serves it is no reason for a session to move.
-            let stays = pool.home(now, ties).is_some_and(|home| home != upstream.0);
+            let stays = pool.home(now, ties).is_some_and(|home| !pool.is_better(upstream.0, home));
             let address = &pool.config.upstreams[upstream.at()].address.0;
             pool.config.sticky.as_ref().filter(|_| !stays).map(|_| upstream_name(secret, address))
         });
@@ -476,13 +481,29 @@ impl Gate {
     /// Serves who waits for the upstream that has its session, if it is as important as `class`.
     fn serve_lines(&mut self, now: Micros, id: PoolId, class: usize, out: &mut Vec<Output>) {
         while let Some((line, next)) = self.pools[id.at()].next_in_line(now, &self.site, class) {
-            if self.pools[id.at()].is_queue_first(now, line, class) && self.serve_queue(now, id, class, out) {
+            if self.is_queue_first(now, id, line, class) && self.serve_queue(now, id, class, out) {
                 continue;
             }
             self.pools[id.at()].leave(Some(line), next);
             self.request_mut(next).state = State::Running;
             self.start(now, next, out);
         }
+    }
+
+    /// True if a place is the queue's rather than that of a line: it is the last that the limit of the whole pool leaves, so no upstream's
+    /// own, and somebody whom it would serve has waited for any upstream longer than all in that line.
+    fn is_queue_first(&self, now: Micros, id: PoolId, line: UpstreamId, class: usize) -> bool {
+        let pool = &self.pools[id.at()];
+        let Some(in_line) = pool.upstreams[line.at()].line.rank().filter(|_| pool.has_one_place(now)) else {
+            return false;
+        };
+        let is_sooner = |rank: (usize, Micros)| rank.0 <= class && rank < in_line;
+        let mut sooner = pool.queue.by_rank().take_while(|(rank, _)| is_sooner(*rank));
+        sooner.any(|(_, next)| {
+            let request = &self.requests[&next];
+            let is_full = pool.is_full_for(now, &self.site, *request.ties(id), &request.tried);
+            !is_full && (!request.is_retry || pool.bears_retry())
+        })
     }
 
     /// Serves who waits for any upstream, if it is as important as `class`. True if it served somebody.

@@ -300,7 +300,8 @@ fn another_configuration_that_ejects_nobody_or_for_less_time_lets_back_in() {
     let rule = |eject: &str| format!("eject = {eject}\nbreaker = false");
     for (eject, said, time) in [
         ("false", "Readmitted { pool: PoolId(0), upstream: UpstreamId(0) }", Micros(0)),
-        ("{ consecutive = 1, time = '1s', time-max = '2s' }", "", Micros::from_secs(2)),
+        ("{ consecutive = 1, time = '1s', time-max = '2s' }", "", Micros::from_secs(1)),
+        ("{ consecutive = 1, time = '10s', time-max = '1h' }", "", Micros::from_secs(10)),
     ] {
         let mut stage = stage(3, "", &rule("{ consecutive = 1, time = '1h', time-max = '1h' }"));
         while stage.gate.upstream(PoolId(0), UpstreamId(0)) != Some((0, false)) {

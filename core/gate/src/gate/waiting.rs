@@ -94,11 +94,8 @@ impl Pool {
         Some((UpstreamId(at), next))
     }
 
-    /// True if a place is the queue's rather than that of a line: it is the last that the limit of the whole pool leaves, so no upstream's
-    /// own, and somebody has waited for any upstream longer than all in that line.
-    pub(super) fn is_queue_first(&self, now: Micros, line: UpstreamId, class: usize) -> bool {
-        let in_line = self.upstreams[line.at()].line.rank();
-        let is_sooner = |rank: (usize, Micros)| rank.0 <= class && in_line.is_some_and(|line| rank < line);
-        self.in_flight.saturating_add(1) >= self.limit(now) && self.queue.rank().is_some_and(is_sooner)
+    /// True if the limit of the whole pool leaves no place but one.
+    pub(super) fn has_one_place(&self, now: Micros) -> bool {
+        self.in_flight.saturating_add(1) >= self.limit(now)
     }
 }

@@ -132,17 +132,22 @@ impl Record {
             self.times = 0;
         }
         self.times = self.times.saturating_add(1);
-        let time = rule.time.0.saturating_mul(u64::from(self.times)).min(rule.time_max.0);
+        let time = self.time(rule).0;
         self.until = Some(now.plus(Micros((time as f64 * (0.9 + 0.2 * rng.unit())) as u64)));
         self.in_a_row = 0;
         self.ejections = self.ejections.wrapping_add(1);
         self.window.clear();
     }
 
+    /// How long it is out by `rule`, as often as that has been in a row.
+    fn time(&self, rule: &Eject) -> Micros {
+        Micros(rule.time.0.saturating_mul(u64::from(self.times.max(1))).min(rule.time_max.0))
+    }
+
     /// The rule is another one, or none: nobody is out for longer than it says, nor without one. True if it is back by that.
     pub fn set_rule(&mut self, now: Micros, rule: Option<&Eject>) -> bool {
         match rule {
-            Some(rule) => self.until = self.until.map(|until| until.min(now.plus(rule.time_max))),
+            Some(rule) => self.until = self.until.map(|until| until.min(now.plus(self.time(rule)))),
             None => self.until = self.until.map(|_| now),
         }
         rule.is_none() && self.readmit(now)

@@ -102,6 +102,12 @@ impl<T: Copy + PartialEq> Queue<T> {
         self.waiting.iter().enumerate().find_map(|(class, waiting)| Some((class, waiting.front()?.0)))
     }
 
+    /// All that wait, each with its rank among those of other queues, by that.
+    pub fn by_rank(&self) -> impl Iterator<Item = ((usize, Micros), T)> {
+        let classes = self.waiting.iter().enumerate();
+        classes.flat_map(|(class, waiting)| waiting.iter().map(move |(since, it)| ((class, *since), *it)))
+    }
+
     /// Nobody waits for want of places in general: it does not stand until the next comes, at the least.
     pub fn rest(&mut self) {
         self.busy_since = None;

@@ -95,9 +95,16 @@ impl Sessions {
 pub(super) struct Standing {
     is_in: BTreeSet<Model>,
     may_be: BTreeSet<Model>,
+    /// Also by checks and ejection; in panic others are in as well.
+    is_fit: BTreeSet<Model>,
 }
 
 impl Standing {
+    /// Nothing speaks against `home` alone.
+    fn is_as_good(&self, home: Model, other: Model) -> bool {
+        self.is_fit.contains(&home) || !self.is_fit.contains(&other)
+    }
+
     fn is_out(&self, model: Model) -> bool {
         !self.is_in.contains(&model) && !self.may_be.contains(&model)
     }
@@ -115,6 +122,9 @@ impl World {
         let Some(sessions) = &self.sessions else { return standing };
         for ((pool, upstream), model) in self.places(gate) {
             let is_fit = self.gates[gate].upstream(pool, upstream).is_some_and(|(_, is_fit)| is_fit);
+            if is_fit {
+                standing.is_fit.insert(model);
+            }
             let is_used = is_fit || sessions.panics.contains(&(gate, model.0));
             match sessions.tripped.contains(&(gate, model)) {
                 false if is_used => _ = standing.is_in.insert(model),
@@ -163,7 +173,11 @@ impl World {
                     let set = stick_to.map(|name| names[&name]);
                     assert!(set.is_none_or(|set| set == model), "{request:?} of {model:?} set {set:?}");
                     if is_in {
-                        assert!(set.is_none() || set == home, "{request:?} of {home:?} moved to {set:?}");
+                        let stays = home.is_none_or(|home| after.is_as_good(home, model));
+                        assert!(
+                            !stays || set.is_none() || set == home,
+                            "{request:?} of {home:?} moved to {set:?}"
+                        );
                     } else if is_out && home != Some(model) && self.life(gate, model) == life {
                         // One that has left the configuration, and may be there again, gets no session by what it was asked before.
                         assert_eq!(set, Some(model), "{request:?} of {home:?}, which is out, stays");

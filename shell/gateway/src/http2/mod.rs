@@ -10,7 +10,7 @@ use std::task::Poll;
 
 use h2::{Ping, PingPong};
 
-pub(crate) use pump::Pump;
+pub(crate) use pump::{Pump, Told};
 pub(crate) use received::Received;
 pub(crate) use tunnel::Tunnel;
 

@@ -7,8 +7,17 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
-/// A body on its way. Invariant: no piece is asked of it before there was room for the one before. Dropped before its end, it resets the
-/// stream, and what waits there for room is gone.
+/// A body that is told what becomes of its pieces.
+pub(crate) trait Told: Body<Data = Bytes> + Unpin {
+    /// A part of what there is has left.
+    fn left(&self) {}
+
+    /// There is something that the other side does not take; or, `holds` being false, no more.
+    fn hold(&self, _holds: bool) {}
+}
+
+/// A body on its way. Invariant: no piece is asked of it before the one before has left. Dropped before its end, it resets the stream, and
+/// what waits there for room is gone.
 pub(crate) struct Pump<B> {
     body: B,
     stream: SendStream<Bytes>,
@@ -29,7 +38,7 @@ impl<B> Drop for Pump<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
+impl<B: Told> Pump<B> {
     /// Sends `body`; if that breaks, the stream is reset with `broken`.
     pub(crate) fn new(body: B, stream: SendStream<Bytes>, broken: Reason) -> Pump<B> {
         Pump { body, stream, piece: Bytes::new(), is_last: false, broken, is_over: false }
@@ -46,21 +55,32 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         loop {
-            if !self.piece.is_empty() {
-                while self.stream.capacity() == 0 {
-                    match ready!(self.stream.poll_capacity(cx)) {
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => return Poll::Ready(Err(error)),
+            while !self.piece.is_empty() {
+                if self.stream.capacity() == 0 {
+                    match self.stream.poll_capacity(cx) {
+                        Poll::Ready(Some(Ok(_))) => continue,
+                        Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                         // Closed by then.
-                        None => return Poll::Ready(Ok(())),
+                        Poll::Ready(None) => return Poll::Ready(Ok(())),
+                        Poll::Pending => {
+                            self.body.hold(true);
+                            return Poll::Pending;
+                        }
                     }
                 }
-                // It goes as its window allows; h2 keeps the rest.
-                self.stream.send_data(std::mem::take(&mut self.piece), self.is_last)?;
-                if self.is_last {
+                // Not more than there is room for: of what h2 keeps nobody hears whether it left.
+                let part = self.piece.split_to(self.piece.len().min(self.stream.capacity()));
+                let ends = self.is_last && self.piece.is_empty();
+                self.stream.send_data(part, ends)?;
+                self.body.left();
+                if ends {
                     return Poll::Ready(Ok(()));
                 }
+                if !self.piece.is_empty() {
+                    self.stream.reserve_capacity(self.piece.len());
+                }
             }
+            self.body.hold(false);
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)) else {
                 return Poll::Ready(self.stream.send_data(Bytes::new(), true));
             };
@@ -71,9 +91,9 @@ impl<B: Body<Data = Bytes> + Unpin> Pump<B> {
             match frame.into_data() {
                 Ok(piece) if piece.is_empty() => {}
                 Ok(piece) => {
-                    // As little as can be asked for before there is anything to send: what is promised to a stream is
-                    // kept from all others of its connection (hyperium/hyper#4003).
-                    self.stream.reserve_capacity(1);
+                    // Not before there is anything to send: what is promised to a stream is kept from all others of its
+                    // connection (hyperium/hyper#4003).
+                    self.stream.reserve_capacity(piece.len());
                     self.is_last = self.body.is_end_stream();
                     self.piece = piece;
                 }

@@ -17,19 +17,13 @@ pub(crate) struct Received {
     left: Option<u64>,
     /// Trailers may follow, and nothing else.
     at_trailers: bool,
-    is_reply: bool,
 }
 
 impl Received {
-    /// The body of a request with these lines. That it is as long as they say is seen to by h2.
-    pub(crate) fn of_request(headers: &HeaderMap, stream: RecvStream) -> Received {
+    /// The body behind a head with these lines. That it is as long as they say is seen to by h2.
+    pub(crate) fn new(headers: &HeaderMap, stream: RecvStream) -> Received {
         let left = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        Received { stream, left, at_trailers: false, is_reply: false }
-    }
-
-    /// That of a reply.
-    pub(crate) fn of_reply(headers: &HeaderMap, stream: RecvStream) -> Received {
-        Received { is_reply: true, ..Received::of_request(headers, stream) }
+        Received { stream, left, at_trailers: false }
     }
 
     /// Bytes as they come, whose place in the windows is given back, then trailers.
@@ -51,11 +45,11 @@ impl Received {
         }
     }
 
-    /// A server that has said all and wants no more of a request resets its stream without an error (RFC 9113, section 8.1). That all
-    /// was said before can be told by its length only. A client that resets its own request has not said all of it.
+    /// Who has said all and wants no more of the other side resets the stream without an error (RFC 9113, section 8.1), which h2 takes for
+    /// no fault of a body that has ended before. One that has not is whole only if its length says so.
     fn broken(&mut self, error: h2::Error) -> Option<io::Result<Frame<Bytes>>> {
         let is_calm = error.is_remote() && error.reason() == Some(Reason::NO_ERROR);
-        let is_whole = self.is_reply && is_calm && self.left.is_none_or(|left| left == 0);
+        let is_whole = is_calm && self.left == Some(0);
         (!is_whole).then(|| Err(io::Error::other(error)))
     }
 

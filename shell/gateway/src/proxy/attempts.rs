@@ -118,7 +118,9 @@ impl Attempts<'_> {
             let request = in_flight.id;
             let result = match result {
                 // As with a connection that rested and was closed, nothing has happened that the gate must know.
-                Err(Ended::Leaving) if begun.before < STALE_MAX && self.source.is_kept() => {
+                Err(Ended::Leaving)
+                    if begun.before < STALE_MAX && self.source.is_kept() && self.source.fault().is_none() =>
+                {
                     let begun = Begun { before: begun.before + 1, ..begun };
                     self.begin(begun, request, &core);
                     continue;

@@ -141,3 +141,22 @@ fn a_hedge_that_finds_no_place_takes_nothing_of_the_budget() {
     assert_eq!(stage.failed(1, 1, Failure::Reset), "");
     assert!(stage.wait_for_word().starts_with("try 1.2"), "the only retry is there");
 }
+
+#[test]
+fn a_hedge_that_the_breaker_of_its_route_refuses_takes_nothing_of_the_budget() {
+    let rule = "hedge.after = '20ms'\nretry.budget = '0%'\nretry.budget-min = 1\n\
+                breaker = { consecutive = 1, cool-down = '50ms' }";
+    let mut stage = stage(3, rule, "eject = false\nbreaker = false");
+    for id in [1, 2] {
+        stage.arrive(id, if id == 1 { get() } else { post() });
+        stage.connected(id, 1);
+    }
+    let said = stage.failed(2, 1, Failure::Reset);
+    assert!(said.contains("answer 2 502"), "{said}");
+    stage.now = stage.now.plus(ms(20));
+    assert_eq!(stage.tell(Input::Tick), "", "the route is closed");
+    stage.now = stage.now.plus(ms(200));
+    stage.tell(Input::Tick);
+    assert_eq!(stage.failed(1, 1, Failure::Reset), "");
+    assert!(stage.wait_for_word().starts_with("try 1.2"), "the only retry is there");
+}

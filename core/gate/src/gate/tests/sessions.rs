@@ -165,8 +165,10 @@ fn a_retry_that_another_upstream_answers_moves_a_session_only_if_its_own_is_out(
 }
 
 #[test]
-fn sessions_stay_while_all_upstreams_are_used_because_too_few_are_fit() {
-    let mut stage = stage(4, "", "sticky = true\nhealth = true\npanic = '50%'");
+fn sessions_stay_while_all_upstreams_are_used_until_one_that_is_fit_has_answered_in_their_place() {
+    let route = "retry.budget-min = 1000\nretry.attempts = 5";
+    let mut stage =
+        stage(4, route, "sticky = true\nhealth = true\npanic = '50%'\neject = false\nbreaker = false");
     for at in [0, 1, 2] {
         stage.tell(Input::Health { pool: PoolId(0), upstream: UpstreamId(at), up: false });
     }
@@ -176,6 +178,18 @@ fn sessions_stay_while_all_upstreams_are_used_because_too_few_are_fit() {
         assert_eq!(stage.replied(id, 1, 200), format!("forward {id}.1"));
         assert_eq!((stage.stuck, stage.done(id)), (None, String::new()));
     }
+    let (_, session) = of_session(0);
+    assert_eq!(stage.arrive(10, session), "try 10.1 @0");
+    for attempt in 1.. {
+        stage.connected(10, attempt);
+        stage.failed(10, attempt, Failure::Reset);
+        let said = stage.wait_for_word();
+        if said.ends_with("@3") {
+            assert_eq!(stage.replied(10, attempt + 1, 200), format!("forward 10.{}", attempt + 1));
+            break;
+        }
+    }
+    assert_eq!(stage.stuck, Some(of_session(3).0));
 }
 
 #[test]

@@ -215,3 +215,26 @@ fn what_the_limit_of_a_pool_leaves_goes_to_who_waits_longest_in_whichever_line()
     }
     assert_eq!(served, (5..=11).collect::<Vec<_>>(), "in the order of coming");
 }
+
+#[test]
+fn who_waits_for_what_is_full_gives_those_behind_him_no_turn_before_a_line() {
+    let pool =
+        "sticky = true\nrequests = 2\nqueue.standing = '10s'\nadaptive = { min = 3, max = 3, start = 3 }";
+    let mut stage = stage(2, "", pool);
+    // One at one, and two at the other: all that the pool takes.
+    for (id, at) in [(1, 0), (2, 1), (3, 1)] {
+        stage.arrive(id, session(at));
+        stage.connected(id, 1);
+    }
+    // Two sessions of the one that has a place itself, one of the other, and somebody who may go anywhere.
+    for (id, at) in [(4, Some(0)), (5, Some(0)), (6, Some(1)), (7, None)] {
+        assert_eq!(stage.arrive(id, at.map_or_else(get, session)), "", "three are under way");
+        pass(&mut stage, ms(1));
+    }
+    assert_eq!(end(&mut stage, 2), "try 4.1 @0");
+    assert_eq!(
+        end(&mut stage, 3),
+        "try 6.1 @1",
+        "who came last has not the turn of who waits for the full one"
+    );
+}

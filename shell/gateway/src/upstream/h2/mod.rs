@@ -23,6 +23,7 @@ use skep_base::Micros;
 use skep_gate::http2::{
     ANSWER, Care, KeepAlive, REQUESTS_MAX, Unanswered, is_silent, requests_at_once, unanswered,
 };
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
@@ -237,19 +238,25 @@ pub(super) async fn send(
     let response = response.await?;
     let stream = Rc::new(stream);
     let upload = upload.map(|mut upload| {
-        let place = Rc::clone(&stream);
+        let (place, replied) = (Rc::clone(&stream), Rc::<Notify>::default());
+        let told = Rc::clone(&replied);
         let task = spawn_local(async move {
+            let stalled = async {
+                // While the reply is under way, whoever reads it says how long the upstream may be silent.
+                told.notified().await;
+                progress.has_moved();
+                progress.stalled(patience).await;
+            };
             tokio::select! {
                 () = poll_fn(|cx| upload.poll(cx)) => {}
-                // Who has had the whole reply waits for it no more.
-                () = progress.stalled(patience) => {}
+                () = stalled => {}
             }
             drop(place);
         });
-        task.abort_handle()
+        Uploading { task: task.abort_handle(), replied }
     });
     let (head, body) = response.into_parts();
-    let body = Received::of_reply(&head.headers, body);
+    let body = Received::new(&head.headers, body);
     Ok(Response::from_parts(head, super::Arriving::H2(Arriving { body, upload, _stream: stream })))
 }
 
@@ -258,16 +265,24 @@ pub(super) async fn send(
 #[derive(Debug)]
 pub(crate) struct Arriving {
     body: Received,
-    upload: Option<AbortHandle>,
+    upload: Option<Uploading>,
     _stream: Rc<Stream>,
+}
+
+/// What is still to be sent of a request.
+#[derive(Debug)]
+struct Uploading {
+    task: AbortHandle,
+    /// Told at the end of the reply.
+    replied: Rc<Notify>,
 }
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        if let Some(upload) = &self.upload
-            && !self.body.is_end_stream()
-        {
-            upload.abort();
+        match &self.upload {
+            Some(upload) if self.body.is_end_stream() => upload.replied.notify_one(),
+            Some(upload) => upload.task.abort(),
+            None => {}
         }
     }
 }

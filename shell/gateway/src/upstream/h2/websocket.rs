@@ -61,7 +61,7 @@ pub(in crate::upstream) async fn open(
     let (response, says) = sent.map_err(|_| SendFault::NotSent(None))?;
     let (mut head, hears) = stream.head(response, |_| {}).await?.into_parts();
     if head.status != StatusCode::OK {
-        let body = Received::of_reply(&head.headers, hears);
+        let body = Received::new(&head.headers, hears);
         return Ok(Response::from_parts(head, Arriving::H2(Body::new(body, stream))));
     }
     head.status = StatusCode::SWITCHING_PROTOCOLS;
